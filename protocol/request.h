@@ -1,0 +1,77 @@
+/* request.h: what a client asks for, whatever protocol it speaks.
+ *
+ * A parser turns bytes into these; command.c carries them out. A request is a view: key, value and args point into the
+ * bytes that were parsed and live as long as they do.
+ *
+ * A multiget is not one request but one a key: all but the last carry REQUEST_MORE. So a `get` line of any length is
+ * parsed in constant memory, and a pipeline of gets and a multiget are the same work to everybody behind the parser.
+ */
+#ifndef CACHECASK_PROTOCOL_REQUEST_H
+#define CACHECASK_PROTOCOL_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol/reply.h"
+
+#define KEY_LEN_MAX 250
+
+/* What -I measures: the value, its key, and this much for the header that every item has. */
+#define ITEM_OVERHEAD 56
+
+struct bytes {
+    const char *data;
+    size_t len;
+};
+
+/* Shape: K carries a key, V carries a value, A carries the rest of its line in args. */
+enum request_op {
+    OP_INVALID,   /* not a command that can be run: `error` is the whole answer */
+    OP_GET,       /* K; with REQUEST_TOUCH also sets the expiry (gat, gats) */
+    OP_SET,       /* KV */
+    OP_ADD,       /* KV */
+    OP_REPLACE,   /* KV */
+    OP_APPEND,    /* KV */
+    OP_PREPEND,   /* KV */
+    OP_CAS,       /* KV, cas */
+    OP_INCR,      /* K, delta */
+    OP_DECR,      /* K, delta */
+    OP_TOUCH,     /* K, exptime */
+    OP_DELETE,    /* K */
+    OP_FLUSH_ALL, /* exptime: the delay, 0 for at once */
+    OP_VERSION,
+    OP_VERBOSITY, /* A */
+    OP_STATS,     /* A */
+    OP_QUIT,
+    OP_SHUTDOWN,       /* A */
+    OP_CACHE_MEMLIMIT, /* delta: MiB */
+    OP_WATCH,          /* A */
+    OP_LRU,            /* A */
+    OP_LRU_CRAWLER,    /* A */
+    OP_SLABS,          /* A */
+    OP_REFRESH_CERTS,
+};
+
+enum request_flag {
+    REQUEST_NOREPLY = 1 << 0,   /* the client wants no answer */
+    REQUEST_CAS = 1 << 1,       /* the answer shows the CAS unique (gets, gats) */
+    REQUEST_TOUCH = 1 << 2,     /* a get that sets the expiry (gat, gats) */
+    REQUEST_MORE = 1 << 3,      /* another key of the same multiget follows */
+    REQUEST_TOO_LARGE = 1 << 4, /* the value is over the item limit: it is absent here and swallowed behind */
+};
+
+struct request {
+    enum request_op op;
+    uint32_t flags;        /* of enum request_flag */
+    enum reply_status error; /* OP_INVALID: what to answer */
+    struct bytes key;
+    struct bytes value; /* without its final \r\n */
+    struct bytes args;  /* the line behind the command's name, without blanks around it and line end */
+    uint32_t client_flags;
+    int64_t exptime; /* as the client wrote it: relative, absolute or negative */
+    uint64_t cas;
+    uint64_t delta;
+};
+
+#endif
