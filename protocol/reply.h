@@ -1,7 +1,8 @@
 /* reply.h: what the server answers, whatever protocol the client speaks.
  *
- * command.c fills a struct reply; the protocol's writer turns it into bytes. A value is not copied by the writer: it
- * writes what stands before the value (head) and behind it (tail), so that large values can be sent from where they lie.
+ * command.c fills a struct reply; the protocol's writer turns it into bytes. A value is not copied
+ * by the writer: it writes what stands before the value (head) and behind it (tail), so that large
+ * values can be sent from where they lie.
  */
 #ifndef CACHECASK_PROTOCOL_REPLY_H
 #define CACHECASK_PROTOCOL_REPLY_H
@@ -10,7 +11,7 @@
 #include <stdint.h>
 
 enum reply_status {
-    REPLY_NONE, /* nothing at all */
+    REPLY_NONE,  /* nothing at all */
     REPLY_VALUE, /* a hit of a get: flags, cas, value */
     REPLY_MISS,  /* a miss of a get */
     REPLY_STORED,
@@ -21,22 +22,22 @@ enum reply_status {
     REPLY_TOUCHED,
     REPLY_NUMBER, /* of incr and decr */
     REPLY_OK,
-    REPLY_VERSION,                /* text: the version */
-    REPLY_TEXT,                   /* text: the answer as it goes out, line ends included */
-    REPLY_ERROR,                  /* ERROR */
-    REPLY_BAD_FORMAT,             /* CLIENT_ERROR bad command line format */
-    REPLY_BAD_DELETE,             /* CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply] */
-    REPLY_BAD_CHUNK,              /* CLIENT_ERROR bad data chunk */
-    REPLY_BAD_DELTA,              /* CLIENT_ERROR invalid numeric delta argument */
-    REPLY_BAD_EXPTIME,            /* CLIENT_ERROR invalid exptime argument */
-    REPLY_NON_NUMERIC,            /* CLIENT_ERROR cannot increment or decrement non-numeric value */
-    REPLY_FLUSH_DISABLED,         /* CLIENT_ERROR flush_all not allowed */
-    REPLY_MEMLIMIT_TOO_SMALL,     /* MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m */
-    REPLY_SHUTDOWN_DISABLED,      /* SERVER_ERROR: shutdown not enabled */
-    REPLY_TOO_LARGE,              /* SERVER_ERROR object too large for cache */
-    REPLY_NO_MEMORY,              /* SERVER_ERROR out of memory storing object */
-    REPLY_READ_ONLY,              /* SERVER_ERROR: the disk refuses writes */
-    REPLY_LINE_TOO_LONG,          /* an endless line: too large a request, then the connection closes */
+    REPLY_VERSION,        /* text: the version */
+    REPLY_TEXT,           /* text: the answer as it goes out, line ends included */
+    REPLY_ERROR,          /* ERROR */
+    REPLY_BAD_FORMAT,     /* CLIENT_ERROR bad command line format */
+    REPLY_BAD_DELETE,     /* CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply] */
+    REPLY_BAD_CHUNK,      /* CLIENT_ERROR bad data chunk */
+    REPLY_BAD_DELTA,      /* CLIENT_ERROR invalid numeric delta argument */
+    REPLY_BAD_EXPTIME,    /* CLIENT_ERROR invalid exptime argument */
+    REPLY_NON_NUMERIC,    /* CLIENT_ERROR cannot increment or decrement non-numeric value */
+    REPLY_FLUSH_DISABLED, /* CLIENT_ERROR flush_all not allowed */
+    REPLY_MEMLIMIT_TOO_SMALL, /* MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m */
+    REPLY_SHUTDOWN_DISABLED,  /* SERVER_ERROR: shutdown not enabled */
+    REPLY_TOO_LARGE,          /* SERVER_ERROR object too large for cache */
+    REPLY_NO_MEMORY,          /* SERVER_ERROR out of memory storing object */
+    REPLY_READ_ONLY,          /* SERVER_ERROR the disk refuses writes */
+    REPLY_LINE_TOO_LONG,      /* CLIENT_ERROR line too long, then the connection closes */
     REPLY_STATUS_COUNT,
 };
 

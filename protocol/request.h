@@ -1,10 +1,11 @@
 /* request.h: what a client asks for, whatever protocol it speaks.
  *
- * A parser turns bytes into these; command.c carries them out. A request is a view: key, value and args point into the
- * bytes that were parsed and live as long as they do.
+ * A parser turns bytes into these; command.c carries them out. A request is a view: key, value and
+ * args point into the bytes that were parsed and live as long as they do.
  *
- * A multiget is not one request but one a key: all but the last carry REQUEST_MORE. So a `get` line of any length is
- * parsed in constant memory, and a pipeline of gets and a multiget are the same work to everybody behind the parser.
+ * A multiget is not one request but one a key: all but the last carry REQUEST_MORE. So a `get` line
+ * of any length is parsed in constant memory, and a pipeline of gets and a multiget are the same
+ * work to everybody behind the parser.
  */
 #ifndef CACHECASK_PROTOCOL_REQUEST_H
 #define CACHECASK_PROTOCOL_REQUEST_H
@@ -15,7 +16,7 @@
 
 #include "protocol/reply.h"
 
-#define KEY_LEN_MAX 250
+#define KEY_LEN_MAX   250
 
 /* What -I measures: the value, its key, and this much for the header that every item has. */
 #define ITEM_OVERHEAD 56
@@ -41,7 +42,7 @@ enum request_op {
     OP_DELETE,    /* K */
     OP_FLUSH_ALL, /* exptime: the delay, 0 for at once */
     OP_VERSION,
-    OP_VERBOSITY, /* A */
+    OP_VERBOSITY, /* delta: the level */
     OP_STATS,     /* A */
     OP_QUIT,
     OP_SHUTDOWN,       /* A */
@@ -58,16 +59,16 @@ enum request_flag {
     REQUEST_CAS = 1 << 1,       /* the answer shows the CAS unique (gets, gats) */
     REQUEST_TOUCH = 1 << 2,     /* a get that sets the expiry (gat, gats) */
     REQUEST_MORE = 1 << 3,      /* another key of the same multiget follows */
-    REQUEST_TOO_LARGE = 1 << 4, /* the value is over the item limit: it is absent here and swallowed behind */
+    REQUEST_TOO_LARGE = 1 << 4, /* over the item limit: no value here, the parser swallows it */
 };
 
 struct request {
     enum request_op op;
-    uint32_t flags;        /* of enum request_flag */
+    uint32_t flags;          /* of enum request_flag */
     enum reply_status error; /* OP_INVALID: what to answer */
     struct bytes key;
     struct bytes value; /* without its final \r\n */
-    struct bytes args;  /* the line behind the command's name, without blanks around it and line end */
+    struct bytes args;  /* the words behind the command's name, without blanks around them */
     uint32_t client_flags;
     int64_t exptime; /* as the client wrote it: relative, absolute or negative */
     uint64_t cas;

@@ -10,10 +10,11 @@
 enum parse_status {
     PARSE_REQUEST, /* *request is set, *consumed bytes are done with */
     PARSE_PARTIAL, /* more bytes are needed; *consumed may be above 0: swallowed */
-    PARSE_CLOSE,   /* the stream cannot go on: answer request->error (REPLY_NONE: in silence) and close */
+    PARSE_CLOSE,   /* the stream ends here: answer request->error (if not REPLY_NONE), close */
 };
 
-/* The state between two calls: what a connection must remember. Copying it is a way to come back to this point. */
+/* The state between two calls: what a connection must remember. Copying it is a way to come back to
+ * this point. */
 struct text_parser {
     uint64_t swallow;       /* bytes of a refused value still to be dropped */
     uint32_t item_size_max; /* -I, in bytes */
@@ -22,20 +23,25 @@ struct text_parser {
     bool in_get;            /* the next bytes are keys of a get line */
 };
 
-/* Starts a connection's parser; no item is larger than item_size_max bytes (ITEM_OVERHEAD included). */
+/* Starts a connection's parser; no item is larger than item_size_max bytes (ITEM_OVERHEAD
+ * included). */
 void text_parser_init(struct text_parser *parser, uint32_t item_size_max);
 
-/* Parses one request from data[0..len). `*need` is how long data must grow before another call can do more, as far as
- * that is known (a data block announces its length), else 0; it is set with PARSE_PARTIAL only. */
+/* Parses one request from data[0..len). `*need` is how long the data behind *consumed must grow
+ * before another call can do more, as far as that is known (a data block announces its length),
+ * else 0; it is above 0 with PARSE_PARTIAL only.
+ *
+ * A request's views point into data; *request is overwritten by every call, whatever the result. */
 enum parse_status text_parse(struct text_parser *parser, const char *data, size_t len,
                              struct request *request, size_t *consumed, size_t *need);
 
-/* The longest head or tail, REPLY_TEXT excepted (its text is not copied by the writer: see text_reply_body). */
+/* Room for the longest head or tail: `VALUE`, a key of KEY_LEN_MAX bytes and three numbers need 309
+ * bytes. */
 #define TEXT_REPLY_MAX 384
 
-/* Writes what stands before the value (or the whole answer where there is none) to out, which has room for
- * TEXT_REPLY_MAX bytes. Returns the bytes written. REQUEST_NOREPLY hides everything. REPLY_TEXT writes nothing:
- * the caller sends reply->text itself. */
+/* Writes what stands before the value (or the whole answer where there is none) to out, which has
+ * room for TEXT_REPLY_MAX bytes. Returns the bytes written. REQUEST_NOREPLY hides everything.
+ * REPLY_TEXT writes nothing: the caller sends reply->text itself. */
 size_t text_reply_head(const struct request *request, const struct reply *reply, char *out);
 
 /* Writes what stands behind the value: its line end, and END behind the last key of a multiget. */

@@ -1,0 +1,440 @@
+#!/usr/bin/python3
+"""Measures servers side by side and prints a table.
+
+Every contestant is started once, pinned whole to one core, and loaded with the same keys; the load
+runs on another core. For each row of the table the contestants take turns, round after round, so
+that whatever else the machine does meets all of them; medians are shown. The CPU of a server is
+the utime and stime of its process, all threads, before and after each measurement.
+
+The echo server answers with the same bytes and stores nothing: what it costs, no server can save.
+"""
+
+import argparse
+import json
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TICKS = os.sysconf("SC_CLK_TCK")
+START_TIMEOUT_S = 20
+LOAD_TIMEOUT_S = 300
+STOP_TIMEOUT_S = 15
+SYNC_TIMEOUT_S = 60
+# Above this share of its core, a process is what limits the rate.
+FULL = 0.95
+
+
+@dataclass
+class Row:
+    name: str
+    title: str
+    arguments: list
+    writes: bool = False
+    default: bool = True
+
+
+ROWS = [
+    Row("get1", "get, one a round trip", ["--op=get"]),
+    Row("getp32", "get, 32 in a pipeline", ["--op=get", "--pipeline=32"]),
+    Row("mget50", "multiget of 50", ["--op=get", "--multiget=50"]),
+    Row("set1", "set, one a round trip", ["--op=set"], writes=True),
+    Row("setp32", "set, 32 in a pipeline", ["--op=set", "--pipeline=32"], writes=True),
+    Row("mix1", "90 gets, 10 sets, one a round trip", ["--op=mix"], True, False),
+    Row("mixp32", "90 gets, 10 sets, 32 in a pipeline", ["--op=mix", "--pipeline=32"], True, False),
+    Row("zipfp32", "get, zipf 1.0, 32 in a pipeline", ["--distribution=zipf", "--pipeline=32"],
+        default=False),
+    Row("touchp32", "touch, 32 in a pipeline", ["--op=touch", "--pipeline=32"], True, False),
+]
+
+# {port}, {dir} and {user} ("-u nobody" for root) are filled in.
+COMMANDS = {
+    "memcached": "memcached -p {port} -l 127.0.0.1 -U 0 -t 1 -m 1024 -c 1024 {user}",
+    "cachecask": os.path.join(shlex.quote(ROOT), "cachecask") +
+                 " -p {port} -l 127.0.0.1 -t 1 -m 1024 -c 1024 --data-dir={dir} {user}",
+    "echo": "{echo} -p {port} -l 127.0.0.1 -s {value_size}",
+}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Failure(Exception):
+    """Something that ends the comparison, with a message for the user."""
+
+
+# ---- servers ----
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def cpu_seconds(pid):
+    """User and system time of all threads of the process, those that have ended too."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+class Server:
+    def __init__(self, name, template, arguments, core, data_root):
+        self.name = name
+        self.port = free_port()
+        self.directory = os.path.join(data_root, name)
+        user = ""
+        os.mkdir(self.directory, 0o700)
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
+            user = "-u nobody"
+        command = template.format(port=self.port, dir=shlex.quote(self.directory), user=user,
+                                  echo=shlex.quote(arguments.echo),
+                                  value_size=arguments.value_size)
+        self.command = ["taskset", "-c", str(core)] + shlex.split(command)
+        self.log_path = os.path.join(data_root, name + ".log")
+        # A session of its own: Ctrl-C is ours to handle.
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, start_new_session=True)
+
+    def last_words(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()[-2000:].strip()
+
+    def wait_ready(self):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self.check_alive()
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise Failure(f"{self.name} does not answer after {START_TIMEOUT_S} s: "
+                      f"{shlex.join(self.command)}\n{self.last_words()}")
+
+    def check_alive(self):
+        if self.process.poll() is not None:
+            raise Failure(f"{self.name} has ended with status {self.process.returncode}: "
+                          f"{shlex.join(self.command)}\n{self.last_words()}")
+
+    def cpu_seconds(self):
+        return cpu_seconds(self.process.pid)
+
+    def stop(self):
+        if self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+# ---- measuring ----
+
+@dataclass
+class Sample:
+    rate: float
+    server_cpu_us: float
+    p99_us: float
+    server_share: float  # of its core that the server used
+    load_share: float    # of its core that the load used
+
+
+@dataclass
+class Cell:
+    samples: list = field(default_factory=list)
+
+    def median(self, what):
+        return statistics.median(getattr(sample, what) for sample in self.samples)
+
+    def spread(self):
+        """Half the distance of the slowest from the fastest round, as a share of the median."""
+        rates = [sample.rate for sample in self.samples]
+        return (max(rates) - min(rates)) / 2 / statistics.median(rates)
+
+
+def run_load(arguments, core, server, extra, timeout):
+    command = ["taskset", "-c", str(core), arguments.bench, "--json", "--quiet",
+               f"--port={server.port}", f"--keys={arguments.keys}",
+               f"--value-size={arguments.value_size}", f"--connections={arguments.connections}",
+               "--threads=1"] + extra
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{server.name}: no end after {timeout:.0f} s: {shlex.join(command)}") from None
+    server.check_alive()
+    if done.returncode != 0:
+        output = (done.stderr + done.stdout).decode("utf-8", "replace").strip()
+        raise Failure(f"{server.name}: {shlex.join(command)} failed:\n{output}")
+    return json.loads(done.stdout)["phases"][0]
+
+
+def measure(arguments, core, server, row):
+    cpu_before = server.cpu_seconds()
+    phase = run_load(arguments, core, server,
+                     row.arguments + [f"--duration={arguments.seconds}"], arguments.seconds + 60)
+    cpu = server.cpu_seconds() - cpu_before
+    if phase["misses"] > 0:
+        raise Failure(f"{server.name}: {row.name}: {phase['misses']} of the keys that were loaded "
+                      "are not there")
+    operations = phase["operations"]
+    return Sample(rate=phase["operations_per_second"],
+                  server_cpu_us=cpu * 1e6 / operations,
+                  p99_us=phase["latency_us"]["all"]["p99"],
+                  server_share=cpu / phase["seconds"],
+                  load_share=phase["client_cpu_us_per_operation"] * operations / 1e6 /
+                  phase["seconds"])
+
+
+def settle(row):
+    """What one contestant has left to write must not slow the next one."""
+    if row.writes:
+        try:
+            subprocess.run(["sync"], timeout=SYNC_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            say("sync takes long; the disk may disturb the next measurement")
+    time.sleep(0.2)
+
+
+def compare(arguments, load_core, servers, rows):
+    cells = {(row.name, server.name): Cell() for row in rows for server in servers}
+    for row in rows:
+        for number in range(arguments.rounds):
+            turn = number % len(servers)
+            for server in servers[turn:] + servers[:turn]:
+                settle(row)
+                sample = measure(arguments, load_core, server, row)
+                cells[row.name, server.name].samples.append(sample)
+                say(f"{row.name} {number + 1}/{arguments.rounds} {server.name}: "
+                    f"{sample.rate:,.0f}/s, {sample.server_cpu_us:.2f} µs CPU, "
+                    f"p99 {sample.p99_us:,.0f} µs, cores: server {sample.server_share:.0%}, "
+                    f"load {sample.load_share:.0%}")
+    return cells
+
+
+# ---- the table ----
+
+def number(value):
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def table(cells, rows, names):
+    """One line a row of work; the columns of a contestant that is not there are left out."""
+    real = [name for name in names if name != "echo"]
+    base, other = (real + [None, None])[:2]
+    head = ["work"] + [f"{name}, ops/s" for name in real]
+    if other:
+        head.append("ratio")
+    head += [f"{name}, CPU µs/op" for name in real]
+    if other:
+        head.append("ratio")
+    if "echo" in names:
+        head.append("echo floor, CPU µs/op")
+    head += [f"{name}, p99 µs" for name in real]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for row in rows:
+        def get(name, what, row=row):
+            return cells[row.name, name].median(what)
+        line = [row.title]
+        for name in real:
+            mark = " ¹" if get(name, "load_share") > FULL > get(name, "server_share") else ""
+            line.append(f"{get(name, 'rate'):,.0f}{mark}")
+        if other:
+            line.append(f"**{get(other, 'rate') / get(base, 'rate'):.2f}**")
+        line += [number(get(name, "server_cpu_us")) for name in real]
+        if other:
+            line.append(f"{get(other, 'server_cpu_us') / get(base, 'server_cpu_us'):.2f}")
+        if "echo" in names:
+            line.append(number(get("echo", "server_cpu_us")))
+        line += [number(get(name, "p99_us")) for name in real]
+        lines.append("| " + " | ".join(line) + " |")
+    return lines
+
+
+def processor():
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
+        for line in info:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return os.uname().machine
+
+
+def version_of(server):
+    """What the server answers to 'version'; the echo server has none."""
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=2) as connection:
+            connection.sendall(b"version\r\n")
+            words = connection.recv(200).decode("ascii", "replace").split()
+    except OSError:
+        return ""
+    return words[1] if len(words) > 1 and words[0] == "VERSION" else ""
+
+
+def notes(arguments, cells, rows, servers, versions):
+    names = [server.name + (f" {versions[server.name]}" if versions[server.name] else "")
+             for server in servers]
+    spread = max(cell.spread() for cell in cells.values())
+    text = [
+        f"{', '.join(names)}: one worker thread, the whole process on one core; the load on "
+        f"another, {arguments.connections} connections, {arguments.keys:,} keys of 16 bytes, "
+        f"values of {arguments.value_size} bytes. Medians of {arguments.rounds} alternating rounds "
+        f"of {arguments.seconds:g} s; at most ±{spread:.0%} between rounds. "
+        f"{processor()}, Linux {os.uname().release}.",
+    ]
+    if len([server for server in servers if server.name != "echo"]) > 1:
+        text.append("Ratios: the second server over the first; rates above 1 and CPU below 1 "
+                    "speak for the second.")
+    if any(cells[row.name, server.name].median("load_share") > FULL >
+           cells[row.name, server.name].median("server_share")
+           for row in rows for server in servers if server.name != "echo"):
+        text.append("¹ The load's core was full and the server's was not: the server can do more.")
+    return text
+
+
+# ---- command line ----
+
+def parse_arguments():
+    names = ", ".join(row.name for row in ROWS)
+    parser = argparse.ArgumentParser(
+        prog="script/bench", description=__doc__.split("\n", 1)[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--quick", action="store_true",
+                        help="3 rounds of 2 s with 200,000 keys, unless they are given")
+    parser.add_argument("--rows", default=",".join(row.name for row in ROWS if row.default),
+                        help=f"which rows, of {names}")
+    parser.add_argument("--servers", default="memcached,cachecask,echo",
+                        help="the contestants; the first is what the others are compared with")
+    parser.add_argument("--server", action="append", default=[], metavar="NAME=COMMAND",
+                        help="how to start one, with {port}, {dir} and {user} in the command")
+    parser.add_argument("--rounds", type=int, help="rounds (5, quick 3)")
+    parser.add_argument("--seconds", type=float, help="length of a measurement (5, quick 2)")
+    parser.add_argument("--keys", type=int, help="keys (1000000, quick 200000)")
+    parser.add_argument("--value-size", type=int, default=100, help="bytes of a value")
+    parser.add_argument("--connections", type=int, default=50, help="connections")
+    parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
+                        "the run (build/, or /var/tmp if others may not enter that)")
+    parser.add_argument("--output", metavar="FILE", help="write the table to a file too")
+    parser.add_argument("--bench", default=os.path.join(ROOT, "cachecask-bench"),
+                        help="the load generator")
+    parser.add_argument("--echo", default=os.path.join(ROOT, "build/release/bench-echo"),
+                        help="the echo server")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    arguments.rounds = arguments.rounds or (3 if quick else 5)
+    arguments.seconds = arguments.seconds or (2 if quick else 5)
+    arguments.keys = arguments.keys or (200_000 if quick else 1_000_000)
+    if min(arguments.rounds, arguments.seconds, arguments.keys, arguments.connections) <= 0:
+        parser.error("rounds, seconds, keys and connections are more than 0")
+    known = {row.name: row for row in ROWS}
+    for name in arguments.rows.split(","):
+        if name not in known:
+            parser.error(f"no row {name}; there are: {names}")
+    arguments.rows = [known[name] for name in arguments.rows.split(",")]
+    arguments.commands = dict(COMMANDS)
+    for given in arguments.server:
+        name, equals, command = given.partition("=")
+        if not equals:
+            parser.error(f"--server {given}: not NAME=COMMAND")
+        arguments.commands[name] = command
+    arguments.servers = arguments.servers.split(",")
+    for name in arguments.servers:
+        if name not in arguments.commands:
+            parser.error(f"no server {name}; say how to start it with --server")
+    return arguments
+
+
+def choose_cores():
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        say("Only one core: server and load share it, so rates say little.")
+    return cores[0], cores[min(1, len(cores) - 1)]
+
+
+def open_to_others(path):
+    """Whether an unprivileged server can reach what lies in the directory."""
+    path = os.path.realpath(path)
+    while True:
+        if not os.stat(path).st_mode & 0o001:
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
+
+
+def make_data_root(arguments):
+    build = os.path.join(ROOT, "build")
+    where = arguments.data_dir
+    if not where:
+        os.makedirs(build, exist_ok=True)
+        where = build if open_to_others(build) else "/var/tmp"
+    path = tempfile.mkdtemp(prefix="bench-", dir=where)
+    os.chmod(path, 0o711)
+    return path
+
+
+def measure_all(arguments, data_root, servers):
+    server_core, load_core = choose_cores()
+    for name in arguments.servers:
+        servers.append(Server(name, arguments.commands[name], arguments, server_core, data_root))
+    for server in servers:
+        server.wait_ready()
+        say(f"{server.name}: loading {arguments.keys:,} keys")
+        run_load(arguments, load_core, server, ["--load"], LOAD_TIMEOUT_S)
+    versions = {server.name: version_of(server) for server in servers}
+    settle(Row("", "", [], writes=True))
+    cells = compare(arguments, load_core, servers, arguments.rows)
+    lines = table(cells, arguments.rows, arguments.servers) + [""]
+    lines += notes(arguments, cells, arguments.rows, servers, versions)
+    text = "\n".join(lines) + "\n"
+    print(text, end="", flush=True)
+    if arguments.output:
+        with open(arguments.output, "w", encoding="utf-8") as output:
+            output.write(text)
+
+
+def stop_on_signal(_number, _frame):
+    raise KeyboardInterrupt
+
+
+def main():
+    arguments = parse_arguments()
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, stop_on_signal)
+    data_root = make_data_root(arguments)
+    servers = []
+    try:
+        measure_all(arguments, data_root, servers)
+    except Failure as failure:
+        say(f"script/bench: {failure}")
+        return 1
+    except OSError as error:
+        say(f"script/bench: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("script/bench: interrupted")
+        return 130
+    finally:
+        for server in servers:
+            server.stop()
+        shutil.rmtree(data_root, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+/* connection.h: one connection and the batch that it has under way.
+ *
+ *        connection_start            all replies read
+ *     IDLE ───────────▶ BATCH UNDER WAY ───────────▶ IDLE
+ *                         │ connection_flush, while the socket is full
+ *                         │ connection_receive, whenever it is readable
+ *
+ * A batch is as many requests as the pipeline is deep, written with one system call where they fit
+ * the socket. The latency of each is the time from the batch's start to the read that brought the
+ * end of its reply. Neither requests nor replies need to fit a buffer: values are made and checked
+ * in pieces. */
+#ifndef BENCH_CONNECTION_H
+#define BENCH_CONNECTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bench/codec.h"
+#include "bench/tally.h"
+
+/* The longest line of a reply that may be split over two reads. */
+#define CONNECTION_CARRY_MAX 2048
+#define CONNECTION_READ_SIZE (256 * 1024)
+
+/* What a connection reads into; one for all connections of a thread, so that it stays in cache.
+ * Its first CONNECTION_CARRY_MAX bytes are room for what the read before left. */
+struct receive_buffer {
+    char bytes[CONNECTION_CARRY_MAX + CONNECTION_READ_SIZE];
+};
+
+struct connection {
+    int fd;       /* -1 once lost */
+    bool blocked; /* the socket took no more: call connection_flush when it is writable */
+    bool verify;
+    const struct codec *codec;
+    const struct workload *workload;
+    struct tally *tally; /* the thread's */
+
+    /* The batch. The caller fills requests and keys while the connection is idle. */
+    struct request *requests;
+    uint64_t *keys;
+    uint32_t request_count;
+    uint32_t encoded;
+    uint32_t answered;
+    uint64_t start_ns;
+
+    /* Going out: bytes made and not yet sent, then the rest of the value of a set. */
+    char *out;
+    size_t out_cap;
+    size_t out_len;
+    size_t out_sent;
+    uint64_t out_key;
+    size_t out_value_at;
+    size_t out_value_len;
+    bool out_value_open;
+
+    /* Coming in: what is left of a value, whose it is, and the part of a line. */
+    size_t in_value_at;
+    size_t in_value_len;
+    size_t in_value_end; /* bytes still to come of what ends a value */
+    uint64_t in_key;
+    bool in_check;     /* this value is to be compared */
+    uint32_t values;   /* of the request that is being answered */
+    uint32_t next_key; /* of its keys, the first that may still come */
+    size_t carry_len;
+    char carry[CONNECTION_CARRY_MAX];
+};
+
+enum connection_status {
+    CONNECTION_OK,
+    CONNECTION_LOST /* closed, and counted as an error */
+};
+
+/* Takes over fd. Batches have up to `pipeline` requests of up to `multiget` keys. Returns false
+ * when there is no memory. */
+bool connection_init(struct connection *connection, int fd, const struct codec *codec,
+                     const struct workload *workload, struct tally *tally, bool verify,
+                     uint32_t pipeline, uint32_t multiget);
+void connection_release(struct connection *connection);
+
+/* Sends the first `request_count` of connection->requests. Latencies count from `due_ns`, or from
+ * the moment of sending when it is 0. */
+enum connection_status connection_start(struct connection *connection, uint32_t request_count,
+                                        uint64_t due_ns);
+
+/* Goes on sending; sets connection->blocked. */
+enum connection_status connection_flush(struct connection *connection);
+
+/* Reads once and counts what came. Sets *now_ns to the time of the read. */
+enum connection_status connection_receive(struct connection *connection,
+                                          struct receive_buffer *buffer, uint64_t *now_ns);
+
+static inline bool connection_idle(const struct connection *connection)
+{
+    return connection->answered == connection->request_count;
+}
+
+#endif

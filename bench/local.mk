@@ -1,0 +1,25 @@
+# bench/: the load generator. It speaks to any memcached server and shares no code with ours.
+bin_PROGRAMS += cachecask-bench
+cachecask_bench_SOURCES = \
+    bench/bench.c \
+    bench/clock.h \
+    bench/codec.c bench/codec.h \
+    bench/codec_text.c \
+    bench/connection.c bench/connection.h \
+    bench/distribution.c bench/distribution.h \
+    bench/endpoint.c bench/endpoint.h \
+    bench/histogram.c bench/histogram.h \
+    bench/load.c bench/load.h \
+    bench/options.c bench/options.h \
+    bench/report.c bench/report.h \
+    bench/selftest.c bench/selftest.h \
+    bench/tally.c bench/tally.h \
+    bench/worker.c bench/worker.h \
+    bench/workload.c bench/workload.h
+cachecask_bench_LDADD = -lm
+
+# What script/bench measures the servers against; of no use to anyone else.
+noinst_PROGRAMS = bench-echo
+bench_echo_SOURCES = bench/echo.c
+bench_echo_LDADD =
+EXTRA_DIST += bench/compare.py

@@ -1,0 +1,10 @@
+/* selftest.h: the tool's own arithmetic, checked by the tool. */
+#ifndef BENCH_SELFTEST_H
+#define BENCH_SELFTEST_H
+
+#include <stdbool.h>
+
+/* Prints what it checks; true when all of it holds. Takes about a second. */
+bool selftest_run(void);
+
+#endif

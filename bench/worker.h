@@ -1,0 +1,69 @@
+/* worker.h: one thread of the load, and its share of the connections and of the work. */
+#ifndef BENCH_WORKER_H
+#define BENCH_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bench/connection.h"
+#include "bench/load.h"
+
+/* What the threads of a phase share. */
+struct run {
+    const struct endpoint *endpoint;
+    const struct options *options;
+    const struct workload *workload;
+    const struct phase *phase;
+    struct distribution distribution;
+    uint64_t start_ns;
+    uint64_t measure_ns;     /* when the warm-up ends */
+    uint64_t end_ns;         /* UINT64_MAX: there is only a count */
+    atomic_int *interrupted; /* by the user: 1 drains, 2 leaves at once */
+    atomic_bool failed;      /* a thread has met an error that ends the phase */
+};
+
+struct worker {
+    struct run *run;
+    pthread_t thread;
+    int epoll_fd;
+    int timer_fd; /* for --rate, else -1 */
+
+    struct connection *connections;
+    uint32_t connection_count;
+    uint32_t alive;
+    uint32_t busy;  /* connections with a batch under way */
+    uint32_t *idle; /* a ring of the others: first come, first used */
+    uint32_t idle_first;
+    uint32_t idle_count;
+
+    struct random random;
+    uint64_t cursor;        /* the next key of a sequence */
+    uint64_t cursor_end;    /* of phase->once */
+    uint64_t requests_left; /* UINT64_MAX: no limit */
+
+    double due_ns;      /* when the next batch is due, since the start; for --rate */
+    double interval_ns; /* between two batches */
+    uint64_t timer_ns;  /* what timer_fd is set to, 0 for nothing */
+
+    bool measuring;
+    bool silent; /* gave up waiting */
+    uint64_t measured_from_ns;
+    uint64_t last_reply_ns;
+    uint64_t waiting_since_ns; /* of the last reply, or of the first batch after an idle time */
+    atomic_uint_fast64_t operations_done; /* for the progress, read by the main thread */
+
+    struct receive_buffer buffer;
+    struct tally tally;
+};
+
+/* Makes thread `index` of the run's options.threads, with its connections. NULL, having said why,
+ * when that fails. */
+struct worker *worker_new(struct run *run, uint32_t index);
+void worker_free(struct worker *worker);
+
+/* The thread's main function. */
+void *worker_main(void *worker);
+
+#endif

@@ -1,0 +1,12 @@
+# protocol/: bytes to requests, replies to bytes.
+noinst_LIBRARIES += libprotocol.a
+libprotocol_a_SOURCES = \
+    protocol/reply.h \
+    protocol/request.h \
+    protocol/text.c protocol/text.h \
+    protocol/text_command.c \
+    protocol/text_get.c \
+    protocol/text_input.h \
+    protocol/text_reply.c \
+    protocol/text_store.c \
+    protocol/token.c protocol/token.h

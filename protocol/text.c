@@ -1,0 +1,101 @@
+/* text.c: the framing of the text protocol.
+ *
+ * The stream is a sequence of lines, some of which announce a data block that follows them. This
+ * file cuts it up:
+ *
+ *     swallow > 0     a refused data block: dropped
+ *     in_get          keys of a get line: text_get.c
+ *     otherwise       a line: whole: text_command.c
+ *                             over LINE_LEN_MAX and no end in sight: parse_endless
+ *                             else: PARSE_PARTIAL
+ *
+ * `\n` ends a line, a `\r` before it belongs to the end. Nothing is remembered of an incomplete
+ * line or block: the parser starts over at the line when more bytes are there. The line is short,
+ * and the block is skipped over, not read.
+ */
+#include "protocol/text.h"
+
+#include <string.h>
+
+#include "protocol/text_input.h"
+
+void text_parser_init(struct text_parser *parser, uint32_t item_size_max)
+{
+    *parser = (struct text_parser){.item_size_max = item_size_max};
+}
+
+/* Drops what it can of a refused data block. Returns how many bytes that is. */
+static size_t drop(struct text_parser *parser, size_t len)
+{
+    size_t dropped = parser->swallow < len ? (size_t)parser->swallow : len;
+    parser->swallow -= dropped;
+    return dropped;
+}
+
+static bool starts_with(struct text_input *in, const char *word, size_t word_len)
+{
+    return (size_t)(in->data_end - in->at) >= word_len && memcmp(in->at, word, word_len) == 0;
+}
+
+/* A line over LINE_LEN_MAX bytes without an end: keys of a get are handed out as they come, all
+ * else is hopeless. */
+static enum parse_status parse_endless(struct text_input *in)
+{
+    while (in->at < in->data_end && *in->at == ' ')
+        in->at++;
+    bool blanks_ok = in->at - in->line <= LEADING_BLANKS_MAX;
+    bool cas = starts_with(in, "gets ", 5);
+    if (!blanks_ok || !(cas || starts_with(in, "get ", 4))) {
+        in->next = in->data_end;
+        text_refuse(in, REPLY_LINE_TOO_LONG);
+        return PARSE_CLOSE;
+    }
+    in->parser->in_get = true;
+    in->parser->get_flags = cas ? REQUEST_CAS : 0;
+    in->line = in->at + (cas ? 5 : 4);
+    return text_parse_get_key(in);
+}
+
+static void trim_line_end(struct text_input *in, const char *newline)
+{
+    const char *end = newline;
+    if (end > in->line && end[-1] == '\r')
+        end--;
+    while (end > in->line && end[-1] == ' ')
+        end--;
+    in->line_end = end;
+    in->next = newline + 1;
+}
+
+static enum parse_status parse_next(struct text_input *in)
+{
+    if (in->parser->in_get)
+        return text_parse_get_key(in);
+    size_t len = (size_t)(in->data_end - in->line);
+    const char *newline = len > 0 ? memchr(in->line, '\n', len) : NULL;
+    if (newline != NULL) {
+        trim_line_end(in, newline);
+        return text_parse_line(in);
+    }
+    return len > LINE_LEN_MAX ? parse_endless(in) : PARSE_PARTIAL;
+}
+
+enum parse_status text_parse(struct text_parser *parser, const char *data, size_t len,
+                             struct request *request, size_t *consumed, size_t *need)
+{
+    size_t dropped = parser->swallow > 0 ? drop(parser, len) : 0;
+    const char *line = data + dropped;
+    struct text_input in = {
+        .parser = parser,
+        .request = request,
+        .line = line,
+        .at = line,
+        .data_end = data + len,
+        .done = line,
+    };
+    *request = (struct request){0};
+    enum parse_status status = parse_next(&in);
+    *consumed = (size_t)(in.done - data);
+    *need = in.need;
+    return status;
+}

@@ -1,0 +1,176 @@
+/* text_reply.c: answers in the text protocol.
+ *
+ * An answer is a head, a value, a tail:
+ *
+ *     hit         VALUE <key> <flags> <length> [<cas>]\r\n   value   \r\n (last key: \r\nEND\r\n)
+ *     miss        nothing (last key: END\r\n)               -       -
+ *     any other   its line                                  -       -
+ *
+ * The writer is on the hot path: numbers are written by hand, two digits at a time, and nothing is
+ * formatted.
+ */
+#include <string.h>
+
+#include "protocol/text.h"
+
+struct line {
+    const char *text;
+    size_t len;
+};
+
+#define LINE(text)                                                                                 \
+    {                                                                                              \
+        text "\r\n", sizeof(text) + 1                                                              \
+    }
+
+/* The answers that are always the same; the rest is empty here. */
+static const struct line lines[REPLY_STATUS_COUNT] = {
+    [REPLY_STORED] = LINE("STORED"),
+    [REPLY_NOT_STORED] = LINE("NOT_STORED"),
+    [REPLY_EXISTS] = LINE("EXISTS"),
+    [REPLY_NOT_FOUND] = LINE("NOT_FOUND"),
+    [REPLY_DELETED] = LINE("DELETED"),
+    [REPLY_TOUCHED] = LINE("TOUCHED"),
+    [REPLY_OK] = LINE("OK"),
+    [REPLY_ERROR] = LINE("ERROR"),
+    [REPLY_BAD_FORMAT] = LINE("CLIENT_ERROR bad command line format"),
+    [REPLY_BAD_DELETE] =
+        LINE("CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"),
+    [REPLY_BAD_CHUNK] = LINE("CLIENT_ERROR bad data chunk"),
+    [REPLY_BAD_DELTA] = LINE("CLIENT_ERROR invalid numeric delta argument"),
+    [REPLY_BAD_EXPTIME] = LINE("CLIENT_ERROR invalid exptime argument"),
+    [REPLY_NON_NUMERIC] = LINE("CLIENT_ERROR cannot increment or decrement non-numeric value"),
+    [REPLY_FLUSH_DISABLED] = LINE("CLIENT_ERROR flush_all not allowed"),
+    [REPLY_MEMLIMIT_TOO_SMALL] = LINE("MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m"),
+    [REPLY_SHUTDOWN_DISABLED] = LINE("SERVER_ERROR: shutdown not enabled"),
+    [REPLY_TOO_LARGE] = LINE("SERVER_ERROR object too large for cache"),
+    [REPLY_NO_MEMORY] = LINE("SERVER_ERROR out of memory storing object"),
+    [REPLY_READ_ONLY] = LINE("SERVER_ERROR the disk refuses writes"),
+    [REPLY_LINE_TOO_LONG] = LINE("CLIENT_ERROR line too long"),
+};
+
+static const char digit_pairs[] = "0001020304050607080910111213141516171819"
+                                  "2021222324252627282930313233343536373839"
+                                  "4041424344454647484950515253545556575859"
+                                  "6061626364656667686970717273747576777879"
+                                  "8081828384858687888990919293949596979899";
+
+static const uint64_t powers_of_ten[] = {
+    0,
+    10,
+    100,
+    1000,
+    10000,
+    100000,
+    1000000,
+    10000000,
+    100000000,
+    1000000000,
+    10000000000,
+    100000000000,
+    1000000000000,
+    10000000000000,
+    100000000000000,
+    1000000000000000,
+    10000000000000000,
+    100000000000000000,
+    1000000000000000000,
+    10000000000000000000U,
+};
+
+/* 1233 / 4096 is a little more than log10(2), so this is right or one too high. */
+static unsigned count_digits(uint64_t number)
+{
+    unsigned bits = 64 - (unsigned)__builtin_clzll(number | 1);
+    unsigned digits = bits * 1233 >> 12;
+    return digits + 1 - (number < powers_of_ten[digits]);
+}
+
+static char *put_number(char *out, uint64_t number)
+{
+    if (number < 10) {
+        *out = (char)('0' + number);
+        return out + 1;
+    }
+    char *end = out + count_digits(number);
+    char *at = end;
+    for (; number >= 100; number /= 100)
+        memcpy(at -= 2, digit_pairs + 2 * (number % 100), 2);
+    if (number >= 10)
+        memcpy(at - 2, digit_pairs + 2 * number, 2);
+    else
+        at[-1] = (char)('0' + number);
+    return end;
+}
+
+static char *put(char *out, const char *data, size_t len)
+{
+    memcpy(out, data, len);
+    return out + len;
+}
+
+static size_t write_value_head(const struct request *request, const struct reply *reply, char *out)
+{
+    char *at = put(out, "VALUE ", 6);
+    at = put(at, request->key.data, request->key.len);
+    *at++ = ' ';
+    at = put_number(at, reply->client_flags);
+    *at++ = ' ';
+    at = put_number(at, reply->value_len);
+    if (request->flags & REQUEST_CAS) {
+        *at++ = ' ';
+        at = put_number(at, reply->cas);
+    }
+    at = put(at, "\r\n", 2);
+    return (size_t)(at - out);
+}
+
+static size_t write_miss(const struct request *request, char *out)
+{
+    if (request->flags & REQUEST_MORE)
+        return 0;
+    memcpy(out, "END\r\n", 5);
+    return 5;
+}
+
+static size_t write_number(const struct reply *reply, char *out)
+{
+    char *at = put_number(out, reply->number);
+    at = put(at, "\r\n", 2);
+    return (size_t)(at - out);
+}
+
+static size_t write_version(const struct reply *reply, char *out)
+{
+    const size_t room = TEXT_REPLY_MAX - sizeof("VERSION \r\n");
+    char *at = put(out, "VERSION ", 8);
+    at = put(at, reply->text, reply->text_len < room ? reply->text_len : room);
+    at = put(at, "\r\n", 2);
+    return (size_t)(at - out);
+}
+
+size_t text_reply_head(const struct request *request, const struct reply *reply, char *out)
+{
+    if (request->flags & REQUEST_NOREPLY)
+        return 0;
+    switch (reply->status) {
+    case REPLY_VALUE: return write_value_head(request, reply, out);
+    case REPLY_MISS: return write_miss(request, out);
+    case REPLY_NUMBER: return write_number(reply, out);
+    case REPLY_VERSION: return write_version(reply, out);
+    default: break;
+    }
+    const struct line *line = &lines[reply->status];
+    if (line->len > 0)
+        memcpy(out, line->text, line->len);
+    return line->len;
+}
+
+size_t text_reply_tail(const struct request *request, const struct reply *reply, char *out)
+{
+    if (reply->status != REPLY_VALUE)
+        return 0;
+    size_t len = request->flags & REQUEST_MORE ? 2 : 7;
+    memcpy(out, "\r\nEND\r\n", len);
+    return len;
+}

@@ -1,0 +1,71 @@
+/* text_store.c: set, add, replace, append, prepend, cas: a line and the data block behind it, given
+ * as one request.
+ *
+ * The length decides how the stream goes on, so it is read before anything is judged: a line whose
+ * length can be read announces a block, and the block is dropped when something else in the line is
+ * wrong. Running it as commands would let a value speak for its client. A line without a readable
+ * length announces nothing, and its error is shown even to a client that wants no reply: it may be
+ * out of step.
+ */
+#include "protocol/text_input.h"
+
+/* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
+#define BLOCK_LEN_MAX (INT32_MAX - 2)
+
+/* As memcached: 64 bits are read, the lower 32 are kept. */
+static bool read_client_flags(struct bytes word, uint32_t *out)
+{
+    uint64_t flags;
+    if (!token_uint64(word, &flags))
+        return false;
+    *out = (uint32_t)flags;
+    return true;
+}
+
+enum parse_status text_parse_store(struct text_input *in, enum request_op op)
+{
+    struct request *request = in->request;
+    request->key = text_word(in);
+    uint32_t noreply = text_noreply(in);
+    bool numbers_ok = read_client_flags(text_word(in), &request->client_flags);
+    numbers_ok &= token_int64(text_word(in), &request->exptime);
+    uint64_t len;
+    if (!token_uint64(text_word(in), &len) || len > BLOCK_LEN_MAX)
+        return text_refuse(in, REPLY_BAD_FORMAT);
+    if (op == OP_CAS)
+        numbers_ok &= token_uint64(text_word(in), &request->cas);
+    request->flags |= noreply;
+    if (!numbers_ok || !text_key_ok(request->key))
+        return text_refuse_block(in, REPLY_BAD_FORMAT, len);
+    return text_parse_block(in, op, len);
+}
+
+enum parse_status text_refuse_block(struct text_input *in, enum reply_status error, uint64_t len)
+{
+    in->parser->swallow = len + 2;
+    return text_refuse(in, error);
+}
+
+static enum parse_status refuse_large(struct text_input *in, enum request_op op, uint64_t len)
+{
+    in->parser->swallow = len + 2;
+    in->request->flags |= REQUEST_TOO_LARGE;
+    return text_accept(in, op);
+}
+
+enum parse_status text_parse_block(struct text_input *in, enum request_op op, uint64_t len)
+{
+    struct request *request = in->request;
+    if (request->key.len + len + ITEM_OVERHEAD > in->parser->item_size_max)
+        return refuse_large(in, op, len);
+    const char *block = in->next;
+    if ((uint64_t)(in->data_end - block) < len + 2) {
+        in->need = (size_t)(block - in->line) + len + 2;
+        return PARSE_PARTIAL;
+    }
+    in->next = block + len + 2;
+    if (block[len] != '\r' || block[len + 1] != '\n')
+        return text_refuse(in, REPLY_BAD_CHUNK);
+    request->value = (struct bytes){block, len};
+    return text_accept(in, op);
+}

@@ -1,0 +1,60 @@
+/* token.c: numbers, read by hand. */
+#include "protocol/token.h"
+
+/* 19 digits always fit into 64 bits; only what is longer needs to be watched for overflow. */
+#define DIGITS_SAFE 19
+
+static bool append_digit(uint64_t *number, unsigned digit)
+{
+    if (*number > (UINT64_MAX - digit) / 10)
+        return false;
+    *number = *number * 10 + digit;
+    return true;
+}
+
+static bool read_digits(const char *data, size_t len, uint64_t *out)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned digit = (unsigned)(unsigned char)data[i] - '0';
+        if (digit > 9)
+            return false;
+        if (i < DIGITS_SAFE)
+            number = number * 10 + digit;
+        else if (!append_digit(&number, digit))
+            return false;
+    }
+    if (len == 0)
+        return false;
+    *out = number;
+    return true;
+}
+
+bool token_uint64(struct bytes token, uint64_t *out)
+{
+    size_t sign = token.len > 0 && token.data[0] == '+';
+    return read_digits(token.data + sign, token.len - sign, out);
+}
+
+bool token_uint32(struct bytes token, uint32_t *out)
+{
+    uint64_t number;
+    if (!token_uint64(token, &number) || number > UINT32_MAX)
+        return false;
+    *out = (uint32_t)number;
+    return true;
+}
+
+bool token_int64(struct bytes token, int64_t *out)
+{
+    bool negative = token.len > 0 && token.data[0] == '-';
+    if (negative)
+        token = (struct bytes){token.data + 1, token.len - 1};
+    if (negative && token.len > 0 && token.data[0] == '+')
+        return false;
+    uint64_t number;
+    if (!token_uint64(token, &number) || number > (uint64_t)INT64_MAX + negative)
+        return false;
+    *out = negative ? (int64_t)(0 - number) : (int64_t)number;
+    return true;
+}

@@ -1,0 +1,42 @@
+/* token.h: words and numbers of a text line.
+ *
+ * Only the blank separates words, as in memcached: tabs and other control bytes are part of a word.
+ * Numbers are read by hand: libc's readers need a terminator, know locales, and skip what a
+ * protocol must refuse.
+ */
+#ifndef CACHECASK_PROTOCOL_TOKEN_H
+#define CACHECASK_PROTOCOL_TOKEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "protocol/request.h"
+
+/* The next word of [*at, end), and *at moved behind it; a word of no bytes when none is left. */
+static inline struct bytes token_next(const char **at, const char *end)
+{
+    const char *start = *at;
+    while (start < end && *start == ' ')
+        start++;
+    const char *stop = start;
+    while (stop < end && *stop != ' ')
+        stop++;
+    *at = stop;
+    return (struct bytes){start, (size_t)(stop - start)};
+}
+
+static inline bool token_is(struct bytes token, const char *word, size_t word_len)
+{
+    return token.len == word_len && memcmp(token.data, word, word_len) == 0;
+}
+
+/* Each reads the whole token or refuses it: no blanks, no hexadecimal, nothing behind the number,
+ * no overflow. *out is set on success only. Leading zeros and one leading plus are accepted, a
+ * minus by token_int64 alone. */
+bool token_uint64(struct bytes token, uint64_t *out);
+bool token_uint32(struct bytes token, uint32_t *out);
+bool token_int64(struct bytes token, int64_t *out);
+
+#endif

@@ -1,0 +1,405 @@
+/* cache.c: the pages of the cache and who leaves them when.
+ *
+ * A page is filled from front to back with items and then stands in one of two queues, first in, first out (S3-FIFO, Yang
+ * et al., "FIFO queues are all you need for cache eviction", SOSP 2023, at the grain of pages). New items come to probation
+ * pages, a tenth of all; who was visited by the time their page is evicted moves on to a main page, the others are
+ * forgotten; a main page's items stay, in a fresh main page, for as long as they were visited since. So a scan passes
+ * through probation and leaves the main part alone. There are no free lists and no fragments: memory comes and goes in pages.
+ *
+ *     free ──cache_alloc──▶ filling ──full──▶ probation ──evict──▶ limbo ──no reader, no pin──▶ free
+ *                                             main      ──evict──▶
+ *
+ * The evictor thread keeps a few pages free, so that cache_alloc never waits; when there is none the value is simply not
+ * cached. To evict a page it takes each item's shard lock and turns the entry, if it still points to this item, back to the
+ * place on disk (C2). After that no new reader finds the page; those inside an epoch may still look, so the page rests in
+ * limbo until they have left (C3).
+ */
+#define _GNU_SOURCE
+#include "storage/cache.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "storage/hash.h"
+#include "storage/location.h"
+
+#define PAGE_SIZE_MAX (UINT32_C(1) << 20)
+#define PAGE_SIZE_MIN (UINT32_C(64) << 10)
+#define HUGE_PAGE     (UINT64_C(2) << 20)
+#define LIMBO_WAIT_MS 1
+#define GROUP         16 /* items whose buckets are fetched ahead together */
+
+static uint32_t item_size(const struct cache_item *item)
+{
+    return (uint32_t)(sizeof *item + item->key_len + item->value_len + 7) & ~7u;
+}
+
+static void push(struct cache_queue *queue, struct cache_page *page)
+{
+    page->next = NULL;
+    if (queue->tail)
+        queue->tail->next = page;
+    else
+        queue->head = page;
+    queue->tail = page;
+    queue->count++;
+}
+
+static struct cache_page *pop(struct cache_queue *queue)
+{
+    struct cache_page *page = queue->head;
+    if (!page)
+        return NULL;
+    queue->head = page->next;
+    if (!queue->head)
+        queue->tail = NULL;
+    queue->count--;
+    return page;
+}
+
+/* A small cache has small pages, so that it still has enough of them to choose from. */
+static uint32_t choose_page_size(uint64_t memory_max)
+{
+    uint32_t size = PAGE_SIZE_MAX;
+    while (size > PAGE_SIZE_MIN && memory_max / size < 64)
+        size /= 2;
+    return size;
+}
+
+bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash,
+                uint64_t memory_max)
+{
+    *cache = (struct cache){.keydir = keydir, .hash = hash};
+    cache->page_size = choose_page_size(memory_max);
+    cache->page_max = (uint32_t)(memory_max / cache->page_size) + 1;
+    cache->arena_size = (uint64_t)cache->page_max * cache->page_size + HUGE_PAGE;
+    cache->arena = mmap(NULL, cache->arena_size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    cache->pages = calloc(cache->page_max, sizeof *cache->pages);
+    if (cache->arena == MAP_FAILED || !cache->pages) {
+        free(cache->pages);
+        return false;
+    }
+    madvise(cache->arena, cache->arena_size,
+            MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
+    char *base = (char *)(((uintptr_t)cache->arena + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+    for (uint32_t i = 0; i < cache->page_max; i++)
+        cache->pages[i].data = base + (size_t)i * cache->page_size;
+    pthread_mutex_init(&cache->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&cache->work, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    return true;
+}
+
+void cache_release(struct cache *cache)
+{
+    munmap(cache->arena, cache->arena_size);
+    free(cache->pages);
+    pthread_mutex_destroy(&cache->lock);
+    pthread_cond_destroy(&cache->work);
+}
+
+/* Pages that the evictor keeps free. */
+static uint32_t free_target(const struct cache *cache)
+{
+    uint32_t target = cache->page_limit / 32;
+    return target < 2 ? 2 : target > 16 ? 16 : target;
+}
+
+/* With the lock held. */
+static bool has_work(const struct cache *cache)
+{
+    bool short_of_pages = cache->free.count < free_target(cache) &&
+                          (cache->page_count < cache->page_limit || cache->limbo.count ||
+                           cache->probation.count || cache->main.count);
+    bool too_many =
+        cache->page_count > cache->page_limit &&
+        (cache->free.count || cache->limbo.count || cache->probation.count || cache->main.count);
+    return short_of_pages || too_many;
+}
+
+void cache_set_limit(struct cache *cache, uint64_t bytes)
+{
+    uint64_t pages = bytes / cache->page_size;
+    pthread_mutex_lock(&cache->lock);
+    cache->page_limit = pages < cache->page_max ? (uint32_t)pages : cache->page_max;
+    if (has_work(cache))
+        pthread_cond_signal(&cache->work);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+static struct cache_page *take_page(struct cache *cache)
+{
+    pthread_mutex_lock(&cache->lock);
+    struct cache_page *page = cache->page_count <= cache->page_limit ? pop(&cache->free) : NULL;
+    if (has_work(cache))
+        pthread_cond_signal(&cache->work);
+    pthread_mutex_unlock(&cache->lock);
+    return page;
+}
+
+static void close_writer(struct cache *cache, struct cache_writer *writer,
+                         struct cache_queue *queue)
+{
+    if (!writer->page)
+        return;
+    pthread_mutex_lock(&cache->lock);
+    push(queue, writer->page);
+    pthread_mutex_unlock(&cache->lock);
+    *writer = (struct cache_writer){0};
+}
+
+void cache_writer_close(struct cache *cache, struct cache_writer *writer)
+{
+    close_writer(cache, writer, &cache->probation);
+}
+
+static struct cache_item *alloc_in(struct cache *cache, struct cache_writer *writer,
+                                   struct cache_queue *queue, uint8_t key_len, uint32_t value_len)
+{
+    uint32_t size = (uint32_t)(sizeof(struct cache_item) + key_len + value_len + 7) & ~7u;
+    if (!writer->page || writer->page->used + size > cache->page_size) {
+        close_writer(cache, writer, queue);
+        writer->page = take_page(cache);
+        if (!writer->page)
+            return NULL;
+    }
+    struct cache_item *item = (struct cache_item *)(writer->page->data + writer->page->used);
+    writer->page->used += size;
+    writer->last = item;
+    item->key_len = key_len;
+    item->value_len = value_len;
+    return item;
+}
+
+struct cache_item *cache_alloc(struct cache *cache, struct cache_writer *writer, uint8_t key_len,
+                               uint32_t value_len)
+{
+    return alloc_in(cache, writer, &cache->probation, key_len, value_len);
+}
+
+void cache_unalloc(struct cache_writer *writer, struct cache_item *item)
+{
+    assert(writer->last == item);
+    writer->page->used -= item_size(item);
+    writer->last = NULL;
+}
+
+struct cache_page *cache_pin(struct cache *cache, const void *address)
+{
+    size_t offset = (size_t)((const char *)address - cache->pages[0].data);
+    struct cache_page *page = &cache->pages[offset / cache->page_size];
+    atomic_fetch_add_explicit(&page->pins, 1, memory_order_relaxed);
+    return page;
+}
+
+uint64_t cache_bytes(struct cache *cache, uint32_t *pages)
+{
+    pthread_mutex_lock(&cache->lock);
+    *pages = cache->page_count;
+    pthread_mutex_unlock(&cache->lock);
+    return (uint64_t)*pages * cache->page_size;
+}
+
+/* Everything from here on is the evictor's. */
+
+/* Gives a visited item a new life in a main page; false: no page is free. */
+static bool keep_item(struct cache *cache, struct keydir_shard *shard, struct keydir_ref ref,
+                      const struct keydir_entry *entry, const struct cache_item *item)
+{
+    struct cache_item *copy =
+        alloc_in(cache, &cache->main_writer, &cache->main, item->key_len, item->value_len);
+    if (!copy)
+        return false;
+    copy->location = item->location;
+    copy->cas = item->cas;
+    copy->client_flags = item->client_flags;
+    copy->state = item->state;
+    atomic_store_explicit(&copy->accessed_s,
+                          atomic_load_explicit(&item->accessed_s, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&copy->fetched,
+                          atomic_load_explicit(&item->fetched, memory_order_relaxed),
+                          memory_order_relaxed);
+    memcpy(copy->key, item->key, item->key_len + (size_t)item->value_len);
+    keydir_set(shard, ref, location_of_item(copy, item->location), entry->expire_s);
+    return true;
+}
+
+static void evict_item(struct cache *cache, struct cache_item *item, struct key_hash hash)
+{
+    struct keydir_shard *shard = &cache->keydir->shards[hash.shard_bits & cache->hash.shard_mask];
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    keydir_lock(shard);
+    if (keydir_find(shard, hash.tag, &ref, &entry) && location_in_ram(entry.location) &&
+        location_item(entry.location) == item) {
+        if ((entry.location & LOCATION_VISITED) && keep_item(cache, shard, ref, &entry, item)) {
+            atomic_fetch_add_explicit(&cache->kept_items, 1, memory_order_relaxed);
+        } else {
+            keydir_set(shard, ref, item->location, entry.expire_s);
+            atomic_fetch_add_explicit(&cache->evicted_items, 1, memory_order_relaxed);
+        }
+    }
+    keydir_unlock(shard);
+}
+
+/* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked at. */
+static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32_t offset)
+{
+    struct cache_item *items[GROUP];
+    struct key_hash hashes[GROUP];
+    uint32_t count = 0;
+    while (offset < page->used && count < GROUP) {
+        struct cache_item *item = (struct cache_item *)(page->data + offset);
+        offset += item_size(item);
+        items[count] = item;
+        hashes[count] = hash_key(item->key, item->key_len, cache->hash.seed);
+        keydir_prefetch(&cache->keydir->shards[hashes[count].shard_bits & cache->hash.shard_mask],
+                        hashes[count].tag);
+        count++;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        evict_item(cache, items[i], hashes[i]);
+    return offset;
+}
+
+static void evict_page(struct cache *cache, struct cache_page *page)
+{
+    for (uint32_t offset = 0; offset < page->used;)
+        offset = evict_group(cache, page, offset);
+    page->retired = cache->retire(cache->context);
+    pthread_mutex_lock(&cache->lock);
+    push(&cache->limbo, page);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+/* The page that has to go: probation holds its tenth, the rest is main's. With the lock held. */
+static struct cache_page *choose_victim(struct cache *cache)
+{
+    bool from_probation = cache->main.count == 0 || cache->probation.count * 10 > cache->page_limit;
+    struct cache_page *page = from_probation ? pop(&cache->probation) : pop(&cache->main);
+    return page ? page : pop(&cache->main);
+}
+
+/* Pages in limbo whose readers have left become free. With the lock held. */
+static bool free_limbo(struct cache *cache)
+{
+    uint64_t oldest = cache->oldest_reader(cache->context);
+    bool any = false;
+    for (uint32_t left = cache->limbo.count; left > 0; left--) {
+        struct cache_page *page = pop(&cache->limbo);
+        if (page->retired >= oldest || atomic_load_explicit(&page->pins, memory_order_acquire)) {
+            push(&cache->limbo, page);
+            continue;
+        }
+        page->used = 0;
+        push(&cache->free, page);
+        any = true;
+    }
+    return any;
+}
+
+/* Puts one more page to use, touching its memory here and not in a worker. With the lock held, let go meanwhile. */
+static bool add_page(struct cache *cache)
+{
+    struct cache_page *page = pop(&cache->returned);
+    if (!page && cache->unborn < cache->page_max)
+        page = &cache->pages[cache->unborn++];
+    if (!page)
+        return false;
+    cache->page_count++;
+    pthread_mutex_unlock(&cache->lock);
+    for (uint32_t i = 0; i < cache->page_size; i += 4096)
+        *(volatile char *)(page->data + i) = 0;
+    pthread_mutex_lock(&cache->lock);
+    page->used = 0;
+    push(&cache->free, page);
+    return true;
+}
+
+/* Gives free pages beyond the limit back to the system. With the lock held. */
+static void return_pages(struct cache *cache)
+{
+    while (cache->page_count > cache->page_limit) {
+        struct cache_page *page = pop(&cache->free);
+        if (!page)
+            return;
+        madvise(page->data, cache->page_size, MADV_DONTNEED);
+        cache->page_count--;
+        push(&cache->returned, page);
+    }
+}
+
+/* One step towards enough free pages within the limit. False: only readers can help now. With the lock held. */
+static bool work_step(struct cache *cache)
+{
+    free_limbo(cache);
+    return_pages(cache);
+    bool room = cache->page_count < cache->page_limit;
+    if (!has_work(cache) || (room && add_page(cache)))
+        return true;
+    /* What limbo holds will be free soon: evict no more than what is missing. */
+    uint32_t coming = cache->free.count + cache->limbo.count;
+    bool too_many = cache->page_count > cache->page_limit + cache->limbo.count;
+    struct cache_page *page = coming < free_target(cache) || too_many ? choose_victim(cache) : NULL;
+    if (!page)
+        return false;
+    pthread_mutex_unlock(&cache->lock);
+    evict_page(cache, page);
+    pthread_mutex_lock(&cache->lock);
+    return true;
+}
+
+static void wait_for_readers(struct cache *cache)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LIMBO_WAIT_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_cond_timedwait(&cache->work, &cache->lock, &until);
+}
+
+static void *run_evictor(void *context)
+{
+    struct cache *cache = context;
+    pthread_mutex_lock(&cache->lock);
+    while (!cache->stopping) {
+        if (!has_work(cache))
+            pthread_cond_wait(&cache->work, &cache->lock);
+        else if (!work_step(cache))
+            wait_for_readers(cache);
+    }
+    pthread_mutex_unlock(&cache->lock);
+    return NULL;
+}
+
+bool cache_start(struct cache *cache, uint64_t (*oldest_reader)(void *context),
+                 uint64_t (*retire)(void *context), void *context)
+{
+    cache->oldest_reader = oldest_reader;
+    cache->retire = retire;
+    cache->context = context;
+    cache->started = pthread_create(&cache->evictor, NULL, run_evictor, cache) == 0;
+    return cache->started;
+}
+
+void cache_stop(struct cache *cache)
+{
+    if (!cache->started)
+        return;
+    pthread_mutex_lock(&cache->lock);
+    cache->stopping = true;
+    pthread_cond_signal(&cache->work);
+    pthread_mutex_unlock(&cache->lock);
+    pthread_join(cache->evictor, NULL);
+    cache->started = false;
+}

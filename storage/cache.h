@@ -1,0 +1,129 @@
+/* cache.h: hot values in RAM: pages filled from front to back and evicted whole. See cache.c.
+ *
+ * Everything in the cache is also in the log, so to forget an item only turns its keydir entry back to the place on disk.
+ */
+#ifndef CACHECASK_STORAGE_CACHE_H
+#define CACHECASK_STORAGE_CACHE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/keydir.h"
+
+/* A value in RAM. Written by its maker before the keydir points to it; key and value never change after that, the rest only
+ * under the lock of the key's shard. */
+struct cache_item {
+    uint64_t location; /* where the record lies in the log */
+    uint64_t cas;
+    _Atomic uint32_t accessed_s;
+    uint32_t client_flags;
+    uint32_t value_len;
+    uint8_t key_len;
+    _Atomic uint8_t fetched; /* a get has hit it since it was stored */
+    uint16_t state;
+    char key[]; /* and the value right behind it */
+};
+
+_Static_assert(sizeof(struct cache_item) == 32, "an item costs 32 bytes over key and value");
+
+static inline const char *cache_item_value(const struct cache_item *item)
+{
+    return item->key + item->key_len;
+}
+
+struct cache_page {
+    char *data;
+    uint32_t used;
+    atomic_uint pins; /* replies being sent from it */
+    uint64_t retired; /* epoch of its eviction: readers that entered before may still look */
+    struct cache_page *next;
+};
+
+struct cache_queue {
+    struct cache_page *head, *tail;
+    uint32_t count;
+};
+
+/* A page being filled by one thread. */
+struct cache_writer {
+    struct cache_page *page; /* NULL: none */
+    struct cache_item *last; /* the newest allocation */
+};
+
+struct cache_hash { /* how to find an item's entry again */
+    uint64_t seed;
+    uint32_t shard_mask;
+};
+
+struct cache {
+    struct keydir *keydir;
+    struct cache_hash hash;
+    char *arena;
+    size_t arena_size;
+    uint32_t page_size;
+    uint32_t page_max; /* pages that the arena has room for */
+    struct cache_page *pages;
+
+    pthread_mutex_t lock; /* the queues; taken last, nothing else under it */
+    pthread_cond_t work;  /* the evictor waits */
+    struct cache_queue free, probation, main, limbo;
+    uint32_t page_limit;         /* pages that may be in use or free */
+    uint32_t page_count;         /* pages that are */
+    uint32_t unborn;             /* index of the first page never used */
+    struct cache_queue returned; /* pages whose memory was given back */
+    bool stopping;
+    pthread_t evictor;
+    bool started;
+
+    uint64_t (*oldest_reader)(void *context); /* epoch before which no reader is left */
+    uint64_t (*retire)(void *context);        /* ends an epoch: answers its number */
+    void *context;
+
+    struct cache_writer main_writer; /* the evictor's */
+    _Atomic uint64_t evicted_items, kept_items;
+};
+
+/* Makes a cache of at most memory_max bytes ever; it starts with room for none: cache_set_limit. False: no memory. */
+bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash,
+                uint64_t memory_max);
+void cache_release(struct cache *cache);
+
+/* The evictor thread. `oldest_reader` and `retire` are how it knows when readers have left a page (store.c). */
+bool cache_start(struct cache *cache, uint64_t (*oldest_reader)(void *context),
+                 uint64_t (*retire)(void *context), void *context);
+void cache_stop(struct cache *cache);
+
+/* From now on the cache takes at most `bytes`; what is more is given back in the background. Any thread. */
+void cache_set_limit(struct cache *cache, uint64_t bytes);
+
+/* Whether a value of such size is cached at all. */
+static inline bool cache_takes(const struct cache *cache, uint32_t key_len, uint64_t value_len)
+{
+    return sizeof(struct cache_item) + key_len + value_len + 8 <= cache->page_size / 2;
+}
+
+/* Room for an item with its lengths set; NULL when no page is free: then the value is just not cached. The item
+ * must be indexed or given back before the writer's next allocation. */
+struct cache_item *cache_alloc(struct cache *cache, struct cache_writer *writer, uint8_t key_len,
+                               uint32_t value_len);
+
+/* Gives back the newest allocation, which nobody else has seen. */
+void cache_unalloc(struct cache_writer *writer, struct cache_item *item);
+
+/* Hands in the page that a writer has begun; the writer may go on. */
+void cache_writer_close(struct cache *cache, struct cache_writer *writer);
+
+/* Keeps the page of an item that a reader may see until cache_unpin. */
+struct cache_page *cache_pin(struct cache *cache, const void *address);
+
+static inline void cache_unpin(struct cache_page *page)
+{
+    atomic_fetch_sub_explicit(&page->pins, 1, memory_order_release);
+}
+
+/* Bytes of memory that the pages take, free ones included, and their number. */
+uint64_t cache_bytes(struct cache *cache, uint32_t *pages);
+
+#endif

@@ -1,0 +1,222 @@
+/* datadir.c: the files of a data directory that are not the log.
+ *
+ *     store   magic "CCASKSTO" 8, format version 4, zero 4, UUID 16, hash seed 8, creation time 8, zeros 8,
+ *             XXH3-64 of these 56 bytes 8; little-endian. Written once.
+ *     lock    held (flock) by the process that has the store open; its text is that process's id.
+ *
+ * A directory is ours when its owner is the user we run as, and it holds a `store` file or nothing at all (D1). Everything
+ * is looked at before anything is changed (D2).
+ */
+#define XXH_INLINE_ALL
+#define _GNU_SOURCE
+#include "storage/datadir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define MAGIC   "CCASKSTO"
+#define VERSION 1
+
+struct disk_store {
+    char magic[8];
+    uint32_t version;
+    uint32_t zero;
+    uint8_t uuid[16];
+    uint64_t hash_seed;
+    uint64_t created_s;
+    uint64_t zeros;
+    uint64_t check;
+};
+
+_Static_assert(sizeof(struct disk_store) == 64, "the store file is 64 bytes");
+
+struct place { /* where we are, for all the small functions */
+    const struct file_system *files;
+    int dir_fd;
+    const char *name;
+    const struct tell *told;
+};
+
+static enum store_status check_owner(const struct place *place)
+{
+    struct stat status;
+    if (fstat(place->dir_fd, &status) < 0)
+        return STORE_IO;
+    if (status.st_uid == geteuid())
+        return STORE_OK;
+    tell(place->told, TELL_ERROR,
+         "data directory %s belongs to user id %u, and this runs as user id %u: run as its owner, "
+         "give it "
+         "to this user with chown -R, or name another with --data-dir",
+         place->name, (unsigned)status.st_uid, (unsigned)geteuid());
+    return STORE_NOT_OURS;
+}
+
+static void note_foreign(void *argument, const char *name)
+{
+    bool *foreign = argument;
+    if (strcmp(name, "lock") != 0 && strcmp(name, "lost+found") != 0 &&
+        strcmp(name, "store.tmp") != 0)
+        *foreign = true;
+}
+
+static enum store_status check_empty(const struct place *place)
+{
+    bool foreign = false;
+    if (place->files->list(place->files->context, place->dir_fd, note_foreign, &foreign) < 0)
+        return STORE_IO;
+    if (!foreign)
+        return STORE_NOT_FOUND;
+    tell(place->told, TELL_ERROR,
+         "directory %s is not empty and no data directory (it has no file `store`): name an empty "
+         "or new "
+         "one with --data-dir",
+         place->name);
+    return STORE_NOT_OURS;
+}
+
+static enum store_status read_store(const struct place *place, int fd, struct disk_store *disk)
+{
+    size_t got;
+    if (!file_read_upto(place->files, fd, disk, sizeof *disk, 0, &got))
+        return STORE_IO;
+    bool ours = got >= 12 && memcmp(disk->magic, MAGIC, sizeof disk->magic) == 0;
+    if (ours && disk->version != VERSION) {
+        tell(place->told, TELL_ERROR,
+             "data directory %s has format version %u, and this release reads version %u: start "
+             "the release "
+             "that wrote it, or name another directory with --data-dir",
+             place->name, disk->version, VERSION);
+        return STORE_BAD_VERSION;
+    }
+    if (ours && got == sizeof *disk &&
+        disk->check == XXH3_64bits(disk, offsetof(struct disk_store, check)))
+        return STORE_OK;
+    tell(place->told, TELL_ERROR,
+         "the file `store` in data directory %s is damaged: restore it from a backup (the data is "
+         "not "
+         "readable without it), or name another directory with --data-dir",
+         place->name);
+    return STORE_CORRUPT;
+}
+
+/* STORE_NOT_FOUND: there is no store yet, and may be made. */
+static enum store_status find_store(const struct place *place, struct disk_store *disk)
+{
+    int fd = place->files->open(place->files->context, place->dir_fd, "store", O_RDONLY);
+    if (fd < 0)
+        return errno == ENOENT ? check_empty(place) : STORE_IO;
+    enum store_status status = read_store(place, fd, disk);
+    place->files->close(place->files->context, fd);
+    return status;
+}
+
+static enum store_status make_store(const struct place *place, uint32_t now_s,
+                                    void (*random)(void *bytes, size_t len),
+                                    struct disk_store *disk)
+{
+    const struct file_system *files = place->files;
+    *disk = (struct disk_store){.magic = MAGIC, .version = VERSION, .created_s = now_s};
+    random(disk->uuid, sizeof disk->uuid);
+    random(&disk->hash_seed, sizeof disk->hash_seed);
+    disk->check = XXH3_64bits(disk, offsetof(struct disk_store, check));
+    int fd = files->open(files->context, place->dir_fd, "store.tmp", O_WRONLY | O_CREAT | O_TRUNC);
+    if (fd < 0)
+        return STORE_IO;
+    bool ok =
+        file_write_all(files, fd, disk, sizeof *disk, 0) && files->sync(files->context, fd) == 0;
+    ok = files->close(files->context, fd) == 0 && ok;
+    ok = ok && files->rename(files->context, place->dir_fd, "store.tmp", "store") == 0 &&
+         files->sync_dir(files->context, place->dir_fd) == 0;
+    return ok ? STORE_OK : STORE_IO;
+}
+
+static enum store_status refuse_in_use(const struct place *place, int fd)
+{
+    char pid[32] = "";
+    size_t got = 0;
+    file_read_upto(place->files, fd, pid, sizeof pid - 1, 0, &got);
+    pid[got] = '\0';
+    pid[strcspn(pid, "\n")] = '\0';
+    tell(place->told, TELL_ERROR,
+         "data directory %s is in use by process %s: stop that one, or name another directory with "
+         "--data-dir",
+         place->name, pid[0] ? pid : "(unknown)");
+    return STORE_IN_USE;
+}
+
+static enum store_status take_lock(const struct place *place, int *out)
+{
+    char pid[32];
+    int fd = place->files->open(place->files->context, place->dir_fd, "lock", O_RDWR | O_CREAT);
+    if (fd < 0)
+        return STORE_IO;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        enum store_status status = errno == EWOULDBLOCK ? refuse_in_use(place, fd) : STORE_IO;
+        place->files->close(place->files->context, fd);
+        return status;
+    }
+    int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+    if (place->files->truncate(place->files->context, fd, 0) < 0 ||
+        !file_write_all(place->files, fd, pid, (size_t)len, 0)) {
+        place->files->close(place->files->context, fd);
+        return STORE_IO;
+    }
+    *out = fd;
+    return STORE_OK;
+}
+
+static enum store_status open_or_make(const struct place *place, uint32_t now_s,
+                                      void (*random)(void *bytes, size_t len), int *lock_fd,
+                                      struct disk_store *disk)
+{
+    enum store_status status = check_owner(place);
+    if (status == STORE_OK)
+        status = find_store(place, disk);
+    if (status != STORE_OK && status != STORE_NOT_FOUND)
+        return status;
+    status = take_lock(place, lock_fd);
+    if (status != STORE_OK)
+        return status;
+    status = find_store(place,
+                        disk); /* again: another process may have made it before we had the lock */
+    if (status == STORE_NOT_FOUND)
+        status = make_store(place, now_s, random, disk);
+    if (status != STORE_OK)
+        place->files->close(place->files->context, *lock_fd);
+    return status;
+}
+
+enum store_status datadir_open(struct datadir *datadir, const struct file_system *files, int dir_fd,
+                               const char *name, uint32_t now_s,
+                               void (*random)(void *bytes, size_t len), const struct tell *told)
+{
+    struct place place = {.files = files, .dir_fd = dir_fd, .name = name, .told = told};
+    struct disk_store disk;
+    int lock_fd;
+    enum store_status status = open_or_make(&place, now_s, random, &lock_fd, &disk);
+    if (status == STORE_IO)
+        tell(told, TELL_ERROR,
+             "data directory %s: %s. It must be readable and writable by this user, on a disk with "
+             "free "
+             "space; another can be named with --data-dir",
+             name, strerror(errno));
+    if (status != STORE_OK)
+        return status;
+    memcpy(datadir->uuid, disk.uuid, sizeof datadir->uuid);
+    datadir->hash_seed = disk.hash_seed;
+    datadir->lock_fd = lock_fd;
+    return STORE_OK;
+}
+
+void datadir_close(struct datadir *datadir, const struct file_system *files)
+{
+    files->close(files->context, datadir->lock_fd);
+}

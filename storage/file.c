@@ -1,0 +1,183 @@
+/* file.c: the operating system behind file.h. */
+#define _GNU_SOURCE
+#include "storage/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static int os_open(void *context, int dir_fd, const char *name, int flags)
+{
+    (void)context;
+    return openat(dir_fd, name, flags | O_CLOEXEC, 0600);
+}
+
+static int os_close(void *context, int fd)
+{
+    (void)context;
+    return close(fd);
+}
+
+static ssize_t os_pread(void *context, int fd, void *data, size_t len, off_t offset)
+{
+    (void)context;
+    return pread(fd, data, len, offset);
+}
+
+static ssize_t os_pread_nowait(void *context, int fd, void *data, size_t len, off_t offset)
+{
+    (void)context;
+    struct iovec piece = {.iov_base = data, .iov_len = len};
+    return preadv2(fd, &piece, 1, offset, RWF_NOWAIT);
+}
+
+static ssize_t os_pwrite(void *context, int fd, const void *data, size_t len, off_t offset)
+{
+    (void)context;
+    return pwrite(fd, data, len, offset);
+}
+
+static int os_sync(void *context, int fd)
+{
+    (void)context;
+    return fdatasync(fd);
+}
+
+static int os_sync_dir(void *context, int fd)
+{
+    (void)context;
+    return fsync(fd);
+}
+
+/* File systems without preallocation meet a full disk at the write instead, which the log survives too. */
+static int os_allocate(void *context, int fd, off_t size)
+{
+    (void)context;
+    int result;
+    do
+        result = fallocate(fd, 0, 0, size);
+    while (result < 0 && errno == EINTR);
+    if (result < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+        return 0;
+    return result;
+}
+
+static int os_truncate(void *context, int fd, off_t size)
+{
+    (void)context;
+    return ftruncate(fd, size);
+}
+
+static int os_size(void *context, int fd, uint64_t *size)
+{
+    (void)context;
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -1;
+    *size = (uint64_t)status.st_size;
+    return 0;
+}
+
+static int os_rename(void *context, int dir_fd, const char *from, const char *to)
+{
+    (void)context;
+    return renameat(dir_fd, from, dir_fd, to);
+}
+
+static int os_list(void *context, int dir_fd, void (*found)(void *argument, const char *name),
+                   void *argument)
+{
+    (void)context;
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    if (!dir)
+        return -1;
+    while ((entry = readdir(dir)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            found(argument, entry->d_name);
+    return closedir(dir);
+}
+
+static int os_unlink(void *context, int dir_fd, const char *name)
+{
+    (void)context;
+    return unlinkat(dir_fd, name, 0);
+}
+
+static int os_replace(void *context, int from, int fd)
+{
+    (void)context;
+    if (dup3(from, fd, O_CLOEXEC) < 0)
+        return -1;
+    return close(from);
+}
+
+const struct file_system file_system_os = {
+    .open = os_open,
+    .close = os_close,
+    .pread = os_pread,
+    .pread_nowait = os_pread_nowait,
+    .pwrite = os_pwrite,
+    .sync = os_sync,
+    .sync_dir = os_sync_dir,
+    .allocate = os_allocate,
+    .truncate = os_truncate,
+    .size = os_size,
+    .rename = os_rename,
+    .list = os_list,
+    .unlink = os_unlink,
+    .replace = os_replace,
+};
+
+bool file_read_upto(const struct file_system *files, int fd, void *data, size_t len,
+                    uint64_t offset, size_t *got)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = files->pread(files->context, fd, (char *)data + done, len - done,
+                                 (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    *got = done;
+    return true;
+}
+
+bool file_read_all(const struct file_system *files, int fd, void *data, size_t len, uint64_t offset)
+{
+    size_t got;
+    if (!file_read_upto(files, fd, data, len, offset, &got))
+        return false;
+    if (got < len)
+        errno = ENODATA;
+    return got == len;
+}
+
+bool file_write_all(const struct file_system *files, int fd, const void *data, size_t len,
+                    uint64_t offset)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = files->pwrite(files->context, fd, (const char *)data + done, len - done,
+                                  (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n == 0)
+            errno = EIO;
+        if (n <= 0)
+            return false;
+        done += (size_t)n;
+    }
+    return true;
+}

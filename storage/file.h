@@ -1,0 +1,54 @@
+/* file.h: the file layer, all that storage/ asks of the operating system about files.
+ *
+ * A table of functions because two implementations exist: the operating system (file_system_os) and the tests' own, which
+ * fails, tears and forgets on purpose. Every function works like the system call of its name: the result or -1 and errno.
+ * All names are relative to the data directory, which is open as `dir_fd`: the server may have lost the right to walk
+ * the path to it by then (it drops its privileges after opening).
+ */
+#ifndef CACHECASK_STORAGE_FILE_H
+#define CACHECASK_STORAGE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct file_system {
+    void *context; /* handed to every function */
+    int (*open)(void *context, int dir_fd, const char *name,
+                int flags); /* creates with mode 0600 */
+    int (*close)(void *context, int fd);
+    ssize_t (*pread)(void *context, int fd, void *data, size_t len, off_t offset);
+    /* Only what is in the page cache: EAGAIN when a disk read would be needed. */
+    ssize_t (*pread_nowait)(void *context, int fd, void *data, size_t len, off_t offset);
+    ssize_t (*pwrite)(void *context, int fd, const void *data, size_t len, off_t offset);
+    int (*sync)(void *context, int fd); /* fdatasync */
+    int (*sync_dir)(void *context,
+                    int fd); /* fsync of a directory: names made, changed or removed */
+    int (*allocate)(void *context, int fd, off_t size);
+    int (*truncate)(void *context, int fd, off_t size);
+    int (*size)(void *context, int fd, uint64_t *size);
+    int (*rename)(void *context, int dir_fd, const char *from, const char *to);
+    /* Calls found with every name in the directory but . and .. */
+    int (*list)(void *context, int dir_fd, void (*found)(void *argument, const char *name),
+                void *argument);
+    int (*unlink)(void *context, int dir_fd, const char *name);
+    /* Makes `fd` mean the file of `from`, which is closed (dup3): readers never see a gap. */
+    int (*replace)(void *context, int from, int fd);
+};
+
+/* The operating system. */
+extern const struct file_system file_system_os;
+
+/* Reads or writes all of `len` bytes at `offset`, through short counts and EINTR. False with errno on failure; a read that
+ * meets the end of the file fails with ENODATA. */
+bool file_read_all(const struct file_system *files, int fd, void *data, size_t len,
+                   uint64_t offset);
+bool file_write_all(const struct file_system *files, int fd, const void *data, size_t len,
+                    uint64_t offset);
+
+/* Reads up to `len` bytes and says in *got how many there were: fewer only at the end of the file. False with errno. */
+bool file_read_upto(const struct file_system *files, int fd, void *data, size_t len,
+                    uint64_t offset, size_t *got);
+
+#endif

@@ -1,0 +1,302 @@
+/* hint.c: hint files.
+ *
+ *     offset  size  field
+ *          0     8  magic "CCASKHNT"
+ *          8     4  format version
+ *         12     4  size of an entry: 24
+ *         16    16  UUID of the store
+ *         32     8  segment id
+ *         40     8  LSN of the segment's first byte
+ *         48     8  bytes of log in the segment
+ *         56     8  number of entries
+ *         64     8  TOUCHes among them
+ *         72     8  keys in the store when this was written
+ *         80     8  highest CAS unique in the segment
+ *         88     8  places in the segment that were no valid record
+ *         96     8  XXH3-64 of the entries, seeded by the segment's seed
+ *        104     8  XXH3-64 of bytes 0 to 103
+ *        112     …  entries, in the order of the log (struct hint_entry)
+ *
+ * A hint is believed if and only if both checksums match, it names this segment of this store, and its length is what its
+ * count says (H1). It holds nothing that the segment does not: it may be missing, and is made anew by a scan (H2). It is
+ * written under another name and renamed when complete, without a sync: a torn one does not match its checksum.
+ */
+#define XXH_INLINE_ALL
+#include "storage/hint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "storage/hash.h"
+
+#define MAGIC "CCASKHNT"
+
+struct disk_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t entry_size;
+    uint8_t uuid[16];
+    uint64_t id;
+    uint64_t base_lsn;
+    uint64_t end;
+    uint64_t count;
+    uint64_t touches;
+    uint64_t keys;
+    uint64_t cas_max;
+    uint64_t damage;
+    uint64_t entries_check;
+    uint64_t check;
+};
+
+_Static_assert(sizeof(struct disk_header) == 112, "the header is 112 bytes on disk");
+
+#define CHUNK 4096 /* entries written at a time */
+
+/* Whether the header is whole and speaks of this segment, in a file of such size. */
+static bool header_fits(const struct disk_header *header, const struct segment *segment,
+                        uint64_t size)
+{
+    return memcmp(header->magic, MAGIC, sizeof header->magic) == 0 &&
+           header->check == XXH3_64bits(header, offsetof(struct disk_header, check)) &&
+           header->version == 1 && header->entry_size == sizeof(struct hint_entry) &&
+           memcmp(header->uuid, segment->header.uuid, sizeof header->uuid) == 0 &&
+           header->id == segment->header.id && header->base_lsn == segment->header.base_lsn &&
+           header->end <= segment->capacity &&
+           header->count == (size - sizeof *header) / sizeof(struct hint_entry) &&
+           size == sizeof *header + header->count * sizeof(struct hint_entry);
+}
+
+static enum store_status read_header(const struct file_system *files, int fd,
+                                     const struct segment *segment, struct disk_header *header)
+{
+    uint64_t size;
+    if (files->size(files->context, fd, &size) < 0)
+        return STORE_IO;
+    if (size < sizeof *header)
+        return STORE_CORRUPT;
+    if (!file_read_all(files, fd, header, sizeof *header, 0))
+        return STORE_IO;
+    return header_fits(header, segment, size) ? STORE_OK : STORE_CORRUPT;
+}
+
+static enum store_status read_entries(const struct file_system *files, int fd,
+                                      const struct disk_header *header, uint64_t seed,
+                                      struct hint_entry **out)
+{
+    size_t len = header->count * sizeof(struct hint_entry);
+    struct hint_entry *entries = malloc(len ? len : 1);
+    if (!entries)
+        return STORE_NO_MEMORY;
+    bool ok = file_read_all(files, fd, entries, len, sizeof *header);
+    if (ok && XXH3_64bits_withSeed(entries, len, seed) == header->entries_check) {
+        *out = entries;
+        return STORE_OK;
+    }
+    free(entries);
+    return ok ? STORE_CORRUPT : STORE_IO;
+}
+
+/* The entries are read when the caller wants them (not NULL). */
+static enum store_status read_hint(const struct file_system *files, int dir_fd,
+                                   const struct segment *segment, struct hint *hint,
+                                   struct hint_entry **entries)
+{
+    char name[SEGMENT_NAME_SIZE];
+    struct disk_header header;
+    segment_name(name, segment->header.id, "hint");
+    int fd = files->open(files->context, dir_fd, name, O_RDONLY);
+    if (fd < 0)
+        return errno == ENOENT ? STORE_NOT_FOUND : STORE_IO;
+    enum store_status status = read_header(files, fd, segment, &header);
+    if (status == STORE_OK && entries)
+        status = read_entries(files, fd, &header, segment->header.seed, entries);
+    int error = errno;
+    files->close(files->context, fd);
+    errno = error;
+    if (status == STORE_OK)
+        *hint = (struct hint){
+            .count = header.count,
+            .touches = header.touches,
+            .cas_max = header.cas_max,
+            .end = header.end,
+            .damage = header.damage,
+            .keys = header.keys,
+        };
+    return status;
+}
+
+enum store_status hint_read(const struct file_system *files, int dir_fd,
+                            const struct segment *segment, struct hint *hint,
+                            struct hint_entry **entries)
+{
+    return read_hint(files, dir_fd, segment, hint, entries);
+}
+
+enum store_status hint_peek(const struct file_system *files, int dir_fd,
+                            const struct segment *segment, struct hint *hint)
+{
+    return read_hint(files, dir_fd, segment, hint, NULL);
+}
+
+static struct hint_entry entry_of(const struct record *record, uint32_t offset, uint64_t seed)
+{
+    struct key_hash hash = {0};
+    if (record->key_len)
+        hash = hash_key(record->key, record->key_len, seed);
+    return (struct hint_entry){
+        .tag = hash.tag,
+        .offset = offset / RECORD_ALIGN,
+        .size = (uint32_t)(record_size(record->key_len, record->value_len) / RECORD_ALIGN),
+        .expire_s = record->expire_s,
+        .shard_bits = (uint16_t)hash.shard_bits,
+        .type = record->type,
+    };
+}
+
+static bool visit_record(struct hint *hint, const struct record *record, uint32_t offset,
+                         uint64_t seed, hint_visit *visit, void *context)
+{
+    struct hint_entry entry = entry_of(record, offset, seed);
+    if (record->cas > hint->cas_max && !(record->state & RECORD_STATE_CAS_CHOSEN))
+        hint->cas_max = record->cas;
+    hint->count++;
+    hint->touches += record->type == RECORD_TOUCH;
+    return visit(context, &entry);
+}
+
+/* Damage at the very end may be what a crash left of the last write. */
+static void note_damage(struct hint *hint, const struct segment_cursor *cursor, uint32_t offset,
+                        bool tail_may_be_torn, const struct tell *told)
+{
+    if (cursor->offset >= cursor->end && tail_may_be_torn)
+        return;
+    hint->damage++;
+    tell(told, TELL_WARNING, "segment %016llx: no valid record at bytes %u to %llu: skipped",
+         (unsigned long long)cursor->segment->header.id, offset,
+         (unsigned long long)cursor->offset);
+}
+
+enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
+                            uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
+                            const struct tell *told, hint_visit *visit, void *context,
+                            struct hint *hint)
+{
+    struct segment_cursor cursor;
+    struct record record;
+    uint32_t offset;
+    bool go_on = true;
+    enum cursor_status at = CURSOR_END;
+    *hint = (struct hint){.end = SEGMENT_HEADER_SIZE};
+    if (!segment_cursor_init(&cursor, files, segment, end))
+        return STORE_IO;
+    while (go_on) {
+        at = segment_cursor_next(&cursor, &record, &offset);
+        if (at == CURSOR_RECORD) {
+            hint->end = cursor.offset;
+            go_on = visit_record(hint, &record, offset, hash_seed, visit, context);
+        } else if (at == CURSOR_DAMAGE) {
+            note_damage(hint, &cursor, offset, tail_may_be_torn, told);
+        } else {
+            break;
+        }
+    }
+    int error = errno;
+    segment_cursor_release(&cursor);
+    errno = error;
+    if (!go_on)
+        return STORE_NO_MEMORY;
+    return at == CURSOR_FAILED ? STORE_IO : STORE_OK;
+}
+
+/* A hint file being written. */
+struct writer {
+    const struct file_system *files;
+    int fd;
+    uint64_t offset;
+    uint32_t count;
+    XXH3_state_t check;
+    struct hint_entry entries[CHUNK];
+};
+
+static bool flush(struct writer *writer)
+{
+    size_t len = writer->count * sizeof(struct hint_entry);
+    XXH3_64bits_update(&writer->check, writer->entries, len);
+    bool ok = file_write_all(writer->files, writer->fd, writer->entries, len, writer->offset);
+    writer->offset += len;
+    writer->count = 0;
+    return ok;
+}
+
+static bool write_entry(void *context, const struct hint_entry *entry)
+{
+    struct writer *writer = context;
+    writer->entries[writer->count++] = *entry;
+    return writer->count < CHUNK || flush(writer);
+}
+
+static bool write_header(struct writer *writer, const struct segment *segment,
+                         const struct hint *hint)
+{
+    struct disk_header header = {
+        .magic = MAGIC,
+        .version = 1,
+        .entry_size = sizeof(struct hint_entry),
+        .id = segment->header.id,
+        .base_lsn = segment->header.base_lsn,
+        .end = hint->end,
+        .count = hint->count,
+        .touches = hint->touches,
+        .keys = hint->keys,
+        .cas_max = hint->cas_max,
+        .damage = hint->damage,
+        .entries_check = XXH3_64bits_digest(&writer->check),
+    };
+    memcpy(header.uuid, segment->header.uuid, sizeof header.uuid);
+    header.check = XXH3_64bits(&header, offsetof(struct disk_header, check));
+    return file_write_all(writer->files, writer->fd, &header, sizeof header, 0);
+}
+
+static enum store_status scan_and_write(struct writer *writer, const struct segment *segment,
+                                        uint64_t hash_seed, const struct tell *told,
+                                        struct hint *hint)
+{
+    uint64_t keys = hint->keys;
+    XXH3_64bits_reset_withSeed(&writer->check, segment->header.seed);
+    enum store_status status = hint_scan(writer->files, segment, atomic_load(&segment->end),
+                                         hash_seed, false, told, write_entry, writer, hint);
+    hint->keys = keys;
+    if (status != STORE_OK)
+        return status;
+    return flush(writer) && write_header(writer, segment, hint) ? STORE_OK : STORE_IO;
+}
+
+enum store_status hint_make(const struct file_system *files, int dir_fd,
+                            const struct segment *segment, uint64_t hash_seed, uint64_t keys,
+                            const struct tell *told, struct hint *hint)
+{
+    char name[SEGMENT_NAME_SIZE], fresh[SEGMENT_NAME_SIZE];
+    segment_name(name, segment->header.id, "hint");
+    segment_name(fresh, segment->header.id, "hint-tmp");
+    struct writer *writer = aligned_alloc(64, (sizeof *writer + 63) & ~(size_t)63);
+    if (!writer)
+        return STORE_NO_MEMORY;
+    *hint = (struct hint){.keys = keys};
+    writer->files = files;
+    writer->offset = sizeof(struct disk_header);
+    writer->count = 0;
+    writer->fd = files->open(files->context, dir_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC);
+    enum store_status status =
+        writer->fd < 0 ? STORE_IO : scan_and_write(writer, segment, hash_seed, told, hint);
+    if (writer->fd >= 0 && files->close(files->context, writer->fd) < 0)
+        status = STORE_IO;
+    free(writer);
+    if (status == STORE_OK && files->rename(files->context, dir_fd, fresh, name) < 0)
+        status = STORE_IO;
+    if (status != STORE_OK)
+        files->unlink(files->context, dir_fd, fresh);
+    return status;
+}

@@ -1,0 +1,62 @@
+/* hint.h: what a sealed segment holds, short: so that a start need not read the values. The format stands in hint.c. */
+#ifndef CACHECASK_STORAGE_HINT_H
+#define CACHECASK_STORAGE_HINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/segment.h"
+#include "storage/status.h"
+#include "storage/tell.h"
+
+/* One record. On disk as in memory: 24 bytes, little-endian. */
+struct hint_entry {
+    uint64_t tag;
+    uint32_t offset; /* in units of 8 bytes */
+    uint32_t size;   /* in units of 8 bytes */
+    uint32_t expire_s;
+    uint16_t shard_bits;
+    uint8_t type; /* enum record_type */
+    uint8_t zero;
+};
+
+_Static_assert(sizeof(struct hint_entry) == 24, "an entry is 24 bytes on disk");
+
+struct hint {
+    uint64_t count;
+    uint64_t touches; /* entries that are TOUCHes */
+    uint64_t cas_max; /* highest CAS unique given in the segment */
+    uint64_t end;     /* bytes of log in the segment */
+    uint64_t damage;  /* places that were no valid record when the hint was made */
+    uint64_t
+        keys; /* keys in the store when it was made: what the next start has to expect; 0: unknown */
+};
+
+/* What to do with each entry of a scan; false ends it. */
+typedef bool hint_visit(void *context, const struct hint_entry *entry);
+
+/* Reads the records of a segment (up to `end` bytes, 0: all of the file) and calls visit for each. Damage is told with its
+ * place and counted, but for what stands behind the last valid record when `tail_may_be_torn`. Sets *hint, keys excepted.
+ * STORE_OK; STORE_IO; STORE_NO_MEMORY, also when visit said so. */
+enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
+                            uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
+                            const struct tell *told, hint_visit *visit, void *context,
+                            struct hint *hint);
+
+/* Scans a sealed segment and writes its hint file, in constant memory. On STORE_OK sets *hint; STORE_IO, STORE_NO_MEMORY:
+ * there is none, and the next start scans the segment. */
+enum store_status hint_make(const struct file_system *files, int dir_fd,
+                            const struct segment *segment, uint64_t hash_seed, uint64_t keys,
+                            const struct tell *told, struct hint *hint);
+
+/* Reads a hint file: sets *hint, and *entries to hint->count entries that the caller frees. STORE_NOT_FOUND: there is
+ * none; STORE_CORRUPT: damaged, or of another segment; STORE_NO_MEMORY; STORE_IO. */
+enum store_status hint_read(const struct file_system *files, int dir_fd,
+                            const struct segment *segment, struct hint *hint,
+                            struct hint_entry **entries);
+
+/* Reads only what a hint file says of itself; its entries may be damaged all the same. Answers as hint_read. */
+enum store_status hint_peek(const struct file_system *files, int dir_fd,
+                            const struct segment *segment, struct hint *hint);
+
+#endif

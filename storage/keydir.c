@@ -1,0 +1,524 @@
+/* keydir.c: a hash table in cache lines that grows in place.
+ *
+ * A bucket is one cache line with three entries. A tag has a home bucket and one other bucket close behind it
+ * (other_of); its entry lives in one of the two, or, nearly never, in the shard's stash (K1). Each bucket counts the
+ * entries that are at home in it and live in their other bucket, in eight counters chosen by three bits of the tag (K2):
+ * where the counter is 0, one cache line has told that a key is absent. An insert that finds both buckets full moves
+ * others between their two buckets (the cuckoo way, breadth first), which works up to a load of 0.89.
+ *
+ * Growth. 26 bytes a key leave no room for tables that double: a table grows by a tenth, and in place. A tag's home is
+ * its high bits scaled to the number of buckets, so homes keep their order when that number grows: going from the last
+ * home to the first, each moves to the right, into room that is already free. The homes from `frontier` on are counted
+ * in the new size, those before it in the old one (K3), and each insert moves the frontier a little. The other bucket lies
+ * at most WINDOW behind the home, wrapped at the end of the table, so the entries of a range of homes are found close by.
+ * The shards begin with different sizes, so that they do not all grow at the same time.
+ *
+ * The address space for a shard's buckets is reserved at once and costs memory only as it is touched.
+ */
+#define _GNU_SOURCE
+#include "storage/keydir.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define WINDOW                                                                                     \
+    256 /* how far the other bucket may lie: smaller fills worse, larger costs more to grow */
+#define SIZE_MIN  64  /* buckets of an empty shard, plus up to a tenth */
+#define GROW_STEP 256 /* homes moved at a time */
+#define GROW_EVERY                                                                                 \
+    32 /* inserts between two steps: 8 homes an insert outrun the inserts, at 0.3 a home */
+#define SEARCH_MAX  256 /* buckets looked at for a free place */
+#define NOT_GROWING UINT32_MAX
+#define LINE        sizeof(struct keydir_bucket)
+
+/* Fill at which a table begins to grow, in entries a thousand buckets (of three): 0.885 of all places. */
+#define FILL_MAX    2655
+
+static void store_word(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED); /* keydir_peek reads without the lock */
+}
+
+static uint64_t load_word(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static uint32_t load_size(const _Atomic uint32_t *size)
+{
+    return atomic_load_explicit(size, memory_order_relaxed);
+}
+
+static void store_size(_Atomic uint32_t *size, uint32_t value)
+{
+    atomic_store_explicit(size, value, memory_order_relaxed);
+}
+
+static uint32_t scale(uint64_t tag, uint32_t size)
+{
+    return (uint32_t)((tag >> 32) * size >> 32);
+}
+
+struct places {
+    uint32_t home;
+    uint32_t other;
+};
+
+static struct places places_of(const struct keydir_shard *shard, uint64_t tag)
+{
+    uint32_t size = load_size(&shard->size);
+    uint32_t home = scale(tag, size);
+    if (home >= load_size(&shard->frontier)) {
+        size = load_size(&shard->next_size);
+        home = scale(tag, size);
+    }
+    uint32_t window = size / 2 < WINDOW ? size / 2 : WINDOW;
+    uint32_t other = home + 1 + (uint32_t)((tag & 0xffff) * window >> 16);
+    return (struct places){.home = home, .other = other < size ? other : other - size};
+}
+
+static uint32_t counter_shift(uint64_t tag)
+{
+    return (uint32_t)(tag >> 16 & 7) * 4;
+}
+
+static uint32_t counter(const struct keydir_bucket *home, uint64_t tag)
+{
+    return home->displaced >> counter_shift(tag) & 15;
+}
+
+/* A counter that reached 15 stays there until its bucket is moved: then it only costs a look. */
+static void count_displaced(struct keydir_bucket *home, uint64_t tag, int change)
+{
+    uint32_t value = counter(home, tag);
+    if (value != 15)
+        home->displaced += (uint32_t)change << counter_shift(tag);
+}
+
+bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max)
+{
+    assert((shard_count & (shard_count - 1)) == 0);
+    uint64_t share = bytes_max / shard_count;
+    *keydir = (struct keydir){.shard_count = shard_count};
+    /* Shards fill evenly, but not exactly: twice the share is never reached. */
+    keydir->reserved = (2 * share + 4 * SIZE_MIN * LINE + 65535) & ~(size_t)65535;
+    keydir->arena = mmap(NULL, keydir->reserved * shard_count, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (keydir->arena == MAP_FAILED)
+        return false;
+    keydir->shards = aligned_alloc(64, sizeof *keydir->shards * shard_count);
+    if (!keydir->shards) {
+        munmap(keydir->arena, keydir->reserved * shard_count);
+        return false;
+    }
+    memset(keydir->shards, 0, sizeof *keydir->shards * shard_count);
+    atomic_store(&keydir->bytes_max, bytes_max);
+    for (uint32_t i = 0; i < shard_count; i++) {
+        struct keydir_shard *shard = &keydir->shards[i];
+        pthread_mutex_init(&shard->lock, NULL);
+        shard->buckets = (struct keydir_bucket *)(keydir->arena + i * keydir->reserved);
+        store_size(&shard->size, SIZE_MIN + i % 7);
+        store_size(&shard->next_size, SIZE_MIN + i % 7);
+        store_size(&shard->frontier, NOT_GROWING);
+        atomic_fetch_add(&keydir->bytes, load_size(&shard->size) * LINE);
+    }
+    return true;
+}
+
+void keydir_release(struct keydir *keydir)
+{
+    for (uint32_t i = 0; i < keydir->shard_count; i++)
+        pthread_mutex_destroy(&keydir->shards[i].lock);
+    free(keydir->shards);
+    munmap(keydir->arena, keydir->reserved * keydir->shard_count);
+}
+
+uint64_t keydir_count(struct keydir *keydir)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
+        struct keydir_shard *shard = &keydir->shards[i];
+        keydir_lock(shard);
+        count += shard->count;
+        keydir_unlock(shard);
+    }
+    return count;
+}
+
+static bool take_bytes(struct keydir *keydir, uint64_t bytes)
+{
+    uint64_t max = atomic_load_explicit(&keydir->bytes_max, memory_order_relaxed);
+    if (atomic_fetch_add(&keydir->bytes, bytes) + bytes <= max)
+        return true;
+    atomic_fetch_sub(&keydir->bytes, bytes);
+    return false;
+}
+
+void keydir_reserve(struct keydir *keydir, struct keydir_shard *shard, uint64_t count)
+{
+    uint64_t old = load_size(&shard->size);
+    uint64_t size = count * 1000 / (FILL_MAX - 100) + 1;
+    assert(shard->count == 0 && load_size(&shard->frontier) == NOT_GROWING);
+    if (size <= old || size * LINE > keydir->reserved || !take_bytes(keydir, (size - old) * LINE))
+        return;
+    store_size(&shard->size, (uint32_t)size);
+    store_size(&shard->next_size, (uint32_t)size);
+}
+
+void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag)
+{
+    __builtin_prefetch(&shard->buckets[places_of(shard, tag).home]);
+}
+
+static int index_of(const struct keydir_bucket *bucket, uint64_t tag)
+{
+    for (int i = 0; i < 3; i++)
+        if (load_word(&bucket->tags[i]) == tag && load_word(&bucket->locations[i]))
+            return i;
+    return -1;
+}
+
+uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag)
+{
+    const struct keydir_bucket *home = &shard->buckets[places_of(shard, tag).home];
+    int i = index_of(home, tag);
+    return i < 0 ? 0 : load_word(&home->locations[i]);
+}
+
+static bool find_stashed(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
+                         struct keydir_entry *entry)
+{
+    for (uint32_t i = 0; i < shard->stash_count; i++)
+        if (shard->stash[i].tag == tag) {
+            *ref = (struct keydir_ref){.bucket = NULL, .index = i};
+            *entry = shard->stash[i];
+            return true;
+        }
+    return false;
+}
+
+bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
+                 struct keydir_entry *entry)
+{
+    struct places places = places_of(shard, tag);
+    struct keydir_bucket *bucket = &shard->buckets[places.home];
+    int i = index_of(bucket, tag);
+    if (i < 0 && counter(bucket, tag)) {
+        bucket = &shard->buckets[places.other];
+        i = index_of(bucket, tag);
+    }
+    if (i < 0)
+        return shard->stash_count && find_stashed(shard, tag, ref, entry);
+    *ref = (struct keydir_ref){.bucket = bucket, .index = (uint32_t)i};
+    *entry = (struct keydir_entry){
+        .tag = tag, .location = bucket->locations[i], .expire_s = bucket->expires[i]};
+    return true;
+}
+
+static void put(struct keydir_bucket *bucket, uint32_t i, const struct keydir_entry *entry)
+{
+    store_word(&bucket->tags[i], entry->tag);
+    store_word(&bucket->locations[i], entry->location);
+    bucket->expires[i] = entry->expire_s;
+}
+
+static struct keydir_entry get(const struct keydir_bucket *bucket, uint32_t i)
+{
+    return (struct keydir_entry){
+        .tag = bucket->tags[i], .location = bucket->locations[i], .expire_s = bucket->expires[i]};
+}
+
+static int free_index(const struct keydir_bucket *bucket)
+{
+    for (int i = 0; i < 3; i++)
+        if (!bucket->locations[i])
+            return i;
+    return -1;
+}
+
+/* Puts an entry into bucket `where`, one of its two. */
+static void settle(struct keydir_shard *shard, const struct keydir_entry *entry, uint32_t where,
+                   uint32_t i)
+{
+    struct places places = places_of(shard, entry->tag);
+    assert(where == places.home || where == places.other);
+    put(&shard->buckets[where], i, entry);
+    if (where != places.home)
+        count_displaced(&shard->buckets[places.home], entry->tag, 1);
+}
+
+/* Takes an entry out of bucket `where`. */
+static struct keydir_entry lift(struct keydir_shard *shard, uint32_t where, uint32_t i)
+{
+    struct keydir_bucket *bucket = &shard->buckets[where];
+    struct keydir_entry entry = get(bucket, i);
+    struct places places = places_of(shard, entry.tag);
+    store_word(&bucket->locations[i], 0);
+    if (where != places.home)
+        count_displaced(&shard->buckets[places.home], entry.tag, -1);
+    return entry;
+}
+
+/* One bucket of the search for a free place: reached because the entry at parent's `index` may move into it. */
+struct step {
+    uint32_t bucket;
+    int16_t parent;
+    uint16_t index;
+};
+
+/* Moves the entries along the path that ends at steps[at], whose bucket has a free place, and leaves one at its start. */
+static void shift_along(struct keydir_shard *shard, const struct step *steps, int at, uint32_t hole,
+                        const struct keydir_entry *entry)
+{
+    while (steps[at].parent >= 0) {
+        int parent = steps[at].parent;
+        struct keydir_entry moved = lift(shard, steps[parent].bucket, steps[at].index);
+        settle(shard, &moved, steps[at].bucket, hole);
+        shard->moves++;
+        hole = steps[at].index;
+        at = parent;
+    }
+    settle(shard, entry, steps[at].bucket, hole);
+}
+
+/* Whether the path to steps[at] already goes through `bucket`: moving along a loop would lose the way. */
+static bool on_path(const struct step *steps, int at, uint32_t bucket)
+{
+    for (; at >= 0; at = steps[at].parent)
+        if (steps[at].bucket == bucket)
+            return true;
+    return false;
+}
+
+static bool place_by_moving(struct keydir_shard *shard, const struct keydir_entry *entry,
+                            struct places places)
+{
+    struct step steps[SEARCH_MAX];
+    int count = 2;
+    steps[0] = (struct step){.bucket = places.home, .parent = -1};
+    steps[1] = (struct step){.bucket = places.other, .parent = -1};
+    for (int at = 0; at < count; at++) {
+        const struct keydir_bucket *bucket = &shard->buckets[steps[at].bucket];
+        for (uint16_t i = 0; i < 3 && count < SEARCH_MAX; i++) {
+            struct places theirs = places_of(shard, bucket->tags[i]);
+            uint32_t to = theirs.home == steps[at].bucket ? theirs.other : theirs.home;
+            if (on_path(steps, at, to))
+                continue;
+            steps[count] = (struct step){.bucket = to, .parent = (int16_t)at, .index = i};
+            int hole = free_index(&shard->buckets[to]);
+            if (hole >= 0) {
+                shift_along(shard, steps, count, (uint32_t)hole, entry);
+                return true;
+            }
+            count++;
+        }
+    }
+    return false;
+}
+
+static bool place(struct keydir_shard *shard, const struct keydir_entry *entry)
+{
+    struct places places = places_of(shard, entry->tag);
+    int i = free_index(&shard->buckets[places.home]);
+    if (i >= 0) {
+        put(&shard->buckets[places.home], (uint32_t)i, entry);
+        return true;
+    }
+    i = free_index(&shard->buckets[places.other]);
+    if (i >= 0) {
+        put(&shard->buckets[places.other], (uint32_t)i, entry);
+        count_displaced(&shard->buckets[places.home], entry->tag, 1);
+        return true;
+    }
+    return place_by_moving(shard, entry, places);
+}
+
+static bool place_or_stash(struct keydir_shard *shard, const struct keydir_entry *entry)
+{
+    if (place(shard, entry))
+        return true;
+    if (shard->stash_count == KEYDIR_STASH)
+        return false;
+    shard->stash[shard->stash_count++] = *entry;
+    return true;
+}
+
+static bool growing(const struct keydir_shard *shard)
+{
+    return load_size(&shard->frontier) != NOT_GROWING;
+}
+
+static bool begin_growth(struct keydir *keydir, struct keydir_shard *shard)
+{
+    uint32_t size = load_size(&shard->size);
+    uint64_t next = (uint64_t)size + size / 10 + 1;
+    if (next * LINE > keydir->reserved || next > UINT32_MAX / 2 ||
+        !take_bytes(keydir, (next - size) * LINE))
+        return false;
+    store_size(&shard->next_size, (uint32_t)next);
+    store_size(&shard->frontier, size);
+    shard->inserts = 0;
+    return true;
+}
+
+/* Takes the entries whose homes are [from, to) in the old size out of their buckets. */
+static uint32_t gather(struct keydir_shard *shard, uint32_t from, uint32_t to,
+                       struct keydir_entry *entries)
+{
+    uint32_t size = load_size(&shard->size);
+    uint32_t span = to - from + WINDOW < size ? to - from + WINDOW : size;
+    uint32_t count = 0;
+    for (uint32_t k = 0; k < span; k++) {
+        uint32_t where = from + k < size ? from + k : from + k - size;
+        struct keydir_bucket *bucket = &shard->buckets[where];
+        for (uint32_t i = 0; i < 3; i++) {
+            if (!bucket->locations[i])
+                continue;
+            uint32_t home = scale(bucket->tags[i], size);
+            if (home < from || home >= to)
+                continue;
+            entries[count++] = get(bucket, i);
+            store_word(&bucket->locations[i], 0);
+        }
+    }
+    return count;
+}
+
+static void retry_stash(struct keydir_shard *shard)
+{
+    for (uint32_t i = shard->stash_count; i-- > 0;)
+        if (place(shard, &shard->stash[i]))
+            shard->stash[i] = shard->stash[--shard->stash_count];
+}
+
+static void grow_step(struct keydir_shard *shard)
+{
+    struct keydir_entry entries[(GROW_STEP + WINDOW) * 3];
+    uint32_t to = load_size(&shard->frontier);
+    uint32_t from = to > GROW_STEP ? to - GROW_STEP : 0;
+    uint32_t count = gather(shard, from, to, entries);
+    for (uint32_t home = from; home < to; home++)
+        shard->buckets[home].displaced = 0;
+    store_size(&shard->frontier, from);
+    for (uint32_t i = 0; i < count; i++)
+        if (!place_or_stash(shard, &entries[i])) {
+            fputs("keydir: no place for an entry while growing\n", stderr);
+            abort(); /* the table is emptier than it was: only a mistake of ours leads here */
+        }
+    shard->moves += count;
+    if (from == 0) {
+        store_size(&shard->size, load_size(&shard->next_size));
+        store_size(&shard->frontier, NOT_GROWING);
+    }
+    retry_stash(shard);
+}
+
+static bool full(const struct keydir_shard *shard)
+{
+    return (uint64_t)shard->count * 1000 >= (uint64_t)load_size(&shard->size) * FILL_MAX;
+}
+
+bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard)
+{
+    if (!growing(shard) && full(shard) && !begin_growth(keydir, shard))
+        return false;
+    /* A stash in use means bad luck or a late growth: hurry. */
+    while (shard->stash_count > KEYDIR_STASH / 2)
+        if (growing(shard))
+            grow_step(shard);
+        else if (!begin_growth(keydir, shard))
+            return shard->stash_count < KEYDIR_STASH;
+    return true;
+}
+
+bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
+                   const struct keydir_entry *entry)
+{
+    assert(entry->location);
+    if (!keydir_has_room(keydir, shard) || !place_or_stash(shard, entry))
+        return false;
+    shard->count++;
+    if (growing(shard) && (++shard->inserts % GROW_EVERY == 0 || shard->stash_count))
+        grow_step(shard);
+    return true;
+}
+
+void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t location,
+                uint32_t expire_s)
+{
+    assert(location);
+    if (!ref.bucket) {
+        shard->stash[ref.index].location = location;
+        shard->stash[ref.index].expire_s = expire_s;
+        return;
+    }
+    store_word(&ref.bucket->locations[ref.index], location);
+    ref.bucket->expires[ref.index] = expire_s;
+}
+
+void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref)
+{
+    shard->count--;
+    if (ref.bucket)
+        lift(shard, (uint32_t)(ref.bucket - shard->buckets), ref.index);
+    else
+        shard->stash[ref.index] = shard->stash[--shard->stash_count];
+}
+
+static void scan_place(struct keydir_shard *shard, struct keydir_ref ref, struct keydir_entry entry,
+                       bool (*visit)(void *context, struct keydir_entry *entry), void *context)
+{
+    struct keydir_entry before = entry;
+    if (!visit(context, &entry))
+        keydir_remove(shard, ref);
+    else if (entry.location != before.location || entry.expire_s != before.expire_s)
+        keydir_set(shard, ref, entry.location, entry.expire_s);
+}
+
+bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
+                 bool (*visit)(void *context, struct keydir_entry *entry), void *context)
+{
+    uint32_t size = load_size(&shard->next_size);
+    uint32_t stop = size - *cursor > buckets ? *cursor + buckets : size;
+    if (*cursor == 0)
+        for (uint32_t i = shard->stash_count; i-- > 0;)
+            scan_place(shard, (struct keydir_ref){.bucket = NULL, .index = i}, shard->stash[i],
+                       visit, context);
+    for (; *cursor < stop; ++*cursor) {
+        struct keydir_bucket *bucket = &shard->buckets[*cursor];
+        for (uint32_t i = 0; i < 3; i++)
+            if (bucket->locations[i])
+                scan_place(shard, (struct keydir_ref){.bucket = bucket, .index = i}, get(bucket, i),
+                           visit, context);
+    }
+    return *cursor < size;
+}
+
+void keydir_check(struct keydir_shard *shard)
+{
+    uint32_t size = load_size(&shard->next_size);
+    uint32_t count = shard->stash_count;
+    uint8_t(*displaced)[8] = calloc(size, sizeof *displaced);
+    assert(displaced);
+    for (uint32_t where = 0; where < size; where++)
+        for (uint32_t i = 0; i < 3; i++) {
+            struct keydir_bucket *bucket = &shard->buckets[where];
+            if (!bucket->locations[i])
+                continue;
+            struct places places = places_of(shard, bucket->tags[i]);
+            assert(where == places.home || where == places.other); /* K1 */
+            if (where != places.home)
+                displaced[places.home][counter_shift(bucket->tags[i]) / 4]++;
+            count++;
+        }
+    for (uint32_t home = 0; home < size; home++)
+        for (uint32_t k = 0; k < 8; k++) {
+            uint32_t value = shard->buckets[home].displaced >> k * 4 & 15;
+            assert(value == 15 || value == displaced[home][k]); /* K2 */
+        }
+    assert(count == shard->count); /* K4 */
+    free(displaced);
+}

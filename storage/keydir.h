@@ -1,0 +1,111 @@
+/* keydir.h: where is a key? The index of all keys, in memory. See keydir.c for how it is built.
+ *
+ * A key is known by 72 bits of its hash: some choose the shard, 64 are the tag. Each shard has a lock of its own; all
+ * functions here want it held, but keydir_init, keydir_release, keydir_count, keydir_prefetch and keydir_peek.
+ */
+#ifndef CACHECASK_STORAGE_KEYDIR_H
+#define CACHECASK_STORAGE_KEYDIR_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define KEYDIR_STASH 16
+
+struct keydir_entry {
+    uint64_t tag;
+    uint64_t location; /* location.h; 0: no entry */
+    uint32_t expire_s; /* absolute, 0 for never */
+};
+
+struct keydir_bucket {
+    uint64_t tags[3];
+    uint64_t locations[3];
+    uint32_t expires[3];
+    uint32_t
+        displaced; /* eight counters of 4 bits: entries at home here that live elsewhere, by three bits of the tag */
+};
+
+_Static_assert(sizeof(struct keydir_bucket) == 64, "a bucket is a cache line");
+
+struct keydir_shard {
+    _Alignas(64) pthread_mutex_t lock;
+    struct keydir_bucket *buckets;
+    _Atomic uint32_t size;      /* buckets, before the growth that is under way */
+    _Atomic uint32_t next_size; /* buckets after it; equal to size when none is */
+    _Atomic uint32_t
+        frontier;     /* homes from here on are counted in next_size; UINT32_MAX when none grows */
+    uint32_t count;   /* entries, the stash's included */
+    uint32_t inserts; /* since the growth began */
+    uint32_t stash_count;
+    uint64_t moves; /* entries that changed their bucket, ever: for scans */
+    struct keydir_entry stash[KEYDIR_STASH]; /* entries that found no bucket; nearly always empty */
+};
+
+struct keydir {
+    struct keydir_shard *shards;
+    uint32_t shard_count; /* a power of two */
+    size_t reserved;      /* bytes of address space for each shard's buckets */
+    char *arena;
+    _Atomic uint64_t bytes;     /* of all buckets in use */
+    _Atomic uint64_t bytes_max; /* no shard grows beyond this in sum */
+};
+
+/* Where an entry lies; good until the shard changes. */
+struct keydir_ref {
+    struct keydir_bucket *bucket; /* NULL: in the stash */
+    uint32_t index;
+};
+
+/* Makes an empty keydir that never takes more than `bytes_max` (its smallest size excepted). False: no memory. */
+bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max);
+void keydir_release(struct keydir *keydir);
+
+/* Makes room for `count` entries in a shard that is empty, at once instead of in many steps. A hint: no error. */
+void keydir_reserve(struct keydir *keydir, struct keydir_shard *shard, uint64_t count);
+
+static inline void keydir_lock(struct keydir_shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+}
+
+static inline void keydir_unlock(struct keydir_shard *shard)
+{
+    pthread_mutex_unlock(&shard->lock);
+}
+
+/* Fetches the line where `tag` is at home; without the lock. */
+void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag);
+
+/* What may be the location of `tag`, or 0; without the lock, so good for a prefetch and for nothing else. */
+uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag);
+
+/* True when the tag is there: *entry is a copy, *ref its place. */
+bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
+                 struct keydir_entry *entry);
+
+/* Whether one more entry fits into the shard (growing it if need be): asked before a record is written for it. */
+bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard);
+
+/* Adds an entry whose tag is absent. False: no room, which keydir_has_room rules out. */
+bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
+                   const struct keydir_entry *entry);
+
+void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t location,
+                uint32_t expire_s);
+void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref);
+
+/* Calls visit for each entry in up to `buckets` buckets from *cursor on and moves *cursor; visit answers whether the entry
+ * stays and may change its location and expiry. Returns false when the shard is done. Start with *cursor 0. A scan in
+ * several calls sees every entry that stays, if shard->moves is the same at its end; else it is begun again. */
+bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
+                 bool (*visit)(void *context, struct keydir_entry *entry), void *context);
+
+/* All entries of all shards; takes each lock in turn. */
+uint64_t keydir_count(struct keydir *keydir);
+
+/* Aborts when the shard breaks K1 to K5 (storage/README.md). For debug builds and tests. */
+void keydir_check(struct keydir_shard *shard);
+
+#endif

@@ -1,0 +1,23 @@
+# storage/: the embeddable library.
+noinst_LIBRARIES += libcachecask.a
+libcachecask_a_SOURCES = \
+    storage/cache.c storage/cache.h \
+    storage/datadir.c storage/datadir.h \
+    storage/file.c storage/file.h \
+    storage/hash.c storage/hash.h \
+    storage/hint.c storage/hint.h \
+    storage/histogram.c storage/histogram.h \
+    storage/keydir.c storage/keydir.h \
+    storage/location.h \
+    storage/log.c storage/log.h \
+    storage/log_disk.c storage/log_disk.h \
+    storage/maintain.c \
+    storage/reader.c storage/reader.h \
+    storage/record.c storage/record.h \
+    storage/recover.c storage/recover.h \
+    storage/segment.c storage/segment.h \
+    storage/status.h \
+    storage/store.c storage/store.h \
+    storage/store_internal.h \
+    storage/store_open.c \
+    storage/tell.c storage/tell.h

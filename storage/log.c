@@ -1,0 +1,371 @@
+/* log.c: append and group commit.
+ *
+ * Appending is three steps. log_reserve, under the log's lock, gives a record its place: an LSN, a segment with an offset,
+ * a CAS unique, and room in the buffer that is being filled. The caller then copies and seals the record without any lock.
+ * log_publish says that it is done. So the order of the log is decided in a few instructions, and copies run side by side.
+ *
+ * log_commit is group commit. Who comes first takes the write lock, swaps the buffers, waits for copies still under way
+ * (they take no locks and are short), and writes the whole buffer with one pwrite a segment; who comes meanwhile waits for
+ * the lock and mostly finds his records written already. What is written is always a contiguous prefix of the log (L1).
+ *
+ * The header of a segment goes through the buffer like a record, so a segment's first bytes come with its first commit.
+ *
+ * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
+ * when a file is made and never in the middle of a record (L4). The last spare is kept for deletions and cleaning.
+ *
+ * What happens when the disk fails stands in log_disk.c. Lock order: keydir shard → log.lock; write_lock → log.lock.
+ */
+#define _GNU_SOURCE
+#include "storage/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/log_disk.h"
+
+static struct log_buffer *other_buffer(struct log *log, struct log_buffer *buffer)
+{
+    return buffer == &log->buffers[0] ? &log->buffers[1] : &log->buffers[0];
+}
+
+/* Takes `size` bytes of the buffer and of the active segment; both have room. */
+static char *take(struct log *log, uint32_t size)
+{
+    struct log_buffer *buffer = log->current;
+    struct segment *segment = log->active;
+    uint32_t end = atomic_load_explicit(&segment->end, memory_order_relaxed);
+    if (buffer->used == 0)
+        buffer->base_lsn = log->next_lsn;
+    if (buffer->extent_count == 0 || buffer->extents[buffer->extent_count - 1].segment != segment)
+        buffer->extents[buffer->extent_count++] =
+            (struct log_extent){.segment = segment, .start = buffer->used, .offset = end};
+    char *data = buffer->data + buffer->used;
+    buffer->used += size;
+    atomic_store_explicit(&segment->end, end + size, memory_order_relaxed);
+    log->next_lsn += size;
+    return data;
+}
+
+/* Makes `segment` the active one; its header is the first thing in it. */
+static void activate(struct log *log, struct segment *segment)
+{
+    struct segment_header *header = &segment->header;
+    uint32_t deadline = atomic_load(&log->flush_deadline_s);
+    memcpy(header->uuid, log->options.uuid, sizeof header->uuid);
+    header->base_lsn = log->next_lsn;
+    header->created_s = log->now_s;
+    header->flush_lsn = atomic_load(&log->flush_lsn);
+    header->flush_deadline_s = deadline == UINT32_MAX ? 0 : deadline;
+    log->options.random(&header->seed, sizeof header->seed);
+    if (log->active)
+        log->active->next = segment;
+    log->active = segment;
+    segment_header_encode(take(log, SEGMENT_HEADER_SIZE), header);
+}
+
+static struct segment *take_spare(struct log *log, uint32_t capacity)
+{
+    for (uint32_t i = 0; i < log->spare_count; i++)
+        if (log->spares[i]->capacity >= capacity) {
+            struct segment *segment = log->spares[i];
+            memmove(&log->spares[i], &log->spares[i + 1],
+                    (--log->spare_count - i) * sizeof *log->spares);
+            return segment;
+        }
+    return NULL;
+}
+
+/* Seals the active segment and goes on in the next. STORE_AGAIN: there is one, or there was none ready and we have waited
+ * (the allocator is nearly always ahead); in both cases the caller looks at everything anew. */
+static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
+{
+    uint32_t capacity = size + SEGMENT_HEADER_SIZE;
+    bool allowed = log->spare_count > 1 || (log->spare_count == 1 && use == LOG_ESSENTIAL);
+    struct segment *sealed = log->active;
+    struct segment *segment = allowed ? take_spare(log, capacity) : NULL;
+    if (!segment) {
+        if (log->spare_status != STORE_OK || log->stopping)
+            return STORE_FULL;
+        if (capacity > log->options.segment_size && capacity > log->spare_size)
+            log->spare_size = capacity;
+        pthread_cond_signal(&log->spare_wanted);
+        pthread_cond_wait(&log->spare_ready, &log->lock);
+        return STORE_AGAIN;
+    }
+    if (!log_give_slot(log, segment)) {
+        segment_free(log->options.files, segment);
+        return STORE_FULL;
+    }
+    activate(log, segment);
+    atomic_store(&sealed->state, SEGMENT_SEALED);
+    pthread_cond_signal(&log->spare_wanted);
+    return STORE_AGAIN;
+}
+
+/* Whether the current buffer takes `size` bytes more (and a segment header) without being written first. */
+static bool buffer_has_room(struct log *log, uint32_t size)
+{
+    struct log_buffer *buffer = log->current;
+    size_t want = (size_t)size + SEGMENT_HEADER_SIZE;
+    if (buffer->used == 0 && buffer->capacity < want)
+        return log_size_buffer(buffer, want);
+    return buffer->used + want <= buffer->capacity && buffer->extent_count + 1 < LOG_EXTENTS;
+}
+
+/* One attempt with the lock held. STORE_AGAIN: something was done for it, try again; *commit_lsn is set when what waits in
+ * the buffer must be written first. */
+static enum store_status try_reserve(struct log *log, uint32_t size, enum log_use use,
+                                     uint64_t *commit_lsn)
+{
+    *commit_lsn = 0;
+    if (atomic_load_explicit(&log->failed, memory_order_relaxed))
+        return STORE_READ_ONLY;
+    if (!buffer_has_room(log, size)) {
+        if (log->current->used == 0)
+            return STORE_FULL; /* no memory for so large a buffer */
+        *commit_lsn = log->next_lsn;
+        return STORE_AGAIN;
+    }
+    if ((uint64_t)atomic_load_explicit(&log->active->end, memory_order_relaxed) + size >
+        log->active->capacity)
+        return roll(log, size, use);
+    return STORE_OK;
+}
+
+/* On STORE_OK the lock is held and the reservation may be made. */
+static enum store_status lock_with_room(struct log *log, uint32_t size, enum log_use use)
+{
+    pthread_mutex_lock(&log->lock);
+    for (;;) {
+        uint64_t commit_lsn;
+        enum store_status status = try_reserve(log, size, use, &commit_lsn);
+        if (status == STORE_OK)
+            return STORE_OK;
+        if (status == STORE_AGAIN && commit_lsn) {
+            pthread_mutex_unlock(&log->lock);
+            status = log_commit(log, commit_lsn);
+            if (status != STORE_OK)
+                return status;
+            pthread_mutex_lock(&log->lock);
+        } else if (status != STORE_AGAIN) {
+            pthread_mutex_unlock(&log->lock);
+            return status;
+        }
+    }
+}
+
+static void reserve_locked(struct log *log, uint32_t size, struct log_room *room)
+{
+    room->segment = log->active;
+    room->offset = atomic_load_explicit(&log->active->end, memory_order_relaxed);
+    room->lsn = log->next_lsn;
+    room->cas = log->next_cas++;
+    room->buffer = log->current;
+    room->data = take(log, size);
+    room->buffer->records++;
+    atomic_fetch_add_explicit(&room->buffer->copying, 1, memory_order_relaxed);
+}
+
+enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint32_t now_s,
+                              struct log_room *room)
+{
+    assert(size % RECORD_ALIGN == 0 && size >= RECORD_HEADER_SIZE);
+    enum store_status status = lock_with_room(log, size, use);
+    if (status != STORE_OK)
+        return status;
+    log->now_s = now_s;
+    reserve_locked(log, size, room);
+    pthread_mutex_unlock(&log->lock);
+    return STORE_OK;
+}
+
+/* With the lock held: the FLUSH record, and what it means. */
+static uint64_t append_flush(struct log *log, uint32_t when_s)
+{
+    struct log_room room;
+    reserve_locked(log, RECORD_HEADER_SIZE, &room);
+    struct record record = {.type = RECORD_FLUSH, .expire_s = when_s};
+    record_seal(room.data, &record, room.segment->header.seed, room.offset);
+    if (when_s == 0)
+        atomic_store(&log->flush_lsn, room.lsn);
+    atomic_store(&log->flush_deadline_s, when_s ? when_s : UINT32_MAX);
+    log_publish(&room);
+    return room.lsn + RECORD_HEADER_SIZE;
+}
+
+enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn)
+{
+    enum store_status status = lock_with_room(log, RECORD_HEADER_SIZE, LOG_ESSENTIAL);
+    if (status != STORE_OK)
+        return status;
+    log->now_s = now_s;
+    *end_lsn = append_flush(log, when_s);
+    pthread_mutex_unlock(&log->lock);
+    return STORE_OK;
+}
+
+void log_flush_if_due(struct log *log, uint32_t now_s)
+{
+    if (lock_with_room(log, RECORD_HEADER_SIZE, LOG_ESSENTIAL) != STORE_OK)
+        return; /* it stays due */
+    if (now_s >= atomic_load(&log->flush_deadline_s))
+        append_flush(log, 0);
+    pthread_mutex_unlock(&log->lock);
+}
+
+/* Takes the filled buffer away from the appenders and waits for those still copying into it. NULL: nothing waits. */
+static struct log_buffer *swap_buffers(struct log *log)
+{
+    pthread_mutex_lock(&log->lock);
+    struct log_buffer *buffer = log->current;
+    if (buffer->used)
+        log->current = other_buffer(log, buffer);
+    pthread_mutex_unlock(&log->lock);
+    if (!buffer->used)
+        return NULL;
+    for (int spins = 0; atomic_load_explicit(&buffer->copying, memory_order_acquire); spins++)
+        if (spins > 100)
+            sched_yield();
+    return buffer;
+}
+
+static enum store_status commit_locked(struct log *log)
+{
+    if (atomic_load(&log->failed))
+        return STORE_READ_ONLY;
+    struct log_buffer *buffer = swap_buffers(log);
+    if (!buffer)
+        return STORE_OK;
+    if (!log_write_buffer(log, buffer) && !log_repair(log, buffer))
+        return STORE_READ_ONLY;
+    bool sealed = buffer->extent_count > 1;
+    atomic_fetch_add_explicit(&log->commits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->commit_records, buffer->records, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->bytes_written, buffer->used, memory_order_relaxed);
+    atomic_store_explicit(&log->written_lsn, buffer->base_lsn + buffer->used, memory_order_release);
+    log_reset_buffer(buffer);
+    if (sealed)
+        log->options.on_sealed(log->options.context);
+    return STORE_OK;
+}
+
+enum store_status log_commit(struct log *log, uint64_t lsn)
+{
+    enum store_status status = STORE_OK;
+    if (log_written_lsn(log) >= lsn)
+        return STORE_OK;
+    pthread_mutex_lock(&log->write_lock);
+    while (status == STORE_OK && log_written_lsn(log) < lsn)
+        status = commit_locked(log);
+    pthread_mutex_unlock(&log->write_lock);
+    return status;
+}
+
+/* Everything from here on is for the start and the end. */
+
+static bool init_buffers(struct log *log)
+{
+    for (int i = 0; i < 2; i++)
+        if (!log_size_buffer(&log->buffers[i], LOG_BUFFER_SIZE))
+            return false;
+    log->current = &log->buffers[0];
+    return true;
+}
+
+static void init_locks(struct log *log)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&log->lock, NULL);
+    pthread_mutex_init(&log->write_lock, NULL);
+    pthread_mutex_init(&log->sync_lock, NULL);
+    pthread_cond_init(&log->spare_wanted, &monotonic);
+    pthread_cond_init(&log->spare_ready, NULL);
+    pthread_cond_init(&log->sync_cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+bool log_init(struct log *log, const struct log_options *options)
+{
+    memset(log, 0, sizeof *log);
+    log->options = *options;
+    log->slot_count = 1; /* slot 0 stays empty: location 0 is no location */
+    atomic_store(&log->flush_deadline_s, UINT32_MAX);
+    init_locks(log);
+    log->slots = log_new_slots();
+    return init_buffers(log) && log->slots;
+}
+
+bool log_adopt(struct log *log, struct segment *segment)
+{
+    if (!log_give_slot(log, segment))
+        return false;
+    if (log->active)
+        log->active->next = segment;
+    else
+        log->first = segment;
+    log->active = segment;
+    return true;
+}
+
+enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t next_lsn,
+                            uint64_t next_cas, uint32_t now_s)
+{
+    struct segment *segment;
+    log->next_segment_id = next_segment_id;
+    log->next_lsn = next_lsn;
+    log->next_cas = next_cas;
+    log->now_s = now_s;
+    atomic_store(&log->written_lsn, next_lsn);
+    enum store_status status =
+        segment_create(log->options.files, log->options.dir_fd, log->next_segment_id++,
+                       log->options.segment_size, &segment);
+    if (status != STORE_OK)
+        return status;
+    if (!log_give_slot(log, segment)) {
+        segment_free(log->options.files, segment);
+        return STORE_FULL;
+    }
+    activate(log, segment);
+    if (!log->first)
+        log->first = segment;
+    /* What has no hint file yet may not be on disk yet either: hints are written after the sync. */
+    log->sync_from = log->first;
+    while (log->sync_from->hinted)
+        log->sync_from = log->sync_from->next;
+    atomic_store(&log->synced_lsn, log->sync_from->header.base_lsn);
+    status = log_commit(log, log->next_lsn);
+    if (status == STORE_OK)
+        log_start_threads(log);
+    return status;
+}
+
+void log_stop(struct log *log)
+{
+    if (!log->active || !log->threads)
+        return;
+    log_commit(log, log->next_lsn);
+    log_stop_threads(log);
+}
+
+void log_release(struct log *log)
+{
+    struct segment *next;
+    for (struct segment *segment = log->first; segment; segment = next) {
+        next = segment->next;
+        segment_free(log->options.files, segment);
+    }
+    for (int i = 0; i < 2; i++)
+        free(log->buffers[i].data);
+    log_free_slots(log->slots);
+    pthread_mutex_destroy(&log->lock);
+    pthread_mutex_destroy(&log->write_lock);
+    pthread_mutex_destroy(&log->sync_lock);
+    pthread_cond_destroy(&log->spare_wanted);
+    pthread_cond_destroy(&log->spare_ready);
+    pthread_cond_destroy(&log->sync_cond);
+}

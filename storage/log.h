@@ -1,0 +1,163 @@
+/* log.h: the one log that all writes go to: reserve, copy, publish, commit, sync. See log.c.
+ *
+ * A position in the log is an LSN: bytes, 64 bits, never reused. Any thread may call these functions, but those said to be
+ * for the start.
+ */
+#ifndef CACHECASK_STORAGE_LOG_H
+#define CACHECASK_STORAGE_LOG_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/file.h"
+#include "storage/histogram.h"
+#include "storage/segment.h"
+#include "storage/status.h"
+#include "storage/tell.h"
+
+#define LOG_EXTENTS    16
+#define LOG_SPARES     2 /* segments kept ready */
+#define LOG_SPARES_MAX 8 /* and with those made for a record larger than a segment */
+
+struct log_options {
+    const struct file_system *files;
+    int dir_fd;
+    uint8_t uuid[16];
+    uint32_t segment_size;
+    int sync_interval_ms; /* 0: replies wait for the disk; below 0: the log is never synced */
+    struct tell tell;     /* messages to the operator */
+    void (*random)(void *bytes, size_t len);
+    void (*on_synced)(
+        void *context); /* more of the log is synced, or will not be: see log_synced */
+    void (*on_sealed)(void *context); /* a segment waits for its hint file */
+    void *context;
+};
+
+/* A piece of a buffer that belongs to one segment. */
+struct log_extent {
+    struct segment *segment;
+    size_t start;    /* in the buffer */
+    uint32_t offset; /* in the segment */
+};
+
+/* What was appended and not yet written. There are two: one is filled while the other is written. */
+struct log_buffer {
+    char *data;
+    size_t capacity;
+    size_t used;
+    uint64_t base_lsn; /* of data[0], when used is not 0 */
+    uint32_t records;
+    uint32_t extent_count;
+    struct log_extent extents[LOG_EXTENTS];
+    _Atomic uint32_t copying; /* reservations that are not published yet */
+};
+
+struct log {
+    struct log_options options;
+    struct segment **slots; /* by segment slot; SEGMENT_SLOTS_MAX of them, memory as used */
+    uint32_t slot_count;    /* slots ever used; 0 is never */
+    struct segment *first;  /* oldest */
+
+    _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
+    pthread_cond_t spare_wanted;       /* the allocator waits */
+    pthread_cond_t spare_ready;        /* an appender waits */
+    struct log_buffer *current;        /* being filled */
+    struct segment *active;
+    struct segment
+        *spares[LOG_SPARES_MAX]; /* allocated ahead; the last one only for deletions and cleaning */
+    uint32_t spare_count;
+    uint32_t spare_size;            /* at least this large must the next one be */
+    enum store_status spare_status; /* of the last attempt to make one */
+    uint64_t next_segment_id;
+    uint64_t next_lsn;
+    uint64_t next_cas;
+    uint32_t now_s; /* newest time heard of, for segment headers */
+    bool stopping;
+
+    _Alignas(64) pthread_mutex_t write_lock; /* one writer at a time; taken before `lock` */
+    struct log_buffer buffers[2];
+    struct log_buffer *stuck;  /* could not be written: kept until the disk works again */
+    struct segment *sync_from; /* first segment that may hold unsynced bytes */
+
+    _Alignas(64) _Atomic uint64_t
+        written_lsn;             /* all before is in the kernel: survives the process */
+    _Atomic uint64_t synced_lsn; /* all before is on disk: survives the machine */
+    _Atomic uint64_t sync_wanted_lsn;
+    _Atomic uint64_t flush_lsn;        /* all before is dead */
+    _Atomic uint32_t flush_deadline_s; /* of a pending flush; UINT32_MAX: none */
+    _Atomic bool failed;               /* nothing is appended until a repair succeeds */
+
+    pthread_mutex_t sync_lock;
+    pthread_cond_t sync_cond;
+    pthread_t allocator, syncer;
+    bool threads;
+
+    _Atomic uint64_t commits, commit_records, bytes_written, syncs;
+    struct histogram sync_us;
+};
+
+/* Room for one record, to be filled by its owner: until log_publish nothing behind it can be committed. */
+struct log_room {
+    char *data;
+    struct segment *segment;
+    uint32_t offset;
+    uint64_t lsn;
+    uint64_t cas; /* a new CAS unique */
+    struct log_buffer *buffer;
+};
+
+enum log_use {
+    LOG_NORMAL,
+    LOG_ESSENTIAL, /* deletions and cleaning: may use the last segment, so that a full disk can be emptied */
+};
+
+/* For the start, in this order: init, adopt each segment that recovery found (oldest first), start. log_stop commits,
+ * syncs and gives everything back but the files of segments. */
+bool log_init(struct log *log, const struct log_options *options);
+bool log_adopt(struct log *log, struct segment *segment);
+enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t next_lsn,
+                            uint64_t next_cas, uint32_t now_s);
+void log_stop(struct log *log);
+void log_release(struct log *log);
+
+/* Reserves `size` bytes at the end of the log; the order of calls is the order of the log. The caller writes the record to
+ * room->data and then calls log_publish, soon and without taking a lock between. STORE_FULL; STORE_READ_ONLY. */
+enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint32_t now_s,
+                              struct log_room *room);
+
+static inline void log_publish(struct log_room *room)
+{
+    atomic_fetch_sub_explicit(&room->buffer->copying, 1, memory_order_release);
+}
+
+/* Appends a FLUSH record. `when_s` 0: everything before it is dead from now on; else: at that second. Replaces a
+ * pending one. *end_lsn is set for the commit. */
+enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn);
+
+/* Carries out a pending flush whose time has come. */
+void log_flush_if_due(struct log *log, uint32_t now_s);
+
+/* Returns when all before `lsn` is written to the kernel: group commit. STORE_READ_ONLY when it cannot be. */
+enum store_status log_commit(struct log *log, uint64_t lsn);
+
+/* Asks for a sync of all before `lsn`; options.on_synced is called when log_synced_lsn has reached it. */
+void log_request_sync(struct log *log, uint64_t lsn);
+
+static inline uint64_t log_written_lsn(const struct log *log)
+{
+    return atomic_load_explicit(&log->written_lsn, memory_order_acquire);
+}
+
+static inline uint64_t log_synced_lsn(const struct log *log)
+{
+    return atomic_load_explicit(&log->synced_lsn, memory_order_acquire);
+}
+
+static inline struct segment *log_segment(const struct log *log, uint32_t slot)
+{
+    return log->slots[slot];
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* log_disk.h: the side of the log that faces the disk: writing, syncing, repairing, allocating ahead. For log.c alone. */
+#ifndef CACHECASK_STORAGE_LOG_DISK_H
+#define CACHECASK_STORAGE_LOG_DISK_H
+
+#include "storage/log.h"
+
+/* The table of segments by slot: address space for all, memory as used. NULL: none. */
+struct segment **log_new_slots(void);
+void log_free_slots(struct segment **slots);
+
+/* Gives a segment its slot. False: all are taken. With log->lock held, or at the start. */
+bool log_give_slot(struct log *log, struct segment *segment);
+
+#define LOG_BUFFER_SIZE (UINT64_C(2) << 20)
+
+/* Gives a buffer, which is empty, this capacity. False: no memory, and it stays as it was. */
+bool log_size_buffer(struct log_buffer *buffer, size_t capacity);
+
+/* Empties a buffer whose content is written, and gives back what a large record needed. */
+void log_reset_buffer(struct log_buffer *buffer);
+
+/* Writes a buffer's extents to their segments. False with errno. With write_lock held. */
+bool log_write_buffer(struct log *log, struct log_buffer *buffer);
+
+/* After a failure: makes new files of all that is not synced, and writes `buffer` to them (NULL: none). False: that
+ * failed too; the log refuses appends from now on (log->failed) and keeps the buffer. With write_lock held. */
+bool log_repair(struct log *log, struct log_buffer *buffer);
+
+void log_start_threads(struct log *log);
+void log_stop_threads(struct log *log);
+
+#endif

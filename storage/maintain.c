@@ -1,0 +1,195 @@
+/* maintain.c: the background thread of a store.
+ *
+ * It writes the hint file of each segment that is sealed and synced (with --sync=none: written), oldest first; takes what a
+ * flush has killed out of the keydir, so that lookups need not compare LSNs any longer; and gives the cache the memory that
+ * the growing keydir leaves.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "storage/hint.h"
+#include "storage/store_internal.h"
+
+#define TICK_MS        100
+#define SWEEP_ATTEMPTS 3
+#define SWEEP_BUCKETS  1024 /* looked at with a shard's lock held: some ten microseconds */
+
+/* The oldest segment that wants a hint file, if it may have it. */
+static struct segment *next_unhinted(struct store *store)
+{
+    struct log *log = &store->log;
+    bool synced = log->options.sync_interval_ms >= 0;
+    uint64_t lsn = synced ? log_synced_lsn(log) : log_written_lsn(log);
+    pthread_mutex_lock(&log->lock);
+    struct segment *segment = log->first;
+    while (segment && segment->hinted)
+        segment = segment->next;
+    bool due = segment && (segment != log->active || store->stopping) &&
+               segment->header.base_lsn + atomic_load(&segment->end) <= lsn;
+    pthread_mutex_unlock(&log->lock);
+    return due ? segment : NULL;
+}
+
+/* False: it did not work, and what is missing is made by a scan at the next start. */
+static bool write_hint(struct store *store, struct segment *segment)
+{
+    const struct store_options *options = &store->options;
+    struct hint hint;
+    enum store_status status =
+        hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed,
+                  keydir_count(&store->keydir), &options->tell, &hint);
+    if (status != STORE_OK) {
+        tell(&options->tell, TELL_WARNING, "cannot write the hint file of segment %016llx: %s",
+             (unsigned long long)segment->header.id, strerror(errno));
+        return false;
+    }
+    uint32_t end = atomic_load(&segment->end);
+    if (options->files->truncate(options->files->context, segment->fd, end) == 0)
+        segment->capacity = end;
+    return true;
+}
+
+void maintain_hints(struct store *store)
+{
+    struct segment *segment;
+    while ((segment = next_unhinted(store))) {
+        bool ok = write_hint(store, segment);
+        pthread_mutex_lock(&store->log.lock);
+        segment->hinted = true; /* also after a failure: it would only fail again */
+        pthread_mutex_unlock(&store->log.lock);
+        if (!ok || (store->stopping && segment == store->log.active))
+            return;
+    }
+}
+
+struct sweep {
+    struct store *store;
+    uint64_t flush_lsn;
+};
+
+static bool keep_unflushed(void *context, struct keydir_entry *entry)
+{
+    const struct sweep *sweep = context;
+    if (store_lsn_of(sweep->store, entry->location) >= sweep->flush_lsn)
+        return true;
+    store_bury(sweep->store, entry->location);
+    return false;
+}
+
+/* One scan of a shard, `buckets` at a time. True when no entry moved meanwhile, so that none was missed. */
+static bool sweep_once(struct sweep *sweep, struct keydir_shard *shard, uint32_t buckets)
+{
+    uint32_t cursor = 0;
+    bool more = true;
+    keydir_lock(shard);
+    uint64_t moves = shard->moves;
+    while (more) {
+        more = keydir_scan(shard, &cursor, buckets, keep_unflushed, sweep);
+        keydir_unlock(shard); /* others get their turn */
+        keydir_lock(shard);
+    }
+    moves = shard->moves - moves;
+    keydir_unlock(shard);
+    return moves == 0;
+}
+
+/* In a shard where entries move all the time the scan must hold the lock at last. */
+static void sweep_shard(struct sweep *sweep, struct keydir_shard *shard)
+{
+    for (int attempt = 0; attempt < SWEEP_ATTEMPTS; attempt++)
+        if (sweep_once(sweep, shard, SWEEP_BUCKETS))
+            return;
+    sweep_once(sweep, shard, UINT32_MAX);
+}
+
+static void sweep_flushed(struct store *store)
+{
+    struct sweep sweep = {.store = store, .flush_lsn = atomic_load(&store->log.flush_lsn)};
+    if (sweep.flush_lsn <= atomic_load(&store->swept_flush_lsn))
+        return;
+    for (uint32_t i = 0; i < store->keydir.shard_count; i++)
+        sweep_shard(&sweep, &store->keydir.shards[i]);
+    atomic_store(&store->swept_flush_lsn, sweep.flush_lsn);
+}
+
+static void share_memory(struct store *store)
+{
+    uint64_t keydir = atomic_load(&store->keydir.bytes);
+    uint64_t limit = store->options.memory_limit;
+    cache_set_limit(&store->cache, limit > keydir ? limit - keydir : 0);
+}
+
+static bool wait_a_tick(struct store *store)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += TICK_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_mutex_lock(&store->maintain_lock);
+    if (!store->stopping)
+        pthread_cond_timedwait(&store->maintain_cond, &store->maintain_lock, &until);
+    bool go_on = !store->stopping;
+    pthread_mutex_unlock(&store->maintain_lock);
+    return go_on;
+}
+
+static void *run_maintainer(void *context)
+{
+    struct store *store = context;
+    /* Clients come first; a refusal changes nothing that matters. */
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
+    while (wait_a_tick(store)) {
+        sweep_flushed(store);
+        share_memory(store);
+        maintain_hints(store);
+    }
+    return NULL;
+}
+
+void maintain_signal(void *context)
+{
+    struct store *store = context;
+    pthread_mutex_lock(&store->maintain_lock);
+    pthread_cond_signal(&store->maintain_cond);
+    pthread_mutex_unlock(&store->maintain_lock);
+}
+
+void maintain_init(struct store *store)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&store->maintain_lock, NULL);
+    pthread_cond_init(&store->maintain_cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+void maintain_release(struct store *store)
+{
+    pthread_mutex_destroy(&store->maintain_lock);
+    pthread_cond_destroy(&store->maintain_cond);
+}
+
+bool maintain_start(struct store *store)
+{
+    store->maintaining = pthread_create(&store->maintainer, NULL, run_maintainer, store) == 0;
+    return store->maintaining;
+}
+
+void maintain_stop(struct store *store)
+{
+    pthread_mutex_lock(&store->maintain_lock);
+    store->stopping = true;
+    pthread_cond_signal(&store->maintain_cond);
+    pthread_mutex_unlock(&store->maintain_lock);
+    if (store->maintaining)
+        pthread_join(store->maintainer, NULL);
+}

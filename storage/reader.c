@@ -1,0 +1,103 @@
+/* reader.c: a queue and a few threads. A fetch knows its place and its size (rounded up), so one read brings the record. */
+#include "storage/reader.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "storage/location.h"
+#include "storage/segment.h"
+
+static size_t read_size(const struct store_fetch *fetch)
+{
+    uint64_t size = location_size(fetch->location);
+    uint64_t rest = atomic_load_explicit(&fetch->segment->end, memory_order_relaxed) -
+                    location_offset(fetch->location);
+    return size < rest ? size : rest;
+}
+
+enum store_status reader_read(const struct file_system *files, struct store_fetch *fetch,
+                              bool nowait)
+{
+    size_t size = read_size(fetch);
+    off_t offset = location_offset(fetch->location);
+    bool ok;
+    if (!fetch->data && !(fetch->data = malloc(size)))
+        return fetch->status = STORE_NO_MEMORY;
+    fetch->len = size;
+    if (nowait) {
+        ssize_t got =
+            files->pread_nowait(files->context, fetch->segment->fd, fetch->data, size, offset);
+        return fetch->status = got == (ssize_t)size ? STORE_OK : STORE_AGAIN;
+    }
+    ok =
+        file_read_upto(files, fetch->segment->fd, fetch->data, size, (uint64_t)offset, &fetch->len);
+    return fetch->status = ok ? STORE_OK : STORE_IO;
+}
+
+static struct store_fetch *take(struct reader_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->head && !pool->stopping)
+        pthread_cond_wait(&pool->work, &pool->lock);
+    struct store_fetch *fetch = pool->head;
+    if (fetch) {
+        pool->head = fetch->next;
+        if (!pool->head)
+            pool->tail = NULL;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return fetch;
+}
+
+static void *run_reader(void *context)
+{
+    struct reader_pool *pool = context;
+    struct store_fetch *fetch;
+    while ((fetch = take(pool))) {
+        reader_read(pool->files, fetch, false);
+        pool->done(fetch);
+    }
+    return NULL;
+}
+
+bool reader_pool_init(struct reader_pool *pool, const struct file_system *files, uint32_t threads,
+                      void (*done)(struct store_fetch *fetch))
+{
+    *pool = (struct reader_pool){.files = files, .done = done};
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pool->threads = calloc(threads, sizeof *pool->threads);
+    while (pool->threads && pool->thread_count < threads) {
+        if (pthread_create(&pool->threads[pool->thread_count], NULL, run_reader, pool) != 0)
+            break;
+        pool->thread_count++;
+    }
+    return pool->thread_count > 0;
+}
+
+void reader_pool_release(struct reader_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+    for (uint32_t i = 0; i < pool->thread_count; i++)
+        pthread_join(pool->threads[i], NULL);
+    free(pool->threads);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->work);
+}
+
+void reader_pool_add(struct reader_pool *pool, struct store_fetch *fetch)
+{
+    fetch->status = STORE_AGAIN;
+    fetch->next = NULL;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->tail)
+        pool->tail->next = fetch;
+    else
+        pool->head = fetch;
+    pool->tail = fetch;
+    pthread_cond_signal(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+}

@@ -1,0 +1,38 @@
+/* reader.h: threads that read cold values from disk, so that nobody else has to wait for it. */
+#ifndef CACHECASK_STORAGE_READER_H
+#define CACHECASK_STORAGE_READER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/store.h"
+
+struct reader_pool {
+    const struct file_system *files;
+    void (*done)(
+        struct store_fetch
+            *fetch); /* called by a reader with each fetch that has its bytes or has failed */
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct store_fetch *head, *tail;
+    pthread_t *threads;
+    uint32_t thread_count;
+    bool stopping;
+};
+
+bool reader_pool_init(struct reader_pool *pool, const struct file_system *files, uint32_t threads,
+                      void (*done)(struct store_fetch *fetch));
+
+/* Ends the threads after what is queued is read. */
+void reader_pool_release(struct reader_pool *pool);
+
+/* Queues a fetch whose segment is pinned and whose location is set. */
+void reader_pool_add(struct reader_pool *pool, struct store_fetch *fetch);
+
+/* Reads the bytes of a fetch in this thread: from the page cache alone (nowait; STORE_AGAIN when they are not there) or
+ * from disk. Sets and returns fetch->status; STORE_IO leaves errno. */
+enum store_status reader_read(const struct file_system *files, struct store_fetch *fetch,
+                              bool nowait);
+
+#endif

@@ -1,0 +1,114 @@
+/* record.c: the bytes of a record.
+ *
+ *     offset  size  field
+ *          0     4  header checksum: low half of XXH3-64 of bytes 4 to 31
+ *          4     4  body checksum: low half of XXH3-64 of key and value
+ *          8     8  CAS unique
+ *         16     4  expiry: absolute seconds, 0 for never
+ *         20     4  client flags
+ *         24     4  value length
+ *         28     1  key length
+ *         29     1  type
+ *         30     2  state bits
+ *         32     …  key, value, zeros up to a multiple of 8
+ *
+ * All numbers little-endian. Both checksums are seeded by the segment's secret seed and the record's offset in it (R1):
+ * the same bytes elsewhere are not a record, so no value can pose as one. The header checks by itself (R2), so its
+ * lengths can be believed when the body is damaged, and damage costs one record. XXH3: https://xxhash.com
+ */
+#define XXH_INLINE_ALL
+#include "storage/record.h"
+
+#include <assert.h>
+#include <string.h>
+#include <xxhash.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the log is little-endian, and so must be the machine"
+#endif
+
+struct header {
+    uint32_t header_check;
+    uint32_t body_check;
+    uint64_t cas;
+    uint32_t expire_s;
+    uint32_t client_flags;
+    uint32_t value_len;
+    uint8_t key_len;
+    uint8_t type;
+    uint16_t state;
+};
+
+_Static_assert(sizeof(struct header) == RECORD_HEADER_SIZE, "the header is 32 bytes on disk");
+
+static uint64_t seed_at(uint64_t seed, uint64_t offset)
+{
+    return seed ^ (offset * UINT64_C(0x9E3779B97F4A7C15));
+}
+
+static uint32_t header_check(const struct header *header, uint64_t seed)
+{
+    return (uint32_t)XXH3_64bits_withSeed(&header->body_check, sizeof *header - 4, seed);
+}
+
+static bool header_sane(const struct header *header)
+{
+    switch (header->type) {
+    case RECORD_PUT: return header->key_len > 0;
+    case RECORD_DELETE:
+    case RECORD_TOUCH: return header->key_len > 0 && header->value_len == 0;
+    case RECORD_FLUSH: return header->key_len == 0 && header->value_len == 0;
+    default: return false;
+    }
+}
+
+void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset)
+{
+    size_t body = record->key_len + (size_t)record->value_len;
+    uint64_t local = seed_at(seed, offset);
+    struct header header = {
+        .cas = record->cas,
+        .expire_s = record->expire_s,
+        .client_flags = record->client_flags,
+        .value_len = record->value_len,
+        .key_len = record->key_len,
+        .type = record->type,
+        .state = record->state,
+    };
+    assert(header_sane(&header));
+    assert(offset % RECORD_ALIGN == 0);
+    header.body_check = (uint32_t)XXH3_64bits_withSeed(out + RECORD_HEADER_SIZE, body, local);
+    header.header_check = header_check(&header, local);
+    memcpy(out, &header, sizeof header);
+    size_t end = RECORD_HEADER_SIZE + body;
+    memset(out + end, 0, record_size(record->key_len, record->value_len) - end);
+}
+
+enum record_status record_decode(const char *data, size_t len, uint64_t seed, uint64_t offset,
+                                 struct record *record)
+{
+    struct header header;
+    if (len < sizeof header)
+        return RECORD_BAD_HEADER;
+    memcpy(&header, data, sizeof header);
+    uint64_t local = seed_at(seed, offset);
+    if (header.header_check != header_check(&header, local) || !header_sane(&header))
+        return RECORD_BAD_HEADER;
+    *record = (struct record){
+        .cas = header.cas,
+        .expire_s = header.expire_s,
+        .client_flags = header.client_flags,
+        .value_len = header.value_len,
+        .state = header.state,
+        .key_len = header.key_len,
+        .type = header.type,
+        .key = data + RECORD_HEADER_SIZE,
+        .value = data + RECORD_HEADER_SIZE + header.key_len,
+    };
+    size_t body = header.key_len + (size_t)header.value_len;
+    if (len - sizeof header < body)
+        return RECORD_CUT;
+    if (header.body_check != (uint32_t)XXH3_64bits_withSeed(record->key, body, local))
+        return RECORD_BAD_BODY;
+    return RECORD_OK;
+}

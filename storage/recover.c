@@ -1,0 +1,508 @@
+/* recover.c: the start.
+ *
+ * 1. Open: every segment's header is read, segments are put into the order of the log and get their slots in that order, so
+ *    that during recovery a higher place is a later one. What was allocated ahead and never used is removed.
+ * 2. Load, several segments at a time: from the hint file, else by a scan. Of two records of a key the one with the higher
+ *    place wins (Y1). Deletions and expired records stay in the keydir until all is loaded (Y2): they may still have to
+ *    win against an older record. A deletion is an entry whose size code is 0.
+ * 3. Touch: TOUCH records are applied in the order of the log, where they lie behind the record that their key has now (Y3).
+ * 4. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come on top (Y4). A pending
+ *    flush whose time came while nobody ran takes everything.
+ * 5. Sweep: deletions, expired and flushed entries leave; what is left is counted, and gives each segment's live bytes.
+ *
+ * The log goes on in a new segment behind all LSNs that may ever have been given, so none is given twice.
+ */
+#define _GNU_SOURCE
+#include "storage/recover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/hint.h"
+#include "storage/location.h"
+
+#define GROUP   32 /* entries whose buckets are fetched ahead together */
+
+/* CAS uniques that a lost tail of the log may have given: those are skipped. */
+#define CAS_GAP (UINT64_C(1) << 30)
+
+/* One segment on its way in. */
+struct load {
+    struct segment *segment;
+    struct hint hint;
+    bool hinted;
+};
+
+struct names {
+    uint64_t *ids;
+    size_t count;
+    uint64_t highest;
+    bool failed;
+};
+
+struct state {
+    struct recovery *recovery;
+    struct load *loads;
+    size_t count;
+    _Atomic size_t next; /* load to be taken by the next thread */
+    _Atomic uint32_t next_shard;
+    _Atomic uint64_t done_bytes;
+    uint64_t all_bytes;
+    _Atomic int status; /* enum store_status: the first that failed */
+    _Atomic uint64_t items;
+    _Atomic bool told_full;
+};
+
+static void note_name(void *argument, const char *name)
+{
+    struct names *names = argument;
+    uint64_t id = segment_id_of(name, "seg");
+    if (id == 0)
+        return;
+    if (id > names->highest)
+        names->highest = id;
+    if ((names->count & (names->count - 1)) == 0) { /* full at every power of two */
+        size_t room = names->count ? names->count * 2 : 1;
+        uint64_t *ids = realloc(names->ids, room * sizeof *ids);
+        if (!ids) {
+            names->failed = true;
+            return;
+        }
+        names->ids = ids;
+    }
+    names->ids[names->count++] = id;
+}
+
+/* Files that a crash left half made. */
+static void remove_unfinished(void *argument, const char *name)
+{
+    struct recovery *recovery = argument;
+    if (segment_id_of(name, "tmp") || segment_id_of(name, "hint-tmp"))
+        recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
+}
+
+/* Whether the file begins with zeros: allocated ahead, never used. */
+static bool is_blank(const struct recovery *recovery, const char *name)
+{
+    char data[4096];
+    size_t got = 0;
+    int fd = recovery->files->open(recovery->files->context, recovery->dir_fd, name, O_RDONLY);
+    bool blank = fd >= 0 && file_read_upto(recovery->files, fd, data, sizeof data, 0, &got);
+    for (size_t i = 0; i < got; i++)
+        blank = blank && data[i] == 0;
+    if (fd >= 0)
+        recovery->files->close(recovery->files->context, fd);
+    return blank;
+}
+
+/* A segment that cannot be used: STORE_OK when the start goes on without it. */
+static enum store_status pass_over(struct recovery *recovery, uint64_t id, enum store_status status)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, id, "seg");
+    if (status == STORE_BAD_VERSION) {
+        tell(recovery->tell, TELL_ERROR,
+             "%s in data directory %s has a format version that this release does not read: start "
+             "the "
+             "release that wrote it",
+             name, recovery->dir_name);
+        return status;
+    }
+    if (status != STORE_CORRUPT) {
+        tell(recovery->tell, TELL_ERROR, "cannot read %s in data directory %s: %s", name,
+             recovery->dir_name, strerror(errno));
+        return status;
+    }
+    if (is_blank(recovery, name)) {
+        recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
+        return STORE_OK;
+    }
+    tell(recovery->tell, TELL_WARNING,
+         "%s in data directory %s has no valid header of this store: left alone, its records are "
+         "lost",
+         name, recovery->dir_name);
+    recovery->damage++;
+    return STORE_OK;
+}
+
+static int by_lsn(const void *a, const void *b)
+{
+    uint64_t left = ((const struct load *)a)->segment->header.base_lsn;
+    uint64_t right = ((const struct load *)b)->segment->header.base_lsn;
+    return left < right ? -1 : left > right;
+}
+
+static enum store_status open_one(struct state *state, uint64_t id)
+{
+    struct recovery *recovery = state->recovery;
+    struct segment *segment;
+    enum store_status status = segment_open(recovery->files, recovery->dir_fd, id, &segment);
+    if (status == STORE_OK &&
+        memcmp(segment->header.uuid, recovery->uuid, sizeof segment->header.uuid) != 0) {
+        segment_free(recovery->files, segment);
+        status = STORE_CORRUPT;
+    }
+    if (status != STORE_OK)
+        return pass_over(recovery, id, status);
+    state->loads[state->count++].segment = segment;
+    return STORE_OK;
+}
+
+static enum store_status open_segments(struct state *state)
+{
+    struct recovery *recovery = state->recovery;
+    struct names names = {0};
+    enum store_status status = STORE_OK;
+    const struct file_system *files = recovery->files;
+    if (files->list(files->context, recovery->dir_fd, note_name, &names) < 0 ||
+        files->list(files->context, recovery->dir_fd, remove_unfinished, recovery) < 0)
+        status = STORE_IO;
+    state->loads = calloc(names.count + 1, sizeof *state->loads);
+    if (names.failed || !state->loads)
+        status = STORE_NO_MEMORY;
+    for (size_t i = 0; i < names.count && status == STORE_OK; i++)
+        status = open_one(state, names.ids[i]);
+    recovery->next_segment_id = names.highest + 1;
+    free(names.ids);
+    qsort(state->loads, state->count, sizeof *state->loads, by_lsn);
+    for (size_t i = 0; i < state->count; i++)
+        if (!log_adopt(recovery->log, state->loads[i].segment)) {
+            segment_free(files, state->loads[i].segment);
+            status = STORE_FULL;
+        }
+    return status;
+}
+
+static void fail(struct state *state, enum store_status status)
+{
+    int none = STORE_OK;
+    atomic_compare_exchange_strong(&state->status, &none, status);
+}
+
+static struct keydir_shard *shard_of(const struct state *state, const struct hint_entry *entry)
+{
+    struct keydir *keydir = state->recovery->keydir;
+    return &keydir->shards[entry->shard_bits & (keydir->shard_count - 1)];
+}
+
+static uint64_t place_of(const struct load *load, const struct hint_entry *entry)
+{
+    uint64_t size = entry->type == RECORD_DELETE ? 0 : (uint64_t)entry->size * 8;
+    return location_of(load->segment->slot, entry->offset * 8, size);
+}
+
+static bool refuse_full(struct state *state)
+{
+    if (!atomic_exchange(&state->told_full, true))
+        tell(state->recovery->tell, TELL_ERROR,
+             "the keys in data directory %s need more memory than -m allows: give a larger -m",
+             state->recovery->dir_name);
+    fail(state, STORE_FULL);
+    return false;
+}
+
+/* A PUT or a DELETE: the later place wins (Y1). False: no room. */
+static bool apply(struct state *state, const struct load *load, const struct hint_entry *hinted)
+{
+    struct keydir_shard *shard = shard_of(state, hinted);
+    struct keydir_entry entry = {
+        .tag = hinted->tag, .location = place_of(load, hinted), .expire_s = hinted->expire_s};
+    struct keydir_entry old;
+    struct keydir_ref ref;
+    bool ok = true;
+    keydir_lock(shard);
+    if (!keydir_find(shard, hinted->tag, &ref, &old))
+        ok = keydir_insert(state->recovery->keydir, shard, &entry);
+    else if ((old.location & LOCATION_PLACE_MASK) < (entry.location & LOCATION_PLACE_MASK))
+        keydir_set(shard, ref, entry.location, entry.expire_s);
+    keydir_unlock(shard);
+    return ok || refuse_full(state);
+}
+
+static bool apply_group(struct state *state, const struct load *load,
+                        const struct hint_entry *entries, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        keydir_prefetch(shard_of(state, &entries[i]), entries[i].tag);
+    for (uint64_t i = 0; i < count; i++)
+        if ((entries[i].type == RECORD_PUT || entries[i].type == RECORD_DELETE) &&
+            !apply(state, load, &entries[i]))
+            return false;
+    return true;
+}
+
+/* A TOUCH (Y3). */
+static void apply_touch(struct state *state, const struct load *load,
+                        const struct hint_entry *hinted)
+{
+    struct keydir_shard *shard = shard_of(state, hinted);
+    struct keydir_entry entry;
+    struct keydir_ref ref;
+    uint64_t place = place_of(load, hinted) & LOCATION_PLACE_MASK;
+    keydir_lock(shard);
+    if (keydir_find(shard, hinted->tag, &ref, &entry) && (entry.location & LOCATION_SIZE_MASK) &&
+        (entry.location & LOCATION_PLACE_MASK) < place)
+        keydir_set(shard, ref, entry.location, hinted->expire_s);
+    keydir_unlock(shard);
+}
+
+/* What a scan does with its entries: a group at a time to the keydir. */
+struct scan {
+    struct state *state;
+    const struct load *load;
+    struct hint_entry group[GROUP];
+    uint32_t count;
+};
+
+static bool visit_scanned(void *context, const struct hint_entry *entry)
+{
+    struct scan *scan = context;
+    scan->group[scan->count++] = *entry;
+    if (scan->count < GROUP)
+        return true;
+    scan->count = 0;
+    return apply_group(scan->state, scan->load, scan->group, GROUP);
+}
+
+static bool visit_touches(void *context, const struct hint_entry *entry)
+{
+    struct scan *scan = context;
+    if (entry->type == RECORD_TOUCH)
+        apply_touch(scan->state, scan->load, entry);
+    return true;
+}
+
+static bool visit_flushes(void *context, const struct hint_entry *entry)
+{
+    struct scan *scan = context;
+    struct log *log = scan->state->recovery->log;
+    if (entry->type != RECORD_FLUSH)
+        return true;
+    if (entry->expire_s == 0)
+        atomic_store(&log->flush_lsn, scan->load->segment->header.base_lsn + entry->offset * 8ull);
+    atomic_store(&log->flush_deadline_s, entry->expire_s ? entry->expire_s : UINT32_MAX);
+    return true;
+}
+
+/* Walks a segment's entries a second time. */
+static enum store_status walk(struct state *state, struct load *load, hint_visit *visit)
+{
+    struct recovery *recovery = state->recovery;
+    struct scan scan = {.state = state, .load = load};
+    struct hint hint;
+    struct hint_entry *entries;
+    const struct tell silent = {0}; /* damage was told the first time */
+    enum store_status status = STORE_NOT_FOUND;
+    if (load->hinted)
+        status = hint_read(recovery->files, recovery->dir_fd, load->segment, &hint, &entries);
+    if (status != STORE_OK)
+        return hint_scan(recovery->files, load->segment, atomic_load(&load->segment->end),
+                         recovery->hash_seed, true, &silent, visit, &scan, &hint);
+    for (uint64_t i = 0; i < hint.count; i++)
+        visit(&scan, &entries[i]);
+    free(entries);
+    return STORE_OK;
+}
+
+static bool is_last(const struct state *state, const struct load *load)
+{
+    return load == &state->loads[state->count - 1];
+}
+
+static enum store_status load_by_scan(struct state *state, struct load *load)
+{
+    struct recovery *recovery = state->recovery;
+    struct scan scan = {.state = state, .load = load};
+    enum store_status status =
+        hint_scan(recovery->files, load->segment, 0, recovery->hash_seed, is_last(state, load),
+                  recovery->tell, visit_scanned, &scan, &load->hint);
+    if (status == STORE_OK && !apply_group(state, load, scan.group, scan.count))
+        status = STORE_FULL;
+    return status;
+}
+
+static enum store_status load_by_hint(struct state *state, struct load *load)
+{
+    struct recovery *recovery = state->recovery;
+    struct hint_entry *entries;
+    enum store_status status =
+        hint_read(recovery->files, recovery->dir_fd, load->segment, &load->hint, &entries);
+    if (status != STORE_OK)
+        return status;
+    for (uint64_t i = 0; i < load->hint.count && status == STORE_OK; i += GROUP) {
+        uint64_t rest = load->hint.count - i;
+        if (!apply_group(state, load, entries + i, rest < GROUP ? rest : GROUP))
+            status = STORE_FULL;
+    }
+    free(entries);
+    return status;
+}
+
+static enum store_status load_one(struct state *state, struct load *load)
+{
+    enum store_status status = load_by_hint(state, load);
+    load->hinted = status == STORE_OK;
+    if (status == STORE_CORRUPT)
+        tell(state->recovery->tell, TELL_WARNING,
+             "the hint file of segment %016llx is damaged or stale: reading the segment instead",
+             (unsigned long long)load->segment->header.id);
+    if (status != STORE_OK && status != STORE_FULL)
+        status = load_by_scan(state, load);
+    if (status == STORE_IO)
+        tell(state->recovery->tell, TELL_ERROR, "cannot read segment %016llx: %s",
+             (unsigned long long)load->segment->header.id, strerror(errno));
+    load->segment->hinted = load->hinted;
+    atomic_store(&load->segment->end, (uint32_t)load->hint.end);
+    return status;
+}
+
+static void *run_loader(void *context)
+{
+    struct state *state = context;
+    size_t i;
+    while ((i = atomic_fetch_add(&state->next, 1)) < state->count &&
+           atomic_load(&state->status) == STORE_OK) {
+        /* The newest first: it has no hint and takes longest. */
+        struct load *load = &state->loads[state->count - 1 - i];
+        enum store_status status = load_one(state, load);
+        if (status != STORE_OK)
+            fail(state, status);
+        uint64_t done = atomic_fetch_add(&state->done_bytes, load->segment->capacity);
+        if (state->recovery->progress)
+            state->recovery->progress(state->recovery->progress_context,
+                                      done + load->segment->capacity, state->all_bytes);
+    }
+    return NULL;
+}
+
+/* Runs `work` in all threads, this one among them. */
+static void run_all(struct state *state, void *(*work)(void *context))
+{
+    pthread_t threads[64];
+    uint32_t count = 0;
+    uint32_t wanted = state->recovery->threads < 64 ? state->recovery->threads : 64;
+    while (count + 1 < wanted && pthread_create(&threads[count], NULL, work, state) == 0)
+        count++;
+    work(state);
+    for (uint32_t i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+}
+
+/* How many keys to expect: what the newest hint that knows says, and all records since. */
+static uint64_t expected_keys(struct state *state)
+{
+    uint64_t records = 0, keys = 0;
+    for (size_t i = 0; i < state->count; i++) {
+        struct load *load = &state->loads[i];
+        struct hint hint = {0};
+        state->all_bytes += load->segment->capacity;
+        if (hint_peek(state->recovery->files, state->recovery->dir_fd, load->segment, &hint) !=
+            STORE_OK)
+            hint.count = load->segment->capacity / 256; /* a guess; the table grows if need be */
+        records += hint.count;
+        keys = hint.keys ? hint.keys : keys + hint.count;
+    }
+    return keys < records ? keys : records;
+}
+
+static void reserve_keydir(struct state *state)
+{
+    struct keydir *keydir = state->recovery->keydir;
+    uint64_t share = expected_keys(state) / keydir->shard_count;
+    for (uint32_t i = 0; i < keydir->shard_count; i++)
+        keydir_reserve(keydir, &keydir->shards[i], share);
+}
+
+static enum store_status apply_touches(struct state *state)
+{
+    enum store_status status = STORE_OK;
+    for (size_t i = 0; i < state->count && status == STORE_OK; i++)
+        if (state->loads[i].hint.touches)
+            status = walk(state, &state->loads[i], visit_touches);
+    return status;
+}
+
+static enum store_status apply_flushes(struct state *state)
+{
+    struct recovery *recovery = state->recovery;
+    struct load *last = &state->loads[state->count - 1];
+    const struct segment_header *header = &last->segment->header;
+    atomic_store(&recovery->log->flush_lsn, header->flush_lsn);
+    atomic_store(&recovery->log->flush_deadline_s,
+                 header->flush_deadline_s ? header->flush_deadline_s : UINT32_MAX);
+    enum store_status status = walk(state, last, visit_flushes);
+    if (recovery->now_s >= atomic_load(&recovery->log->flush_deadline_s)) {
+        atomic_store(&recovery->log->flush_lsn, recovery->next_lsn);
+        atomic_store(&recovery->log->flush_deadline_s, UINT32_MAX);
+    }
+    return status;
+}
+
+static bool sweep_entry(void *context, struct keydir_entry *entry)
+{
+    struct state *state = context;
+    struct log *log = state->recovery->log;
+    struct segment *segment = log_segment(log, location_slot(entry->location));
+    uint64_t lsn = segment->header.base_lsn + location_offset(entry->location);
+    if (!(entry->location & LOCATION_SIZE_MASK) || lsn < atomic_load(&log->flush_lsn) ||
+        (entry->expire_s && entry->expire_s <= state->recovery->now_s))
+        return false;
+    atomic_fetch_add_explicit(&segment->live_bytes, (int64_t)location_size(entry->location),
+                              memory_order_relaxed);
+    return true;
+}
+
+static void *run_sweeper(void *context)
+{
+    struct state *state = context;
+    struct keydir *keydir = state->recovery->keydir;
+    uint32_t i;
+    while ((i = atomic_fetch_add(&state->next_shard, 1)) < keydir->shard_count) {
+        struct keydir_shard *shard = &keydir->shards[i];
+        uint32_t cursor = 0;
+        keydir_lock(shard);
+        keydir_scan(shard, &cursor, UINT32_MAX, sweep_entry, state);
+        atomic_fetch_add(&state->items, shard->count);
+        keydir_unlock(shard);
+    }
+    return NULL;
+}
+
+/* The log goes on behind everything that its segments may have held. */
+static void find_ends(struct state *state)
+{
+    struct recovery *recovery = state->recovery;
+    recovery->next_cas = 1;
+    for (size_t i = 0; i < state->count; i++) {
+        const struct load *load = &state->loads[i];
+        uint64_t end = load->segment->header.base_lsn + load->segment->capacity;
+        if (end > recovery->next_lsn)
+            recovery->next_lsn = end;
+        if (load->hint.cas_max + CAS_GAP >= recovery->next_cas)
+            recovery->next_cas = load->hint.cas_max + CAS_GAP + 1;
+        recovery->damage += load->hint.damage;
+    }
+}
+
+enum store_status recover(struct recovery *recovery)
+{
+    struct state state = {.recovery = recovery};
+    enum store_status status = open_segments(&state);
+    if (status == STORE_OK && state.count) {
+        reserve_keydir(&state);
+        run_all(&state, run_loader);
+        status = (enum store_status)atomic_load(&state.status);
+    }
+    find_ends(&state);
+    if (status == STORE_OK && state.count)
+        status = apply_touches(&state);
+    if (status == STORE_OK && state.count)
+        status = apply_flushes(&state);
+    if (status == STORE_OK)
+        run_all(&state, run_sweeper);
+    recovery->items = atomic_load(&state.items);
+    free(state.loads);
+    return status;
+}

@@ -1,0 +1,35 @@
+/* recover.h: from the files of a data directory to the index in memory. See recover.c. */
+#ifndef CACHECASK_STORAGE_RECOVER_H
+#define CACHECASK_STORAGE_RECOVER_H
+
+#include "storage/keydir.h"
+#include "storage/log.h"
+
+struct recovery {
+    const struct file_system *files;
+    int dir_fd;
+    const char *dir_name;
+    const uint8_t *uuid;
+    uint64_t hash_seed;
+    uint32_t threads;
+    uint32_t now_s;
+    const struct tell *tell;
+    struct keydir *keydir; /* empty; filled */
+    struct log *log;       /* initialized; segments are adopted, its flush set */
+    void (*progress)(void *context, uint64_t done_bytes,
+                     uint64_t all_bytes); /* any thread; or NULL */
+    void *progress_context;
+
+    /* What came out. */
+    uint64_t next_segment_id;
+    uint64_t next_lsn;
+    uint64_t next_cas;
+    uint64_t items;
+    uint64_t damage; /* records or places that were not valid */
+};
+
+/* Loads everything. Changes nothing on disk but unfinished and never used files, so it may die and run again at any point
+ * (Y5). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit into the memory limit), STORE_NO_MEMORY, STORE_IO: told. */
+enum store_status recover(struct recovery *recovery);
+
+#endif

@@ -1,0 +1,112 @@
+/* segment.h: one file of the log: its header, its life, and reading records from it. See segment.c for the format. */
+#ifndef CACHECASK_STORAGE_SEGMENT_H
+#define CACHECASK_STORAGE_SEGMENT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/file.h"
+#include "storage/record.h"
+#include "storage/status.h"
+
+#define SEGMENT_HEADER_SIZE 256
+#define SEGMENT_SIZE_MAX    (UINT32_C(1) << 31) /* 28 bits of offset, in units of 8 bytes */
+#define SEGMENT_SLOTS_MAX   (1 << 20)
+#define SEGMENT_NAME_SIZE   32
+
+/* What a segment's header says. */
+struct segment_header {
+    uint8_t uuid[16];          /* of the store */
+    uint64_t id;               /* counts up, never reused; names the file */
+    uint64_t base_lsn;         /* LSN of the file's first byte */
+    uint64_t epoch;            /* term of the writer: 0 on a single node */
+    uint64_t created_s;        /* wall clock */
+    uint64_t seed;             /* of the record checksums; random, known to nobody outside */
+    uint64_t flush_lsn;        /* all before this LSN is flushed; 0: nothing is */
+    uint32_t flush_deadline_s; /* of a pending flush; 0: none */
+};
+
+enum segment_state {
+    SEGMENT_ACTIVE, /* records are appended */
+    SEGMENT_SEALED, /* never changes again */
+    SEGMENT_DOOMED, /* nothing in it is needed; the file goes with the last pin */
+};
+
+struct segment {
+    struct segment_header header;
+    uint32_t slot; /* its number in locations: see location.h */
+    int fd;
+    uint32_t capacity;          /* bytes allocated for the file */
+    _Atomic uint32_t end;       /* bytes of log in it, the header's included */
+    _Atomic int state;          /* enum segment_state */
+    atomic_uint pins;           /* readers that need the file (S7) */
+    _Atomic int64_t live_bytes; /* of records that the keydir points to */
+    bool hinted;                /* its hint file is written; the maintenance thread's own */
+    struct segment *next;       /* the one behind it in the log */
+};
+
+/* "0000000000000001.seg", ".hint" or ".tmp" of segment `id`. */
+void segment_name(char name[SEGMENT_NAME_SIZE], uint64_t id, const char *suffix);
+
+/* The id in a file name with that suffix, or 0 when it is no such name. */
+uint64_t segment_id_of(const char *name, const char *suffix);
+
+/* A segment in memory without a file (fd -1); freed by segment_free, which closes the file. NULL: out of memory. */
+struct segment *segment_new(void);
+void segment_free(const struct file_system *files, struct segment *segment);
+
+/* Makes the file of a segment of `capacity` bytes, allocated on disk and named durably; header->id names it.
+ * STORE_FULL when the disk is; STORE_IO with errno. */
+enum store_status segment_create(const struct file_system *files, int dir_fd, uint64_t id,
+                                 uint32_t capacity, struct segment **out);
+
+/* Opens the file of segment `id` and reads its header. STORE_OK; STORE_CORRUPT: both copies of the header are damaged or
+ * blank (a segment allocated ahead and never used); STORE_BAD_VERSION; STORE_IO with errno. The caller compares the UUID. */
+enum store_status segment_open(const struct file_system *files, int dir_fd, uint64_t id,
+                               struct segment **out);
+
+/* Writes both copies of the header to out[0..SEGMENT_HEADER_SIZE). */
+void segment_header_encode(char *out, const struct segment_header *header);
+
+/* A pin keeps the file readable; taken under a lock that keeps the segment from being doomed meanwhile (a keydir shard's,
+ * while an entry points into it). segment_unpin by any thread. */
+static inline void segment_pin(struct segment *segment)
+{
+    atomic_fetch_add_explicit(&segment->pins, 1, memory_order_relaxed);
+}
+
+static inline void segment_unpin(struct segment *segment)
+{
+    atomic_fetch_sub_explicit(&segment->pins, 1, memory_order_release);
+}
+
+/* Reads a segment's records from front to back, in large reads. */
+struct segment_cursor {
+    const struct file_system *files;
+    const struct segment *segment;
+    char *buffer;
+    size_t capacity;
+    size_t len;      /* bytes in the buffer */
+    uint64_t start;  /* offset in the segment of buffer[0] */
+    uint64_t offset; /* of the next record */
+    uint64_t end;    /* where to stop */
+};
+
+enum cursor_status {
+    CURSOR_RECORD, /* *record is valid, at *offset */
+    CURSOR_DAMAGE, /* what lies from *offset to cursor->offset is no valid record; a valid one or the end follows */
+    CURSOR_END,    /* nothing follows, or only zeros: cursor->offset is where the log ends */
+    CURSOR_FAILED, /* the read failed (errno), or memory is out */
+};
+
+/* From the first record up to `end` bytes of the file (its whole length when 0). False with errno when that is not known. */
+bool segment_cursor_init(struct segment_cursor *cursor, const struct file_system *files,
+                         const struct segment *segment, uint64_t end);
+
+/* *record views into the cursor's buffer until the next call. */
+enum cursor_status segment_cursor_next(struct segment_cursor *cursor, struct record *record,
+                                       uint32_t *offset);
+void segment_cursor_release(struct segment_cursor *cursor);
+
+#endif

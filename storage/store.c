@@ -1,0 +1,537 @@
+/* store.c: what the store does for one key: look up, put, delete, touch.
+ *
+ * Each operation holds one shard's lock for a few dozen instructions (S1: never two). Under it the entry is found, the
+ * decision is made, a place in the log reserved and the entry set; so the order of a key's records in the log is the order
+ * of its states. Copying values and checksums happen outside: before the lock into the cache, where nobody sees the item
+ * yet, and after it into the log's buffer, where log_commit waits for it.
+ *
+ * store_open.c opens and closes, maintain.c is the background thread.
+ */
+#define _GNU_SOURCE
+#include "storage/store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/hash.h"
+#include "storage/store_internal.h"
+
+void store_key_init(const struct store *store, struct store_key *key, const char *data, size_t len)
+{
+    assert(len > 0 && len <= STORE_KEY_MAX);
+    struct key_hash hash = hash_key(data, len, store->datadir.hash_seed);
+    *key = (struct store_key){.data = data,
+                              .len = (uint32_t)len,
+                              .shard = hash.shard_bits & store->shard_mask,
+                              .tag = hash.tag};
+    keydir_prefetch(&store->keydir.shards[key->shard], key->tag);
+}
+
+void store_prefetch(const struct store *store, const struct store_key *key)
+{
+    uint64_t location = keydir_peek(&store->keydir.shards[key->shard], key->tag);
+    if (!location_in_ram(location))
+        return;
+    const char *item = location_item(location);
+    __builtin_prefetch(item);
+    __builtin_prefetch(item + 64);
+    __builtin_prefetch(item + 128);
+}
+
+/* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */
+struct found {
+    struct keydir_shard *shard;
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    bool present;
+};
+
+static bool is_dead(const struct store *store, const struct keydir_entry *entry, uint32_t now_s)
+{
+    if (entry->expire_s && entry->expire_s <= now_s)
+        return true;
+    uint64_t flush_lsn = atomic_load_explicit(&store->log.flush_lsn, memory_order_acquire);
+    return flush_lsn > atomic_load_explicit(&store->swept_flush_lsn, memory_order_relaxed) &&
+           store_lsn_of(store, entry->location) < flush_lsn;
+}
+
+/* Takes an entry out of the keydir. */
+static void drop(struct store *store, struct found *found)
+{
+    store_bury(store, found->entry.location);
+    keydir_remove(found->shard, found->ref);
+    found->present = false;
+}
+
+/* Locks the key's shard and looks it up; the caller unlocks found->shard. What is dead is dropped on the way. */
+static void lock_and_find(struct store_session *session, const struct store_key *key,
+                          uint32_t now_s, struct found *found)
+{
+    struct store *store = session->store;
+    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
+        log_flush_if_due(&store->log, now_s);
+    found->shard = &store->keydir.shards[key->shard];
+    keydir_lock(found->shard);
+    found->present = keydir_find(found->shard, key->tag, &found->ref, &found->entry);
+    if (found->present && is_dead(store, &found->entry, now_s)) {
+        drop(store, found);
+        count_up(&session->counters.expired_items, 1);
+    }
+}
+
+/* The place in the log of what an entry points to: tells whether it is still the same. */
+static uint64_t place_of(uint64_t location)
+{
+    if (location_in_ram(location))
+        location = ((const struct cache_item *)location_item(location))->location;
+    return location & LOCATION_PLACE_MASK;
+}
+
+static enum store_status check_condition(const struct found *found, enum store_condition condition,
+                                         uint64_t place)
+{
+    switch (condition) {
+    case STORE_ANY: return STORE_OK;
+    case STORE_IF_ABSENT: return found->present ? STORE_EXISTS : STORE_OK;
+    case STORE_IF_PRESENT: return found->present ? STORE_OK : STORE_NOT_FOUND;
+    case STORE_IF_SAME: break;
+    }
+    if (!found->present)
+        return STORE_NOT_FOUND;
+    return place_of(found->entry.location) == place ? STORE_OK : STORE_EXISTS;
+}
+
+/* Get. */
+
+static bool is_key(const struct store_key *key, const char *data, uint32_t len)
+{
+    return key->len == len && memcmp(key->data, data, len) == 0;
+}
+
+/* Remembers a hit, writing only what changes: the line is shared with everybody who reads the item. */
+static void note_access(struct cache_item *item, uint32_t now_s)
+{
+    if (atomic_load_explicit(&item->accessed_s, memory_order_relaxed) != now_s)
+        atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
+    if (!atomic_load_explicit(&item->fetched, memory_order_relaxed))
+        atomic_store_explicit(&item->fetched, 1, memory_order_relaxed);
+}
+
+static void fill_from_ram(struct store_item *item, struct cache_item *cached, uint64_t place,
+                          uint32_t expire_s)
+{
+    *item = (struct store_item){
+        .value = cache_item_value(cached),
+        .value_len = cached->value_len,
+        .client_flags = cached->client_flags,
+        .expire_s = expire_s,
+        .accessed_s = atomic_load_explicit(&cached->accessed_s, memory_order_relaxed),
+        .cas = cached->cas,
+        .place = place,
+        .state = cached->state,
+        .fetched = atomic_load_explicit(&cached->fetched, memory_order_relaxed),
+        .in_ram = true,
+    };
+}
+
+static void fill_from_record(struct store_item *item, const struct record *record, uint64_t place,
+                             uint32_t expire_s)
+{
+    *item = (struct store_item){
+        .value = record->value,
+        .value_len = record->value_len,
+        .client_flags = record->client_flags,
+        .expire_s = expire_s,
+        .cas = record->cas,
+        .place = place,
+        .state = record->state,
+    };
+}
+
+/* The entry points to RAM. Unlocks the shard. The page stays readable until store_leave (C3). */
+static enum store_status get_from_ram(struct store_session *session, const struct store_key *key,
+                                      uint32_t now_s, struct found *found, struct store_item *item)
+{
+    struct cache_item *cached = location_item(found->entry.location);
+    uint64_t place = cached->location & LOCATION_PLACE_MASK;
+    if (!(found->entry.location & LOCATION_VISITED))
+        keydir_set(found->shard, found->ref, found->entry.location | LOCATION_VISITED,
+                   found->entry.expire_s);
+    keydir_unlock(found->shard);
+    if (!is_key(key, cached->key, cached->key_len))
+        return STORE_NOT_FOUND; /* two keys with 72 equal bits: never seen, never wrong */
+    fill_from_ram(item, cached, place, found->entry.expire_s);
+    note_access(cached, now_s);
+    count_up(&session->counters.ram_hits, 1);
+    return STORE_OK;
+}
+
+void store_fetch_release(struct store_fetch *fetch)
+{
+    free(fetch->data);
+    if (fetch->segment)
+        segment_unpin(fetch->segment);
+    memset(fetch, 0, sizeof *fetch);
+}
+
+/* The entry points to disk, and not to what `fetch` holds. Unlocks the shard. */
+static enum store_status begin_fetch(struct store_session *session, const struct store_key *key,
+                                     struct found *found, struct store_fetch *fetch)
+{
+    struct log *log = &session->store->log;
+    void *owner = fetch->owner;
+    uint64_t location = found->entry.location;
+    uint64_t lsn = store_lsn_of(session->store, location);
+    store_fetch_release(fetch);
+    *fetch = (struct store_fetch){
+        .tag = key->tag,
+        .shard = key->shard,
+        .location = location & ~LOCATION_VISITED,
+        .segment = log_segment(log, location_slot(location)),
+        .session = session,
+        .status = STORE_AGAIN,
+        .owner = owner,
+    };
+    segment_pin(fetch->segment);
+    keydir_unlock(found->shard);
+    /* What is still in the log's buffer cannot be read from the file; a buffer is written as a whole. */
+    if (log_written_lsn(log) <= lsn && log_commit(log, lsn + 1) != STORE_OK)
+        return STORE_NOT_FOUND; /* was never acknowledged */
+    return STORE_COLD;
+}
+
+/* A copy of a fetched record in the cache, indexed by nobody yet; NULL when it does not belong there. */
+static struct cache_item *copy_to_cache(struct store_session *session, const struct record *record,
+                                        uint64_t location, uint32_t now_s)
+{
+    struct cache *cache = &session->store->cache;
+    if (!cache_takes(cache, record->key_len, record->value_len))
+        return NULL;
+    struct cache_item *item =
+        cache_alloc(cache, &session->writer, record->key_len, record->value_len);
+    if (!item)
+        return NULL;
+    item->location = location & ~LOCATION_VISITED;
+    item->cas = record->cas;
+    item->client_flags = record->client_flags;
+    item->state = record->state;
+    atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
+    atomic_store_explicit(&item->fetched, 1, memory_order_relaxed);
+    memcpy(item->key, record->key, record->key_len + (size_t)record->value_len);
+    return item;
+}
+
+/* A damaged record is a miss, for good. */
+static enum store_status drop_corrupt(struct store_session *session, const struct store_key *key,
+                                      const struct store_fetch *fetch)
+{
+    struct store *store = session->store;
+    struct found found;
+    lock_and_find(session, key, 0, &found);
+    if (found.present && location_same_place(found.entry.location, fetch->location) &&
+        !location_in_ram(found.entry.location))
+        drop(store, &found);
+    keydir_unlock(found.shard);
+    count_up(&session->counters.corrupt_records, 1);
+    tell(&store->options.tell, TELL_WARNING,
+         "segment %016llx: the record at byte %u is damaged: its key is lost",
+         (unsigned long long)fetch->segment->header.id, location_offset(fetch->location));
+    return STORE_CORRUPT;
+}
+
+/* The fetch has its bytes: uses them if the entry still points to the place they are from. */
+static enum store_status get_from_fetch(struct store_session *session, const struct store_key *key,
+                                        uint32_t now_s, struct store_fetch *fetch,
+                                        struct store_item *item)
+{
+    struct record record;
+    struct found found;
+    if (fetch->status != STORE_OK)
+        return fetch->status;
+    if (record_decode(fetch->data, fetch->len, fetch->segment->header.seed,
+                      location_offset(fetch->location), &record) != RECORD_OK ||
+        record.type != RECORD_PUT)
+        return drop_corrupt(session, key, fetch);
+    struct cache_item *cached = copy_to_cache(session, &record, fetch->location, now_s);
+    lock_and_find(session, key, now_s, &found);
+    bool same = found.present && !location_in_ram(found.entry.location) &&
+                location_same_place(found.entry.location, fetch->location);
+    if (same && cached)
+        keydir_set(found.shard, found.ref, location_of_item(cached, fetch->location),
+                   found.entry.expire_s);
+    if (!same && cached)
+        cache_unalloc(&session->writer, cached);
+    if (!found.present) {
+        keydir_unlock(found.shard);
+        return STORE_NOT_FOUND;
+    }
+    if (!same && location_in_ram(found.entry.location))
+        return get_from_ram(session, key, now_s, &found, item);
+    if (!same)
+        return begin_fetch(session, key, &found, fetch);
+    keydir_unlock(found.shard);
+    if (!is_key(key, record.key, record.key_len))
+        return STORE_NOT_FOUND;
+    fill_from_record(item, &record, fetch->location & LOCATION_PLACE_MASK, found.entry.expire_s);
+    if (cached) {
+        item->value = cache_item_value(cached);
+        item->in_ram = true;
+    }
+    count_up(&session->counters.disk_hits, 1);
+    return STORE_OK;
+}
+
+enum store_status store_get(struct store_session *session, const struct store_key *key,
+                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+{
+    struct found found;
+    assert(atomic_load_explicit(&session->epoch, memory_order_relaxed)); /* C3 */
+    if (fetch->data && fetch->tag == key->tag && fetch->shard == key->shard)
+        return get_from_fetch(session, key, now_s, fetch, item);
+    lock_and_find(session, key, now_s, &found);
+    if (found.present && location_in_ram(found.entry.location))
+        return get_from_ram(session, key, now_s, &found, item);
+    if (found.present)
+        return begin_fetch(session, key, &found, fetch);
+    keydir_unlock(found.shard);
+    return STORE_NOT_FOUND;
+}
+
+enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
+{
+    return reader_read(session->store->options.files, fetch, true);
+}
+
+void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
+{
+    fetch->started_us = store_now_us();
+    reader_pool_add(&session->store->readers, fetch);
+}
+
+struct store_fetch *store_fetch_next(struct store_session *session)
+{
+    pthread_mutex_lock(&session->done_lock);
+    struct store_fetch *fetch = session->done;
+    if (fetch)
+        session->done = fetch->next;
+    if (!session->done)
+        session->done_tail = NULL;
+    pthread_mutex_unlock(&session->done_lock);
+    return fetch;
+}
+
+void *store_pin(struct store_session *session, const struct store_item *item)
+{
+    assert(item->in_ram);
+    return cache_pin(&session->store->cache, item->value);
+}
+
+void store_unpin(void *pin)
+{
+    cache_unpin(pin);
+}
+
+/* Put, delete, touch. */
+
+static void copy_value(char *to, const struct store_put *put)
+{
+    memcpy(to, put->value[0].data, put->value[0].len);
+    if (put->value[1].len)
+        memcpy(to + put->value[0].len, put->value[1].data, put->value[1].len);
+}
+
+/* The new value in the cache, seen by nobody yet; NULL: it will only be in the log. */
+static struct cache_item *prepare_item(struct store_session *session, const struct store_key *key,
+                                       const struct store_put *put)
+{
+    uint32_t value_len = put->value[0].len + put->value[1].len;
+    struct cache *cache = &session->store->cache;
+    if (!cache_takes(cache, key->len, value_len))
+        return NULL;
+    struct cache_item *item = cache_alloc(cache, &session->writer, (uint8_t)key->len, value_len);
+    if (!item)
+        return NULL;
+    item->client_flags = put->client_flags;
+    item->state = put->state;
+    atomic_store_explicit(&item->fetched, 0, memory_order_relaxed);
+    memcpy(item->key, key->data, key->len);
+    copy_value(item->key + key->len, put);
+    return item;
+}
+
+/* Seals and publishes a record whose room is reserved, and remembers it for the commit. */
+static void write_record(struct store_session *session, struct log_room *room,
+                         const struct record *record)
+{
+    uint64_t size = record_size(record->key_len, record->value_len);
+    record_seal(room->data, record, room->segment->header.seed, room->offset);
+    log_publish(room);
+    session->commit_lsn = room->lsn + size;
+    count_up(&session->counters.user_bytes, record->key_len + (uint64_t)record->value_len);
+}
+
+/* Points the key to its new record; `item` is the value in RAM, or NULL. */
+static enum store_status index_put(struct store *store, const struct store_key *key,
+                                   struct found *found, uint64_t location, struct cache_item *item,
+                                   uint32_t expire_s)
+{
+    uint64_t indexed = item ? location_of_item(item, location) : location;
+    if (item)
+        item->location = location;
+    atomic_fetch_add_explicit(&log_segment(&store->log, location_slot(location))->live_bytes,
+                              (int64_t)location_size(location), memory_order_relaxed);
+    if (found->present) {
+        store_bury(store, found->entry.location);
+        keydir_set(found->shard, found->ref, indexed, expire_s);
+        return STORE_OK;
+    }
+    struct keydir_entry entry = {.tag = key->tag, .location = indexed, .expire_s = expire_s};
+    bool inserted = keydir_insert(&store->keydir, found->shard, &entry);
+    assert(inserted); /* keydir_has_room said so */
+    (void)inserted;
+    return STORE_OK;
+}
+
+/* With the shard locked: decides, reserves and indexes. */
+static enum store_status put_locked(struct store *store, const struct store_key *key,
+                                    uint32_t now_s, struct store_put *put, struct found *found,
+                                    struct cache_item *item, struct log_room *room)
+{
+    uint64_t size = record_size(key->len, (uint64_t)put->value[0].len + put->value[1].len);
+    enum store_status status = check_condition(found, put->condition, put->place);
+    if (status != STORE_OK)
+        return status;
+    if (!found->present && !keydir_has_room(&store->keydir, found->shard))
+        return STORE_FULL;
+    status = log_reserve(&store->log, (uint32_t)size, LOG_NORMAL, now_s, room);
+    if (status != STORE_OK)
+        return status;
+    if (put->keep_expiry && found->present)
+        put->expire_s = found->entry.expire_s;
+    put->cas = put->cas ? put->cas : room->cas;
+    if (item) {
+        item->cas = put->cas;
+        atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
+    }
+    return index_put(store, key, found, location_of(room->segment->slot, room->offset, size), item,
+                     put->expire_s);
+}
+
+enum store_status store_put(struct store_session *session, const struct store_key *key,
+                            uint32_t now_s, struct store_put *put)
+{
+    struct found found;
+    struct log_room room;
+    uint16_t chosen = put->cas ? RECORD_STATE_CAS_CHOSEN : 0;
+    put->state |= chosen;
+    struct cache_item *item = prepare_item(session, key, put);
+    lock_and_find(session, key, now_s, &found);
+    enum store_status status = put_locked(session->store, key, now_s, put, &found, item, &room);
+    keydir_unlock(found.shard);
+    if (status != STORE_OK) {
+        if (item)
+            cache_unalloc(&session->writer, item);
+        return status;
+    }
+    memcpy(room.data + RECORD_HEADER_SIZE, key->data, key->len);
+    copy_value(room.data + RECORD_HEADER_SIZE + key->len, put);
+    struct record record = {
+        .type = RECORD_PUT,
+        .cas = put->cas,
+        .expire_s = put->expire_s,
+        .client_flags = put->client_flags,
+        .value_len = put->value[0].len + put->value[1].len,
+        .key_len = (uint8_t)key->len,
+        .state = put->state,
+    };
+    write_record(session, &room, &record);
+    return STORE_OK;
+}
+
+/* Looks the key up and reserves room for a record that has no value; on STORE_OK the shard stays locked. */
+static enum store_status lock_for_mark(struct store_session *session, const struct store_key *key,
+                                       uint32_t now_s, enum store_condition condition,
+                                       uint64_t place, struct found *found, struct log_room *room)
+{
+    assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
+    lock_and_find(session, key, now_s, found);
+    enum store_status status = check_condition(found, condition, place);
+    if (status == STORE_OK)
+        status = log_reserve(&session->store->log, (uint32_t)record_size(key->len, 0),
+                             LOG_ESSENTIAL, now_s, room);
+    if (status != STORE_OK)
+        keydir_unlock(found->shard);
+    return status;
+}
+
+static void write_mark(struct store_session *session, const struct store_key *key, uint8_t type,
+                       uint32_t expire_s, struct log_room *room)
+{
+    struct record record = {.type = type, .expire_s = expire_s, .key_len = (uint8_t)key->len};
+    memcpy(room->data + RECORD_HEADER_SIZE, key->data, key->len);
+    write_record(session, room, &record);
+}
+
+enum store_status store_delete(struct store_session *session, const struct store_key *key,
+                               uint32_t now_s, enum store_condition condition, uint64_t place)
+{
+    struct found found;
+    struct log_room room;
+    enum store_status status = lock_for_mark(session, key, now_s, condition, place, &found, &room);
+    if (status != STORE_OK)
+        return status;
+    drop(session->store, &found);
+    keydir_unlock(found.shard);
+    write_mark(session, key, RECORD_DELETE, 0, &room);
+    return STORE_OK;
+}
+
+enum store_status store_touch(struct store_session *session, const struct store_key *key,
+                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
+                              uint64_t place)
+{
+    struct found found;
+    struct log_room room;
+    enum store_status status = lock_for_mark(session, key, now_s, condition, place, &found, &room);
+    if (status != STORE_OK)
+        return status;
+    keydir_set(found.shard, found.ref, found.entry.location, expire_s);
+    keydir_unlock(found.shard);
+    write_mark(session, key, RECORD_TOUCH, expire_s, &room);
+    return STORE_OK;
+}
+
+enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s)
+{
+    struct store *store = session->store;
+    uint64_t end_lsn;
+    enum store_status status = log_flush(&store->log, when_s > now_s ? when_s : 0, now_s, &end_lsn);
+    if (status != STORE_OK)
+        return status;
+    session->commit_lsn = end_lsn;
+    maintain_signal(store);
+    return STORE_OK;
+}
+
+enum store_status store_commit(struct store_session *session)
+{
+    return log_commit(&session->store->log, session->commit_lsn);
+}
+
+uint64_t store_commit_lsn(const struct store_session *session)
+{
+    return session->commit_lsn;
+}
+
+enum store_status store_synced(struct store_session *session, uint64_t lsn)
+{
+    struct log *log = &session->store->log;
+    if (log->options.sync_interval_ms != STORE_SYNC_ALWAYS || log_synced_lsn(log) >= lsn)
+        return STORE_OK;
+    log_request_sync(log, lsn);
+    if (atomic_load(&log->failed))
+        return STORE_READ_ONLY;
+    return log_synced_lsn(log) >= lsn ? STORE_OK : STORE_AGAIN;
+}

@@ -1,0 +1,214 @@
+/* store.h: an embeddable, persistent key-value store with a cache in front: the public header of libcachecask.
+ *
+ * A store keeps its keys in a data directory: all writes go to one append-only log, an index in memory (26 bytes a key)
+ * knows where each key's last record lies, and hot values are in RAM. Any number of stores can be open in one process.
+ *
+ * Threads. Each thread that works on the store has a session. Work is done in batches: between store_enter and store_leave
+ * a thread runs any number of operations, and then store_commit makes its writes survive the process, all with one system
+ * call. An item that store_get found is good until store_leave, without any lock.
+ *
+ * Time is an argument: `now_s` is the wall clock in seconds and never goes back between calls. Expiries are absolute
+ * seconds, 0 for never; an item with an expiry of `now_s` or before is gone.
+ *
+ * Nothing here waits for a disk read. When a value is only on disk, the answer is STORE_COLD, and the caller fetches it:
+ *
+ *     store_get ──STORE_COLD──▶ store_fetch_now ──STORE_OK────────────────────────▶ store_get again, with the fetch
+ *                                      │ STORE_AGAIN                                     ▲
+ *                                      ▼                                                 │
+ *                                store_fetch_start … wake() … store_fetch_next ──────────┘
+ *
+ * Writes that depend on the old value (incr, append, cas) read it, compute, and put on condition that it has not changed
+ * meanwhile (STORE_IF_SAME); else they begin again.
+ */
+#ifndef CACHECASK_STORAGE_STORE_H
+#define CACHECASK_STORAGE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/file.h"
+#include "storage/status.h"
+#include "storage/tell.h"
+
+#define STORE_KEY_MAX          250
+#define STORE_VALUE_MAX        (UINT32_C(1) << 30)
+#define STORE_SEGMENT_SIZE_MIN (UINT32_C(64) << 10)
+#define STORE_SEGMENT_SIZE_MAX (UINT32_C(1) << 30)
+#define STORE_MEMORY_MIN       (UINT64_C(1) << 20)
+
+#define STORE_SYNC_NEVER                                                                           \
+    (-1) /* the kernel writes when it likes: survives the process, not the machine */
+#define STORE_SYNC_ALWAYS 0 /* a write is acknowledged when it is on disk: store_synced */
+
+struct store;
+struct store_session;
+
+struct store_options {
+    const struct file_system *files; /* NULL: the operating system */
+    int dir_fd;                      /* the data directory, open; stays the caller's */
+    const char *dir_name;            /* for messages */
+    uint64_t memory_limit; /* bytes for index and hot values together, at least STORE_MEMORY_MIN */
+    uint32_t segment_size; /* bytes of a file of the log, between the limits above */
+    int sync_interval_ms;  /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
+    uint32_t shard_count;  /* of the index; a power of two up to 65536; 0: 256 */
+    uint32_t reader_threads; /* for values on disk; 0: 8 */
+    uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */
+    uint32_t now_s;
+    struct tell tell; /* where messages go; also says why store_open failed */
+    void (*random)(void *bytes, size_t len); /* NULL: the operating system's */
+    void (*progress)(void *context, uint64_t done_bytes,
+                     uint64_t all_bytes); /* of recovery, from any
+                                                                                 * thread; NULL: none */
+    void *progress_context;
+};
+
+/* Opens the store in options->dir_fd and recovers what it holds; an empty directory becomes a new store. On STORE_OK *out is
+ * set. Else nothing in the directory was touched: STORE_IN_USE, STORE_BAD_VERSION, STORE_NOT_OURS, STORE_IO, STORE_FULL,
+ * STORE_CORRUPT, STORE_NO_MEMORY; options->tell has said why and what to do. */
+enum store_status store_open(struct store **out, const struct store_options *options);
+
+/* Writes and syncs everything and closes. All sessions are freed before. */
+void store_close(struct store *store);
+
+/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something or store_synced may have
+ * changed; it must only wake the session's thread. NULL: no memory. */
+struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
+                                        void *context);
+void store_session_free(struct store_session *session);
+
+/* Begins and ends a batch. Items of the batch are good until store_leave. */
+void store_enter(struct store_session *session);
+void store_leave(struct store_session *session);
+
+/* A key, hashed for one store. `data` stays the caller's. */
+struct store_key {
+    const char *data;
+    uint32_t len; /* 1 to STORE_KEY_MAX */
+    uint32_t shard;
+    uint64_t tag;
+};
+
+/* Hashes a key and begins to fetch its place in the index; store_prefetch, called for many keys after that, begins to
+ * fetch their items. Together they take the waiting for memory out of a batch. */
+void store_key_init(const struct store *store, struct store_key *key, const char *data, size_t len);
+void store_prefetch(const struct store *store, const struct store_key *key);
+
+/* What store_get found. */
+struct store_item {
+    const char *value;
+    uint32_t value_len;
+    uint32_t client_flags;
+    uint32_t expire_s;
+    uint32_t accessed_s; /* last get before this one, as far as known; 0: unknown */
+    uint64_t cas;
+    uint64_t place; /* tells whether it is still the same: for STORE_IF_SAME */
+    uint16_t state;
+    bool fetched; /* a get has hit it before, as far as known */
+    bool in_ram;
+};
+
+/* A value on its way from disk. Begin with all zeros; end with store_fetch_release, not before it has come back. */
+struct store_fetch {
+    uint64_t tag;
+    uint64_t location;
+    uint32_t shard;
+    enum store_status
+        status; /* STORE_AGAIN until the bytes are there, then STORE_OK, STORE_IO or STORE_NO_MEMORY */
+    char *data;
+    size_t len;
+    struct segment *segment; /* pinned */
+    struct store_session *session;
+    struct store_fetch *next; /* the store's while it is under way, else the caller's */
+    void *owner;              /* the caller's */
+    uint64_t started_us;
+};
+
+/* Looks a key up. STORE_OK: *item is set, and good until store_leave (if it is not in_ram: until the fetch is released).
+ * STORE_NOT_FOUND. STORE_COLD: *fetch says what to read; come again with it. STORE_CORRUPT: the record on disk is damaged;
+ * counted, told, and a miss for the client. STORE_IO, STORE_NO_MEMORY: the fetch failed; nothing is lost. */
+enum store_status store_get(struct store_session *session, const struct store_key *key,
+                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
+
+/* Reads a cold value if that needs no disk: STORE_OK, or STORE_AGAIN. */
+enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch);
+
+/* Hands it to a reader thread; it comes back from store_fetch_next after a wake. */
+void store_fetch_start(struct store_session *session, struct store_fetch *fetch);
+struct store_fetch *store_fetch_next(struct store_session *session); /* NULL: none has come back */
+void store_fetch_release(struct store_fetch *fetch);
+
+/* Keeps the bytes of an item that is in_ram beyond store_leave, until store_unpin (any thread). */
+void *store_pin(struct store_session *session, const struct store_item *item);
+void store_unpin(void *pin);
+
+enum store_condition {
+    STORE_ANY,
+    STORE_IF_ABSENT,  /* else STORE_EXISTS */
+    STORE_IF_PRESENT, /* else STORE_NOT_FOUND */
+    STORE_IF_SAME,    /* as store_get found it: else STORE_NOT_FOUND or STORE_EXISTS */
+};
+
+struct store_bytes {
+    const char *data;
+    uint32_t len;
+};
+
+struct store_put {
+    enum store_condition condition;
+    uint64_t place;              /* STORE_IF_SAME: the item's */
+    struct store_bytes value[2]; /* the value is both, one behind the other */
+    uint32_t client_flags;
+    uint32_t expire_s;
+    bool keep_expiry; /* the old item's expiry stays, whatever expire_s says */
+    uint16_t state;
+    uint64_t cas; /* in: chosen by the caller, 0: by the store; out: the item's */
+};
+
+/* Stores a value. STORE_OK (acknowledge it after store_commit); STORE_EXISTS or STORE_NOT_FOUND by the condition;
+ * STORE_FULL; STORE_READ_ONLY. */
+enum store_status store_put(struct store_session *session, const struct store_key *key,
+                            uint32_t now_s, struct store_put *put);
+
+/* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_FULL, STORE_READ_ONLY. */
+enum store_status store_delete(struct store_session *session, const struct store_key *key,
+                               uint32_t now_s, enum store_condition condition, uint64_t place);
+
+/* Sets a key's expiry; the CAS unique stays. Answers as store_delete. */
+enum store_status store_touch(struct store_session *session, const struct store_key *key,
+                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
+                              uint64_t place);
+
+/* Makes everything stored before go away: at once (when_s 0 or not after now_s), or at that second, then with all that is
+ * stored until then. A later flush takes the place of a pending one. */
+enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s);
+
+/* Writes all that the session has put, deleted, touched or flushed: after STORE_OK it survives the process. Group commit: one
+ * write for all sessions that wait. STORE_READ_ONLY: it could not be written, and must not be acknowledged. */
+enum store_status store_commit(struct store_session *session);
+
+/* With STORE_SYNC_ALWAYS, whether what was committed up to `lsn` (store_commit_lsn after the commit) survives the machine:
+ * STORE_OK; STORE_AGAIN, and a wake follows; STORE_READ_ONLY. With other settings always STORE_OK. */
+uint64_t store_commit_lsn(const struct store_session *session);
+enum store_status store_synced(struct store_session *session, uint64_t lsn);
+
+/* One key of the store for store_stats: the figures of `stats store`. */
+struct store_stats {
+    uint8_t uuid[16];
+    uint64_t epoch, lsn, lsn_synced;
+    uint64_t segments, segment_size, disk_bytes, live_bytes, dead_bytes;
+    uint64_t keydir_entries, keydir_bytes;
+    uint64_t cache_bytes, cache_pages, cache_items_evicted;
+    uint64_t memory_limit;
+    uint64_t ram_hits, disk_hits, disk_reads, disk_read_us_p50, disk_read_us_p99;
+    uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99;
+    uint64_t corrupt_records, expired_items, recovery_us, recovered_items;
+    bool read_only;
+};
+
+void store_stats(struct store *store, struct store_stats *stats);
+
+/* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is broken. Slow: for tests. */
+void store_check(struct store *store);
+
+#endif

@@ -1,0 +1,99 @@
+/* store_internal.h: what store.c, store_open.c and maintain.c share. */
+#ifndef CACHECASK_STORAGE_STORE_INTERNAL_H
+#define CACHECASK_STORAGE_STORE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "storage/cache.h"
+#include "storage/datadir.h"
+#include "storage/histogram.h"
+#include "storage/keydir.h"
+#include "storage/location.h"
+#include "storage/log.h"
+#include "storage/reader.h"
+#include "storage/store.h"
+
+/* Counted by one thread, read by any. */
+struct session_counters {
+    _Atomic uint64_t ram_hits, disk_hits, user_bytes, corrupt_records, expired_items;
+};
+
+static inline void count_up(_Atomic uint64_t *counter, uint64_t by)
+{
+    /* One writer, so no locked instruction is needed. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+                          memory_order_relaxed);
+}
+
+struct store_session {
+    struct store *store;
+    void (*wake)(void *context);
+    void *context;
+    uint64_t commit_lsn; /* end of the newest record of this session */
+    struct cache_writer writer;
+    struct session_counters counters;
+    struct store_session *next;
+    pthread_mutex_t done_lock;
+    struct store_fetch *done, *done_tail; /* fetches that have come back */
+    _Alignas(64) _Atomic uint64_t epoch;  /* of the batch it is in; 0: none */
+};
+
+struct store {
+    struct store_options options;
+    struct datadir datadir;
+    struct keydir keydir;
+    struct log log;
+    struct cache cache;
+    struct reader_pool readers;
+    uint32_t shard_mask;
+
+    _Alignas(64) _Atomic uint64_t epoch; /* counts up with each page that leaves the cache */
+    _Atomic uint64_t swept_flush_lsn;    /* the keydir holds nothing that this flush killed */
+
+    pthread_mutex_t sessions_lock;
+    struct store_session *sessions;
+    struct session_counters past; /* of sessions that are gone */
+
+    pthread_mutex_t maintain_lock;
+    pthread_cond_t maintain_cond;
+    pthread_t maintainer;
+    bool maintaining;
+    bool stopping;
+
+    struct histogram read_us;
+    _Atomic uint64_t disk_reads;
+    uint64_t recovery_us, recovered_items, recovery_damage;
+};
+
+uint64_t store_now_us(void);
+
+/* The LSN of what an entry points to; with its shard's lock held. */
+static inline uint64_t store_lsn_of(const struct store *store, uint64_t location)
+{
+    if (location_in_ram(location))
+        location = ((const struct cache_item *)location_item(location))->location;
+    const struct segment *segment = log_segment(&store->log, location_slot(location));
+    return segment->header.base_lsn + location_offset(location);
+}
+
+/* The record at a location is dead: its segment holds less that lives. With its shard's lock held. */
+static inline void store_bury(const struct store *store, uint64_t location)
+{
+    if (location_in_ram(location))
+        location = ((const struct cache_item *)location_item(location))->location;
+    atomic_fetch_sub_explicit(&log_segment(&store->log, location_slot(location))->live_bytes,
+                              (int64_t)location_size(location), memory_order_relaxed);
+}
+
+/* The background thread: hint files, the sweep after a flush, the border between keydir and cache. */
+void maintain_init(struct store *store);
+void maintain_release(struct store *store);
+bool maintain_start(struct store *store);
+void maintain_stop(struct store *store);
+void maintain_signal(void *store); /* something may be to do; any thread */
+
+/* Writes the hint files that are due; at the end also for those that only the end makes due. */
+void maintain_hints(struct store *store);
+
+#endif

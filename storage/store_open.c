@@ -1,0 +1,431 @@
+/* store_open.c: opening, sessions, statistics, closing. */
+#define _GNU_SOURCE
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "storage/recover.h"
+#include "storage/store_internal.h"
+
+/* The keydir takes up to three quarters of the memory; while the start has deletions in it, a little more. */
+static uint64_t keydir_share(uint64_t memory_limit)
+{
+    return memory_limit / 4 * 3;
+}
+
+uint64_t store_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void system_random(void *bytes, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        ssize_t got = getrandom((char *)bytes + done, len - done, 0);
+        if (got > 0)
+            done += (size_t)got;
+        else if (errno != EINTR)
+            abort(); /* no kernel that has getrandom fails here */
+    }
+}
+
+/* Epochs: how the cache knows that nobody looks at a page any more. */
+
+static uint64_t oldest_reader(void *context)
+{
+    struct store *store = context;
+    uint64_t oldest = UINT64_MAX;
+    pthread_mutex_lock(&store->sessions_lock);
+    for (struct store_session *session = store->sessions; session; session = session->next) {
+        uint64_t epoch = atomic_load(&session->epoch);
+        if (epoch && epoch < oldest)
+            oldest = epoch;
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
+    return oldest;
+}
+
+static uint64_t retire(void *context)
+{
+    struct store *store = context;
+    return atomic_fetch_add(&store->epoch, 1);
+}
+
+void store_enter(struct store_session *session)
+{
+    assert(atomic_load_explicit(&session->epoch, memory_order_relaxed) == 0);
+    atomic_store(&session->epoch, atomic_load(&session->store->epoch));
+}
+
+void store_leave(struct store_session *session)
+{
+    atomic_store_explicit(&session->epoch, 0, memory_order_release);
+}
+
+/* Sessions. */
+
+static void wake_all(struct store *store)
+{
+    pthread_mutex_lock(&store->sessions_lock);
+    for (struct store_session *session = store->sessions; session; session = session->next)
+        if (session->wake)
+            session->wake(session->context);
+    pthread_mutex_unlock(&store->sessions_lock);
+}
+
+static void on_synced(void *context)
+{
+    struct store *store = context;
+    if (store->options.sync_interval_ms == STORE_SYNC_ALWAYS)
+        wake_all(store);
+    maintain_signal(store);
+}
+
+static void fetch_done(struct store_fetch *fetch)
+{
+    struct store_session *session = fetch->session;
+    struct store *store = session->store;
+    histogram_add(&store->read_us, store_now_us() - fetch->started_us);
+    atomic_fetch_add_explicit(&store->disk_reads, 1, memory_order_relaxed);
+    fetch->next = NULL;
+    pthread_mutex_lock(&session->done_lock);
+    if (session->done_tail)
+        session->done_tail->next = fetch;
+    else
+        session->done = fetch;
+    session->done_tail = fetch;
+    if (session->wake)
+        session->wake(session->context);
+    pthread_mutex_unlock(&session->done_lock);
+}
+
+struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
+                                        void *context)
+{
+    struct store_session *session = aligned_alloc(64, sizeof *session);
+    if (!session)
+        return NULL;
+    memset(session, 0, sizeof *session);
+    session->store = store;
+    session->wake = wake;
+    session->context = context;
+    pthread_mutex_init(&session->done_lock, NULL);
+    pthread_mutex_lock(&store->sessions_lock);
+    session->next = store->sessions;
+    store->sessions = session;
+    pthread_mutex_unlock(&store->sessions_lock);
+    return session;
+}
+
+static void add_counters(struct session_counters *sum, const struct session_counters *counters)
+{
+    count_up(&sum->ram_hits, atomic_load(&counters->ram_hits));
+    count_up(&sum->disk_hits, atomic_load(&counters->disk_hits));
+    count_up(&sum->user_bytes, atomic_load(&counters->user_bytes));
+    count_up(&sum->corrupt_records, atomic_load(&counters->corrupt_records));
+    count_up(&sum->expired_items, atomic_load(&counters->expired_items));
+}
+
+void store_session_free(struct store_session *session)
+{
+    struct store *store = session->store;
+    struct store_session **link = &store->sessions;
+    assert(atomic_load(&session->epoch) == 0);
+    cache_writer_close(&store->cache, &session->writer);
+    pthread_mutex_lock(&store->sessions_lock);
+    while (*link != session)
+        link = &(*link)->next;
+    *link = session->next;
+    add_counters(&store->past, &session->counters);
+    pthread_mutex_unlock(&store->sessions_lock);
+    pthread_mutex_destroy(&session->done_lock);
+    free(session);
+}
+
+/* Opening: each step undoes what came before it when it fails. */
+
+static struct store *new_store(const struct store_options *options)
+{
+    struct store *store = aligned_alloc(64, sizeof *store);
+    if (!store)
+        return NULL;
+    memset(store, 0, sizeof *store);
+    store->options = *options;
+    if (!store->options.files)
+        store->options.files = &file_system_os;
+    if (!store->options.random)
+        store->options.random = system_random;
+    if (!store->options.shard_count)
+        store->options.shard_count = 256;
+    if (!store->options.reader_threads)
+        store->options.reader_threads = 8;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (!store->options.load_threads)
+        store->options.load_threads = processors < 1   ? 1
+                                      : processors > 8 ? 8
+                                                       : (uint32_t)processors;
+    store->shard_mask = store->options.shard_count - 1;
+    atomic_store(&store->epoch, 1);
+    pthread_mutex_init(&store->sessions_lock, NULL);
+    maintain_init(store);
+    return store;
+}
+
+static void free_store(struct store *store)
+{
+    pthread_mutex_destroy(&store->sessions_lock);
+    maintain_release(store);
+    free(store);
+}
+
+static enum store_status recover_store(struct store *store, struct recovery *recovery)
+{
+    const struct store_options *options = &store->options;
+    uint64_t start = store_now_us();
+    *recovery = (struct recovery){
+        .files = options->files,
+        .dir_fd = options->dir_fd,
+        .dir_name = options->dir_name,
+        .uuid = store->datadir.uuid,
+        .hash_seed = store->datadir.hash_seed,
+        .threads = options->load_threads,
+        .now_s = options->now_s,
+        .tell = &store->options.tell,
+        .keydir = &store->keydir,
+        .log = &store->log,
+        .progress = options->progress,
+        .progress_context = options->progress_context,
+    };
+    enum store_status status = recover(recovery);
+    atomic_store(&store->keydir.bytes_max, keydir_share(options->memory_limit));
+    atomic_store(&store->swept_flush_lsn, atomic_load(&store->log.flush_lsn));
+    store->recovery_us = store_now_us() - start;
+    store->recovered_items = recovery->items;
+    store->recovery_damage = recovery->damage;
+    return status;
+}
+
+static bool init_log(struct store *store)
+{
+    struct log_options options = {
+        .files = store->options.files,
+        .dir_fd = store->options.dir_fd,
+        .segment_size = store->options.segment_size,
+        .sync_interval_ms = store->options.sync_interval_ms,
+        .tell = store->options.tell,
+        .random = store->options.random,
+        .on_synced = on_synced,
+        .on_sealed = maintain_signal,
+        .context = store,
+    };
+    memcpy(options.uuid, store->datadir.uuid, sizeof options.uuid);
+    return log_init(&store->log, &options);
+}
+
+static enum store_status start_log(struct store *store, const struct recovery *recovery)
+{
+    enum store_status status = log_start(&store->log, recovery->next_segment_id, recovery->next_lsn,
+                                         recovery->next_cas, store->options.now_s);
+    if (status != STORE_OK)
+        tell(&store->options.tell, TELL_ERROR,
+             "cannot make a segment of %u bytes in data directory %s: %s. Free disk space, or name "
+             "a "
+             "directory on another disk with --data-dir",
+             store->options.segment_size, store->options.dir_name, strerror(errno));
+    return status;
+}
+
+static enum store_status start_threads(struct store *store)
+{
+    if (!reader_pool_init(&store->readers, store->options.files, store->options.reader_threads,
+                          fetch_done))
+        return STORE_NO_MEMORY;
+    cache_set_limit(&store->cache, store->options.memory_limit - atomic_load(&store->keydir.bytes));
+    if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store))
+        return STORE_NO_MEMORY;
+    return STORE_OK;
+}
+
+static void stop_threads(struct store *store)
+{
+    if (store->readers.threads)
+        reader_pool_release(&store->readers);
+    maintain_stop(store);
+    log_stop(&store->log);
+    if (store->log.active && !atomic_load(&store->log.failed))
+        maintain_hints(store);
+    cache_stop(&store->cache);
+}
+
+static enum store_status start_store(struct store *store)
+{
+    struct recovery recovery;
+    if (!init_log(store))
+        return STORE_NO_MEMORY;
+    enum store_status status = recover_store(store, &recovery);
+    if (status == STORE_OK)
+        status = start_log(store, &recovery);
+    if (status == STORE_OK)
+        status = start_threads(store);
+    if (status != STORE_OK)
+        stop_threads(store);
+    return status;
+}
+
+static enum store_status open_in_memory(struct store *store)
+{
+    uint64_t limit = store->options.memory_limit;
+    struct cache_hash hash = {.seed = store->datadir.hash_seed, .shard_mask = store->shard_mask};
+    /* During recovery deletions take entries too: all of the memory may be used. */
+    if (!keydir_init(&store->keydir, store->options.shard_count, limit))
+        return STORE_NO_MEMORY;
+    if (!cache_init(&store->cache, &store->keydir, hash, limit)) {
+        keydir_release(&store->keydir);
+        return STORE_NO_MEMORY;
+    }
+    enum store_status status = start_store(store);
+    if (status != STORE_OK) {
+        log_release(&store->log);
+        cache_release(&store->cache);
+        keydir_release(&store->keydir);
+    }
+    return status;
+}
+
+enum store_status store_open(struct store **out, const struct store_options *options)
+{
+    assert(options->segment_size >= STORE_SEGMENT_SIZE_MIN &&
+           options->segment_size <= STORE_SEGMENT_SIZE_MAX &&
+           options->memory_limit >= STORE_MEMORY_MIN);
+    struct store *store = new_store(options);
+    if (!store)
+        return STORE_NO_MEMORY;
+    enum store_status status =
+        datadir_open(&store->datadir, store->options.files, options->dir_fd, options->dir_name,
+                     options->now_s, store->options.random, &store->options.tell);
+    if (status == STORE_OK) {
+        status = open_in_memory(store);
+        if (status != STORE_OK)
+            datadir_close(&store->datadir, store->options.files);
+    }
+    if (status == STORE_NO_MEMORY)
+        tell(&options->tell, TELL_ERROR, "not enough memory: give a smaller -m");
+    if (status != STORE_OK) {
+        free_store(store);
+        return status;
+    }
+    *out = store;
+    return STORE_OK;
+}
+
+void store_close(struct store *store)
+{
+    assert(!store->sessions);
+    stop_threads(store);
+    log_release(&store->log);
+    cache_release(&store->cache);
+    keydir_release(&store->keydir);
+    datadir_close(&store->datadir, store->options.files);
+    free_store(store);
+}
+
+/* Statistics. */
+
+static void sum_segments(struct store *store, struct store_stats *stats)
+{
+    struct log *log = &store->log;
+    uint64_t used = 0;
+    int64_t live = 0;
+    pthread_mutex_lock(&log->lock);
+    for (struct segment *segment = log->first; segment; segment = segment->next) {
+        stats->segments++;
+        stats->disk_bytes += segment->capacity;
+        used += atomic_load_explicit(&segment->end, memory_order_relaxed);
+        live += atomic_load_explicit(&segment->live_bytes, memory_order_relaxed);
+    }
+    for (uint32_t i = 0; i < log->spare_count; i++)
+        stats->disk_bytes += log->spares[i]->capacity;
+    stats->lsn = log->next_lsn;
+    pthread_mutex_unlock(&log->lock);
+    stats->live_bytes = live > 0 ? (uint64_t)live : 0;
+    stats->dead_bytes = used > stats->live_bytes ? used - stats->live_bytes : 0;
+}
+
+static void sum_sessions(struct store *store, struct store_stats *stats)
+{
+    struct session_counters sum = {0};
+    pthread_mutex_lock(&store->sessions_lock);
+    add_counters(&sum, &store->past);
+    for (struct store_session *session = store->sessions; session; session = session->next)
+        add_counters(&sum, &session->counters);
+    pthread_mutex_unlock(&store->sessions_lock);
+    stats->ram_hits = sum.ram_hits;
+    stats->disk_hits = sum.disk_hits;
+    stats->user_bytes = sum.user_bytes;
+    stats->corrupt_records = sum.corrupt_records + store->recovery_damage;
+    stats->expired_items = sum.expired_items;
+}
+
+void store_stats(struct store *store, struct store_stats *stats)
+{
+    struct log *log = &store->log;
+    uint32_t pages;
+    *stats = (struct store_stats){
+        .lsn_synced = log_synced_lsn(log),
+        .segment_size = log->options.segment_size,
+        .keydir_entries = keydir_count(&store->keydir),
+        .keydir_bytes = atomic_load(&store->keydir.bytes),
+        .cache_items_evicted = atomic_load(&store->cache.evicted_items),
+        .memory_limit = store->options.memory_limit,
+        .disk_reads = atomic_load(&store->disk_reads),
+        .disk_read_us_p50 = histogram_percentile(&store->read_us, 50),
+        .disk_read_us_p99 = histogram_percentile(&store->read_us, 99),
+        .commits = atomic_load(&log->commits),
+        .commit_records = atomic_load(&log->commit_records),
+        .bytes_written = atomic_load(&log->bytes_written),
+        .syncs = atomic_load(&log->syncs),
+        .sync_us_p99 = histogram_percentile(&log->sync_us, 99),
+        .recovery_us = store->recovery_us,
+        .recovered_items = store->recovered_items,
+        .read_only = atomic_load(&log->failed),
+    };
+    memcpy(stats->uuid, store->datadir.uuid, sizeof stats->uuid);
+    stats->cache_bytes = cache_bytes(&store->cache, &pages);
+    stats->cache_pages = pages;
+    sum_segments(store, stats);
+    sum_sessions(store, stats);
+}
+
+static bool check_entry(void *context, struct keydir_entry *entry)
+{
+    struct store *store = context;
+    uint64_t location = entry->location;
+    if (location_in_ram(location)) {
+        const struct cache_item *item = location_item(location);
+        assert(((location ^ item->location) & LOCATION_SIZE_MASK) == 0); /* C1 */
+        location = item->location;
+    }
+    const struct segment *segment = log_segment(&store->log, location_slot(location));
+    assert(segment && atomic_load(&segment->state) != SEGMENT_DOOMED); /* S6 */
+    assert(location_offset(location) >= SEGMENT_HEADER_SIZE);
+    assert(location_offset(location) < atomic_load(&segment->end)); /* S4 */
+    return true;
+}
+
+void store_check(struct store *store)
+{
+    for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
+        struct keydir_shard *shard = &store->keydir.shards[i];
+        uint32_t cursor = 0;
+        keydir_lock(shard);
+        keydir_check(shard);
+        keydir_scan(shard, &cursor, UINT32_MAX, check_entry, store);
+        keydir_unlock(shard);
+    }
+}

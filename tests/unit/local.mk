@@ -1,0 +1,17 @@
+# tests/unit/: one program a file, named like it. A test without a list of sources is its own .c file.
+storage_tests = \
+    tests/unit/storage/test_record
+
+protocol_tests = \
+    tests/unit/protocol/test_text
+
+if HAVE_CMOCKA
+check_PROGRAMS += $(storage_tests) $(protocol_tests)
+else
+check-local:
+	@echo "cmocka is missing; on Debian: apt-get install libcmocka-dev, then ./configure again" >&2
+	@exit 1
+endif
+
+# What a program links when it names nothing itself.
+LDADD = libcachecask.a libprotocol.a $(CMOCKA_LIBS) $(XXHASH_LIBS)
