@@ -59,6 +59,7 @@ static void activate(struct log *log, struct segment *segment)
     header->created_s = log->now_s;
     header->flush_lsn = atomic_load(&log->flush_lsn);
     header->flush_deadline_s = deadline == UINT32_MAX ? 0 : deadline;
+    header->next_cas = log->next_cas;
     log->options.random(&header->seed, sizeof header->seed);
     if (log->active)
         log->active->next = segment;

@@ -18,7 +18,8 @@ static size_t read_size(const struct store_fetch *fetch)
 enum store_status reader_read(const struct file_system *files, struct store_fetch *fetch,
                               bool nowait)
 {
-    size_t size = read_size(fetch);
+    /* A second attempt uses the first one's buffer: the segment may have grown since, and the size with it. */
+    size_t size = fetch->data ? fetch->len : read_size(fetch);
     off_t offset = location_offset(fetch->location);
     bool ok;
     if (!fetch->data && !(fetch->data = malloc(size)))

@@ -480,8 +480,12 @@ static void find_ends(struct state *state)
         uint64_t end = load->segment->header.base_lsn + load->segment->capacity;
         if (end > recovery->next_lsn)
             recovery->next_lsn = end;
-        if (load->hint.cas_max + CAS_GAP >= recovery->next_cas)
-            recovery->next_cas = load->hint.cas_max + CAS_GAP + 1;
+        /* The header's too: of all that a run gave, no record may have come to the disk. */
+        uint64_t given = load->segment->header.next_cas;
+        if (load->hint.cas_max > given)
+            given = load->hint.cas_max;
+        if (given + CAS_GAP >= recovery->next_cas)
+            recovery->next_cas = given + CAS_GAP + 1;
         recovery->damage += load->hint.damage;
     }
 }

@@ -15,7 +15,8 @@
  *         56     8  creation time, seconds
  *         64     8  seed of the record checksums
  *         72     8  flush LSN: everything before it is dead
- *         80    40  zeros
+ *         80     8  next CAS unique: higher than all given before this segment
+ *         88    32  zeros
  *        120     8  XXH3-64 of bytes 0 to 119
  *        128   128  the same 128 bytes again
  *        256     …  records (record.c), then zeros up to the allocated size
@@ -52,7 +53,8 @@ struct disk_header {
     uint64_t created_s;
     uint64_t seed;
     uint64_t flush_lsn;
-    uint8_t zeros[40];
+    uint64_t next_cas;
+    uint8_t zeros[32];
     uint64_t check;
 };
 
@@ -131,6 +133,7 @@ void segment_header_encode(char *out, const struct segment_header *header)
         .created_s = header->created_s,
         .seed = header->seed,
         .flush_lsn = header->flush_lsn,
+        .next_cas = header->next_cas,
     };
     memcpy(disk.uuid, header->uuid, sizeof disk.uuid);
     disk.check = XXH3_64bits(&disk, offsetof(struct disk_header, check));
@@ -155,6 +158,7 @@ static enum store_status header_decode(const char *data, struct segment_header *
         .seed = disk.seed,
         .flush_lsn = disk.flush_lsn,
         .flush_deadline_s = disk.flush_deadline_s,
+        .next_cas = disk.next_cas,
     };
     memcpy(header->uuid, disk.uuid, sizeof header->uuid);
     return STORE_OK;

@@ -25,6 +25,7 @@ struct segment_header {
     uint64_t seed;             /* of the record checksums; random, known to nobody outside */
     uint64_t flush_lsn;        /* all before this LSN is flushed; 0: nothing is */
     uint32_t flush_deadline_s; /* of a pending flush; 0: none */
+    uint64_t next_cas;         /* CAS uniques given before this segment are lower */
 };
 
 enum segment_state {

@@ -59,7 +59,7 @@ struct store {
     pthread_cond_t maintain_cond;
     pthread_t maintainer;
     bool maintaining;
-    bool stopping;
+    _Atomic bool stopping; /* set under maintain_lock */
 
     struct histogram read_us;
     _Atomic uint64_t disk_reads;

@@ -1,0 +1,256 @@
+/* conn.c: bytes in and bytes out.
+ *
+ * An idle connection holds no buffer. Input is read into an arena that the worker's connections share, one behind the other;
+ * what is not a whole request by the end of the round is copied to a buffer of the connection's own, which grows only as
+ * bytes arrive, whatever length a client announces. Output goes from the worker's arena straight to the socket; only
+ * what the socket does not take is copied.
+ */
+#define _GNU_SOURCE
+#include "src/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "src/worker.h"
+#include "storage/store.h"
+
+#define GROW_MIN (64 << 10)
+#define SEND_PIECES 64
+
+struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener, const char *address)
+{
+    struct conn *conn = calloc(1, sizeof *conn);
+    if (!conn) {
+        close(fd);
+        return NULL;
+    }
+    conn->worker = worker;
+    conn->listener = listener;
+    conn->fd = fd;
+    strncpy(conn->address, address, sizeof conn->address - 1);
+    event_assign(&conn->read_event, worker->base, fd, EV_READ | EV_PERSIST, worker_on_readable, conn);
+    event_assign(&conn->write_event, worker->base, fd, EV_WRITE, worker_on_writable, conn);
+    conn_listen(conn, true);
+    return conn;
+}
+
+static void drop_pending(struct conn *conn)
+{
+    for (uint32_t i = conn->pending_at; i < conn->pending_count; i++)
+        piece_release(&conn->pending[i]);
+    free(conn->pending);
+    free(conn->pending_copy);
+    conn->pending = NULL;
+    conn->pending_copy = NULL;
+    conn->pending_count = conn->pending_at = 0;
+}
+
+void conn_free(struct conn *conn)
+{
+    assert(conn->fetching == 0);
+    event_del(&conn->read_event);
+    event_del(&conn->write_event);
+    for (uint32_t i = 0; i < conn->cold_count; i++) {
+        store_fetch_release(conn->cold[i]);
+        free(conn->cold[i]);
+    }
+    drop_pending(conn);
+    free(conn->in);
+    close(conn->fd);
+    free(conn);
+}
+
+void conn_listen(struct conn *conn, bool on)
+{
+    if (on && !conn->listening)
+        event_add(&conn->read_event, NULL);
+    else if (!on && conn->listening)
+        event_del(&conn->read_event);
+    conn->listening = on;
+}
+
+/* Makes room behind what is kept: as much as is needed, but at most twice what has arrived. */
+static bool grow_input(struct conn *conn)
+{
+    size_t capacity = conn->in_capacity * 2 > GROW_MIN ? conn->in_capacity * 2 : GROW_MIN;
+    if (conn->need > conn->in_len && capacity > conn->need)
+        capacity = conn->need;
+    if (conn->in_len < conn->in_capacity)
+        return true;
+    char *in = realloc(conn->in, capacity);
+    if (!in)
+        return false;
+    conn->in = in;
+    conn->in_capacity = capacity;
+    return true;
+}
+
+static ssize_t receive(struct conn *conn, char *to, size_t room)
+{
+    ssize_t got;
+    do
+        got = recv(conn->fd, to, room, 0);
+    while (got < 0 && errno == EINTR);
+    if (got > 0)
+        counter_add(&conn->worker->counters.bytes_read, (uint64_t)got);
+    return got;
+}
+
+static enum conn_received received(ssize_t got)
+{
+    if (got > 0)
+        return CONN_RECEIVED;
+    return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? CONN_NOTHING : CONN_GONE;
+}
+
+void conn_reuse(struct conn *conn)
+{
+    conn->data = conn->in;
+    conn->len = conn->in_len;
+    conn->pos = 0;
+}
+
+enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
+{
+    *used = 0;
+    if (conn->in_len > CONN_READ_SIZE || conn->need > CONN_READ_SIZE) {
+        if (!grow_input(conn))
+            return CONN_GONE;
+        ssize_t got = receive(conn, conn->in + conn->in_len, conn->in_capacity - conn->in_len);
+        if (got > 0)
+            conn->in_len += (size_t)got;
+        conn_reuse(conn);
+        return received(got);
+    }
+    ssize_t got = receive(conn, arena + conn->in_len, CONN_READ_SIZE);
+    if (got <= 0)
+        return received(got);
+    if (conn->in_len)
+        memcpy(arena, conn->in, conn->in_len);
+    conn->data = arena;
+    conn->len = conn->in_len + (size_t)got;
+    conn->pos = 0;
+    *used = conn->len;
+    return CONN_RECEIVED;
+}
+
+static void drop_input(struct conn *conn)
+{
+    free(conn->in);
+    conn->in = NULL;
+    conn->in_len = conn->in_capacity = 0;
+}
+
+bool conn_keep_rest(struct conn *conn)
+{
+    size_t rest = conn->len - conn->pos;
+    if (rest == 0) {
+        drop_input(conn);
+        conn->need = 0;
+        return true;
+    }
+    if (conn->data == conn->in) {
+        if (conn->pos)
+            memmove(conn->in, conn->in + conn->pos, rest);
+        conn->in_len = rest;
+        return true;
+    }
+    if (conn->in_capacity < rest) {
+        drop_input(conn);
+        conn->in = malloc(rest);
+        if (!conn->in)
+            return false;
+        conn->in_capacity = rest;
+    }
+    memcpy(conn->in, conn->data + conn->pos, rest);
+    conn->in_len = rest;
+    return true;
+}
+
+/* Sends as much as the socket takes; *at is the first piece with bytes left. */
+static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint32_t count, uint32_t *at)
+{
+    while (*at < count) {
+        struct iovec parts[SEND_PIECES];
+        struct msghdr message = {.msg_iov = parts};
+        for (uint32_t i = *at; i < count && message.msg_iovlen < SEND_PIECES; i++)
+            parts[message.msg_iovlen++] =
+                (struct iovec){.iov_base = (char *)pieces[i].data, .iov_len = pieces[i].len};
+        ssize_t sent = sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return errno == EAGAIN || errno == EWOULDBLOCK ? CONN_WAITING : CONN_BROKEN;
+        counter_add(&conn->worker->counters.bytes_written, (uint64_t)sent);
+        while (*at < count && (size_t)sent >= pieces[*at].len) {
+            sent -= (ssize_t)pieces[*at].len;
+            piece_release(&pieces[*at]);
+            ++*at;
+        }
+        if (*at < count) {
+            pieces[*at].data += sent;
+            pieces[*at].len -= (size_t)sent;
+        }
+    }
+    return CONN_SENT;
+}
+
+enum conn_sent conn_send(struct conn *conn, struct output *output)
+{
+    struct piece *pieces = &output->pieces[conn->first_piece];
+    uint32_t at = 0;
+    enum conn_sent result = send_pieces(conn, pieces, conn->piece_count, &at);
+    if (result == CONN_WAITING) {
+        if (!conn_defer(conn, pieces + at, conn->piece_count - at))
+            return CONN_BROKEN;
+        event_add(&conn->write_event, NULL);
+    } else if (result == CONN_BROKEN) {
+        for (; at < conn->piece_count; at++)
+            piece_release(&pieces[at]);
+    }
+    return result;
+}
+
+bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
+{
+    size_t bytes = 0;
+    assert(!conn->pending);
+    for (uint32_t i = 0; i < count; i++)
+        bytes += pieces[i].kind == PIECE_ARENA ? pieces[i].len : 0;
+    conn->pending = malloc(count * sizeof *pieces);
+    conn->pending_copy = malloc(bytes ? bytes : 1);
+    if (!conn->pending || !conn->pending_copy) {
+        for (uint32_t i = 0; i < count; i++)
+            piece_release(&pieces[i]);
+        drop_pending(conn);
+        return false;
+    }
+    char *copy = conn->pending_copy;
+    for (uint32_t i = 0; i < count; i++) {
+        conn->pending[i] = pieces[i];
+        if (pieces[i].kind != PIECE_ARENA)
+            continue;
+        memcpy(copy, pieces[i].data, pieces[i].len);
+        conn->pending[i].data = copy;
+        copy += pieces[i].len;
+    }
+    conn->pending_count = count;
+    conn->pending_at = 0;
+    return true;
+}
+
+enum conn_sent conn_send_pending(struct conn *conn)
+{
+    enum conn_sent result =
+        send_pieces(conn, conn->pending, conn->pending_count, &conn->pending_at);
+    if (result == CONN_SENT)
+        drop_pending(conn);
+    else if (result == CONN_WAITING)
+        event_add(&conn->write_event, NULL);
+    return result;
+}

@@ -1,0 +1,97 @@
+/* conn.h: one client: its socket, its bytes on the way in and on the way out. See conn.c. */
+#ifndef CACHECASK_SRC_CONN_H
+#define CACHECASK_SRC_CONN_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol/text.h"
+#include "src/output.h"
+
+#define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
+#define CONN_COLD_MAX 32          /* values read from disk at the same time for one connection */
+
+struct worker;
+struct listener;
+
+struct conn {
+    struct worker *worker;
+    const struct listener *listener;
+    int fd;
+    char address[64];
+    struct event read_event, write_event;
+    struct text_parser parser;
+    struct conn *previous, *next; /* all of the worker */
+    struct conn *next_ready;
+    _Atomic uint32_t last_command_s;
+    bool is_ready;  /* in the worker's ready list */
+    bool readable;  /* the socket has something */
+    bool listening; /* the read event is on */
+
+    /* Bytes that wait for the rest of their request, between rounds. */
+    char *in;
+    size_t in_len, in_capacity;
+    size_t need; /* how long they must become, as far as known */
+
+    /* The round: what there is to parse, and what came of it. */
+    const char *data;
+    size_t len, pos;
+    uint32_t first_piece, piece_count;
+    size_t out_bytes;
+    bool wrote;   /* the store was changed: reply after the commit */
+    bool stopped; /* nothing more of it is run in this round */
+    bool closing; /* close when all is sent */
+
+    /* What keeps it from going on after the round. */
+    struct piece *pending; /* output that the socket did not take */
+    uint32_t pending_count, pending_at;
+    char *pending_copy;
+    uint64_t sync_lsn; /* its replies wait until the log is on disk so far; 0: they do not */
+    struct conn *next_syncing;
+    struct store_fetch *cold[CONN_COLD_MAX]; /* fetched, or on their way */
+    uint32_t cold_count, fetching;
+};
+
+/* Takes over the socket. NULL: no memory; the socket is closed. */
+struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener, const char *address);
+
+/* Closes and frees; nothing of it may be under way (conn->fetching is 0). */
+void conn_free(struct conn *conn);
+
+enum conn_received {
+    CONN_RECEIVED, /* conn->data and len are what there is to parse */
+    CONN_NOTHING,
+    CONN_GONE, /* closed by the client, or broken */
+};
+
+/* Reads once, into `arena` (at least 2 * CONN_READ_SIZE bytes) or, when a large request is under way, into the connection's
+ * own buffer. *used says how much of the arena is taken. */
+enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used);
+
+/* What is left from before is what there is to parse. */
+void conn_reuse(struct conn *conn);
+
+/* Keeps what was not parsed for the next round. False: no memory. */
+bool conn_keep_rest(struct conn *conn);
+
+enum conn_sent {
+    CONN_SENT,
+    CONN_WAITING, /* the socket is full: the rest is pending, and the write event is on */
+    CONN_BROKEN,
+};
+
+/* Sends the pieces of this round. */
+enum conn_sent conn_send(struct conn *conn, struct output *output);
+
+/* Keeps the pieces of this round for later: conn_send_pending. False: no memory. */
+bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count);
+enum conn_sent conn_send_pending(struct conn *conn);
+
+/* Turns the read event on or off. */
+void conn_listen(struct conn *conn, bool on);
+
+#endif

@@ -1,0 +1,64 @@
+/* server.h: the whole: listening sockets, the workers, the store. */
+#ifndef CACHECASK_SRC_SERVER_H
+#define CACHECASK_SRC_SERVER_H
+
+#include <event2/event.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "src/clock.h"
+#include "src/settings.h"
+#include "src/stats.h"
+#include "storage/store.h"
+
+#define SERVER_LISTENERS_MAX 128
+
+struct worker;
+
+struct listener {
+    int fd;
+    bool is_unix;
+    struct event *event;
+    struct server *server;
+    char address[128]; /* "tcp:127.0.0.1:11211", "unix:/path": for logs and stats */
+};
+
+struct server {
+    struct settings settings;
+    struct clock clock;
+    struct store *store;
+    struct event_base *base; /* of the main thread: accepts, signals */
+    struct listener listeners[SERVER_LISTENERS_MAX];
+    int listener_count;
+    struct worker **workers;
+    int next_worker;          /* gets the next connection */
+    struct event *resume;     /* listens again after the descriptors ran out */
+    struct event *signals[4];
+    uint64_t disabled_since_us;
+    bool stopping;
+
+    _Atomic int verbosity;
+    _Atomic int connections;
+    _Atomic uint64_t total_connections, rejected_connections;
+    _Atomic uint64_t listen_disabled_num, listen_disabled_us;
+    _Atomic bool accepting;
+    struct counters base_counters; /* `stats reset`: what is taken off */
+};
+
+/* Opens the sockets that the settings name. False: said why. */
+bool server_listen(struct server *server);
+
+/* Starts the workers and serves until a signal or a client ends it. False: could not start, said why. */
+bool server_run(struct server *server, void (*ready)(struct server *server));
+
+/* Ends server_run; any thread. */
+void server_stop(struct server *server);
+
+/* Closes the sockets. */
+void server_release(struct server *server);
+
+/* A connection is over: another may come. Any thread. */
+void server_connection_closed(struct server *server);
+
+#endif

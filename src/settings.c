@@ -1,0 +1,535 @@
+/* settings.c: one table of options. It parses the command line, -o and the configuration file, and prints the help.
+ *
+ * A row that memcached has and that means nothing here (slabs, LRU queues) is of kind IGNORED: a site's arguments start us
+ * unchanged. A row that would promise what is not there is not in the table.
+ */
+#define _GNU_SOURCE
+#include "src/settings.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/store.h"
+
+enum kind {
+    FLAG,     /* bool: set */
+    NO_FLAG,  /* bool: cleared */
+    COUNT,    /* int: one more each time (-v) */
+    NUMBER,   /* int, min to max */
+    OCTAL,    /* int */
+    MIB,      /* uint64_t: a plain number of MiB, or with g or t */
+    BYTES,    /* uint64_t: a number with k, m or g, min to max */
+    STRING,   /* const char * */
+    LISTEN,   /* one more address */
+    SYNC,     /* always, none, or seconds */
+    EXTENDED, /* -o: a list of name or name=value */
+    CONFIG,   /* --config */
+    HELP,
+    VERSION,
+    IGNORED,       /* no argument */
+    IGNORED_VALUE, /* with one */
+};
+
+struct option {
+    char letter;          /* 0: none */
+    const char *name;     /* NULL: none */
+    const char *argument; /* in the help; NULL: takes none */
+    enum kind kind;
+    size_t offset;        /* in struct settings */
+    long long min, max;
+    const char *help;     /* NULL: not shown */
+};
+
+#define AT(field) offsetof(struct settings, field)
+
+static const struct option options[] = {
+    {'p', "port", "<num>", NUMBER, AT(tcp_port), -1, 65535,
+     "TCP port to listen on (default: 11211; 0: off, -1: any free port)"},
+    {'s', "unix-socket", "<file>", STRING, AT(unix_path), 0, 0,
+     "Unix socket to listen on (then no TCP)"},
+    {'a', "unix-mask", "<mask>", OCTAL, AT(unix_mask), 0, 0777,
+     "mode of the Unix socket, in octal (default: 700)"},
+    {'A', "enable-shutdown", NULL, FLAG, AT(enable_shutdown), 0, 0, "obey the command \"shutdown\""},
+    {'l', "listen", "<addr>", LISTEN, 0, 0, 0,
+     "address to listen on, may be repeated (default: loopback only; 0.0.0.0: all)"},
+    {'d', "daemon", NULL, FLAG, AT(daemonize), 0, 0, "run in the background, once ready"},
+    {'r', "enable-coredumps", NULL, FLAG, AT(core_dumps), 0, 0, "allow core dumps of any size"},
+    {'u', "user", "<user>", STRING, AT(user), 0, 0, "serve as this user (when started by root)"},
+    {'m', "memory-limit", "<num>", MIB, AT(memory_mib), 1, 1 << 30,
+     "memory for index and hot values together, in megabytes (default: 64)"},
+    {'M', "disable-evictions", NULL, FLAG, AT(no_evictions), 0, 0,
+     "a store: answer writes with an error when memory or disk is full, evict nothing"},
+    {'c', "conn-limit", "<num>", NUMBER, AT(max_connections), 1, 1 << 20,
+     "connections at the same time (default: 1024)"},
+    {'k', "lock-memory", NULL, FLAG, AT(lock_memory), 0, 0, "keep all memory from being swapped"},
+    {'v', "verbose", NULL, COUNT, AT(verbosity), 0, 0, "say what happens (-vv: more)"},
+    {'h', "help", NULL, HELP, 0, 0, 0, "print this and exit"},
+    {'i', "license", NULL, HELP, 0, 0, 0, "print the license and exit"},
+    {'V', "version", NULL, VERSION, 0, 0, 0, "print the version and exit"},
+    {'P', "pidfile", "<file>", STRING, AT(pid_file), 0, 0, "write the process id to this file"},
+    {'t', "threads", "<num>", NUMBER, AT(threads), 1, 1024, "worker threads (default: 4)"},
+    {'R', "max-reqs-per-event", "<num>", NUMBER, AT(requests_per_event), 1, INT_MAX,
+     "requests of one connection before others get their turn (default: 20)"},
+    {'C', "disable-cas", NULL, FLAG, AT(disable_cas), 0, 0, "accepted for memcached's sake"},
+    {'b', "listen-backlog", "<num>", NUMBER, AT(backlog), 1, INT_MAX,
+     "connections that may wait to be accepted (default: 1024)"},
+    {'B', "protocol", "<name>", STRING, AT(protocol), 0, 0, "auto or ascii (default: auto)"},
+    {'I', "max-item-size", "<num>", BYTES, AT(item_size_max), 1 << 10, 1 << 30,
+     "largest item: value, key and a little more (default: 1m, 1k to 1g)"},
+    {'F', "disable-flush-all", NULL, FLAG, AT(disable_flush), 0, 0, "refuse the command \"flush_all\""},
+    {'X', "disable-dumping", NULL, FLAG, AT(disable_dump), 0, 0,
+     "refuse \"stats cachedump\" and \"lru_crawler metadump\""},
+    {'W', "disable-watch", NULL, FLAG, AT(disable_watch), 0, 0, "refuse the command \"watch\""},
+    {'f', "slab-growth-factor", "<num>", IGNORED_VALUE, 0, 0, 0, "accepted, means nothing here: no slabs"},
+    {'n', "slab-min-size", "<bytes>", IGNORED_VALUE, 0, 0, 0, "accepted, means nothing here: no slabs"},
+    {'L', "enable-largepages", NULL, IGNORED, 0, 0, 0, "accepted: large pages are used anyway"},
+    {'N', "napi-ids", "<num>", IGNORED_VALUE, 0, 0, 0, "accepted, means nothing here"},
+    {0, "data-dir", "<path>", STRING, AT(data_dir), 0, 0,
+     "directory of the data (default: $STATE_DIRECTORY, /var/lib/cachecask/PORT for root,\n"
+     "else cachecask/PORT in $XDG_STATE_HOME or ~/.local/state)"},
+    {0, "sync", "<when>", SYNC, AT(sync_interval_ms), 0, 0,
+     "always: answer writes when they are on disk; none: leave it to the system;\n"
+     "else seconds, at most lost when the power fails (default: 1)"},
+    {0, "segment-size", "<size>", BYTES, AT(segment_size), STORE_SEGMENT_SIZE_MIN,
+     STORE_SEGMENT_SIZE_MAX, "size of a file of the log, 64k to 1g (default: by -m, 16m to 64m)"},
+    {0, "config", "<file>", CONFIG, 0, 0, 0, "read options from this file, one a line"},
+    {'o', "extended", "<list>", EXTENDED, 0, 0, 0,
+     "options by name, separated by commas: those above without their dashes, and:"},
+    {0, "maxconns_fast", NULL, FLAG, AT(maxconns_fast), 0, 0,
+     "refuse connections over the limit at once (default)"},
+    {0, "no_maxconns_fast", NULL, NO_FLAG, AT(maxconns_fast), 0, 0,
+     "let them wait until others have closed"},
+    {0, "modern", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "no_modern", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "hashpower", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "no_hashexpand", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "hash_algorithm", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "tail_repair_time", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "slab_reassign", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "no_slab_reassign", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "slab_automove", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "slab_chunk_max", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "lru_crawler", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "no_lru_crawler", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "lru_crawler_sleep", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "lru_crawler_tocrawl", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "lru_maintainer", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "no_lru_maintainer", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "hot_lru_pct", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "warm_lru_pct", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "hot_max_factor", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "warm_max_factor", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "temporary_ttl", "", IGNORED_VALUE, 0, 0, 0, NULL},
+    {0, "no_chunked_items", NULL, IGNORED, 0, 0, 0, NULL},
+};
+
+#define OPTION_COUNT (sizeof options / sizeof *options)
+
+static const struct settings defaults = {
+    .tcp_port = 11211,
+    .unix_mask = 0700,
+    .memory_mib = 64,
+    .max_connections = 1024,
+    .threads = 4,
+    .requests_per_event = 20,
+    .backlog = 1024,
+    .protocol = "auto",
+    .item_size_max = 1 << 20,
+    .maxconns_fast = true,
+    .sync_interval_ms = 1000,
+};
+
+static enum settings_result bad(const struct option *option, const char *value, const char *wanted)
+{
+    char name[64];
+    if (option->name)
+        snprintf(name, sizeof name, "--%s", option->name);
+    else
+        snprintf(name, sizeof name, "-%c", option->letter);
+    fprintf(stderr, "%s: \"%s\" is no %s; see --help\n", name, value, wanted);
+    return SETTINGS_BAD;
+}
+
+/* A number with an optional k, m, g or t, worth `unit` without one. False: it is none. */
+static bool parse_size(const char *text, uint64_t unit, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (end == text || errno || strchr(text, '-'))
+        return false;
+    uint64_t factor = unit;
+    switch (tolower((unsigned char)*end)) {
+    case 'k': factor = UINT64_C(1) << 10; break;
+    case 'm': factor = UINT64_C(1) << 20; break;
+    case 'g': factor = UINT64_C(1) << 30; break;
+    case 't': factor = UINT64_C(1) << 40; break;
+    case '\0': end--; break;
+    default: return false;
+    }
+    if (end[1] || (number && factor > UINT64_MAX / number))
+        return false;
+    *out = number * factor;
+    return true;
+}
+
+static bool parse_number(const char *text, int base, long long *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoll(text, &end, base);
+    return end != text && *end == '\0' && errno == 0;
+}
+
+static bool parse_sync(const char *text, int *out)
+{
+    char *end;
+    if (strcmp(text, "always") == 0) {
+        *out = STORE_SYNC_ALWAYS;
+        return true;
+    }
+    if (strcmp(text, "none") == 0) {
+        *out = STORE_SYNC_NEVER;
+        return true;
+    }
+    double seconds = strtod(text, &end);
+    if (end == text || *end || !(seconds >= 0.001 && seconds <= 3600))
+        return false;
+    *out = (int)(seconds * 1000);
+    return true;
+}
+
+static enum settings_result set_sized(const struct option *option, const char *value, uint64_t *field)
+{
+    uint64_t unit = option->kind == MIB ? UINT64_C(1) << 20 : 1;
+    uint64_t size;
+    if (!parse_size(value, unit, &size) || size / unit < (uint64_t)option->min ||
+        size / unit > (uint64_t)option->max)
+        return bad(option, value, "size in the allowed range");
+    *field = size / unit;
+    return SETTINGS_RUN;
+}
+
+static enum settings_result set_number(const struct option *option, const char *value, int *field)
+{
+    long long number;
+    if (!parse_number(value, option->kind == OCTAL ? 8 : 10, &number) || number < option->min ||
+        number > option->max)
+        return bad(option, value, "number in the allowed range");
+    *field = (int)number;
+    return SETTINGS_RUN;
+}
+
+static void print_help(void)
+{
+    printf("cachecask %s: memcached that remembers\n", PACKAGE_VERSION);
+    const char *dashes = "--";
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct option *option = &options[i];
+        char left[64];
+        int at = 0;
+        if (!option->help)
+            continue;
+        if (option->letter)
+            at += snprintf(left, sizeof left, "-%c, ", option->letter);
+        snprintf(left + at, sizeof left - (size_t)at, "%s%s%s%s", dashes, option->name,
+                 option->argument ? "=" : "", option->argument ? option->argument : "");
+        if (option->kind == EXTENDED)
+            dashes = "   - "; /* the rows behind it are its names */
+        printf("%-30s", left);
+        for (const char *c = option->help; *c; c++) {
+            putchar(*c);
+            if (*c == '\n')
+                printf("%-30s", "");
+        }
+        putchar('\n');
+    }
+    printf("\nBuilt in: unix-socket\n");
+}
+
+static enum settings_result parse_extended(struct settings *settings, const char *list);
+static enum settings_result parse_config(struct settings *settings, const char *path);
+
+static enum settings_result add_listen(struct settings *settings, const char *value)
+{
+    if (settings->listen_count == SETTINGS_LISTEN_MAX) {
+        fprintf(stderr, "more than %d times -l: give several addresses to one, separated by commas\n",
+                SETTINGS_LISTEN_MAX);
+        return SETTINGS_BAD;
+    }
+    settings->listen[settings->listen_count++] = value;
+    return SETTINGS_RUN;
+}
+
+static enum settings_result apply(struct settings *settings, const struct option *option,
+                                  const char *value)
+{
+    void *field = (char *)settings + option->offset;
+    while (value && isspace((unsigned char)*value))
+        value++; /* "-m 6000" as one argument */
+    switch (option->kind) {
+    case FLAG: *(bool *)field = true; return SETTINGS_RUN;
+    case NO_FLAG: *(bool *)field = false; return SETTINGS_RUN;
+    case COUNT: ++*(int *)field; return SETTINGS_RUN;
+    case NUMBER:
+    case OCTAL: return set_number(option, value, field);
+    case MIB:
+    case BYTES: return set_sized(option, value, field);
+    case STRING: *(const char **)field = value; return SETTINGS_RUN;
+    case LISTEN: return add_listen(settings, value);
+    case SYNC:
+        return parse_sync(value, field) ? SETTINGS_RUN
+                                        : bad(option, value, "\"always\", \"none\" or number of seconds");
+    case EXTENDED: return parse_extended(settings, value);
+    case CONFIG: return parse_config(settings, value);
+    case HELP:
+        if (option->letter == 'h')
+            print_help();
+        else
+            puts("cachecask is free software under the MIT license: see the file LICENSE.");
+        return SETTINGS_EXIT;
+    case VERSION: printf("cachecask %s\n", PACKAGE_VERSION); return SETTINGS_EXIT;
+    case IGNORED:
+    case IGNORED_VALUE: return SETTINGS_RUN;
+    }
+    return SETTINGS_BAD;
+}
+
+static const struct option *find_letter(char letter)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (options[i].letter == letter)
+            return &options[i];
+    return NULL;
+}
+
+/* By long name, of which `len` bytes are given; - and _ are the same. */
+static const struct option *find_name(const char *name, size_t len)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        size_t k = 0;
+        while (k < len && options[i].name[k] &&
+               (options[i].name[k] == name[k] || (options[i].name[k] == '-' && name[k] == '_')))
+            k++;
+        if (k == len && options[i].name[k] == '\0')
+            return &options[i];
+    }
+    return NULL;
+}
+
+/* `word` is the option as given; *next the argument behind it, taken (set to NULL) when it is needed. */
+static enum settings_result apply_named(struct settings *settings, const char *word, const char *name,
+                                        const char **next)
+{
+    size_t len = strcspn(name, "=");
+    const struct option *option = find_name(name, len);
+    const char *value = name[len] == '=' ? name + len + 1 : NULL;
+    if (!option) {
+        fprintf(stderr, "unknown option %s; see --help\n", word);
+        return SETTINGS_BAD;
+    }
+    if (option->argument && !value && next) {
+        value = *next;
+        *next = NULL;
+    }
+    if (option->argument && !value && option->kind != IGNORED_VALUE) {
+        fprintf(stderr, "option %s needs a value; see --help\n", word);
+        return SETTINGS_BAD;
+    }
+    return apply(settings, option, value);
+}
+
+/* -o: commas separate; a list of flags and name=value. */
+static enum settings_result parse_extended(struct settings *settings, const char *list)
+{
+    char *copy = strdup(list); /* kept: settings point into it */
+    char *rest = copy, *word;
+    enum settings_result result = copy ? SETTINGS_RUN : SETTINGS_BAD;
+    while (result == SETTINGS_RUN && (word = strsep(&rest, ",")))
+        if (*word)
+            result = apply_named(settings, word, word, NULL);
+    return result;
+}
+
+/* Letters may stand together (-dv), and a value right behind its letter (-m64). */
+static enum settings_result apply_letters(struct settings *settings, const char *word, const char **next)
+{
+    enum settings_result result = SETTINGS_RUN;
+    for (const char *letter = word + 1; *letter && result == SETTINGS_RUN; letter++) {
+        const struct option *option = find_letter(*letter);
+        if (!option) {
+            fprintf(stderr, "unknown option -%c; see --help\n", *letter);
+            return SETTINGS_BAD;
+        }
+        if (!option->argument) {
+            result = apply(settings, option, NULL);
+            continue;
+        }
+        if (letter[1])
+            return apply(settings, option, letter + 1);
+        const char *value = *next;
+        *next = NULL;
+        if (!value) {
+            fprintf(stderr, "option -%c needs a value; see --help\n", *letter);
+            return SETTINGS_BAD;
+        }
+        return apply(settings, option, value);
+    }
+    return result;
+}
+
+static enum settings_result apply_word(struct settings *settings, const char *word, const char **next)
+{
+    if (word[0] == '-' && word[1] == '-' && word[2])
+        return apply_named(settings, word, word + 2, next);
+    if (word[0] == '-' && word[1] && word[1] != '-')
+        return apply_letters(settings, word, next);
+    fprintf(stderr, "\"%s\" is no option; see --help\n", word);
+    return SETTINGS_BAD;
+}
+
+/* A line is one option, with its value behind a blank or =. */
+static enum settings_result apply_line(struct settings *settings, char *line)
+{
+    line += strspn(line, " \t");
+    line[strcspn(line, "\r\n")] = '\0';
+    for (size_t len = strlen(line); len && isspace((unsigned char)line[len - 1]); len--)
+        line[len - 1] = '\0';
+    if (*line == '\0' || *line == '#')
+        return SETTINGS_RUN;
+    char *kept = strdup(line);
+    if (!kept)
+        return SETTINGS_BAD;
+    size_t word = strcspn(kept, " \t");
+    const char *value = NULL;
+    if (kept[word]) {
+        value = kept + word + 1 + strspn(kept + word + 1, " \t");
+        kept[word] = '\0';
+    }
+    enum settings_result result = apply_word(settings, kept, &value);
+    if (result == SETTINGS_RUN && value) {
+        fprintf(stderr, "option %s takes no value; see --help\n", kept);
+        return SETTINGS_BAD;
+    }
+    return result;
+}
+
+static enum settings_result parse_config(struct settings *settings, const char *path)
+{
+    char *line = NULL;
+    size_t room = 0;
+    int number = 0;
+    enum settings_result result = SETTINGS_RUN;
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        fprintf(stderr, "configuration file %s: %s\n", path, strerror(errno));
+        return SETTINGS_BAD;
+    }
+    while (result == SETTINGS_RUN && getline(&line, &room, file) >= 0) {
+        number++;
+        result = apply_line(settings, line);
+    }
+    if (result == SETTINGS_BAD)
+        fprintf(stderr, "configuration file %s: stopped at line %d\n", path, number);
+    free(line);
+    fclose(file);
+    return result;
+}
+
+static enum settings_result check(const struct settings *settings)
+{
+    if (strcmp(settings->protocol, "auto") != 0 && strcmp(settings->protocol, "ascii") != 0) {
+        fprintf(stderr, "-B: \"%s\" is not among the protocols auto and ascii; see --help\n",
+                settings->protocol);
+        return SETTINGS_BAD;
+    }
+    return SETTINGS_RUN;
+}
+
+enum settings_result settings_parse(struct settings *settings, int argc, char **argv)
+{
+    *settings = defaults;
+    for (int i = 1; i < argc; i++) {
+        const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+        const char *offered = next;
+        enum settings_result result = apply_word(settings, argv[i], &next);
+        if (result != SETTINGS_RUN)
+            return result;
+        if (offered && !next)
+            i++; /* it was taken */
+    }
+    return check(settings);
+}
+
+/* What `stats settings` shows: memcached's names, which tools look for. */
+
+static const char *yes_no(bool value)
+{
+    return value ? "yes" : "no";
+}
+
+struct emitter {
+    void (*emit)(void *context, const char *name, const char *value);
+    void *context;
+};
+
+static void emit_number(const struct emitter *to, const char *name, long long number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%lld", number);
+    to->emit(to->context, name, text);
+}
+
+static void emit_text(const struct emitter *to, const char *name, const char *text)
+{
+    to->emit(to->context, name, text ? text : "NULL");
+}
+
+void settings_each(const struct settings *settings,
+                   void (*emit)(void *context, const char *name, const char *value), void *context)
+{
+    const struct emitter to = {.emit = emit, .context = context};
+    char mask[8];
+    snprintf(mask, sizeof mask, "%o", (unsigned)settings->unix_mask);
+    emit_number(&to, "maxbytes", (long long)(settings->memory_mib << 20));
+    emit_number(&to, "maxconns", settings->max_connections);
+    emit_number(&to, "tcpport", settings->tcp_port);
+    emit_number(&to, "udpport", 0);
+    emit_text(&to, "inter", settings->listen_count ? settings->listen[0] : "127.0.0.1");
+    emit_number(&to, "verbosity", settings->verbosity);
+    emit_number(&to, "oldest", 0);
+    emit_text(&to, "evictions", settings->no_evictions ? "off" : "on");
+    emit_text(&to, "domain_socket", settings->unix_path);
+    emit_text(&to, "umask", mask);
+    emit_text(&to, "shutdown_command", yes_no(settings->enable_shutdown));
+    emit_text(&to, "growth_factor", "1.25");
+    emit_number(&to, "chunk_size", 48);
+    emit_number(&to, "num_threads", settings->threads);
+    emit_number(&to, "num_threads_per_udp", settings->threads);
+    emit_text(&to, "stat_key_prefix", ":");
+    emit_text(&to, "detail_enabled", "no");
+    emit_number(&to, "reqs_per_event", settings->requests_per_event);
+    emit_text(&to, "cas_enabled", yes_no(!settings->disable_cas));
+    emit_number(&to, "tcp_backlog", settings->backlog);
+    emit_text(&to, "binding_protocol", strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : "ascii");
+    emit_text(&to, "auth_enabled_sasl", "no");
+    emit_text(&to, "auth_enabled_ascii", "no");
+    emit_number(&to, "item_size_max", (long long)settings->item_size_max);
+    emit_text(&to, "maxconns_fast", yes_no(settings->maxconns_fast));
+    emit_number(&to, "hashpower_init", 0);
+    emit_text(&to, "slab_reassign", "no");
+    emit_number(&to, "slab_automove", 0);
+    emit_text(&to, "lru_crawler", "yes");
+    emit_text(&to, "flush_enabled", yes_no(!settings->disable_flush));
+    emit_text(&to, "dump_enabled", yes_no(!settings->disable_dump));
+    emit_text(&to, "hash_algorithm", "xxh3");
+    emit_text(&to, "ssl_enabled", "no");
+    emit_text(&to, "data_dir", settings->data_dir);
+    emit_number(&to, "sync_interval_ms", settings->sync_interval_ms);
+    emit_number(&to, "segment_size", (long long)settings->segment_size);
+}

@@ -1,0 +1,57 @@
+/* settings.h: what the operator asked for: the command line, -o, and the configuration file, all from one table. */
+#ifndef CACHECASK_SRC_SETTINGS_H
+#define CACHECASK_SRC_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define SETTINGS_LISTEN_MAX 64
+
+#define EXIT_USAGE 64 /* as sysexits.h has it */
+
+struct settings {
+    int tcp_port;             /* 0: off, -1: any free one */
+    const char *unix_path;    /* NULL: no Unix socket */
+    int unix_mask;            /* mode of its file */
+    const char *listen[SETTINGS_LISTEN_MAX]; /* as given, not split; none: loopback */
+    int listen_count;
+    bool daemonize;
+    bool core_dumps;
+    const char *user;         /* NULL: stay who we are */
+    uint64_t memory_mib;
+    bool no_evictions;        /* -M: a store, not a cache */
+    int max_connections;
+    bool lock_memory;
+    int verbosity;
+    const char *pid_file;
+    int threads;
+    int requests_per_event;
+    bool disable_cas;
+    int backlog;
+    const char *protocol;     /* -B: auto or ascii */
+    uint64_t item_size_max;   /* bytes */
+    bool disable_flush;
+    bool disable_dump;
+    bool disable_watch;
+    bool enable_shutdown;
+    bool maxconns_fast;
+    const char *data_dir;     /* NULL: the default for the port */
+    int sync_interval_ms;     /* as storage/store.h has it */
+    uint64_t segment_size;    /* bytes; 0: chosen by the memory */
+};
+
+enum settings_result {
+    SETTINGS_RUN,
+    SETTINGS_EXIT, /* -h, -V: printed what was asked for */
+    SETTINGS_BAD,  /* printed what is wrong: exit with EXIT_USAGE */
+};
+
+/* Fills *settings from the command line. Strings point into argv, or are kept for the life of the process. */
+enum settings_result settings_parse(struct settings *settings, int argc, char **argv);
+
+/* Calls emit for each setting that `stats settings` shows, in memcached's names and order. */
+void settings_each(const struct settings *settings,
+                   void (*emit)(void *context, const char *name, const char *value), void *context);
+
+#endif

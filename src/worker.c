@@ -1,0 +1,471 @@
+/* worker.c: rounds.
+ *
+ * A worker waits for events. What its callbacks do is only to note which connections have something; then one round serves
+ * all of them together:
+ *
+ *     read all ─▶ parse a batch of requests, over all connections ─▶ fetch their buckets ─▶ fetch their items
+ *          ─▶ run them in order ─▶ (next batch) ─▶ one commit ─▶ all replies
+ *
+ * A connection leaves the round early (stopped) when a value must come from disk, when its replies have become many, or
+ * when it closes; then it is set back to before the first request that was not run, and that is parsed again later. So no
+ * request is ever half done.
+ *
+ * After the round a connection goes on when its output is sent, its fetches have come back, and, with --sync=always, its
+ * writes are on disk; until then its socket is not read, so a client that does not read its answers stops itself.
+ */
+#define _GNU_SOURCE
+#include "src/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "src/command.h"
+
+#define INPUT_SIZE (512 << 10)
+#define REPLIES_MAX (64 << 10) /* of one connection in a round */
+
+static void close_conn(struct worker *worker, struct conn *conn)
+{
+    pthread_mutex_lock(&worker->lock);
+    if (conn->previous)
+        conn->previous->next = conn->next;
+    else
+        worker->conns = conn->next;
+    if (conn->next)
+        conn->next->previous = conn->previous;
+    worker->conn_count--;
+    pthread_mutex_unlock(&worker->lock);
+    conn_free(conn);
+    server_connection_closed(worker->server);
+}
+
+static void make_ready(struct conn *conn)
+{
+    struct worker *worker = conn->worker;
+    if (conn->is_ready)
+        return;
+    conn->is_ready = true;
+    conn->next_ready = NULL;
+    if (worker->ready)
+        worker->ready_tail->next_ready = conn;
+    else
+        worker->ready = conn;
+    worker->ready_tail = conn;
+}
+
+static struct conn *take_ready(struct worker *worker)
+{
+    struct conn *conn = worker->ready;
+    if (conn) {
+        worker->ready = conn->next_ready;
+        conn->is_ready = false;
+    }
+    return conn;
+}
+
+/* Goes on with a connection if nothing holds it any more. */
+static void resume(struct conn *conn)
+{
+    if (conn->pending || conn->sync_lsn || conn->fetching) {
+        conn_listen(conn, false);
+        return;
+    }
+    if (conn->closing) {
+        close_conn(conn->worker, conn);
+        return;
+    }
+    conn_listen(conn, true);
+    if (conn->stopped && conn->in_len)
+        make_ready(conn);
+}
+
+void worker_on_readable(evutil_socket_t fd, short what, void *context)
+{
+    struct conn *conn = context;
+    (void)fd;
+    (void)what;
+    conn->readable = true;
+    make_ready(conn);
+}
+
+void worker_on_writable(evutil_socket_t fd, short what, void *context)
+{
+    struct conn *conn = context;
+    (void)fd;
+    (void)what;
+    enum conn_sent sent = conn_send_pending(conn);
+    if (sent == CONN_BROKEN) {
+        conn->closing = true;
+        conn->pending_count = 0; /* its pieces are released when it is freed */
+        free(conn->pending);
+        conn->pending = NULL;
+    }
+    if (sent != CONN_WAITING)
+        resume(conn);
+}
+
+/* The round: reading. */
+
+static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_used)
+{
+    size_t used = 0;
+    bool left_over = conn->stopped && conn->in_len;
+    conn->wrote = conn->stopped = false;
+    conn->out_bytes = 0;
+    conn->piece_count = 0;
+    if (left_over) { /* requests that wait come before new ones are read */
+        conn_reuse(conn);
+        return true;
+    }
+    if (!conn->readable)
+        return false;
+    conn->readable = false;
+    switch (conn_receive(conn, worker->input + *input_used, &used)) {
+    case CONN_RECEIVED: *input_used += used; return true;
+    case CONN_NOTHING: return false;
+    case CONN_GONE: close_conn(worker, conn); return false;
+    }
+    return false;
+}
+
+static void read_all(struct worker *worker)
+{
+    size_t used = 0;
+    worker->round_count = 0;
+    while (worker->ready && worker->round_count < WORKER_ROUND &&
+           INPUT_SIZE - used >= 2 * CONN_READ_SIZE) {
+        struct conn *conn = take_ready(worker);
+        if (fill_conn(worker, conn, &used))
+            worker->round[worker->round_count++] = conn;
+    }
+}
+
+/* The round: parsing and running. */
+
+/* Parses the next request of a connection into a slot. False: there is none. */
+static bool parse_next(struct worker *worker, struct conn *conn)
+{
+    struct slot *slot = &worker->slots[worker->slot_count];
+    size_t consumed = 0;
+    if (conn->stopped || conn->closing)
+        return false;
+    slot->conn = conn;
+    slot->parser_before = conn->parser;
+    slot->pos_before = conn->pos;
+    slot->key.len = 0;
+    conn->need = 0;
+    enum parse_status status = text_parse(&conn->parser, conn->data + conn->pos, conn->len - conn->pos,
+                                          &slot->request, &consumed, &conn->need);
+    conn->pos += consumed;
+    slot->close = status == PARSE_CLOSE;
+    if (status == PARSE_PARTIAL)
+        return false;
+    if (slot->close)
+        conn->closing = true; /* nothing behind it is parsed */
+    else if (slot->request.key.len)
+        store_key_init(worker->server->store, &slot->key, slot->request.key.data,
+                       slot->request.key.len);
+    worker->slot_count++;
+    return true;
+}
+
+/* Sets a connection back to before a request that is not run now. */
+static void stop_before(struct conn *conn, const struct slot *slot)
+{
+    conn->stopped = true;
+    conn->closing = false;
+    conn->parser = slot->parser_before;
+    conn->pos = slot->pos_before;
+    conn->need = 0;
+}
+
+static void run_slot(struct worker *worker, struct slot *slot)
+{
+    struct conn *conn = slot->conn;
+    if (conn->stopped) {
+        if (conn->fetching)
+            command_look_ahead(worker, conn, slot);
+        return;
+    }
+    if (conn->out_bytes > REPLIES_MAX || !output_has_room(&worker->output)) {
+        counter_add(&worker->counters.conn_yields, 1);
+        stop_before(conn, slot);
+        return;
+    }
+    if (conn->piece_count == 0) {
+        output_begin(&worker->output);
+        conn->first_piece = worker->output.count;
+    }
+    switch (command_run(worker, conn, slot)) {
+    case RUN_DONE: break;
+    case RUN_WAIT: stop_before(conn, slot); break;
+    case RUN_CLOSE:
+        conn->closing = conn->stopped = true;
+        conn->pos = conn->len;
+        break;
+    }
+    conn->piece_count = worker->output.count - conn->first_piece;
+}
+
+static void run_batch(struct worker *worker)
+{
+    for (uint32_t i = 0; i < worker->slot_count; i++)
+        if (worker->slots[i].key.len)
+            store_prefetch(worker->server->store, &worker->slots[i].key);
+    for (uint32_t i = 0; i < worker->slot_count; i++)
+        run_slot(worker, &worker->slots[i]);
+    worker->slot_count = 0;
+}
+
+static void run_all(struct worker *worker)
+{
+    for (uint32_t i = 0; i < worker->round_count;) {
+        if (!parse_next(worker, worker->round[i]))
+            i++;
+        if (worker->slot_count == WORKER_BATCH)
+            run_batch(worker);
+    }
+    run_batch(worker);
+}
+
+/* The round: committing and replying. */
+
+/* The writes of this connection could not be made to last: no word of them, and an end. */
+static void refuse_writes(struct worker *worker, struct conn *conn)
+{
+    static const char message[] = "SERVER_ERROR the disk refuses writes\r\n";
+    struct output *output = &worker->output;
+    for (uint32_t i = 0; i < conn->piece_count; i++)
+        piece_release(&output->pieces[conn->first_piece + i]);
+    output->pieces[conn->first_piece] =
+        (struct piece){.data = message, .len = sizeof message - 1, .kind = PIECE_ARENA};
+    conn->piece_count = conn->piece_count > 0;
+    conn->closing = true;
+}
+
+static void wait_for_sync(struct worker *worker, struct conn *conn)
+{
+    if (!conn_defer(conn, &worker->output.pieces[conn->first_piece], conn->piece_count)) {
+        conn->closing = true;
+        return;
+    }
+    conn->sync_lsn = store_commit_lsn(worker->session);
+    conn->next_syncing = worker->syncing;
+    worker->syncing = conn;
+}
+
+static void finish_conn(struct worker *worker, struct conn *conn, enum store_status committed)
+{
+    atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
+    if (!conn_keep_rest(conn))
+        conn->closing = true;
+    if (conn->wrote && committed != STORE_OK && committed != STORE_AGAIN)
+        refuse_writes(worker, conn);
+    if (conn->wrote && committed == STORE_AGAIN && conn->piece_count)
+        wait_for_sync(worker, conn);
+    else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN)
+        conn->closing = true;
+    resume(conn);
+}
+
+/* STORE_OK: replies may go; STORE_AGAIN: when the log is synced; else they must not. */
+static enum store_status commit(struct worker *worker)
+{
+    if (!worker->wrote)
+        return STORE_OK;
+    worker->wrote = false;
+    enum store_status status = store_commit(worker->session);
+    return status == STORE_OK ? store_synced(worker->session, store_commit_lsn(worker->session))
+                              : status;
+}
+
+static void run_round(struct worker *worker)
+{
+    worker->now_s = clock_now_s(&worker->server->clock);
+    output_reset(&worker->output);
+    store_enter(worker->session);
+    read_all(worker);
+    run_all(worker);
+    enum store_status committed = commit(worker);
+    for (uint32_t i = 0; i < worker->round_count; i++)
+        finish_conn(worker, worker->round[i], committed);
+    store_leave(worker->session);
+}
+
+/* Wakes: connections from the main thread, fetches, syncs. */
+
+static void wake(void *context)
+{
+    const struct worker *worker = context;
+    uint64_t one = 1;
+    ssize_t ignored = write(worker->wake_fd, &one, sizeof one); /* full means woken already */
+    (void)ignored;
+}
+
+static void take_arrivals(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->lock);
+    struct arrival *arrival = worker->arrivals, *next;
+    worker->arrivals = NULL;
+    pthread_mutex_unlock(&worker->lock);
+    for (; arrival; arrival = next) {
+        next = arrival->next;
+        struct conn *conn = conn_new(worker, arrival->fd, arrival->listener, arrival->address);
+        free(arrival);
+        if (!conn) {
+            server_connection_closed(worker->server);
+            continue;
+        }
+        text_parser_init(&conn->parser, (uint32_t)worker->server->settings.item_size_max);
+        atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
+        pthread_mutex_lock(&worker->lock);
+        conn->next = worker->conns;
+        if (conn->next)
+            conn->next->previous = conn;
+        worker->conns = conn;
+        worker->conn_count++;
+        pthread_mutex_unlock(&worker->lock);
+    }
+}
+
+static void take_fetches(struct worker *worker)
+{
+    struct store_fetch *fetch;
+    while ((fetch = store_fetch_next(worker->session))) {
+        struct conn *conn = fetch->owner;
+        worker->fetching--;
+        if (--conn->fetching == 0)
+            resume(conn);
+    }
+}
+
+static void take_synced(struct worker *worker)
+{
+    struct conn *conn = worker->syncing, *next;
+    worker->syncing = NULL;
+    for (; conn; conn = next) {
+        next = conn->next_syncing;
+        enum store_status status = store_synced(worker->session, conn->sync_lsn);
+        if (status == STORE_AGAIN) {
+            conn->next_syncing = worker->syncing;
+            worker->syncing = conn;
+            continue;
+        }
+        conn->sync_lsn = 0;
+        if (status != STORE_OK)
+            conn->closing = true; /* never acknowledged: what was to be said is dropped with it */
+        if (status != STORE_OK || conn_send_pending(conn) == CONN_BROKEN) {
+            conn->closing = true;
+            while (conn->pending_at < conn->pending_count)
+                piece_release(&conn->pending[conn->pending_at++]);
+            free(conn->pending);
+            conn->pending = NULL;
+            conn->pending_count = conn->pending_at = 0;
+        }
+        resume(conn);
+    }
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+    uint64_t count;
+    (void)what;
+    ssize_t ignored = read(fd, &count, sizeof count);
+    (void)ignored;
+    take_arrivals(worker);
+    take_fetches(worker);
+    take_synced(worker);
+}
+
+static void *run_worker(void *context)
+{
+    struct worker *worker = context;
+    worker->now_s = clock_now_s(&worker->server->clock);
+    while (!atomic_load(&worker->stopping) || worker->fetching) {
+        event_base_loop(worker->base, worker->ready ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        if (worker->ready && !atomic_load(&worker->stopping))
+            run_round(worker);
+        if (atomic_load(&worker->stopping))
+            worker->ready = NULL;
+    }
+    return NULL;
+}
+
+/* The beginning and the end. */
+
+struct worker *worker_new(struct server *server, uint32_t id)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+    struct event_config *config = event_config_new();
+    if (!worker || !config)
+        return NULL;
+    worker->server = server;
+    worker->id = id;
+    pthread_mutex_init(&worker->lock, NULL);
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME);
+    worker->base = event_base_new_with_config(config);
+    event_config_free(config);
+    worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    worker->input = malloc(INPUT_SIZE);
+    worker->scratch = calloc(1, sizeof *worker->scratch);
+    worker->session = store_session_new(server->store, wake, worker);
+    if (!worker->base || worker->wake_fd < 0 || !worker->input || !worker->scratch ||
+        !worker->session || !output_init(&worker->output))
+        return NULL;
+    worker->wake_event = event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
+    if (!worker->wake_event)
+        return NULL;
+    event_add(worker->wake_event, NULL);
+    return worker;
+}
+
+bool worker_start(struct worker *worker)
+{
+    return pthread_create(&worker->thread, NULL, run_worker, worker) == 0;
+}
+
+bool worker_add(struct worker *worker, int fd, const struct listener *listener, const char *address)
+{
+    struct arrival *arrival = calloc(1, sizeof *arrival);
+    if (!arrival)
+        return false;
+    arrival->fd = fd;
+    arrival->listener = listener;
+    strncpy(arrival->address, address, sizeof arrival->address - 1);
+    pthread_mutex_lock(&worker->lock);
+    arrival->next = worker->arrivals;
+    worker->arrivals = arrival;
+    pthread_mutex_unlock(&worker->lock);
+    wake(worker);
+    return true;
+}
+
+void worker_stop(struct worker *worker)
+{
+    atomic_store(&worker->stopping, true);
+    wake(worker);
+}
+
+void worker_free(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+    take_arrivals(worker);
+    while (worker->conns)
+        close_conn(worker, worker->conns);
+    store_session_free(worker->session);
+    store_fetch_release(worker->scratch);
+    free(worker->scratch);
+    output_release(&worker->output);
+    free(worker->input);
+    event_free(worker->wake_event);
+    event_base_free(worker->base);
+    close(worker->wake_fd);
+    pthread_mutex_destroy(&worker->lock);
+    free(worker);
+}

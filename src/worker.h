@@ -1,0 +1,82 @@
+/* worker.h: a thread with an event base, a session of the store, and its connections. See worker.c. */
+#ifndef CACHECASK_SRC_WORKER_H
+#define CACHECASK_SRC_WORKER_H
+
+#include <event2/event.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "src/conn.h"
+#include "src/output.h"
+#include "src/server.h"
+#include "src/stats.h"
+#include "storage/store.h"
+
+#define WORKER_BATCH 64  /* requests whose keys are fetched ahead together */
+#define WORKER_ROUND 256 /* connections served between two commits */
+
+/* A connection on its way from the main thread. */
+struct arrival {
+    int fd;
+    const struct listener *listener;
+    char address[64];
+    struct arrival *next;
+};
+
+/* A parsed request, and how to come back to before it was parsed. */
+struct slot {
+    struct conn *conn;
+    struct request request;
+    struct store_key key; /* len 0: the request has none */
+    struct text_parser parser_before;
+    size_t pos_before;
+    bool close; /* the stream cannot go on behind it */
+};
+
+struct worker {
+    struct server *server;
+    uint32_t id;
+    pthread_t thread;
+    struct event_base *base;
+    struct store_session *session;
+    uint32_t now_s;
+    bool wrote; /* somebody changed the store in this round */
+
+    char *input; /* the arena for what is read in a round */
+    struct output output;
+    struct slot slots[WORKER_BATCH];
+    uint32_t slot_count;
+    struct conn *round[WORKER_ROUND];
+    uint32_t round_count;
+    struct conn *ready, *ready_tail;
+    struct conn *syncing;
+    struct store_fetch *scratch; /* for values that the page cache has */
+    uint32_t fetching;           /* fetches with the readers */
+
+    struct counters counters;
+    int wake_fd; /* eventfd */
+    struct event *wake_event;
+    pthread_mutex_t lock; /* arrivals and the list of connections */
+    struct arrival *arrivals;
+    struct conn *conns;
+    uint32_t conn_count;
+    _Atomic bool stopping;
+};
+
+/* Makes a worker; its thread runs after worker_start. NULL: no memory or no descriptors. */
+struct worker *worker_new(struct server *server, uint32_t id);
+bool worker_start(struct worker *worker);
+
+/* Hands over a connection. Any thread. False: no memory; the socket is still the caller's. */
+bool worker_add(struct worker *worker, int fd, const struct listener *listener, const char *address);
+
+/* Asks the thread to end; worker_free waits for it, and closes what is open. */
+void worker_stop(struct worker *worker);
+void worker_free(struct worker *worker);
+
+void worker_on_readable(evutil_socket_t fd, short what, void *context);
+void worker_on_writable(evutil_socket_t fd, short what, void *context);
+
+#endif

@@ -1,0 +1,711 @@
+/* support.c: see support.h. */
+#define _GNU_SOURCE
+#include "tests/unit/storage/support.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+void give_up(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    abort();
+}
+
+/* Random numbers. */
+
+uint64_t dice_next(struct dice *dice)
+{
+    uint64_t z = dice->state += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return z ^ z >> 31;
+}
+
+uint32_t dice_below(struct dice *dice, uint32_t limit)
+{
+    return (uint32_t)((dice_next(dice) >> 32) * limit >> 32);
+}
+
+bool dice_one_in(struct dice *dice, uint32_t sides)
+{
+    return dice_below(dice, sides) == 0;
+}
+
+void random_bytes(void *bytes, size_t len)
+{
+    static _Atomic uint64_t calls;
+    struct dice dice = {.state = atomic_fetch_add(&calls, 1) * 1000003};
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)bytes)[i] = (uint8_t)dice_next(&dice);
+}
+
+uint64_t number_from_env(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text && *text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+void fill_pattern(char *data, size_t len, uint64_t seed)
+{
+    struct dice dice = {.state = seed};
+    for (size_t i = 0; i < len; i += 8) {
+        uint64_t word = dice_next(&dice);
+        memcpy(data + i, &word, len - i < 8 ? len - i : 8);
+    }
+}
+
+/* Directories. */
+
+void temp_dir_make(struct temp_dir *dir)
+{
+    const char *parent = getenv("TMPDIR");
+    snprintf(dir->path, sizeof dir->path, "%s/cachecask-test-XXXXXX",
+             parent && *parent ? parent : "/var/tmp");
+    if (!mkdtemp(dir->path))
+        give_up("cannot make %s: %s", dir->path, strerror(errno));
+    dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir->fd < 0)
+        give_up("cannot open %s: %s", dir->path, strerror(errno));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static bool ends_with(const char *name, const char *suffix)
+{
+    size_t len = strlen(name), tail = strlen(suffix);
+    return len >= tail && strcmp(name + len - tail, suffix) == 0;
+}
+
+struct name_list {
+    const char *suffix;
+    char (*names)[NAME_LEN];
+    size_t count, max;
+};
+
+static void add_name(void *argument, const char *name)
+{
+    struct name_list *list = argument;
+    if (!ends_with(name, list->suffix))
+        return;
+    if (list->count == list->max)
+        give_up("more than %zu files %s", list->max, list->suffix);
+    snprintf(list->names[list->count++], NAME_LEN, "%s", name);
+}
+
+size_t files_with_suffix(const struct temp_dir *dir, const char *suffix, char (*names)[NAME_LEN],
+                         size_t max)
+{
+    struct name_list list = {.suffix = suffix, .names = names, .max = max};
+    if (file_system_os.list(NULL, dir->fd, add_name, &list) < 0)
+        give_up("cannot list %s: %s", dir->path, strerror(errno));
+    qsort(names, list.count, sizeof *names, by_name);
+    return list.count;
+}
+
+#define MANY 20000
+
+static char (*all_names(const struct temp_dir *dir, size_t *count))[NAME_LEN]
+{
+    char(*names)[NAME_LEN] = calloc(MANY, sizeof *names);
+    if (!names)
+        give_up("no memory");
+    *count = files_with_suffix(dir, "", names, MANY);
+    return names;
+}
+
+void temp_dir_remove(struct temp_dir *dir)
+{
+    size_t count;
+    char(*names)[NAME_LEN] = all_names(dir, &count);
+    for (size_t i = 0; i < count; i++)
+        if (unlinkat(dir->fd, names[i], 0) < 0)
+            unlinkat(dir->fd, names[i], AT_REMOVEDIR);
+    free(names);
+    close(dir->fd);
+    if (rmdir(dir->path) < 0)
+        give_up("cannot remove %s: %s", dir->path, strerror(errno));
+}
+
+char *file_load(const struct temp_dir *dir, const char *name, size_t *len)
+{
+    struct stat status;
+    int fd = openat(dir->fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &status) < 0)
+        give_up("cannot read %s/%s: %s", dir->path, name, strerror(errno));
+    char *data = malloc((size_t)status.st_size + 1);
+    if (!data || !file_read_upto(&file_system_os, fd, data, (size_t)status.st_size, 0, len))
+        give_up("cannot read %s/%s: %s", dir->path, name, strerror(errno));
+    close(fd);
+    return data;
+}
+
+void file_save(const struct temp_dir *dir, const char *name, const void *data, size_t len)
+{
+    int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || !file_write_all(&file_system_os, fd, data, len, 0))
+        give_up("cannot write %s/%s: %s", dir->path, name, strerror(errno));
+    close(fd);
+}
+
+bool file_exists(const struct temp_dir *dir, const char *name)
+{
+    return faccessat(dir->fd, name, F_OK, 0) == 0;
+}
+
+void file_flip_bit(const struct temp_dir *dir, const char *name, size_t byte, int bit)
+{
+    char value;
+    int fd = openat(dir->fd, name, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || pread(fd, &value, 1, (off_t)byte) != 1)
+        give_up("cannot read byte %zu of %s/%s", byte, dir->path, name);
+    value = (char)(value ^ 1 << bit);
+    if (pwrite(fd, &value, 1, (off_t)byte) != 1)
+        give_up("cannot write byte %zu of %s/%s", byte, dir->path, name);
+    close(fd);
+}
+
+/* A file that vanishes meanwhile (a background thread renames it) is one that a crash would not have left either. */
+static void copy_file(const struct temp_dir *from, const struct temp_dir *to, const char *name)
+{
+    struct stat status;
+    int in = openat(from->fd, name, O_RDONLY | O_CLOEXEC);
+    if (in < 0 && errno == ENOENT)
+        return;
+    int out = openat(to->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (in < 0 || out < 0 || fstat(in, &status) < 0)
+        give_up("cannot copy %s/%s: %s", from->path, name, strerror(errno));
+    char *data = malloc((size_t)status.st_size + 1);
+    size_t len;
+    if (!data || !file_read_upto(&file_system_os, in, data, (size_t)status.st_size, 0, &len) ||
+        !file_write_all(&file_system_os, out, data, len, 0))
+        give_up("cannot copy %s/%s: %s", from->path, name, strerror(errno));
+    free(data);
+    close(in);
+    close(out);
+}
+
+void temp_dir_copy(const struct temp_dir *from, struct temp_dir *to)
+{
+    size_t count;
+    char(*names)[NAME_LEN] = all_names(from, &count);
+    temp_dir_make(to);
+    for (size_t i = 0; i < count; i++)
+        copy_file(from, to, names[i]);
+    free(names);
+}
+
+static uint64_t digest_more(uint64_t digest, const void *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        digest = (digest ^ ((const uint8_t *)data)[i]) * UINT64_C(0x100000001b3);
+    return digest;
+}
+
+uint64_t temp_dir_digest(const struct temp_dir *dir)
+{
+    uint64_t digest = UINT64_C(0xcbf29ce484222325);
+    size_t count;
+    char(*names)[NAME_LEN] = all_names(dir, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct stat status;
+        size_t len;
+        if (fstatat(dir->fd, names[i], &status, 0) < 0)
+            give_up("cannot stat %s/%s", dir->path, names[i]);
+        digest = digest_more(digest, names[i], strlen(names[i]));
+        digest = digest_more(digest, &status.st_mode, sizeof status.st_mode);
+        digest = digest_more(digest, &status.st_uid, sizeof status.st_uid);
+        digest = digest_more(digest, &status.st_mtim, sizeof status.st_mtim);
+        if (!S_ISREG(status.st_mode))
+            continue;
+        char *data = file_load(dir, names[i], &len);
+        digest = digest_more(digest, data, len);
+        free(data);
+    }
+    free(names);
+    return digest;
+}
+
+/* Messages. */
+
+static void note_message(void *context, enum tell_level level, const char *message)
+{
+    struct told *told = context;
+    pthread_mutex_lock(&told->lock);
+    told->errors += level == TELL_ERROR;
+    told->warnings += level == TELL_WARNING;
+    size_t used = strlen(told->text);
+    snprintf(told->text + used, sizeof told->text - used, "%s\n", message);
+    pthread_mutex_unlock(&told->lock);
+}
+
+void told_init(struct told *told)
+{
+    memset(told, 0, sizeof *told);
+    pthread_mutex_init(&told->lock, NULL);
+    told->tell = (struct tell){.write = note_message, .context = told};
+}
+
+void told_clear(struct told *told)
+{
+    pthread_mutex_lock(&told->lock);
+    told->errors = told->warnings = 0;
+    told->text[0] = '\0';
+    pthread_mutex_unlock(&told->lock);
+}
+
+bool told_has(struct told *told, const char *words)
+{
+    pthread_mutex_lock(&told->lock);
+    bool has = strstr(told->text, words) != NULL;
+    pthread_mutex_unlock(&told->lock);
+    return has;
+}
+
+/* The file layer that fails. */
+
+/* Counts a call and tells whether it must fail. */
+static bool must_fail(struct faulty *faulty, enum file_call call)
+{
+    pthread_mutex_lock(&faulty->lock);
+    uint64_t number = ++faulty->calls[call];
+    uint64_t first = faulty->fail_at[call];
+    bool fails = first && number >= first && number - first < faulty->fail_count[call];
+    int error = faulty->error[call];
+    pthread_mutex_unlock(&faulty->lock);
+    if (fails)
+        errno = error;
+    return fails;
+}
+
+static void note_event(struct faulty *faulty, enum file_call call, int fd, off_t offset, size_t len)
+{
+    pthread_mutex_lock(&faulty->lock);
+    if (faulty->event_count < CALLS_REMEMBERED)
+        faulty->events[faulty->event_count++] =
+            (struct file_event){.call = call, .fd = fd, .offset = offset, .len = len};
+    pthread_mutex_unlock(&faulty->lock);
+}
+
+static int faulty_open(void *context, int dir_fd, const char *name, int flags)
+{
+    return must_fail(context, CALL_OPEN) ? -1 : file_system_os.open(NULL, dir_fd, name, flags);
+}
+
+static int faulty_close(void *context, int fd)
+{
+    bool fails = must_fail(context, CALL_CLOSE);
+    int error = errno;
+    int result = file_system_os.close(NULL, fd); /* close gives the number back even if it fails */
+    errno = fails ? error : errno;
+    return fails ? -1 : result;
+}
+
+static size_t shorten(struct faulty *faulty, size_t len)
+{
+    return faulty->short_io && len > 1 ? len / 2 : len;
+}
+
+static ssize_t faulty_pread(void *context, int fd, void *data, size_t len, off_t offset)
+{
+    if (must_fail(context, CALL_PREAD))
+        return -1;
+    return file_system_os.pread(NULL, fd, data, shorten(context, len), offset);
+}
+
+static ssize_t faulty_pread_nowait(void *context, int fd, void *data, size_t len, off_t offset)
+{
+    struct faulty *faulty = context;
+    if (must_fail(faulty, CALL_PREAD_NOWAIT))
+        return -1;
+    if (faulty->never_cached) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return file_system_os.pread_nowait(NULL, fd, data, shorten(faulty, len), offset);
+}
+
+static ssize_t faulty_pwrite(void *context, int fd, const void *data, size_t len, off_t offset)
+{
+    struct faulty *faulty = context;
+    if (must_fail(faulty, CALL_PWRITE))
+        return -1;
+    len = shorten(faulty, len);
+    if (faulty->write_limit && len > faulty->write_limit)
+        len = faulty->write_limit;
+    note_event(faulty, CALL_PWRITE, fd, offset, len);
+    return file_system_os.pwrite(NULL, fd, data, len, offset);
+}
+
+static int faulty_sync(void *context, int fd)
+{
+    struct faulty *faulty = context;
+    if (must_fail(faulty, CALL_SYNC))
+        return -1;
+    note_event(faulty, CALL_SYNC, fd, 0, 0);
+    return faulty->really_sync ? file_system_os.sync(NULL, fd) : 0;
+}
+
+static int faulty_sync_dir(void *context, int fd)
+{
+    struct faulty *faulty = context;
+    if (must_fail(faulty, CALL_SYNC_DIR))
+        return -1;
+    return faulty->really_sync ? file_system_os.sync_dir(NULL, fd) : 0;
+}
+
+static int faulty_allocate(void *context, int fd, off_t size)
+{
+    struct faulty *faulty = context;
+    if (must_fail(faulty, CALL_ALLOCATE))
+        return -1;
+    pthread_mutex_lock(&faulty->lock);
+    bool room = faulty->space < 0 || faulty->space >= size;
+    if (room && faulty->space >= 0)
+        faulty->space -= size;
+    pthread_mutex_unlock(&faulty->lock);
+    errno = ENOSPC;
+    return room ? file_system_os.allocate(NULL, fd, size) : -1;
+}
+
+static int faulty_truncate(void *context, int fd, off_t size)
+{
+    return must_fail(context, CALL_TRUNCATE) ? -1 : file_system_os.truncate(NULL, fd, size);
+}
+
+static int faulty_size(void *context, int fd, uint64_t *size)
+{
+    return must_fail(context, CALL_SIZE) ? -1 : file_system_os.size(NULL, fd, size);
+}
+
+static int faulty_rename(void *context, int dir_fd, const char *from, const char *to)
+{
+    if (must_fail(context, CALL_RENAME))
+        return -1;
+    note_event(context, CALL_RENAME, -1, 0, 0);
+    return file_system_os.rename(NULL, dir_fd, from, to);
+}
+
+static int faulty_list(void *context, int dir_fd, void (*found)(void *argument, const char *name),
+                       void *argument)
+{
+    return must_fail(context, CALL_LIST) ? -1 : file_system_os.list(NULL, dir_fd, found, argument);
+}
+
+static int faulty_unlink(void *context, int dir_fd, const char *name)
+{
+    return must_fail(context, CALL_UNLINK) ? -1 : file_system_os.unlink(NULL, dir_fd, name);
+}
+
+static int faulty_replace(void *context, int from, int fd)
+{
+    return must_fail(context, CALL_REPLACE) ? -1 : file_system_os.replace(NULL, from, fd);
+}
+
+void faulty_init(struct faulty *faulty)
+{
+    memset(faulty, 0, sizeof *faulty);
+    pthread_mutex_init(&faulty->lock, NULL);
+    faulty->space = -1;
+    faulty->files = (struct file_system){
+        .context = faulty,
+        .open = faulty_open,
+        .close = faulty_close,
+        .pread = faulty_pread,
+        .pread_nowait = faulty_pread_nowait,
+        .pwrite = faulty_pwrite,
+        .sync = faulty_sync,
+        .sync_dir = faulty_sync_dir,
+        .allocate = faulty_allocate,
+        .truncate = faulty_truncate,
+        .size = faulty_size,
+        .rename = faulty_rename,
+        .list = faulty_list,
+        .unlink = faulty_unlink,
+        .replace = faulty_replace,
+    };
+}
+
+void faulty_fail(struct faulty *faulty, enum file_call call, uint64_t nth, uint64_t times, int error)
+{
+    pthread_mutex_lock(&faulty->lock);
+    faulty->fail_at[call] = faulty->calls[call] + nth;
+    faulty->fail_count[call] = times;
+    faulty->error[call] = error;
+    pthread_mutex_unlock(&faulty->lock);
+}
+
+void faulty_heal(struct faulty *faulty)
+{
+    pthread_mutex_lock(&faulty->lock);
+    memset(faulty->fail_at, 0, sizeof faulty->fail_at);
+    faulty->space = -1;
+    pthread_mutex_unlock(&faulty->lock);
+}
+
+void faulty_set_space(struct faulty *faulty, int64_t bytes)
+{
+    pthread_mutex_lock(&faulty->lock);
+    faulty->space = bytes;
+    pthread_mutex_unlock(&faulty->lock);
+}
+
+uint64_t faulty_calls(struct faulty *faulty, enum file_call call)
+{
+    pthread_mutex_lock(&faulty->lock);
+    uint64_t calls = faulty->calls[call];
+    pthread_mutex_unlock(&faulty->lock);
+    return calls;
+}
+
+void faulty_forget_events(struct faulty *faulty)
+{
+    pthread_mutex_lock(&faulty->lock);
+    faulty->event_count = 0;
+    pthread_mutex_unlock(&faulty->lock);
+}
+
+bool wait_until(bool (*done)(void *context), void *context)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (int ms = 0; ms < SOON_MS * (SLOW_BUILD ? 4 : 1); ms++) {
+        if (done(context))
+            return true;
+        nanosleep(&pause, NULL);
+    }
+    return done(context);
+}
+
+/* The rig. */
+
+static void wake(void *context)
+{
+    struct rig *rig = context;
+    sem_post(&rig->woken);
+}
+
+void rig_init(struct rig *rig)
+{
+    memset(rig, 0, sizeof *rig);
+    temp_dir_make(&rig->dir);
+    faulty_init(&rig->faulty);
+    told_init(&rig->told);
+    sem_init(&rig->woken, 0, 0);
+    rig->now_s = RIG_NOW;
+    rig->options = (struct store_options){
+        .files = &rig->faulty.files,
+        .memory_limit = UINT64_C(1) << 20,
+        .segment_size = STORE_SEGMENT_SIZE_MIN,
+        .sync_interval_ms = 1000,
+        .shard_count = 16,
+        .reader_threads = 2,
+        .load_threads = 2,
+        .tell = rig->told.tell,
+        .random = random_bytes,
+    };
+}
+
+enum store_status rig_try_open(struct rig *rig)
+{
+    rig->options.dir_fd = rig->dir.fd;
+    rig->options.dir_name = rig->dir.path;
+    rig->options.now_s = rig->now_s;
+    enum store_status status = store_open(&rig->store, &rig->options);
+    if (status != STORE_OK)
+        return status;
+    rig->session = store_session_new(rig->store, wake, rig);
+    if (!rig->session)
+        give_up("no session");
+    store_enter(rig->session);
+    return STORE_OK;
+}
+
+void rig_open(struct rig *rig)
+{
+    enum store_status status = rig_try_open(rig);
+    if (status != STORE_OK)
+        give_up("store_open: status %d\n%s", status, rig->told.text);
+    store_check(rig->store);
+}
+
+void rig_close(struct rig *rig)
+{
+    if (!rig->store)
+        return;
+    store_leave(rig->session);
+    store_session_free(rig->session);
+    store_close(rig->store);
+    rig->store = NULL;
+}
+
+void rig_reopen(struct rig *rig)
+{
+    rig_close(rig);
+    rig_open(rig);
+}
+
+void rig_crash(struct rig *rig)
+{
+    struct temp_dir left;
+    temp_dir_copy(&rig->dir, &left);
+    rig_close(rig);
+    temp_dir_remove(&rig->dir);
+    rig->dir = left;
+}
+
+void rig_release(struct rig *rig)
+{
+    rig_close(rig);
+    temp_dir_remove(&rig->dir);
+    sem_destroy(&rig->woken);
+}
+
+enum store_status rig_try_commit(struct rig *rig)
+{
+    store_leave(rig->session);
+    enum store_status status = store_commit(rig->session);
+    store_enter(rig->session);
+    return status;
+}
+
+void rig_commit(struct rig *rig)
+{
+    assert_int_equal(rig_try_commit(rig), STORE_OK);
+}
+
+struct store_key rig_key(const struct rig *rig, const char *key)
+{
+    struct store_key made;
+    store_key_init(rig->store, &made, key, strlen(key));
+    store_prefetch(rig->store, &made);
+    return made;
+}
+
+static void fetch(struct rig *rig, struct store_fetch *wanted)
+{
+    rig->cold++;
+    if (!rig->use_readers && store_fetch_now(rig->session, wanted) == STORE_OK)
+        return;
+    store_fetch_start(rig->session, wanted);
+    struct store_fetch *done;
+    while (!(done = store_fetch_next(rig->session)))
+        sem_wait(&rig->woken);
+    assert_ptr_equal(done, wanted);
+}
+
+enum store_status rig_get(struct rig *rig, const struct store_key *key,
+                          struct store_fetch *wanted, struct store_item *item)
+{
+    enum store_status status;
+    while ((status = store_get(rig->session, key, rig->now_s, wanted, item)) == STORE_COLD)
+        fetch(rig, wanted);
+    return status;
+}
+
+enum store_status rig_try_put(struct rig *rig, const char *key, const char *value, uint32_t expire_s)
+{
+    struct store_key made = rig_key(rig, key);
+    struct store_put put = {.value = {{value, (uint32_t)strlen(value)}}, .expire_s = expire_s};
+    return store_put(rig->session, &made, rig->now_s, &put);
+}
+
+void rig_put(struct rig *rig, const char *key, const char *value)
+{
+    assert_int_equal(rig_try_put(rig, key, value, 0), STORE_OK);
+}
+
+void rig_put_until(struct rig *rig, const char *key, const char *value, uint32_t expire_s)
+{
+    assert_int_equal(rig_try_put(rig, key, value, expire_s), STORE_OK);
+}
+
+void rig_put_bytes(struct rig *rig, const char *key, const char *value, uint32_t len)
+{
+    struct store_key made = rig_key(rig, key);
+    struct store_put put = {.value = {{value, len}}};
+    assert_int_equal(store_put(rig->session, &made, rig->now_s, &put), STORE_OK);
+}
+
+void rig_delete(struct rig *rig, const char *key)
+{
+    struct store_key made = rig_key(rig, key);
+    assert_int_equal(store_delete(rig->session, &made, rig->now_s, STORE_IF_PRESENT, 0), STORE_OK);
+}
+
+void rig_touch(struct rig *rig, const char *key, uint32_t expire_s)
+{
+    struct store_key made = rig_key(rig, key);
+    assert_int_equal(
+        store_touch(rig->session, &made, rig->now_s, expire_s, STORE_IF_PRESENT, 0), STORE_OK);
+}
+
+void rig_flush(struct rig *rig, uint32_t when_s)
+{
+    assert_int_equal(store_flush(rig->session, when_s, rig->now_s), STORE_OK);
+}
+
+void rig_expect_bytes(struct rig *rig, const char *key, const char *value, uint32_t len)
+{
+    struct store_key made = rig_key(rig, key);
+    struct store_fetch fetched = {0};
+    struct store_item item;
+    assert_int_equal(rig_get(rig, &made, &fetched, &item), STORE_OK);
+    assert_int_equal(item.value_len, len);
+    assert_memory_equal(item.value, value, len);
+    store_fetch_release(&fetched);
+}
+
+void rig_expect(struct rig *rig, const char *key, const char *value)
+{
+    struct store_key made = rig_key(rig, key);
+    struct store_fetch fetched = {0};
+    struct store_item item;
+    if (value) {
+        rig_expect_bytes(rig, key, value, (uint32_t)strlen(value));
+        return;
+    }
+    enum store_status status = rig_get(rig, &made, &fetched, &item);
+    if (status != STORE_NOT_FOUND)
+        print_error("%s is there (status %d)\n", key, status);
+    assert_int_equal(status, STORE_NOT_FOUND);
+    store_fetch_release(&fetched);
+}
+
+uint64_t rig_cas(struct rig *rig, const char *key)
+{
+    struct store_key made = rig_key(rig, key);
+    struct store_fetch fetched = {0};
+    struct store_item item = {0};
+    rig_get(rig, &made, &fetched, &item);
+    store_fetch_release(&fetched);
+    return item.cas;
+}
+
+uint32_t rig_expiry(struct rig *rig, const char *key)
+{
+    struct store_key made = rig_key(rig, key);
+    struct store_fetch fetched = {0};
+    struct store_item item = {0};
+    assert_int_equal(rig_get(rig, &made, &fetched, &item), STORE_OK);
+    store_fetch_release(&fetched);
+    return item.expire_s;
+}
+
+struct store_stats rig_stats(struct rig *rig)
+{
+    struct store_stats stats;
+    store_stats(rig->store, &stats);
+    return stats;
+}

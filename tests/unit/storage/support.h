@@ -1,0 +1,205 @@
+/* support.h: what the tests of storage/ share: directories that vanish, a file layer that fails on purpose, captured
+ * messages, random numbers that can be had again, and a store with everything around it (struct rig).
+ *
+ * What a helper cannot do ends the test program with a message: a test need not look at its result.
+ */
+#ifndef CACHECASK_TESTS_UNIT_STORAGE_SUPPORT_H
+#define CACHECASK_TESTS_UNIT_STORAGE_SUPPORT_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "storage/file.h"
+#include "storage/store.h"
+#include "storage/tell.h"
+
+/* True in a build with the address or thread sanitizer: then tests do less of the same. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOW_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SLOW_BUILD 1
+#endif
+#endif
+#ifndef SLOW_BUILD
+#define SLOW_BUILD 0
+#endif
+
+/* Ends the program: a helper met what no test wants to look at. */
+_Noreturn __attribute__((format(printf, 1, 2))) void give_up(const char *format, ...);
+
+/* Random numbers (splitmix64). */
+struct dice {
+    uint64_t state;
+};
+
+uint64_t dice_next(struct dice *dice);
+uint32_t dice_below(struct dice *dice, uint32_t limit);
+bool dice_one_in(struct dice *dice, uint32_t sides);
+
+/* For store_options.random: the same bytes in each run of the program, as far as the order of calls is the same. */
+void random_bytes(void *bytes, size_t len);
+
+/* A number from the environment, or `otherwise`. */
+uint64_t number_from_env(const char *name, uint64_t otherwise);
+
+/* Directories. All lie in $TMPDIR or /var/tmp, whose file system is a real one. */
+struct temp_dir {
+    char path[256];
+    int fd;
+};
+
+void temp_dir_make(struct temp_dir *dir);
+void temp_dir_remove(struct temp_dir *dir);
+
+/* A new directory with the files of another as they are now: what a kill -9 at this moment would leave. */
+void temp_dir_copy(const struct temp_dir *from, struct temp_dir *to);
+
+/* Whole files. The one read is the caller's to free. */
+char *file_load(const struct temp_dir *dir, const char *name, size_t *len);
+void file_save(const struct temp_dir *dir, const char *name, const void *data, size_t len);
+bool file_exists(const struct temp_dir *dir, const char *name);
+void file_flip_bit(const struct temp_dir *dir, const char *name, size_t byte, int bit);
+
+/* Names with this suffix, in order; names[] has room for `max`. */
+#define NAME_LEN 64
+size_t files_with_suffix(const struct temp_dir *dir, const char *suffix, char (*names)[NAME_LEN],
+                         size_t max);
+
+/* A digest of all names, owners, modes and bytes: unchanged means untouched. */
+uint64_t temp_dir_digest(const struct temp_dir *dir);
+
+/* What was told to the operator. Any thread. */
+struct told {
+    struct tell tell;
+    pthread_mutex_t lock;
+    uint32_t errors, warnings;
+    char text[16384]; /* all lines */
+};
+
+void told_init(struct told *told);
+void told_clear(struct told *told);
+bool told_has(struct told *told, const char *words);
+
+/* A file layer over the operating system's that counts and fails on purpose. */
+enum file_call {
+    CALL_OPEN,
+    CALL_CLOSE,
+    CALL_PREAD,
+    CALL_PREAD_NOWAIT,
+    CALL_PWRITE,
+    CALL_SYNC,
+    CALL_SYNC_DIR,
+    CALL_ALLOCATE,
+    CALL_TRUNCATE,
+    CALL_SIZE,
+    CALL_RENAME,
+    CALL_LIST,
+    CALL_UNLINK,
+    CALL_REPLACE,
+    CALL_KINDS
+};
+
+#define CALLS_REMEMBERED 4096
+
+struct file_event {
+    enum file_call call;
+    int fd;
+    off_t offset;
+    size_t len;
+};
+
+struct faulty {
+    struct file_system files;
+    pthread_mutex_t lock; /* all below */
+    uint64_t calls[CALL_KINDS];
+    uint64_t fail_at[CALL_KINDS]; /* number of the first call that fails; 0: none */
+    uint64_t fail_count[CALL_KINDS];
+    int error[CALL_KINDS];
+    bool short_io;      /* reads and writes do about half of what they are asked */
+    bool never_cached;  /* pread_nowait always answers EAGAIN */
+    bool really_sync;   /* else syncs do nothing: a dead process needs none */
+    int64_t space;      /* bytes that may still be allocated; below 0: any number */
+    size_t write_limit; /* a pwrite writes no more than so many bytes; 0: any number */
+    uint32_t event_count;
+    struct file_event events[CALLS_REMEMBERED]; /* writes, syncs and renames, in order */
+};
+
+void faulty_init(struct faulty *faulty);
+
+/* The nth call of a kind from now on (1: the next) fails, and so do the `times` - 1 after it. */
+void faulty_fail(struct faulty *faulty, enum file_call call, uint64_t nth, uint64_t times,
+                 int error);
+void faulty_heal(struct faulty *faulty);
+uint64_t faulty_calls(struct faulty *faulty, enum file_call call);
+void faulty_forget_events(struct faulty *faulty);
+void faulty_set_space(struct faulty *faulty, int64_t bytes);
+
+#define FOREVER UINT64_MAX
+
+/* A store, its directory, its file layer, its messages, and one session of it. */
+struct rig {
+    struct temp_dir dir;
+    struct faulty faulty;
+    struct told told;
+    struct store_options options;
+    struct store *store;
+    struct store_session *session;
+    sem_t woken;
+    uint32_t now_s;
+    bool use_readers; /* cold values come from the reader threads, and never from fetch_now */
+    uint64_t cold;    /* gets that were */
+};
+
+#define RIG_NOW    UINT32_C(1000000)
+#define SOON_MS    5000 /* what waits longer for a background thread has failed */
+
+/* A small store (1 MiB, segments of 64 KiB, 16 shards, no syncs), not yet open: options may be changed. */
+void rig_init(struct rig *rig);
+enum store_status rig_try_open(struct rig *rig);
+void rig_open(struct rig *rig);
+void rig_close(struct rig *rig);  /* the store */
+void rig_reopen(struct rig *rig); /* cleanly */
+void rig_crash(struct rig *rig);  /* closes the store, but goes on in what a kill -9 would have left */
+void rig_release(struct rig *rig);
+
+/* Ends the batch that the rig's session is always in, commits it, and begins the next. */
+enum store_status rig_try_commit(struct rig *rig);
+void rig_commit(struct rig *rig);
+
+struct store_key rig_key(const struct rig *rig, const char *key);
+
+/* Gets a value, cold or hot. fetch begins with zeros and is released by the caller. */
+enum store_status rig_get(struct rig *rig, const struct store_key *key, struct store_fetch *fetch,
+                          struct store_item *item);
+
+/* One-liners for texts. Those that return nothing want STORE_OK. */
+enum store_status rig_try_put(struct rig *rig, const char *key, const char *value, uint32_t expire_s);
+void rig_put(struct rig *rig, const char *key, const char *value);
+void rig_put_until(struct rig *rig, const char *key, const char *value, uint32_t expire_s);
+void rig_put_bytes(struct rig *rig, const char *key, const char *value, uint32_t len);
+void rig_delete(struct rig *rig, const char *key);
+void rig_touch(struct rig *rig, const char *key, uint32_t expire_s);
+void rig_flush(struct rig *rig, uint32_t when_s);
+void rig_expect(struct rig *rig, const char *key, const char *value); /* NULL: absent */
+void rig_expect_bytes(struct rig *rig, const char *key, const char *value, uint32_t len);
+uint64_t rig_cas(struct rig *rig, const char *key);    /* 0: absent */
+uint32_t rig_expiry(struct rig *rig, const char *key); /* of a key that is there */
+struct store_stats rig_stats(struct rig *rig);
+
+/* Waits until `done` says so; false when it never does. */
+bool wait_until(bool (*done)(void *context), void *context);
+
+/* Bytes that differ for each seed and each place. */
+void fill_pattern(char *data, size_t len, uint64_t seed);
+
+#endif
