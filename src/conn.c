@@ -39,7 +39,7 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     return conn;
 }
 
-static void drop_pending(struct conn *conn)
+void conn_drop_pending(struct conn *conn)
 {
     for (uint32_t i = conn->pending_at; i < conn->pending_count; i++)
         piece_release(&conn->pending[i]);
@@ -59,7 +59,7 @@ void conn_free(struct conn *conn)
         store_fetch_release(conn->cold[i]);
         free(conn->cold[i]);
     }
-    drop_pending(conn);
+    conn_drop_pending(conn);
     free(conn->in);
     close(conn->fd);
     free(conn);
@@ -227,7 +227,7 @@ bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
     if (!conn->pending || !conn->pending_copy) {
         for (uint32_t i = 0; i < count; i++)
             piece_release(&pieces[i]);
-        drop_pending(conn);
+        conn_drop_pending(conn);
         return false;
     }
     char *copy = conn->pending_copy;
@@ -249,7 +249,7 @@ enum conn_sent conn_send_pending(struct conn *conn)
     enum conn_sent result =
         send_pieces(conn, conn->pending, conn->pending_count, &conn->pending_at);
     if (result == CONN_SENT)
-        drop_pending(conn);
+        conn_drop_pending(conn);
     else if (result == CONN_WAITING)
         event_add(&conn->write_event, NULL);
     return result;

@@ -90,6 +90,7 @@ enum conn_sent conn_send(struct conn *conn, struct output *output);
 /* Keeps the pieces of this round for later: conn_send_pending. False: no memory. */
 bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count);
 enum conn_sent conn_send_pending(struct conn *conn);
+void conn_drop_pending(struct conn *conn);
 
 /* Turns the read event on or off. */
 void conn_listen(struct conn *conn, bool on);

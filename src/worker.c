@@ -84,6 +84,17 @@ static void resume(struct conn *conn)
         make_ready(conn);
 }
 
+static void send_pending(struct conn *conn)
+{
+    enum conn_sent sent = conn_send_pending(conn);
+    if (sent == CONN_BROKEN) {
+        conn_drop_pending(conn);
+        conn->closing = true;
+    }
+    if (sent != CONN_WAITING)
+        resume(conn);
+}
+
 void worker_on_readable(evutil_socket_t fd, short what, void *context)
 {
     struct conn *conn = context;
@@ -98,15 +109,7 @@ void worker_on_writable(evutil_socket_t fd, short what, void *context)
     struct conn *conn = context;
     (void)fd;
     (void)what;
-    enum conn_sent sent = conn_send_pending(conn);
-    if (sent == CONN_BROKEN) {
-        conn->closing = true;
-        conn->pending_count = 0; /* its pieces are released when it is freed */
-        free(conn->pending);
-        conn->pending = NULL;
-    }
-    if (sent != CONN_WAITING)
-        resume(conn);
+    send_pending(conn);
 }
 
 /* The round: reading. */
@@ -357,17 +360,14 @@ static void take_synced(struct worker *worker)
             continue;
         }
         conn->sync_lsn = 0;
-        if (status != STORE_OK)
-            conn->closing = true; /* never acknowledged: what was to be said is dropped with it */
-        if (status != STORE_OK || conn_send_pending(conn) == CONN_BROKEN) {
+        if (status != STORE_OK) { /* never acknowledged: what was to be said is dropped */
+            conn_drop_pending(conn);
             conn->closing = true;
-            while (conn->pending_at < conn->pending_count)
-                piece_release(&conn->pending[conn->pending_at++]);
-            free(conn->pending);
-            conn->pending = NULL;
-            conn->pending_count = conn->pending_at = 0;
         }
-        resume(conn);
+        if (conn->pending)
+            send_pending(conn);
+        else
+            resume(conn);
     }
 }
 

@@ -1,0 +1,466 @@
+/* command.c: what memcached means by get, set and the others.
+ *
+ * The store knows get, put, delete and touch, each with a condition. What depends on the old value (incr, append, cas) reads
+ * it, computes, and puts if it is still the same; if another was faster, it begins again. A value that lies on disk makes
+ * the command wait (RUN_WAIT) before it has changed anything; it is run again from its beginning with the value at hand.
+ */
+#define _GNU_SOURCE
+#include "src/command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/number.h"
+
+/* A value, and what holds it. */
+struct lookup {
+    struct store_item item;
+    struct store_fetch *fetch; /* may hold the value: until lookup_end or handed to a piece */
+};
+
+/* Fetches of a connection: those of requests that had to wait. */
+
+static struct store_fetch *find_cold(struct conn *conn, const struct store_key *key)
+{
+    for (uint32_t i = 0; i < conn->cold_count; i++)
+        if (conn->cold[i]->tag == key->tag && conn->cold[i]->shard == key->shard)
+            return conn->cold[i];
+    return NULL;
+}
+
+static void forget_cold(struct conn *conn, const struct store_fetch *fetch)
+{
+    for (uint32_t i = 0; i < conn->cold_count; i++)
+        if (conn->cold[i] == fetch)
+            conn->cold[i] = conn->cold[--conn->cold_count];
+}
+
+/* Hands a fetch to the readers. False: too many already, or no memory: the request comes again later. */
+static bool start_fetch(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
+{
+    if (fetch == worker->scratch) {
+        struct store_fetch *fresh =
+            conn->cold_count < CONN_COLD_MAX ? calloc(1, sizeof *fresh) : NULL;
+        if (!fresh)
+            return false;
+        worker->scratch = fresh;
+        conn->cold[conn->cold_count++] = fetch;
+    }
+    fetch->owner = conn;
+    conn->fetching++;
+    worker->fetching++;
+    store_fetch_start(worker->session, fetch);
+    return true;
+}
+
+/* No longer needed; what was fetched for a request that waited is freed. */
+static void lookup_end(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
+{
+    if (fetch->segment)
+        store_fetch_release(fetch);
+    if (fetch != worker->scratch) {
+        forget_cold(conn, fetch);
+        free(fetch);
+    }
+}
+
+/* STORE_OK: lookup->item is set; end it with lookup_end. STORE_AGAIN: wait. Everything else is a miss of some kind. */
+static enum store_status look_up(struct worker *worker, struct conn *conn, const struct store_key *key,
+                                 struct lookup *lookup)
+{
+    struct store_fetch *fetch = conn->cold_count ? find_cold(conn, key) : NULL;
+    if (!fetch)
+        fetch = worker->scratch;
+    lookup->fetch = fetch;
+    for (;;) {
+        enum store_status status =
+            store_get(worker->session, key, worker->now_s, fetch, &lookup->item);
+        if (status == STORE_COLD && store_fetch_now(worker->session, fetch) == STORE_OK)
+            continue;
+        if (status == STORE_COLD && start_fetch(worker, conn, fetch))
+            return STORE_AGAIN;
+        if (status != STORE_OK)
+            lookup_end(worker, conn, fetch);
+        return status == STORE_COLD ? STORE_NO_MEMORY : status;
+    }
+}
+
+void command_look_ahead(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    struct store_item item;
+    struct store_fetch *fetch = worker->scratch;
+    if (slot->request.op != OP_GET || !slot->key.len || conn->cold_count == CONN_COLD_MAX ||
+        find_cold(conn, &slot->key))
+        return;
+    if (store_get(worker->session, &slot->key, worker->now_s, fetch, &item) != STORE_COLD ||
+        store_fetch_now(worker->session, fetch) == STORE_OK || !start_fetch(worker, conn, fetch))
+        store_fetch_release(fetch);
+}
+
+/* Replies. */
+
+void command_reply(struct worker *worker, struct conn *conn, const struct request *request,
+                   const struct reply *reply)
+{
+    struct output *output = &worker->output;
+    size_t len = text_reply_head(request, reply, output_at(output));
+    conn->out_bytes += len;
+    output_wrote(output, len);
+}
+
+static void reply_status(struct worker *worker, struct conn *conn, const struct request *request,
+                         enum reply_status status)
+{
+    struct reply reply = {.status = status};
+    command_reply(worker, conn, request, &reply);
+}
+
+/* A hit: head, value and tail. A large value is not copied; what holds it goes along, and then true is returned. */
+static bool reply_value(struct worker *worker, struct conn *conn, const struct request *request,
+                        const struct lookup *lookup)
+{
+    struct output *output = &worker->output;
+    const struct store_item *item = &lookup->item;
+    struct reply reply = {.status = REPLY_VALUE,
+                          .client_flags = item->client_flags,
+                          .cas = item->cas,
+                          .value = item->value,
+                          .value_len = item->value_len};
+    char *out = output_at(output);
+    size_t len = text_reply_head(request, &reply, out);
+    bool handed_over = false;
+    conn->out_bytes += len + item->value_len;
+    if (item->value_len <= OUTPUT_COPY_MAX) {
+        memcpy(out + len, item->value, item->value_len);
+        len += item->value_len;
+        len += text_reply_tail(request, &reply, out + len);
+        output_wrote(output, len);
+        return false;
+    }
+    output_wrote(output, len);
+    if (item->in_ram) {
+        output_add(output, item->value, item->value_len, PIECE_PIN,
+                   store_pin(worker->session, item));
+    } else {
+        output_add(output, item->value, item->value_len, PIECE_FETCH, lookup->fetch);
+        handed_over = true;
+    }
+    output_wrote(output, text_reply_tail(request, &reply, output_at(output)));
+    return handed_over;
+}
+
+/* The piece owns the fetch now: nobody else may keep it. */
+static bool let_go(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
+{
+    if (fetch != worker->scratch) {
+        forget_cold(conn, fetch);
+        return true;
+    }
+    worker->scratch = calloc(1, sizeof *worker->scratch);
+    return worker->scratch != NULL;
+}
+
+static enum run_result run_get(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    const struct request *request = &slot->request;
+    struct counters *counters = &worker->counters;
+    bool touch = request->flags & REQUEST_TOUCH;
+    struct lookup lookup;
+    enum store_status status;
+    do {
+        status = look_up(worker, conn, &slot->key, &lookup);
+        if (status == STORE_AGAIN)
+            return RUN_WAIT;
+        if (status != STORE_OK || !touch)
+            break;
+        status = store_touch(worker->session, &slot->key, worker->now_s,
+                             clock_expiry(request->exptime, worker->now_s), STORE_IF_SAME,
+                             lookup.item.place);
+        worker->wrote = conn->wrote = true;
+        if (status != STORE_OK)
+            lookup_end(worker, conn, lookup.fetch);
+    } while (status == STORE_EXISTS);
+    counter_add(touch ? &counters->cmd_touch : &counters->cmd_get, 1);
+    if (touch)
+        counter_add(status == STORE_OK ? &counters->touch_hits : &counters->touch_misses, 1);
+    counter_add(status == STORE_OK ? &counters->get_hits : &counters->get_misses, 1);
+    if (status != STORE_OK) {
+        reply_status(worker, conn, request, REPLY_MISS);
+        return RUN_DONE;
+    }
+    if (!reply_value(worker, conn, request, &lookup))
+        lookup_end(worker, conn, lookup.fetch);
+    else if (!let_go(worker, conn, lookup.fetch))
+        abort(); /* not a hundred bytes of memory left */
+    return RUN_DONE;
+}
+
+/* Writes. */
+
+static enum reply_status reply_of_failure(struct worker *worker, enum store_status status)
+{
+    switch (status) {
+    case STORE_FULL:
+    case STORE_NO_MEMORY: counter_add(&worker->counters.store_no_memory, 1); return REPLY_NO_MEMORY;
+    default: return REPLY_READ_ONLY;
+    }
+}
+
+static enum store_status put(struct worker *worker, struct conn *conn, const struct slot *slot,
+                             struct store_put *what)
+{
+    enum store_status status = store_put(worker->session, &slot->key, worker->now_s, what);
+    if (status == STORE_OK) {
+        worker->wrote = conn->wrote = true;
+        counter_add(&worker->counters.total_items, 1);
+    }
+    return status;
+}
+
+/* The value is too large: a set takes the old one away, so that nobody reads what was to be replaced. */
+static enum reply_status refuse_too_large(struct worker *worker, struct conn *conn,
+                                          const struct slot *slot)
+{
+    counter_add(&worker->counters.store_too_large, 1);
+    if (slot->request.op == OP_SET &&
+        store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0) == STORE_OK)
+        worker->wrote = conn->wrote = true;
+    return REPLY_TOO_LARGE;
+}
+
+/* set, add, replace */
+static enum reply_status store_value(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    const struct request *request = &slot->request;
+    struct store_put what = {
+        .condition = request->op == OP_ADD       ? STORE_IF_ABSENT
+                     : request->op == OP_REPLACE ? STORE_IF_PRESENT
+                                                 : STORE_ANY,
+        .value = {{request->value.data, (uint32_t)request->value.len}},
+        .client_flags = request->client_flags,
+        .expire_s = clock_expiry(request->exptime, worker->now_s),
+    };
+    switch (put(worker, conn, slot, &what)) {
+    case STORE_OK: return REPLY_STORED;
+    case STORE_EXISTS:
+    case STORE_NOT_FOUND: return REPLY_NOT_STORED;
+    case STORE_FULL: return reply_of_failure(worker, STORE_FULL);
+    default: return reply_of_failure(worker, STORE_READ_ONLY);
+    }
+}
+
+/* cas: REPLY_NONE when the command has to wait. */
+static enum reply_status store_if_unchanged(struct worker *worker, struct conn *conn,
+                                            const struct slot *slot)
+{
+    const struct request *request = &slot->request;
+    struct counters *counters = &worker->counters;
+    struct lookup lookup;
+    enum store_status status;
+    do {
+        status = look_up(worker, conn, &slot->key, &lookup);
+        if (status == STORE_AGAIN)
+            return REPLY_NONE;
+        if (status != STORE_OK) {
+            counter_add(&counters->cas_misses, 1);
+            return REPLY_NOT_FOUND;
+        }
+        uint64_t place = lookup.item.place;
+        bool same = lookup.item.cas == request->cas;
+        lookup_end(worker, conn, lookup.fetch);
+        if (!same) {
+            counter_add(&counters->cas_badval, 1);
+            return REPLY_EXISTS;
+        }
+        struct store_put what = {
+            .condition = STORE_IF_SAME,
+            .place = place,
+            .value = {{request->value.data, (uint32_t)request->value.len}},
+            .client_flags = request->client_flags,
+            .expire_s = clock_expiry(request->exptime, worker->now_s),
+        };
+        status = put(worker, conn, slot, &what);
+    } while (status == STORE_EXISTS || status == STORE_NOT_FOUND); /* it changed: look again */
+    if (status != STORE_OK)
+        return reply_of_failure(worker, status);
+    counter_add(&counters->cas_hits, 1);
+    return REPLY_STORED;
+}
+
+/* append, prepend: REPLY_NONE when the command has to wait. */
+static enum reply_status store_joined(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    const struct request *request = &slot->request;
+    struct store_bytes more = {request->value.data, (uint32_t)request->value.len};
+    struct lookup lookup;
+    enum store_status status;
+    do {
+        status = look_up(worker, conn, &slot->key, &lookup);
+        if (status == STORE_AGAIN)
+            return REPLY_NONE;
+        if (status != STORE_OK)
+            return REPLY_NOT_STORED;
+        struct store_bytes old = {lookup.item.value, lookup.item.value_len};
+        bool append = request->op == OP_APPEND;
+        struct store_put what = {
+            .condition = STORE_IF_SAME,
+            .place = lookup.item.place,
+            .value = {append ? old : more, append ? more : old},
+            .client_flags = lookup.item.client_flags,
+            .keep_expiry = true,
+        };
+        bool fits = (uint64_t)old.len + more.len + slot->key.len + ITEM_OVERHEAD <=
+                    worker->server->settings.item_size_max;
+        status = fits ? put(worker, conn, slot, &what) : STORE_OK;
+        lookup_end(worker, conn, lookup.fetch);
+        if (!fits)
+            return REPLY_NOT_STORED;
+    } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
+    return status == STORE_OK ? REPLY_STORED : reply_of_failure(worker, status);
+}
+
+static enum run_result run_store(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    enum reply_status status;
+    if (slot->request.flags & REQUEST_TOO_LARGE)
+        status = refuse_too_large(worker, conn, slot);
+    else if (slot->request.op == OP_CAS)
+        status = store_if_unchanged(worker, conn, slot);
+    else if (slot->request.op == OP_APPEND || slot->request.op == OP_PREPEND)
+        status = store_joined(worker, conn, slot);
+    else
+        status = store_value(worker, conn, slot);
+    if (status == REPLY_NONE)
+        return RUN_WAIT;
+    counter_add(&worker->counters.cmd_set, 1);
+    reply_status(worker, conn, &slot->request, status);
+    return RUN_DONE;
+}
+
+/* incr and decr: 64 bits that wrap, down to 0; a shorter result is padded to the old length. Sets reply->status, to REPLY_NONE
+ * when the command has to wait. */
+static void count(struct worker *worker, struct conn *conn, const struct slot *slot,
+                  struct reply *reply)
+{
+    const struct request *request = &slot->request;
+    struct lookup lookup;
+    enum store_status status;
+    do {
+        char digits[NUMBER_DIGITS_MAX];
+        static const char blanks[NUMBER_DIGITS_MAX + 1] = "                    ";
+        status = look_up(worker, conn, &slot->key, &lookup);
+        if (status != STORE_OK) {
+            reply->status = status == STORE_AGAIN ? REPLY_NONE : REPLY_NOT_FOUND;
+            return;
+        }
+        uint32_t old_len = lookup.item.value_len;
+        bool valid = old_len <= 2 * NUMBER_DIGITS_MAX &&
+                     number_parse(lookup.item.value, old_len, &reply->number);
+        struct store_put what = {.condition = STORE_IF_SAME,
+                                 .place = lookup.item.place,
+                                 .client_flags = lookup.item.client_flags,
+                                 .keep_expiry = true};
+        lookup_end(worker, conn, lookup.fetch);
+        if (!valid) {
+            reply->status = REPLY_NON_NUMERIC;
+            return;
+        }
+        if (request->op == OP_INCR)
+            reply->number += request->delta;
+        else
+            reply->number -= request->delta < reply->number ? request->delta : reply->number;
+        uint32_t len = (uint32_t)number_format(digits, reply->number);
+        uint32_t pad = old_len > len ? old_len - len : 0;
+        what.value[0] = (struct store_bytes){digits, len};
+        what.value[1] = (struct store_bytes){blanks, pad < NUMBER_DIGITS_MAX ? pad : NUMBER_DIGITS_MAX};
+        status = put(worker, conn, slot, &what);
+    } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
+    reply->status = status == STORE_OK ? REPLY_NUMBER : reply_of_failure(worker, status);
+}
+
+static enum run_result run_count(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    struct counters *counters = &worker->counters;
+    struct reply reply = {0};
+    bool up = slot->request.op == OP_INCR;
+    count(worker, conn, slot, &reply);
+    if (reply.status == REPLY_NONE)
+        return RUN_WAIT;
+    if (reply.status == REPLY_NOT_FOUND)
+        counter_add(up ? &counters->incr_misses : &counters->decr_misses, 1);
+    else if (reply.status == REPLY_NUMBER)
+        counter_add(up ? &counters->incr_hits : &counters->decr_hits, 1);
+    command_reply(worker, conn, &slot->request, &reply);
+    return RUN_DONE;
+}
+
+static enum run_result run_touch(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    struct counters *counters = &worker->counters;
+    enum store_status status =
+        store_touch(worker->session, &slot->key, worker->now_s,
+                    clock_expiry(slot->request.exptime, worker->now_s), STORE_IF_PRESENT, 0);
+    counter_add(&counters->cmd_touch, 1);
+    counter_add(status == STORE_OK ? &counters->touch_hits : &counters->touch_misses, 1);
+    if (status == STORE_OK)
+        worker->wrote = conn->wrote = true;
+    reply_status(worker, conn, &slot->request,
+                 status == STORE_OK          ? REPLY_TOUCHED
+                 : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
+                                             : reply_of_failure(worker, status));
+    return RUN_DONE;
+}
+
+static enum run_result run_delete(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    struct counters *counters = &worker->counters;
+    enum store_status status =
+        store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
+    counter_add(status == STORE_OK ? &counters->delete_hits : &counters->delete_misses, 1);
+    if (status == STORE_OK)
+        worker->wrote = conn->wrote = true;
+    reply_status(worker, conn, &slot->request,
+                 status == STORE_OK          ? REPLY_DELETED
+                 : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
+                                             : reply_of_failure(worker, status));
+    return RUN_DONE;
+}
+
+static enum run_result run_flush(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    enum reply_status reply = REPLY_FLUSH_DISABLED;
+    if (!worker->server->settings.disable_flush) {
+        int64_t delay = slot->request.exptime;
+        uint32_t when = delay > 0 ? clock_expiry(delay, worker->now_s) : 0;
+        enum store_status status = store_flush(worker->session, when, worker->now_s);
+        counter_add(&worker->counters.cmd_flush, 1);
+        worker->wrote = conn->wrote = true;
+        reply = status == STORE_OK ? REPLY_OK : reply_of_failure(worker, status);
+    }
+    reply_status(worker, conn, &slot->request, reply);
+    return RUN_DONE;
+}
+
+enum run_result command_run(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    struct reply reply = {0};
+    switch (slot->request.op) {
+    case OP_GET: return run_get(worker, conn, slot);
+    case OP_SET:
+    case OP_ADD:
+    case OP_REPLACE:
+    case OP_APPEND:
+    case OP_PREPEND:
+    case OP_CAS: return run_store(worker, conn, slot);
+    case OP_INCR:
+    case OP_DECR: return run_count(worker, conn, slot);
+    case OP_TOUCH: return run_touch(worker, conn, slot);
+    case OP_DELETE: return run_delete(worker, conn, slot);
+    case OP_FLUSH_ALL: return run_flush(worker, conn, slot);
+    case OP_INVALID:
+        reply_status(worker, conn, &slot->request, slot->request.error);
+        return slot->close ? RUN_CLOSE : RUN_DONE;
+    case OP_QUIT: return RUN_CLOSE;
+    default: return command_run_admin(worker, conn, &slot->request, &reply);
+    }
+}
