@@ -65,8 +65,8 @@ static void lookup_end(struct worker *worker, struct conn *conn, struct store_fe
 }
 
 /* STORE_OK: lookup->item is set; end it with lookup_end. STORE_AGAIN: wait. Everything else is a miss of some kind. */
-static enum store_status look_up(struct worker *worker, struct conn *conn, const struct store_key *key,
-                                 struct lookup *lookup)
+static enum store_status look_up(struct worker *worker, struct conn *conn,
+                                 const struct store_key *key, struct lookup *lookup)
 {
     struct store_fetch *fetch = conn->cold_count ? find_cold(conn, key) : NULL;
     if (!fetch)
@@ -229,7 +229,8 @@ static enum reply_status refuse_too_large(struct worker *worker, struct conn *co
 }
 
 /* set, add, replace */
-static enum reply_status store_value(struct worker *worker, struct conn *conn, const struct slot *slot)
+static enum reply_status store_value(struct worker *worker, struct conn *conn,
+                                     const struct slot *slot)
 {
     const struct request *request = &slot->request;
     struct store_put what = {
@@ -288,7 +289,8 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
 }
 
 /* append, prepend: REPLY_NONE when the command has to wait. */
-static enum reply_status store_joined(struct worker *worker, struct conn *conn, const struct slot *slot)
+static enum reply_status store_joined(struct worker *worker, struct conn *conn,
+                                      const struct slot *slot)
 {
     const struct request *request = &slot->request;
     struct store_bytes more = {request->value.data, (uint32_t)request->value.len};
@@ -372,7 +374,8 @@ static void count(struct worker *worker, struct conn *conn, const struct slot *s
         uint32_t len = (uint32_t)number_format(digits, reply->number);
         uint32_t pad = old_len > len ? old_len - len : 0;
         what.value[0] = (struct store_bytes){digits, len};
-        what.value[1] = (struct store_bytes){blanks, pad < NUMBER_DIGITS_MAX ? pad : NUMBER_DIGITS_MAX};
+        what.value[1] =
+            (struct store_bytes){blanks, pad < NUMBER_DIGITS_MAX ? pad : NUMBER_DIGITS_MAX};
         status = put(worker, conn, slot, &what);
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
     reply->status = status == STORE_OK ? REPLY_NUMBER : reply_of_failure(worker, status);

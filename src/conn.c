@@ -19,10 +19,11 @@
 #include "src/worker.h"
 #include "storage/store.h"
 
-#define GROW_MIN (64 << 10)
+#define GROW_MIN    (64 << 10)
 #define SEND_PIECES 64
 
-struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener, const char *address)
+struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,
+                      const char *address)
 {
     struct conn *conn = calloc(1, sizeof *conn);
     if (!conn) {
@@ -33,7 +34,8 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     conn->listener = listener;
     conn->fd = fd;
     strncpy(conn->address, address, sizeof conn->address - 1);
-    event_assign(&conn->read_event, worker->base, fd, EV_READ | EV_PERSIST, worker_on_readable, conn);
+    event_assign(&conn->read_event, worker->base, fd, EV_READ | EV_PERSIST, worker_on_readable,
+                 conn);
     event_assign(&conn->write_event, worker->base, fd, EV_WRITE, worker_on_writable, conn);
     conn_listen(conn, true);
     return conn;
@@ -173,7 +175,8 @@ bool conn_keep_rest(struct conn *conn)
 }
 
 /* Sends as much as the socket takes; *at is the first piece with bytes left. */
-static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint32_t count, uint32_t *at)
+static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint32_t count,
+                                  uint32_t *at)
 {
     while (*at < count) {
         struct iovec parts[SEND_PIECES];

@@ -13,7 +13,7 @@
 #include "src/output.h"
 
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
-#define CONN_COLD_MAX 32          /* values read from disk at the same time for one connection */
+#define CONN_COLD_MAX  32         /* values read from disk at the same time for one connection */
 
 struct worker;
 struct listener;
@@ -57,7 +57,8 @@ struct conn {
 };
 
 /* Takes over the socket. NULL: no memory; the socket is closed. */
-struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener, const char *address);
+struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,
+                      const char *address);
 
 /* Closes and frees; nothing of it may be under way (conn->fetching is 0). */
 void conn_free(struct conn *conn);

@@ -1,10 +1,17 @@
 # src/: the server.
 bin_PROGRAMS += cachecask
 cachecask_SOURCES = \
+    src/address.c src/address.h \
     src/clock.c src/clock.h \
     src/command.c src/command.h \
+    src/command_admin.c \
     src/conn.c src/conn.h \
+    src/counters.def \
+    src/listen.c \
     src/main.c \
+    src/number.h \
+    src/output.c src/output.h \
+    src/process.c src/process.h \
     src/server.c src/server.h \
     src/settings.c src/settings.h \
     src/stats.c src/stats.h \

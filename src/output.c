@@ -31,7 +31,8 @@ void output_wrote(struct output *output, size_t len)
         output_add(output, data, len, PIECE_ARENA, NULL);
 }
 
-void output_add(struct output *output, const char *data, size_t len, enum piece_kind kind, void *owner)
+void output_add(struct output *output, const char *data, size_t len, enum piece_kind kind,
+                void *owner)
 {
     assert(output->count < OUTPUT_PIECES);
     output->pieces[output->count++] =

@@ -27,9 +27,9 @@ struct piece {
 };
 
 #define OUTPUT_ARENA_SIZE (UINT32_C(512) << 10)
-#define OUTPUT_PIECES 1024
-#define OUTPUT_COPY_MAX (16 << 10) /* larger values are sent from where they lie */
-#define OUTPUT_ROOM (OUTPUT_COPY_MAX + 1024) /* one reply never needs more of the arena */
+#define OUTPUT_PIECES     1024
+#define OUTPUT_COPY_MAX   (16 << 10)               /* larger values are sent from where they lie */
+#define OUTPUT_ROOM       (OUTPUT_COPY_MAX + 1024) /* one reply never needs more of the arena */
 
 struct output {
     char *arena;
@@ -70,7 +70,8 @@ static inline char *output_at(struct output *output)
 void output_wrote(struct output *output, size_t len);
 
 /* Adds a piece that lies elsewhere. */
-void output_add(struct output *output, const char *data, size_t len, enum piece_kind kind, void *owner);
+void output_add(struct output *output, const char *data, size_t len, enum piece_kind kind,
+                void *owner);
 
 /* Lets go of what a piece points to. */
 void piece_release(struct piece *piece);

@@ -12,6 +12,9 @@
 #include "src/stats.h"
 #include "storage/store.h"
 
+/* What `version` and `stats` say: clients look for the memcached whose behaviour this is. */
+#define SERVER_VERSION       "1.6.45-cachecask-" PACKAGE_VERSION
+
 #define SERVER_LISTENERS_MAX 128
 
 struct worker;
@@ -32,8 +35,8 @@ struct server {
     struct listener listeners[SERVER_LISTENERS_MAX];
     int listener_count;
     struct worker **workers;
-    int next_worker;          /* gets the next connection */
-    struct event *resume;     /* listens again after the descriptors ran out */
+    int next_worker;      /* gets the next connection */
+    struct event *resume; /* listens again after the descriptors ran out */
     struct event *signals[4];
     uint64_t disabled_since_us;
     bool stopping;
@@ -43,7 +46,7 @@ struct server {
     _Atomic uint64_t total_connections, rejected_connections;
     _Atomic uint64_t listen_disabled_num, listen_disabled_us;
     _Atomic bool accepting;
-    struct counters base_counters; /* `stats reset`: what is taken off */
+    struct counters reset_counters; /* what `stats reset` takes off the sums */
 };
 
 /* Opens the sockets that the settings name. False: said why. */
@@ -53,7 +56,7 @@ bool server_listen(struct server *server);
 bool server_run(struct server *server, void (*ready)(struct server *server));
 
 /* Ends server_run; any thread. */
-void server_stop(struct server *server);
+void server_stop(void);
 
 /* Closes the sockets. */
 void server_release(struct server *server);

@@ -29,8 +29,8 @@ enum kind {
     SYNC,     /* always, none, or seconds */
     EXTENDED, /* -o: a list of name or name=value */
     CONFIG,   /* --config */
-    HELP,
-    VERSION,
+    SHOW_HELP,
+    SHOW_VERSION,
     IGNORED,       /* no argument */
     IGNORED_VALUE, /* with one */
 };
@@ -40,9 +40,9 @@ struct option {
     const char *name;     /* NULL: none */
     const char *argument; /* in the help; NULL: takes none */
     enum kind kind;
-    size_t offset;        /* in struct settings */
+    size_t offset; /* in struct settings */
     long long min, max;
-    const char *help;     /* NULL: not shown */
+    const char *help; /* NULL: not shown */
 };
 
 #define AT(field) offsetof(struct settings, field)
@@ -54,7 +54,8 @@ static const struct option options[] = {
      "Unix socket to listen on (then no TCP)"},
     {'a', "unix-mask", "<mask>", OCTAL, AT(unix_mask), 0, 0777,
      "mode of the Unix socket, in octal (default: 700)"},
-    {'A', "enable-shutdown", NULL, FLAG, AT(enable_shutdown), 0, 0, "obey the command \"shutdown\""},
+    {'A', "enable-shutdown", NULL, FLAG, AT(enable_shutdown), 0, 0,
+     "obey the command \"shutdown\""},
     {'l', "listen", "<addr>", LISTEN, 0, 0, 0,
      "address to listen on, may be repeated (default: loopback only; 0.0.0.0: all)"},
     {'d', "daemon", NULL, FLAG, AT(daemonize), 0, 0, "run in the background, once ready"},
@@ -68,9 +69,9 @@ static const struct option options[] = {
      "connections at the same time (default: 1024)"},
     {'k', "lock-memory", NULL, FLAG, AT(lock_memory), 0, 0, "keep all memory from being swapped"},
     {'v', "verbose", NULL, COUNT, AT(verbosity), 0, 0, "say what happens (-vv: more)"},
-    {'h', "help", NULL, HELP, 0, 0, 0, "print this and exit"},
-    {'i', "license", NULL, HELP, 0, 0, 0, "print the license and exit"},
-    {'V', "version", NULL, VERSION, 0, 0, 0, "print the version and exit"},
+    {'h', "help", NULL, SHOW_HELP, 0, 0, 0, "print this and exit"},
+    {'i', "license", NULL, SHOW_HELP, 0, 0, 0, "print the license and exit"},
+    {'V', "version", NULL, SHOW_VERSION, 0, 0, 0, "print the version and exit"},
     {'P', "pidfile", "<file>", STRING, AT(pid_file), 0, 0, "write the process id to this file"},
     {'t', "threads", "<num>", NUMBER, AT(threads), 1, 1024, "worker threads (default: 4)"},
     {'R', "max-reqs-per-event", "<num>", NUMBER, AT(requests_per_event), 1, INT_MAX,
@@ -81,12 +82,15 @@ static const struct option options[] = {
     {'B', "protocol", "<name>", STRING, AT(protocol), 0, 0, "auto or ascii (default: auto)"},
     {'I', "max-item-size", "<num>", BYTES, AT(item_size_max), 1 << 10, 1 << 30,
      "largest item: value, key and a little more (default: 1m, 1k to 1g)"},
-    {'F', "disable-flush-all", NULL, FLAG, AT(disable_flush), 0, 0, "refuse the command \"flush_all\""},
+    {'F', "disable-flush-all", NULL, FLAG, AT(disable_flush), 0, 0,
+     "refuse the command \"flush_all\""},
     {'X', "disable-dumping", NULL, FLAG, AT(disable_dump), 0, 0,
      "refuse \"stats cachedump\" and \"lru_crawler metadump\""},
     {'W', "disable-watch", NULL, FLAG, AT(disable_watch), 0, 0, "refuse the command \"watch\""},
-    {'f', "slab-growth-factor", "<num>", IGNORED_VALUE, 0, 0, 0, "accepted, means nothing here: no slabs"},
-    {'n', "slab-min-size", "<bytes>", IGNORED_VALUE, 0, 0, 0, "accepted, means nothing here: no slabs"},
+    {'f', "slab-growth-factor", "<num>", IGNORED_VALUE, 0, 0, 0,
+     "accepted, means nothing here: no slabs"},
+    {'n', "slab-min-size", "<bytes>", IGNORED_VALUE, 0, 0, 0,
+     "accepted, means nothing here: no slabs"},
     {'L', "enable-largepages", NULL, IGNORED, 0, 0, 0, "accepted: large pages are used anyway"},
     {'N', "napi-ids", "<num>", IGNORED_VALUE, 0, 0, 0, "accepted, means nothing here"},
     {0, "data-dir", "<path>", STRING, AT(data_dir), 0, 0,
@@ -204,7 +208,8 @@ static bool parse_sync(const char *text, int *out)
     return true;
 }
 
-static enum settings_result set_sized(const struct option *option, const char *value, uint64_t *field)
+static enum settings_result set_sized(const struct option *option, const char *value,
+                                      uint64_t *field)
 {
     uint64_t unit = option->kind == MIB ? UINT64_C(1) << 20 : 1;
     uint64_t size;
@@ -258,7 +263,8 @@ static enum settings_result parse_config(struct settings *settings, const char *
 static enum settings_result add_listen(struct settings *settings, const char *value)
 {
     if (settings->listen_count == SETTINGS_LISTEN_MAX) {
-        fprintf(stderr, "more than %d times -l: give several addresses to one, separated by commas\n",
+        fprintf(stderr,
+                "more than %d times -l: give several addresses to one, separated by commas\n",
                 SETTINGS_LISTEN_MAX);
         return SETTINGS_BAD;
     }
@@ -283,17 +289,18 @@ static enum settings_result apply(struct settings *settings, const struct option
     case STRING: *(const char **)field = value; return SETTINGS_RUN;
     case LISTEN: return add_listen(settings, value);
     case SYNC:
-        return parse_sync(value, field) ? SETTINGS_RUN
-                                        : bad(option, value, "\"always\", \"none\" or number of seconds");
+        return parse_sync(value, field)
+                   ? SETTINGS_RUN
+                   : bad(option, value, "\"always\", \"none\" or number of seconds");
     case EXTENDED: return parse_extended(settings, value);
     case CONFIG: return parse_config(settings, value);
-    case HELP:
+    case SHOW_HELP:
         if (option->letter == 'h')
             print_help();
         else
             puts("cachecask is free software under the MIT license: see the file LICENSE.");
         return SETTINGS_EXIT;
-    case VERSION: printf("cachecask %s\n", PACKAGE_VERSION); return SETTINGS_EXIT;
+    case SHOW_VERSION: printf("cachecask %s\n", PACKAGE_VERSION); return SETTINGS_EXIT;
     case IGNORED:
     case IGNORED_VALUE: return SETTINGS_RUN;
     }
@@ -323,8 +330,8 @@ static const struct option *find_name(const char *name, size_t len)
 }
 
 /* `word` is the option as given; *next the argument behind it, taken (set to NULL) when it is needed. */
-static enum settings_result apply_named(struct settings *settings, const char *word, const char *name,
-                                        const char **next)
+static enum settings_result apply_named(struct settings *settings, const char *word,
+                                        const char *name, const char **next)
 {
     size_t len = strcspn(name, "=");
     const struct option *option = find_name(name, len);
@@ -357,7 +364,8 @@ static enum settings_result parse_extended(struct settings *settings, const char
 }
 
 /* Letters may stand together (-dv), and a value right behind its letter (-m64). */
-static enum settings_result apply_letters(struct settings *settings, const char *word, const char **next)
+static enum settings_result apply_letters(struct settings *settings, const char *word,
+                                          const char **next)
 {
     enum settings_result result = SETTINGS_RUN;
     for (const char *letter = word + 1; *letter && result == SETTINGS_RUN; letter++) {
@@ -383,7 +391,8 @@ static enum settings_result apply_letters(struct settings *settings, const char 
     return result;
 }
 
-static enum settings_result apply_word(struct settings *settings, const char *word, const char **next)
+static enum settings_result apply_word(struct settings *settings, const char *word,
+                                       const char **next)
 {
     if (word[0] == '-' && word[1] == '-' && word[2])
         return apply_named(settings, word, word + 2, next);
@@ -516,7 +525,8 @@ void settings_each(const struct settings *settings,
     emit_number(&to, "reqs_per_event", settings->requests_per_event);
     emit_text(&to, "cas_enabled", yes_no(!settings->disable_cas));
     emit_number(&to, "tcp_backlog", settings->backlog);
-    emit_text(&to, "binding_protocol", strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : "ascii");
+    emit_text(&to, "binding_protocol",
+              strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : "ascii");
     emit_text(&to, "auth_enabled_sasl", "no");
     emit_text(&to, "auth_enabled_ascii", "no");
     emit_number(&to, "item_size_max", (long long)settings->item_size_max);

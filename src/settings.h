@@ -8,19 +8,19 @@
 
 #define SETTINGS_LISTEN_MAX 64
 
-#define EXIT_USAGE 64 /* as sysexits.h has it */
+#define EXIT_USAGE          64 /* as sysexits.h has it */
 
 struct settings {
-    int tcp_port;             /* 0: off, -1: any free one */
-    const char *unix_path;    /* NULL: no Unix socket */
-    int unix_mask;            /* mode of its file */
+    int tcp_port;                            /* 0: off, -1: any free one */
+    const char *unix_path;                   /* NULL: no Unix socket */
+    int unix_mask;                           /* mode of its file */
     const char *listen[SETTINGS_LISTEN_MAX]; /* as given, not split; none: loopback */
     int listen_count;
     bool daemonize;
     bool core_dumps;
-    const char *user;         /* NULL: stay who we are */
+    const char *user; /* NULL: stay who we are */
     uint64_t memory_mib;
-    bool no_evictions;        /* -M: a store, not a cache */
+    bool no_evictions; /* -M: a store, not a cache */
     int max_connections;
     bool lock_memory;
     int verbosity;
@@ -29,16 +29,16 @@ struct settings {
     int requests_per_event;
     bool disable_cas;
     int backlog;
-    const char *protocol;     /* -B: auto or ascii */
-    uint64_t item_size_max;   /* bytes */
+    const char *protocol;   /* -B: auto or ascii */
+    uint64_t item_size_max; /* bytes */
     bool disable_flush;
     bool disable_dump;
     bool disable_watch;
     bool enable_shutdown;
     bool maxconns_fast;
-    const char *data_dir;     /* NULL: the default for the port */
-    int sync_interval_ms;     /* as storage/store.h has it */
-    uint64_t segment_size;    /* bytes; 0: chosen by the memory */
+    const char *data_dir;  /* NULL: the default for the port */
+    int sync_interval_ms;  /* as storage/store.h has it */
+    uint64_t segment_size; /* bytes; 0: chosen by the memory */
 };
 
 enum settings_result {

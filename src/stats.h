@@ -24,6 +24,7 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t by)
 }
 
 /* The answer to `stats ARGS` in *text, which the caller frees. False: it is no group that we know (ERROR), or no memory. */
-bool stats_answer(struct server *server, const char *args, size_t args_len, char **text, size_t *len);
+bool stats_answer(struct server *server, const char *args, size_t args_len, char **text,
+                  size_t *len);
 
 #endif

@@ -26,7 +26,7 @@
 
 #include "src/command.h"
 
-#define INPUT_SIZE (512 << 10)
+#define INPUT_SIZE  (512 << 10)
 #define REPLIES_MAX (64 << 10) /* of one connection in a round */
 
 static void close_conn(struct worker *worker, struct conn *conn)
@@ -162,8 +162,9 @@ static bool parse_next(struct worker *worker, struct conn *conn)
     slot->pos_before = conn->pos;
     slot->key.len = 0;
     conn->need = 0;
-    enum parse_status status = text_parse(&conn->parser, conn->data + conn->pos, conn->len - conn->pos,
-                                          &slot->request, &consumed, &conn->need);
+    enum parse_status status =
+        text_parse(&conn->parser, conn->data + conn->pos, conn->len - conn->pos, &slot->request,
+                   &consumed, &conn->need);
     conn->pos += consumed;
     slot->close = status == PARSE_CLOSE;
     if (status == PARSE_PARTIAL)
@@ -418,7 +419,8 @@ struct worker *worker_new(struct server *server, uint32_t id)
     if (!worker->base || worker->wake_fd < 0 || !worker->input || !worker->scratch ||
         !worker->session || !output_init(&worker->output))
         return NULL;
-    worker->wake_event = event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
+    worker->wake_event =
+        event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
     if (!worker->wake_event)
         return NULL;
     event_add(worker->wake_event, NULL);

@@ -70,7 +70,8 @@ struct worker *worker_new(struct server *server, uint32_t id);
 bool worker_start(struct worker *worker);
 
 /* Hands over a connection. Any thread. False: no memory; the socket is still the caller's. */
-bool worker_add(struct worker *worker, int fd, const struct listener *listener, const char *address);
+bool worker_add(struct worker *worker, int fd, const struct listener *listener,
+                const char *address);
 
 /* Asks the thread to end; worker_free waits for it, and closes what is open. */
 void worker_stop(struct worker *worker);

@@ -22,7 +22,7 @@
 #include <xxhash.h>
 
 #define MAGIC   "CCASKSTO"
-#define VERSION 1
+#define FORMAT_VERSION 1
 
 struct disk_store {
     char magic[8];
@@ -88,12 +88,12 @@ static enum store_status read_store(const struct place *place, int fd, struct di
     if (!file_read_upto(place->files, fd, disk, sizeof *disk, 0, &got))
         return STORE_IO;
     bool ours = got >= 12 && memcmp(disk->magic, MAGIC, sizeof disk->magic) == 0;
-    if (ours && disk->version != VERSION) {
+    if (ours && disk->version != FORMAT_VERSION) {
         tell(place->told, TELL_ERROR,
              "data directory %s has format version %u, and this release reads version %u: start "
              "the release "
              "that wrote it, or name another directory with --data-dir",
-             place->name, disk->version, VERSION);
+             place->name, disk->version, FORMAT_VERSION);
         return STORE_BAD_VERSION;
     }
     if (ours && got == sizeof *disk &&
@@ -123,7 +123,7 @@ static enum store_status make_store(const struct place *place, uint32_t now_s,
                                     struct disk_store *disk)
 {
     const struct file_system *files = place->files;
-    *disk = (struct disk_store){.magic = MAGIC, .version = VERSION, .created_s = now_s};
+    *disk = (struct disk_store){.magic = MAGIC, .version = FORMAT_VERSION, .created_s = now_s};
     random(disk->uuid, sizeof disk->uuid);
     random(&disk->hash_seed, sizeof disk->hash_seed);
     disk->check = XXH3_64bits(disk, offsetof(struct disk_store, check));

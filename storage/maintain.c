@@ -5,6 +5,7 @@
  * the growing keydir leaves.
  */
 #define _GNU_SOURCE
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -40,6 +41,7 @@ static bool write_hint(struct store *store, struct segment *segment)
 {
     const struct store_options *options = &store->options;
     struct hint hint;
+    assert(atomic_load(&segment->end) >= SEGMENT_HEADER_SIZE); /* else the truncate takes it all */
     enum store_status status =
         hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed,
                   keydir_count(&store->keydir), &options->tell, &hint);

@@ -48,10 +48,13 @@ struct found {
     bool present;
 };
 
-static bool is_dead(const struct store *store, const struct keydir_entry *entry, uint32_t now_s)
+static bool is_expired(const struct keydir_entry *entry, uint32_t now_s)
 {
-    if (entry->expire_s && entry->expire_s <= now_s)
-        return true;
+    return entry->expire_s && entry->expire_s <= now_s;
+}
+
+static bool is_flushed(const struct store *store, const struct keydir_entry *entry)
+{
     uint64_t flush_lsn = atomic_load_explicit(&store->log.flush_lsn, memory_order_acquire);
     return flush_lsn > atomic_load_explicit(&store->swept_flush_lsn, memory_order_relaxed) &&
            store_lsn_of(store, entry->location) < flush_lsn;
@@ -75,9 +78,14 @@ static void lock_and_find(struct store_session *session, const struct store_key 
     found->shard = &store->keydir.shards[key->shard];
     keydir_lock(found->shard);
     found->present = keydir_find(found->shard, key->tag, &found->ref, &found->entry);
-    if (found->present && is_dead(store, &found->entry, now_s)) {
+    if (!found->present)
+        return;
+    if (is_expired(&found->entry, now_s)) {
         drop(store, found);
         count_up(&session->counters.expired_items, 1);
+    } else if (is_flushed(store, &found->entry)) {
+        drop(store, found);
+        count_up(&session->counters.flushed_items, 1);
     }
 }
 

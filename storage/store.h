@@ -202,7 +202,7 @@ struct store_stats {
     uint64_t memory_limit;
     uint64_t ram_hits, disk_hits, disk_reads, disk_read_us_p50, disk_read_us_p99;
     uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99;
-    uint64_t corrupt_records, expired_items, recovery_us, recovered_items;
+    uint64_t corrupt_records, expired_items, flushed_items, recovery_us, recovered_items;
     bool read_only;
 };
 

@@ -16,7 +16,7 @@
 
 /* Counted by one thread, read by any. */
 struct session_counters {
-    _Atomic uint64_t ram_hits, disk_hits, user_bytes, corrupt_records, expired_items;
+    _Atomic uint64_t ram_hits, disk_hits, user_bytes, corrupt_records, expired_items, flushed_items;
 };
 
 static inline void count_up(_Atomic uint64_t *counter, uint64_t by)

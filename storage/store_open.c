@@ -130,6 +130,7 @@ static void add_counters(struct session_counters *sum, const struct session_coun
     count_up(&sum->user_bytes, atomic_load(&counters->user_bytes));
     count_up(&sum->corrupt_records, atomic_load(&counters->corrupt_records));
     count_up(&sum->expired_items, atomic_load(&counters->expired_items));
+    count_up(&sum->flushed_items, atomic_load(&counters->flushed_items));
 }
 
 void store_session_free(struct store_session *session)
@@ -258,7 +259,8 @@ static void stop_threads(struct store *store)
         reader_pool_release(&store->readers);
     maintain_stop(store);
     log_stop(&store->log);
-    if (store->log.active && !atomic_load(&store->log.failed))
+    /* Not after a start that failed: segments that were not loaded have no end yet. */
+    if (store->log.threads && !atomic_load(&store->log.failed))
         maintain_hints(store);
     cache_stop(&store->cache);
 }
@@ -370,6 +372,7 @@ static void sum_sessions(struct store *store, struct store_stats *stats)
     stats->user_bytes = sum.user_bytes;
     stats->corrupt_records = sum.corrupt_records + store->recovery_damage;
     stats->expired_items = sum.expired_items;
+    stats->flushed_items = sum.flushed_items;
 }
 
 void store_stats(struct store *store, struct store_stats *stats)

@@ -1,0 +1,169 @@
+/* command_admin.c: the commands about the server.
+ *
+ * There are no slabs and no LRU queues here, so those commands change nothing; they check their arguments and answer as
+ * memcached does, so that tools do not stumble.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/command.h"
+
+#define WORDS_MAX 8
+
+struct words {
+    struct bytes word[WORDS_MAX];
+    int count;
+};
+
+static struct words split(struct bytes line)
+{
+    struct words words = {0};
+    size_t at = 0;
+    while (words.count < WORDS_MAX) {
+        while (at < line.len && line.data[at] == ' ')
+            at++;
+        size_t start = at;
+        while (at < line.len && line.data[at] != ' ')
+            at++;
+        if (at == start)
+            break;
+        words.word[words.count++] = (struct bytes){line.data + start, at - start};
+    }
+    return words;
+}
+
+static bool is(struct bytes word, const char *text)
+{
+    return word.len == strlen(text) && memcmp(word.data, text, word.len) == 0;
+}
+
+static bool is_number(struct bytes word)
+{
+    size_t at = word.len > 1 && word.data[0] == '-';
+    if (word.len == 0)
+        return false;
+    for (; at < word.len; at++)
+        if ((word.data[at] < '0' || word.data[at] > '9') && word.data[at] != '.')
+            return false;
+    return true;
+}
+
+static void say(struct reply *reply, const char *text)
+{
+    reply->status = REPLY_TEXT;
+    reply->text = text;
+    reply->text_len = strlen(text);
+}
+
+static void run_stats(struct worker *worker, struct conn *conn, const struct request *request,
+                      struct reply *reply)
+{
+    char *text;
+    size_t len;
+    if (!stats_answer(worker->server, request->args.data, request->args.len, &text, &len)) {
+        reply->status = REPLY_ERROR;
+        return;
+    }
+    output_add(&worker->output, text, len, PIECE_HEAP, text);
+    conn->out_bytes += len;
+    reply->status = REPLY_NONE;
+}
+
+static void run_lru(const struct request *request, struct reply *reply)
+{
+    struct words args = split(request->args);
+    reply->status = REPLY_ERROR;
+    if (args.count == 0)
+        return;
+    bool tune = is(args.word[0], "tune") && args.count >= 5 && is_number(args.word[1]) &&
+                is_number(args.word[2]) && is_number(args.word[3]) && is_number(args.word[4]);
+    bool mode = is(args.word[0], "mode") && args.count >= 2 &&
+                (is(args.word[1], "flat") || is(args.word[1], "segmented"));
+    bool ttl = is(args.word[0], "temp_ttl") && args.count >= 2 && is_number(args.word[1]);
+    if (tune || mode || ttl)
+        reply->status = REPLY_OK;
+}
+
+static void run_slabs(const struct request *request, struct reply *reply)
+{
+    struct words args = split(request->args);
+    reply->status = REPLY_ERROR;
+    if (args.count >= 3 && is(args.word[0], "reassign")) {
+        if (is_number(args.word[1]) && is_number(args.word[2]))
+            say(reply, "NOSPARE source class has no spare pages\r\n");
+        else
+            reply->status = REPLY_BAD_FORMAT;
+    } else if (args.count >= 2 && is(args.word[0], "automove")) {
+        bool level =
+            args.word[1].len == 1 && args.word[1].data[0] >= '0' && args.word[1].data[0] <= '2';
+        bool ratio = args.count >= 3 && is(args.word[1], "ratio") && is_number(args.word[2]);
+        if (level || ratio)
+            reply->status = REPLY_OK;
+        else
+            reply->status = is_number(args.word[1]) ? REPLY_ERROR : REPLY_BAD_FORMAT;
+    }
+}
+
+static void run_crawler(const struct request *request, struct reply *reply)
+{
+    struct words args = split(request->args);
+    reply->status = REPLY_ERROR;
+    if (args.count == 0)
+        return;
+    if (args.count == 2 && (is(args.word[0], "sleep") || is(args.word[0], "tocrawl"))) {
+        reply->status = is_number(args.word[1]) ? REPLY_OK : REPLY_BAD_FORMAT;
+        if (is(args.word[0], "sleep") && args.word[1].len > 6 && reply->status == REPLY_OK)
+            say(reply, "CLIENT_ERROR sleep must be one second or less\r\n");
+    } else if (args.count == 1 && (is(args.word[0], "enable") || is(args.word[0], "disable"))) {
+        reply->status = REPLY_OK;
+    } else if (args.count == 2 && is(args.word[0], "crawl")) {
+        if (is(args.word[1], "all") || is(args.word[1], "1"))
+            reply->status = REPLY_OK;
+        else
+            say(reply, "BADCLASS invalid class id\r\n");
+    }
+}
+
+static void run_verbosity(struct worker *worker, const struct request *request, struct reply *reply)
+{
+    atomic_store(&worker->server->verbosity, request->delta < 10 ? (int)request->delta : 10);
+    reply->status = REPLY_OK;
+}
+
+static void run_shutdown(struct worker *worker, struct reply *reply)
+{
+    if (!worker->server->settings.enable_shutdown) {
+        reply->status = REPLY_SHUTDOWN_DISABLED;
+        return;
+    }
+    reply->status = REPLY_NONE;
+    server_stop();
+}
+
+enum run_result command_run_admin(struct worker *worker, struct conn *conn,
+                                  const struct request *request, struct reply *reply)
+{
+    switch (request->op) {
+    case OP_VERSION:
+        reply->status = REPLY_VERSION;
+        reply->text = SERVER_VERSION;
+        reply->text_len = strlen(SERVER_VERSION);
+        break;
+    case OP_VERBOSITY: run_verbosity(worker, request, reply); break;
+    case OP_STATS: run_stats(worker, conn, request, reply); break;
+    case OP_SHUTDOWN: run_shutdown(worker, reply); break;
+    case OP_LRU: run_lru(request, reply); break;
+    case OP_LRU_CRAWLER: run_crawler(request, reply); break;
+    case OP_SLABS: run_slabs(request, reply); break;
+    case OP_REFRESH_CERTS: say(reply, "Error TLS not enabled\r\n"); break;
+    default: reply->status = REPLY_ERROR; break;
+    }
+    if (reply->status == REPLY_TEXT && !(request->flags & REQUEST_NOREPLY)) {
+        memcpy(output_at(&worker->output), reply->text, reply->text_len);
+        output_wrote(&worker->output, reply->text_len);
+    } else if (reply->status != REPLY_NONE) {
+        command_reply(worker, conn, request, reply);
+    }
+    return RUN_DONE;
+}

@@ -1,0 +1,124 @@
+/* main.c: cachecask from its start to its end, in order. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/process.h"
+#include "src/server.h"
+
+#define SEGMENTS_PER_DISK 64 /* a store of its smallest disk has about this many files */
+#define PROGRESS_AFTER_US 1000000
+
+static void say(void *context, enum tell_level level, const char *message)
+{
+    static const char *const prefix[] = {"error: ", "warning: ", ""};
+    (void)context;
+    fprintf(stderr, "%s%s\n", prefix[level], message);
+}
+
+/* Shows a long recovery to who sits in front of it. */
+static void show_progress(void *context, uint64_t done_bytes, uint64_t all_bytes)
+{
+    const struct server *server = context;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    if (us - server->clock.started_us > PROGRESS_AFTER_US && isatty(2))
+        fprintf(stderr, "\rrecovering: %3d %%%s",
+                (int)(done_bytes * 100 / (all_bytes ? all_bytes : 1)),
+                done_bytes >= all_bytes ? "\n" : "");
+}
+
+/* Few enough files for the largest store, many enough for the smallest that space can be taken back piece by piece. */
+static uint64_t choose_segment_size(const struct settings *settings)
+{
+    uint64_t disk = settings->memory_mib << 24; /* 16 times the memory */
+    uint64_t size = (disk < UINT64_C(1) << 30 ? UINT64_C(1) << 30 : disk) / SEGMENTS_PER_DISK;
+    return size > UINT64_C(64) << 20 ? UINT64_C(64) << 20 : size;
+}
+
+static bool open_store(struct server *server, int dir_fd)
+{
+    struct settings *settings = &server->settings;
+    if (!settings->segment_size)
+        settings->segment_size = choose_segment_size(settings);
+    struct store_options options = {
+        .dir_fd = dir_fd,
+        .dir_name = settings->data_dir,
+        .memory_limit = settings->memory_mib << 20,
+        .segment_size = (uint32_t)settings->segment_size & ~UINT32_C(4095),
+        .sync_interval_ms = settings->sync_interval_ms,
+        .now_s = clock_now_s(&server->clock),
+        .tell = {.write = say},
+        .progress = show_progress,
+        .progress_context = server,
+    };
+    return store_open(&server->store, &options) == STORE_OK;
+}
+
+static void ready(struct server *server)
+{
+    struct store_stats stats;
+    store_stats(server->store, &stats);
+    fprintf(stderr, "cachecask %s ready on", PACKAGE_VERSION);
+    for (int i = 0; i < server->listener_count; i++)
+        fprintf(stderr, "%s %s", i ? "," : "", server->listeners[i].address);
+    fprintf(stderr, ", data in %s: %llu keys recovered in %.3f s\n", server->settings.data_dir,
+            (unsigned long long)stats.recovered_items, (double)stats.recovery_us / 1e6);
+    process_daemon_ready();
+}
+
+static bool lock_memory(const struct settings *settings)
+{
+    if (!settings->lock_memory || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)
+        return true;
+    perror("-k: cannot lock the memory (see ulimit -l)");
+    return false;
+}
+
+/* From here on we are who we will be: opens the store and serves. */
+static bool serve(struct server *server, int dir_fd)
+{
+    if (!process_become_user(&server->settings) || !lock_memory(&server->settings) ||
+        !open_store(server, dir_fd))
+        return false;
+    bool ok = server_run(server, ready);
+    if (ok)
+        store_close(server->store);
+    return ok;
+}
+
+/* What must be done while we may still be root. */
+static bool prepare(struct server *server, int *dir_fd)
+{
+    struct settings *settings = &server->settings;
+    if (!process_check_user(settings) || !process_set_limits(settings) || !server_listen(server))
+        return false;
+    *dir_fd = process_open_data_dir(settings);
+    if (*dir_fd < 0 || (settings->daemonize && !process_daemonize()))
+        return false;
+    return process_write_pid(settings);
+}
+
+int main(int argc, char **argv)
+{
+    static struct server server;
+    int dir_fd = -1;
+    switch (settings_parse(&server.settings, argc, argv)) {
+    case SETTINGS_RUN: break;
+    case SETTINGS_EXIT: return EXIT_SUCCESS;
+    case SETTINGS_BAD: return EXIT_USAGE;
+    }
+    atomic_store(&server.verbosity, server.settings.verbosity);
+    clock_init(&server.clock);
+    bool ok = prepare(&server, &dir_fd) && serve(&server, dir_fd);
+    process_remove_pid(&server.settings);
+    server_release(&server);
+    if (dir_fd >= 0)
+        close(dir_fd);
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,179 @@
+#define _GNU_SOURCE
+#include "src/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FILES_BESIDES_CONNECTIONS 4096 /* segments of the log, listeners, event bases */
+
+static int daemon_pipe = -1; /* the parent waits at its other end */
+
+static const struct passwd *target_user(const struct settings *settings)
+{
+    return geteuid() == 0 && settings->user ? getpwnam(settings->user) : NULL;
+}
+
+bool process_check_user(const struct settings *settings)
+{
+    if (geteuid() != 0)
+        return true;
+    if (!settings->user) {
+        fprintf(stderr, "can't run as root without the -u switch\n");
+        return false;
+    }
+    const struct passwd *user = target_user(settings);
+    if (!user)
+        fprintf(stderr, "can't find the user %s to switch to\n", settings->user);
+    return user != NULL;
+}
+
+bool process_set_limits(const struct settings *settings)
+{
+    rlim_t wanted = (rlim_t)settings->max_connections + FILES_BESIDES_CONNECTIONS;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted && geteuid() != 0 ? limit.rlim_max : wanted;
+        if (limit.rlim_max < limit.rlim_cur)
+            limit.rlim_max = limit.rlim_cur;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 ||
+            limit.rlim_cur < (rlim_t)settings->max_connections + 64)
+            fprintf(stderr,
+                    "warning: the limit of open files (ulimit -n) is too low for %d connections; "
+                    "lower -c\n",
+                    settings->max_connections);
+    }
+    if (!settings->core_dumps)
+        return true;
+    limit = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
+    if (setrlimit(RLIMIT_CORE, &limit) == 0)
+        return true;
+    fprintf(stderr, "-r: cannot raise the limit of core files: %s\n", strerror(errno));
+    return false;
+}
+
+/* Where the data goes if nobody says: $STATE_DIRECTORY (systemd's), /var/lib for root, else the user's own place. */
+static char *default_dir(const struct settings *settings)
+{
+    char *path = NULL;
+    const char *state = getenv("STATE_DIRECTORY"), *xdg = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    int port = settings->tcp_port, result;
+    if (state && *state)
+        result = asprintf(&path, "%s", state);
+    else if (geteuid() == 0)
+        result = asprintf(&path, "/var/lib/cachecask/%d", port);
+    else if (xdg && *xdg)
+        result = asprintf(&path, "%s/cachecask/%d", xdg, port);
+    else
+        result = asprintf(&path, "%s/.local/state/cachecask/%d", home ? home : "", port);
+    return result < 0 ? NULL : path;
+}
+
+static void make_parents(const char *path)
+{
+    char *copy = strdup(path);
+    for (char *slash = copy ? strchr(copy + 1, '/') : NULL; slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(copy, 0755); /* what is wrong with it is said when the last one is opened */
+        *slash = '/';
+    }
+    free(copy);
+}
+
+int process_open_data_dir(struct settings *settings)
+{
+    const struct passwd *user = target_user(settings);
+    if (!settings->data_dir)
+        settings->data_dir = default_dir(settings);
+    if (!settings->data_dir)
+        return -1;
+    make_parents(settings->data_dir);
+    bool made = mkdir(settings->data_dir, 0700) == 0;
+    int fd = open(settings->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || (made && user && fchown(fd, user->pw_uid, user->pw_gid) < 0)) {
+        fprintf(stderr, "data directory %s: %s. --data-dir names another\n", settings->data_dir,
+                strerror(errno));
+        return -1;
+    }
+    return fd;
+}
+
+bool process_become_user(const struct settings *settings)
+{
+    const struct passwd *user = target_user(settings);
+    if (!user || user->pw_uid == 0)
+        return true;
+    if (setgroups(0, NULL) == 0 && setresgid(user->pw_gid, user->pw_gid, user->pw_gid) == 0 &&
+        setresuid(user->pw_uid, user->pw_uid, user->pw_uid) == 0 && setuid(0) < 0)
+        return true;
+    fprintf(stderr, "cannot become the user %s: %s\n", settings->user, strerror(errno));
+    return false;
+}
+
+bool process_daemonize(void)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        fprintf(stderr, "-d: %s\n", strerror(errno));
+        return false;
+    }
+    pid_t child = fork();
+    if (child < 0) {
+        fprintf(stderr, "-d: %s\n", strerror(errno));
+        return false;
+    }
+    if (child > 0) { /* the child says why it failed, and we that it did */
+        char done;
+        int status = 0;
+        close(ends[1]);
+        if (read(ends[0], &done, 1) == 1)
+            _exit(0);
+        waitpid(child, &status, 0);
+        _exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
+    }
+    close(ends[0]);
+    daemon_pipe = ends[1];
+    setsid();
+    return true;
+}
+
+void process_daemon_ready(void)
+{
+    if (daemon_pipe < 0)
+        return;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd < 3 && null >= 0; fd++)
+        dup2(null, fd);
+    ssize_t ignored = write(daemon_pipe, "", 1);
+    (void)ignored;
+    close(daemon_pipe);
+    daemon_pipe = -1;
+}
+
+bool process_write_pid(const struct settings *settings)
+{
+    if (!settings->pid_file)
+        return true;
+    FILE *file = fopen(settings->pid_file, "we");
+    bool ok = file && fprintf(file, "%ld\n", (long)getpid()) > 0;
+    if (file && fclose(file) != 0)
+        ok = false;
+    if (!ok)
+        fprintf(stderr, "-P: cannot write %s: %s\n", settings->pid_file, strerror(errno));
+    return ok;
+}
+
+void process_remove_pid(const struct settings *settings)
+{
+    if (settings->pid_file)
+        unlink(settings->pid_file);
+}

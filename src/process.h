@@ -1,0 +1,31 @@
+/* process.h: who and where the process is: its user, its data directory, background, limits. */
+#ifndef CACHECASK_SRC_PROCESS_H
+#define CACHECASK_SRC_PROCESS_H
+
+#include <stdbool.h>
+
+#include "src/settings.h"
+
+/* Refuses to serve as root. False: said why. */
+bool process_check_user(const struct settings *settings);
+
+/* Raises the limit of open files as far as the settings need, and allows core dumps if they say so. */
+bool process_set_limits(const struct settings *settings);
+
+/* Opens the data directory, making it if need be, for the user that will serve. Sets settings->data_dir where it was left
+ * open. Returns its descriptor, or -1: said why. */
+int process_open_data_dir(struct settings *settings);
+
+/* Gives up root, if it is ours, for good. False: said why. */
+bool process_become_user(const struct settings *settings);
+
+/* Forks; the parent waits until the child is ready or has failed, and exits. False: said why. */
+bool process_daemonize(void);
+
+/* Tells the waiting parent, and lets go of the terminal. */
+void process_daemon_ready(void);
+
+bool process_write_pid(const struct settings *settings);
+void process_remove_pid(const struct settings *settings);
+
+#endif

@@ -1,0 +1,238 @@
+/* server.c: the main thread: accepts connections, hands them to the workers in turn, and hears signals. */
+#define _GNU_SOURCE
+#include "src/server.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/address.h"
+#include "src/worker.h"
+
+#define ACCEPTS   64 /* at a time */
+#define RESUME_MS 10
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void listen_again(struct server *server)
+{
+    if (atomic_load(&server->accepting))
+        return;
+    for (int i = 0; i < server->listener_count; i++)
+        event_add(server->listeners[i].event, NULL);
+    atomic_fetch_add(&server->listen_disabled_us, now_us() - server->disabled_since_us);
+    atomic_store(&server->accepting, true);
+}
+
+/* Nobody can be accepted now: the descriptors are used up, or the limit of connections is reached. A moment later it is
+ * tried again, so that what cannot be served does not keep a processor busy. */
+static void stop_listening(struct server *server)
+{
+    const struct timeval soon = {.tv_usec = RESUME_MS * 1000};
+    if (atomic_load(&server->accepting)) {
+        for (int i = 0; i < server->listener_count; i++)
+            event_del(server->listeners[i].event);
+        server->disabled_since_us = now_us();
+        atomic_store(&server->accepting, false);
+        atomic_fetch_add(&server->listen_disabled_num, 1);
+    }
+    event_add(server->resume, &soon);
+}
+
+static bool is_full(const struct server *server)
+{
+    return atomic_load(&server->connections) >= server->settings.max_connections;
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *context)
+{
+    struct server *server = context;
+    (void)fd;
+    (void)what;
+    if (!server->settings.maxconns_fast && is_full(server))
+        stop_listening(server);
+    else
+        listen_again(server);
+}
+
+static void refuse(struct server *server, int fd)
+{
+    static const char message[] = "ERROR Too many open connections\r\n";
+    ssize_t ignored = send(fd, message, sizeof message - 1, MSG_NOSIGNAL);
+    (void)ignored;
+    close(fd);
+    atomic_fetch_add(&server->rejected_connections, 1);
+}
+
+static void hand_over(struct server *server, struct listener *listener, int fd, const char *address)
+{
+    int one = 1;
+    if (!listener->is_unix)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    struct worker *worker = server->workers[server->next_worker];
+    server->next_worker = (server->next_worker + 1) % server->settings.threads;
+    atomic_fetch_add(&server->connections, 1);
+    atomic_fetch_add(&server->total_connections, 1);
+    if (!worker_add(worker, fd, listener, address)) {
+        close(fd);
+        server_connection_closed(server);
+    }
+}
+
+static void accept_failed(struct server *server)
+{
+    if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
+        return; /* nobody there any more, or a client that left at once */
+    if (atomic_load(&server->listen_disabled_num) == 0)
+        fprintf(stderr,
+                "cannot accept connections: %s. Raise the limit of open files (ulimit -n) or lower "
+                "-c\n",
+                strerror(errno));
+    stop_listening(server);
+}
+
+static void on_connection(evutil_socket_t listening, short what, void *context)
+{
+    struct listener *listener = context;
+    struct server *server = listener->server;
+    (void)what;
+    for (int i = 0; i < ACCEPTS; i++) {
+        struct sockaddr_storage peer = {0};
+        socklen_t len = sizeof peer;
+        char address[64];
+        if (!server->settings.maxconns_fast && is_full(server)) {
+            stop_listening(server);
+            return;
+        }
+        int fd = accept4(listening, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            accept_failed(server);
+            return;
+        }
+        if (is_full(server)) {
+            refuse(server, fd);
+            continue;
+        }
+        address_format((struct sockaddr *)&peer, len, address, sizeof address);
+        hand_over(server, listener, fd, address);
+    }
+}
+
+void server_connection_closed(struct server *server)
+{
+    atomic_fetch_sub(&server->connections, 1);
+}
+
+static void on_stop(evutil_socket_t fd, short what, void *context)
+{
+    struct server *server = context;
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(server->base);
+}
+
+static void on_hangup(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    (void)context; /* nothing is reloaded, and that is no reason to die */
+}
+
+void server_stop(void)
+{
+    kill(getpid(), SIGTERM); /* one way to stop: that of the operator */
+}
+
+static bool watch_signals(struct server *server)
+{
+    const int stops[] = {SIGTERM, SIGINT, SIGUSR1};
+    signal(SIGPIPE, SIG_IGN);
+    for (int i = 0; i < 3; i++)
+        server->signals[i] = evsignal_new(server->base, stops[i], on_stop, server);
+    server->signals[3] = evsignal_new(server->base, SIGHUP, on_hangup, server);
+    for (int i = 0; i < 4; i++)
+        if (!server->signals[i] || event_add(server->signals[i], NULL) < 0)
+            return false;
+    return true;
+}
+
+static bool watch_listeners(struct server *server)
+{
+    server->resume = evtimer_new(server->base, on_resume, server);
+    for (int i = 0; i < server->listener_count; i++) {
+        struct listener *listener = &server->listeners[i];
+        listener->event =
+            event_new(server->base, listener->fd, EV_READ | EV_PERSIST, on_connection, listener);
+        if (!listener->event || event_add(listener->event, NULL) < 0)
+            return false;
+    }
+    atomic_store(&server->accepting, true);
+    return server->resume != NULL;
+}
+
+static bool start_workers(struct server *server)
+{
+    server->workers = calloc((size_t)server->settings.threads, sizeof *server->workers);
+    for (int i = 0; server->workers && i < server->settings.threads; i++) {
+        server->workers[i] = worker_new(server, (uint32_t)i);
+        if (!server->workers[i] || !worker_start(server->workers[i])) {
+            fprintf(stderr, "cannot start worker %d: %s; -t gives fewer\n", i, strerror(errno));
+            return false;
+        }
+    }
+    return server->workers != NULL;
+}
+
+static void stop_workers(struct server *server)
+{
+    for (int i = 0; i < server->settings.threads; i++)
+        worker_stop(server->workers[i]);
+    for (int i = 0; i < server->settings.threads; i++)
+        worker_free(server->workers[i]);
+    free(server->workers);
+}
+
+static void free_events(struct server *server)
+{
+    for (int i = 0; i < 4; i++)
+        event_free(server->signals[i]);
+    for (int i = 0; i < server->listener_count; i++)
+        event_free(server->listeners[i].event);
+    event_free(server->resume);
+    event_base_free(server->base);
+}
+
+bool server_run(struct server *server, void (*ready)(struct server *server))
+{
+    server->base = event_base_new();
+    if (!server->base || !watch_signals(server) || !start_workers(server) ||
+        !watch_listeners(server)) {
+        fprintf(stderr, "cannot start: %s\n", strerror(errno));
+        return false;
+    }
+    ready(server);
+    event_base_dispatch(server->base);
+    stop_workers(server);
+    free_events(server);
+    return true;
+}
+
+void server_release(struct server *server)
+{
+    for (int i = 0; i < server->listener_count; i++)
+        close(server->listeners[i].fd);
+    if (server->settings.unix_path)
+        unlink(server->settings.unix_path);
+}

@@ -1,0 +1,335 @@
+/* stats.c: the answers of `stats`. Plain `stats` stays below 4096 bytes: a monitor has no larger buffer. */
+#define _GNU_SOURCE
+#include "src/stats.h"
+
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "src/server.h"
+#include "src/worker.h"
+
+/* A growing text. */
+struct text {
+    char *data;
+    size_t len, room;
+    bool failed;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...)
+{
+    va_list arguments;
+    for (;;) {
+        va_start(arguments, format);
+        int len = vsnprintf(text->data ? text->data + text->len : NULL, text->room - text->len,
+                            format, arguments);
+        va_end(arguments);
+        if (text->data && text->len + (size_t)len < text->room) {
+            text->len += (size_t)len;
+            return;
+        }
+        size_t room = (text->len + (size_t)len + 1) * 2;
+        char *data = realloc(text->data, room);
+        if (!data) {
+            text->failed = true;
+            return;
+        }
+        text->data = data;
+        text->room = room;
+    }
+}
+
+static void number(struct text *text, const char *name, uint64_t value)
+{
+    add(text, "STAT %s %" PRIu64 "\r\n", name, value);
+}
+
+static void sum_counters(struct server *server, struct counters *sum)
+{
+    memset(sum, 0, sizeof *sum);
+    for (int i = 0; i < server->settings.threads; i++) {
+        const struct counters *counters = &server->workers[i]->counters;
+#define COUNTER(name) sum->name += atomic_load_explicit(&counters->name, memory_order_relaxed);
+#include "src/counters.def"
+#undef COUNTER
+    }
+#define COUNTER(name)                                                                              \
+    sum->name -= atomic_load_explicit(&server->reset_counters.name, memory_order_relaxed);
+#include "src/counters.def"
+#undef COUNTER
+}
+
+static void reset(struct server *server)
+{
+    struct counters sum;
+    sum_counters(server, &sum);
+#define COUNTER(name) atomic_fetch_add(&server->reset_counters.name, sum.name);
+#include "src/counters.def"
+#undef COUNTER
+    atomic_store(&server->total_connections, 0);
+    atomic_store(&server->rejected_connections, 0);
+}
+
+static void process(struct server *server, struct text *text)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    number(text, "pid", (uint64_t)getpid());
+    number(text, "uptime", clock_uptime_s(&server->clock));
+    number(text, "time", clock_now_s(&server->clock));
+    add(text, "STAT version %s\r\n", SERVER_VERSION);
+    add(text, "STAT libevent %s\r\n", event_get_version());
+    number(text, "pointer_size", 8 * sizeof(void *));
+    add(text, "STAT rusage_user %ld.%06ld\r\n", (long)usage.ru_utime.tv_sec,
+        (long)usage.ru_utime.tv_usec);
+    add(text, "STAT rusage_system %ld.%06ld\r\n", (long)usage.ru_stime.tv_sec,
+        (long)usage.ru_stime.tv_usec);
+}
+
+static void connections(struct server *server, struct text *text)
+{
+    uint64_t open = (uint64_t)atomic_load(&server->connections);
+    number(text, "max_connections", (uint64_t)server->settings.max_connections);
+    number(text, "curr_connections", open);
+    number(text, "total_connections", atomic_load(&server->total_connections));
+    number(text, "rejected_connections", atomic_load(&server->rejected_connections));
+    number(text, "connection_structures", open);
+}
+
+static void commands(const struct counters *sum, const struct store_stats *store, struct text *text)
+{
+    number(text, "cmd_get", sum->cmd_get);
+    number(text, "cmd_set", sum->cmd_set);
+    number(text, "cmd_flush", sum->cmd_flush);
+    number(text, "cmd_touch", sum->cmd_touch);
+    number(text, "cmd_meta", sum->cmd_meta);
+    number(text, "get_hits", sum->get_hits);
+    number(text, "get_misses", sum->get_misses);
+    number(text, "get_expired", store->expired_items);
+    number(text, "get_flushed", store->flushed_items);
+    number(text, "delete_misses", sum->delete_misses);
+    number(text, "delete_hits", sum->delete_hits);
+    number(text, "incr_misses", sum->incr_misses);
+    number(text, "incr_hits", sum->incr_hits);
+    number(text, "decr_misses", sum->decr_misses);
+    number(text, "decr_hits", sum->decr_hits);
+    number(text, "cas_misses", sum->cas_misses);
+    number(text, "cas_hits", sum->cas_hits);
+    number(text, "cas_badval", sum->cas_badval);
+    number(text, "touch_hits", sum->touch_hits);
+    number(text, "touch_misses", sum->touch_misses);
+    number(text, "store_too_large", sum->store_too_large);
+    number(text, "store_no_memory", sum->store_no_memory);
+    number(text, "auth_cmds", 0);
+    number(text, "auth_errors", 0);
+    number(text, "bytes_read", sum->bytes_read);
+    number(text, "bytes_written", sum->bytes_written);
+}
+
+static void items(const struct counters *sum, const struct store_stats *store, struct text *text)
+{
+    /* The rows about slabs and LRU queues stand there for the tools that look for them. */
+    static const char *const none[] = {
+        "slab_reassign_running",  "slabs_moved",  "lru_crawler_running", "lru_crawler_starts",
+        "lru_maintainer_juggles", "malloc_fails", "log_watchers"};
+    static const char *const last[] = {
+        "expired_unfetched", "evicted_unfetched", "evicted_active",        "evictions",
+        "reclaimed",         "crawler_reclaimed", "crawler_items_checked", "lrutail_reflocked",
+        "moves_to_cold",     "moves_to_warm",     "moves_within_lru",      "direct_reclaims",
+        "lru_bumps_dropped"};
+    uint64_t power = 0;
+    while ((UINT64_C(64) << (power + 1)) <= store->keydir_bytes)
+        power++;
+    number(text, "hash_power_level", power);
+    number(text, "hash_bytes", store->keydir_bytes);
+    number(text, "hash_is_expanding", 0);
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        number(text, none[i], 0);
+    number(text, "bytes", store->live_bytes);
+    number(text, "curr_items", store->keydir_entries);
+    number(text, "total_items", sum->total_items);
+    number(text, "slab_global_page_pool", 0);
+    for (size_t i = 0; i < sizeof last / sizeof *last; i++)
+        number(text, last[i], 0);
+    number(text, "total_malloced", store->cache_bytes + store->keydir_bytes);
+}
+
+static void general(struct server *server, struct text *text)
+{
+    struct counters sum;
+    struct store_stats store;
+    sum_counters(server, &sum);
+    store_stats(server->store, &store);
+    process(server, text);
+    connections(server, text);
+    commands(&sum, &store, text);
+    number(text, "limit_maxbytes", store.memory_limit);
+    number(text, "accepting_conns", atomic_load(&server->accepting));
+    number(text, "listen_disabled_num", atomic_load(&server->listen_disabled_num));
+    number(text, "time_in_listen_disabled_us", atomic_load(&server->listen_disabled_us));
+    number(text, "threads", (uint64_t)server->settings.threads);
+    number(text, "conn_yields", sum.conn_yields);
+    items(&sum, &store, text);
+}
+
+static void store_group(struct server *server, struct text *text)
+{
+    struct store_stats store;
+    store_stats(server->store, &store);
+    add(text, "STAT store_uuid ");
+    for (size_t i = 0; i < sizeof store.uuid; i++)
+        add(text, "%02x", store.uuid[i]);
+    add(text, "\r\n");
+    number(text, "epoch", store.epoch);
+    number(text, "lsn", store.lsn);
+    number(text, "lsn_synced", store.lsn_synced);
+    number(text, "segments", store.segments);
+    number(text, "segment_size", store.segment_size);
+    number(text, "disk_bytes", store.disk_bytes);
+    number(text, "live_bytes", store.live_bytes);
+    number(text, "dead_bytes", store.dead_bytes);
+    number(text, "keydir_entries", store.keydir_entries);
+    number(text, "keydir_bytes", store.keydir_bytes);
+    number(text, "cache_bytes", store.cache_bytes);
+    number(text, "cache_pages", store.cache_pages);
+    number(text, "cache_items_evicted", store.cache_items_evicted);
+    number(text, "ram_hits", store.ram_hits);
+    number(text, "disk_hits", store.disk_hits);
+    number(text, "disk_reads", store.disk_reads);
+    number(text, "disk_read_us_p50", store.disk_read_us_p50);
+    number(text, "disk_read_us_p99", store.disk_read_us_p99);
+    number(text, "commits", store.commits);
+    number(text, "commit_records", store.commit_records);
+    number(text, "syncs", store.syncs);
+    number(text, "sync_us_p99", store.sync_us_p99);
+    add(text, "STAT write_amplification %.2f\r\n",
+        store.user_bytes ? (double)store.bytes_written / (double)store.user_bytes : 0.0);
+    number(text, "expired_items", store.expired_items);
+    number(text, "corrupt_records", store.corrupt_records);
+    number(text, "recovery_us", store.recovery_us);
+    number(text, "recovered_items", store.recovered_items);
+    number(text, "read_only", store.read_only);
+}
+
+static void add_setting(void *context, const char *name, const char *value)
+{
+    add(context, "STAT %s %s\r\n", name, value);
+}
+
+static void settings_group(struct server *server, struct text *text)
+{
+    settings_each(&server->settings, add_setting, text);
+}
+
+static void items_group(struct server *server, struct text *text)
+{
+    static const char *const zeros[] = {"evicted",           "evicted_nonzero",   "evicted_time",
+                                        "outofmemory",       "tailrepairs",       "reclaimed",
+                                        "expired_unfetched", "evicted_unfetched", "evicted_active"};
+    struct store_stats store;
+    store_stats(server->store, &store);
+    if (store.keydir_entries == 0)
+        return;
+    number(text, "items:1:number", store.keydir_entries);
+    number(text, "items:1:age", 0);
+    number(text, "items:1:mem_requested", store.live_bytes);
+    for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++)
+        add(text, "STAT items:1:%s 0\r\n", zeros[i]);
+}
+
+static void slabs_group(struct server *server, struct text *text)
+{
+    struct counters sum;
+    struct store_stats store;
+    sum_counters(server, &sum);
+    store_stats(server->store, &store);
+    if (store.keydir_entries) {
+        number(text, "1:chunk_size", store.live_bytes / store.keydir_entries);
+        number(text, "1:chunks_per_page", 1);
+        number(text, "1:total_pages", store.cache_pages);
+        number(text, "1:total_chunks", store.keydir_entries);
+        number(text, "1:used_chunks", store.keydir_entries);
+        number(text, "1:free_chunks", 0);
+        number(text, "1:get_hits", sum.get_hits);
+        number(text, "1:cmd_set", sum.cmd_set);
+        number(text, "1:delete_hits", sum.delete_hits);
+        number(text, "1:incr_hits", sum.incr_hits);
+        number(text, "1:decr_hits", sum.decr_hits);
+        number(text, "1:cas_hits", sum.cas_hits);
+        number(text, "1:cas_badval", sum.cas_badval);
+        number(text, "1:touch_hits", sum.touch_hits);
+    }
+    number(text, "active_slabs", store.keydir_entries > 0);
+    number(text, "total_malloced", store.cache_bytes + store.keydir_bytes);
+}
+
+static void sizes_group(struct server *server, struct text *text)
+{
+    (void)server;
+    add(text, "STAT sizes_status disabled\r\n");
+}
+
+static void one_conn(struct text *text, const struct conn *conn, uint32_t now_s)
+{
+    uint32_t last = atomic_load_explicit(&conn->last_command_s, memory_order_relaxed);
+    add(text, "STAT %d:addr %s\r\n", conn->fd, conn->address);
+    add(text, "STAT %d:listen_addr %s\r\n", conn->fd, conn->listener->address);
+    add(text, "STAT %d:state conn_read\r\n", conn->fd);
+    add(text, "STAT %d:secs_since_last_cmd %u\r\n", conn->fd, now_s > last ? now_s - last : 0);
+}
+
+static void conns_group(struct server *server, struct text *text)
+{
+    uint32_t now_s = clock_now_s(&server->clock);
+    for (int i = 0; i < server->listener_count; i++) {
+        const struct listener *listener = &server->listeners[i];
+        add(text, "STAT %d:addr %s\r\n", listener->fd, listener->address);
+        add(text, "STAT %d:state conn_listening\r\n", listener->fd);
+        add(text, "STAT %d:secs_since_last_cmd 0\r\n", listener->fd);
+    }
+    for (int i = 0; i < server->settings.threads; i++) {
+        struct worker *worker = server->workers[i];
+        pthread_mutex_lock(&worker->lock);
+        for (const struct conn *conn = worker->conns; conn; conn = conn->next)
+            one_conn(text, conn, now_s);
+        pthread_mutex_unlock(&worker->lock);
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*write)(struct server *server, struct text *text);
+} groups[] = {
+    {"", general},          {"settings", settings_group}, {"items", items_group},
+    {"slabs", slabs_group}, {"sizes", sizes_group},       {"conns", conns_group},
+    {"store", store_group},
+};
+
+bool stats_answer(struct server *server, const char *args, size_t args_len, char **out,
+                  size_t *out_len)
+{
+    struct text text = {0};
+    const char *blank = args_len ? memchr(args, ' ', args_len) : NULL;
+    size_t len = blank ? (size_t)(blank - args) : args_len;
+    if (len == 5 && memcmp(args, "reset", 5) == 0) {
+        reset(server);
+        add(&text, "RESET\r\n");
+    }
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if (strlen(groups[i].name) == len && (len == 0 || memcmp(groups[i].name, args, len) == 0)) {
+            groups[i].write(server, &text);
+            add(&text, "END\r\n");
+        }
+    if (text.len == 0 || text.failed) {
+        free(text.data);
+        return false;
+    }
+    *out = text.data;
+    *out_len = text.len;
+    return true;
+}
