@@ -171,7 +171,7 @@ static bool parse_next(struct worker *worker, struct conn *conn)
         return false;
     if (slot->close)
         conn->closing = true; /* nothing behind it is parsed */
-    else if (slot->request.key.len)
+    else if (slot->request.op != OP_INVALID && slot->request.key.len)
         store_key_init(worker->server->store, &slot->key, slot->request.key.data,
                        slot->request.key.len);
     worker->slot_count++;

@@ -449,7 +449,8 @@ void faulty_init(struct faulty *faulty)
     };
 }
 
-void faulty_fail(struct faulty *faulty, enum file_call call, uint64_t nth, uint64_t times, int error)
+void faulty_fail(struct faulty *faulty, enum file_call call, uint64_t nth, uint64_t times,
+                 int error)
 {
     pthread_mutex_lock(&faulty->lock);
     faulty->fail_at[call] = faulty->calls[call] + nth;
@@ -616,8 +617,8 @@ static void fetch(struct rig *rig, struct store_fetch *wanted)
     assert_ptr_equal(done, wanted);
 }
 
-enum store_status rig_get(struct rig *rig, const struct store_key *key,
-                          struct store_fetch *wanted, struct store_item *item)
+enum store_status rig_get(struct rig *rig, const struct store_key *key, struct store_fetch *wanted,
+                          struct store_item *item)
 {
     enum store_status status;
     while ((status = store_get(rig->session, key, rig->now_s, wanted, item)) == STORE_COLD)
@@ -625,7 +626,8 @@ enum store_status rig_get(struct rig *rig, const struct store_key *key,
     return status;
 }
 
-enum store_status rig_try_put(struct rig *rig, const char *key, const char *value, uint32_t expire_s)
+enum store_status rig_try_put(struct rig *rig, const char *key, const char *value,
+                              uint32_t expire_s)
 {
     struct store_key made = rig_key(rig, key);
     struct store_put put = {.value = {{value, (uint32_t)strlen(value)}}, .expire_s = expire_s};
@@ -658,8 +660,8 @@ void rig_delete(struct rig *rig, const char *key)
 void rig_touch(struct rig *rig, const char *key, uint32_t expire_s)
 {
     struct store_key made = rig_key(rig, key);
-    assert_int_equal(
-        store_touch(rig->session, &made, rig->now_s, expire_s, STORE_IF_PRESENT, 0), STORE_OK);
+    assert_int_equal(store_touch(rig->session, &made, rig->now_s, expire_s, STORE_IF_PRESENT, 0),
+                     STORE_OK);
 }
 
 void rig_flush(struct rig *rig, uint32_t when_s)

@@ -160,8 +160,8 @@ struct rig {
     uint64_t cold;    /* gets that were */
 };
 
-#define RIG_NOW    UINT32_C(1000000)
-#define SOON_MS    5000 /* what waits longer for a background thread has failed */
+#define RIG_NOW UINT32_C(1000000)
+#define SOON_MS 5000 /* what waits longer for a background thread has failed */
 
 /* A small store (1 MiB, segments of 64 KiB, 16 shards, no syncs), not yet open: options may be changed. */
 void rig_init(struct rig *rig);
@@ -169,7 +169,8 @@ enum store_status rig_try_open(struct rig *rig);
 void rig_open(struct rig *rig);
 void rig_close(struct rig *rig);  /* the store */
 void rig_reopen(struct rig *rig); /* cleanly */
-void rig_crash(struct rig *rig);  /* closes the store, but goes on in what a kill -9 would have left */
+void rig_crash(
+    struct rig *rig); /* closes the store, but goes on in what a kill -9 would have left */
 void rig_release(struct rig *rig);
 
 /* Ends the batch that the rig's session is always in, commits it, and begins the next. */
@@ -183,7 +184,8 @@ enum store_status rig_get(struct rig *rig, const struct store_key *key, struct s
                           struct store_item *item);
 
 /* One-liners for texts. Those that return nothing want STORE_OK. */
-enum store_status rig_try_put(struct rig *rig, const char *key, const char *value, uint32_t expire_s);
+enum store_status rig_try_put(struct rig *rig, const char *key, const char *value,
+                              uint32_t expire_s);
 void rig_put(struct rig *rig, const char *key, const char *value);
 void rig_put_until(struct rig *rig, const char *key, const char *value, uint32_t expire_s);
 void rig_put_bytes(struct rig *rig, const char *key, const char *value, uint32_t len);
