@@ -21,7 +21,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define MAGIC   "CCASKSTO"
+#define MAGIC          "CCASKSTO"
 #define FORMAT_VERSION 1
 
 struct disk_store {

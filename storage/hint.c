@@ -167,16 +167,21 @@ static bool visit_record(struct hint *hint, const struct record *record, uint32_
     return visit(context, &entry);
 }
 
-/* Damage at the very end may be what a crash left of the last write. */
-static void note_damage(struct hint *hint, const struct segment_cursor *cursor, uint32_t offset,
-                        bool tail_may_be_torn, const struct tell *told)
+/* A place that is no valid record; whether it is damage is known when something valid follows. */
+struct gap {
+    uint32_t from;
+    uint64_t to; /* 0: there is none */
+};
+
+static void note_damage(struct hint *hint, const struct segment *segment, struct gap *gap,
+                        const struct tell *told)
 {
-    if (cursor->offset >= cursor->end && tail_may_be_torn)
+    if (gap->to == 0)
         return;
     hint->damage++;
     tell(told, TELL_WARNING, "segment %016llx: no valid record at bytes %u to %llu: skipped",
-         (unsigned long long)cursor->segment->header.id, offset,
-         (unsigned long long)cursor->offset);
+         (unsigned long long)segment->header.id, gap->from, (unsigned long long)gap->to);
+    gap->to = 0;
 }
 
 enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
@@ -186,6 +191,7 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
 {
     struct segment_cursor cursor;
     struct record record;
+    struct gap gap = {0};
     uint32_t offset;
     bool go_on = true;
     enum cursor_status at = CURSOR_END;
@@ -194,15 +200,18 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
         return STORE_IO;
     while (go_on) {
         at = segment_cursor_next(&cursor, &record, &offset);
-        if (at == CURSOR_RECORD) {
-            hint->end = cursor.offset;
-            go_on = visit_record(hint, &record, offset, hash_seed, visit, context);
-        } else if (at == CURSOR_DAMAGE) {
-            note_damage(hint, &cursor, offset, tail_may_be_torn, told);
-        } else {
+        if (at != CURSOR_RECORD && at != CURSOR_DAMAGE)
             break;
+        note_damage(hint, segment, &gap, told);
+        if (at == CURSOR_DAMAGE) {
+            gap = (struct gap){.from = offset, .to = cursor.offset};
+            continue;
         }
+        hint->end = cursor.offset;
+        go_on = visit_record(hint, &record, offset, hash_seed, visit, context);
     }
+    if (!tail_may_be_torn)
+        note_damage(hint, segment, &gap, told);
     int error = errno;
     segment_cursor_release(&cursor);
     errno = error;

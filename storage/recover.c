@@ -2,13 +2,16 @@
  *
  * 1. Open: every segment's header is read, segments are put into the order of the log and get their slots in that order, so
  *    that during recovery a higher place is a later one. What was allocated ahead and never used is removed.
- * 2. Load, several segments at a time: from the hint file, else by a scan. Of two records of a key the one with the higher
- *    place wins (Y1). Deletions and expired records stay in the keydir until all is loaded (Y2): they may still have to
- *    win against an older record. A deletion is an entry whose size code is 0.
- * 3. Touch: TOUCH records are applied in the order of the log, where they lie behind the record that their key has now (Y3).
- * 4. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come on top (Y4). A pending
- *    flush whose time came while nobody ran takes everything.
- * 5. Sweep: deletions, expired and flushed entries leave; what is left is counted, and gives each segment's live bytes.
+ * 2. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come on top (Y4). A pending
+ *    flush whose time came while nobody ran takes everything. What is flushed is not loaded.
+ * 3. Load, a group of segments at a time and the segments of a group side by side: from the hint file, else by a scan. Of two
+ *    records of a key the one with the higher place wins (Y1). Deletions and expired records stay in the keydir at least
+ *    until their group is loaded (Y2): they may still have to win against an older record. A deletion is an entry whose
+ *    size code is 0. Then the group's TOUCH records are applied in the order of the log, where they lie behind the record
+ *    that their key has now (Y3): the keydir is the state of the log up to there.
+ * 4. Sweep: deletions and expired entries leave; what is left is counted, and gives each segment's live bytes. When there
+ *    are many, a sweep comes between two groups, so that what is dead needs no memory; expired ones go then only if no
+ *    TOUCH can follow that would prolong them.
  *
  * The log goes on in a new segment behind all LSNs that may ever have been given, so none is given twice.
  */
@@ -31,7 +34,7 @@
 /* One segment on its way in. */
 struct load {
     struct segment *segment;
-    struct hint hint;
+    struct hint hint; /* before the load: what the hint file says of itself, if there is one */
     bool hinted;
 };
 
@@ -46,8 +49,12 @@ struct state {
     struct recovery *recovery;
     struct load *loads;
     size_t count;
+    size_t group_end;    /* loads up to here belong to the group */
     _Atomic size_t next; /* load to be taken by the next thread */
     _Atomic uint32_t next_shard;
+    _Atomic uint64_t dead; /* deletions and expired entries met since the last sweep */
+    bool may_touch;        /* behind the group there may be TOUCHes */
+    bool last_sweep;
     _Atomic uint64_t done_bytes;
     uint64_t all_bytes;
     _Atomic int status; /* enum store_status: the first that failed */
@@ -73,14 +80,6 @@ static void note_name(void *argument, const char *name)
         names->ids = ids;
     }
     names->ids[names->count++] = id;
-}
-
-/* Files that a crash left half made. */
-static void remove_unfinished(void *argument, const char *name)
-{
-    struct recovery *recovery = argument;
-    if (segment_id_of(name, "tmp") || segment_id_of(name, "hint-tmp"))
-        recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
 }
 
 /* Whether the file begins with zeros: allocated ahead, never used. */
@@ -115,16 +114,23 @@ static enum store_status pass_over(struct recovery *recovery, uint64_t id, enum 
              recovery->dir_name, strerror(errno));
         return status;
     }
-    if (is_blank(recovery, name)) {
-        recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
+    if (is_blank(recovery, name))
         return STORE_OK;
-    }
     tell(recovery->tell, TELL_WARNING,
          "%s in data directory %s has no valid header of this store: left alone, its records are "
          "lost",
          name, recovery->dir_name);
     recovery->damage++;
     return STORE_OK;
+}
+
+/* Files that a crash left half made, and segments that were never used. */
+static void remove_unfinished(void *argument, const char *name)
+{
+    struct recovery *recovery = argument;
+    bool blank = segment_id_of(name, "seg") && is_blank(recovery, name);
+    if (blank || segment_id_of(name, "tmp") || segment_id_of(name, "hint-tmp"))
+        recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
 }
 
 static int by_lsn(const void *a, const void *b)
@@ -156,14 +162,16 @@ static enum store_status open_segments(struct state *state)
     struct names names = {0};
     enum store_status status = STORE_OK;
     const struct file_system *files = recovery->files;
-    if (files->list(files->context, recovery->dir_fd, note_name, &names) < 0 ||
-        files->list(files->context, recovery->dir_fd, remove_unfinished, recovery) < 0)
+    if (files->list(files->context, recovery->dir_fd, note_name, &names) < 0)
         status = STORE_IO;
     state->loads = calloc(names.count + 1, sizeof *state->loads);
     if (names.failed || !state->loads)
         status = STORE_NO_MEMORY;
     for (size_t i = 0; i < names.count && status == STORE_OK; i++)
         status = open_one(state, names.ids[i]);
+    if (status == STORE_OK &&
+        files->list(files->context, recovery->dir_fd, remove_unfinished, recovery) < 0)
+        status = STORE_IO;
     recovery->next_segment_id = names.highest + 1;
     free(names.ids);
     qsort(state->loads, state->count, sizeof *state->loads, by_lsn);
@@ -203,6 +211,11 @@ static bool refuse_full(struct state *state)
     return false;
 }
 
+static bool is_expired(const struct state *state, uint32_t expire_s)
+{
+    return expire_s && expire_s <= state->recovery->now_s;
+}
+
 /* A PUT or a DELETE: the later place wins (Y1). False: no room. */
 static bool apply(struct state *state, const struct load *load, const struct hint_entry *hinted)
 {
@@ -212,6 +225,10 @@ static bool apply(struct state *state, const struct load *load, const struct hin
     struct keydir_entry old;
     struct keydir_ref ref;
     bool ok = true;
+    if (load->segment->header.base_lsn + hinted->offset * 8ull < state->recovery->log->flush_lsn)
+        return true;
+    if (hinted->type == RECORD_DELETE || is_expired(state, hinted->expire_s))
+        atomic_fetch_add_explicit(&state->dead, 1, memory_order_relaxed);
     keydir_lock(shard);
     if (!keydir_find(shard, hinted->tag, &ref, &old))
         ok = keydir_insert(state->recovery->keydir, shard, &entry);
@@ -298,8 +315,8 @@ static enum store_status walk(struct state *state, struct load *load, hint_visit
     if (load->hinted)
         status = hint_read(recovery->files, recovery->dir_fd, load->segment, &hint, &entries);
     if (status != STORE_OK)
-        return hint_scan(recovery->files, load->segment, atomic_load(&load->segment->end),
-                         recovery->hash_seed, true, &silent, visit, &scan, &hint);
+        return hint_scan(recovery->files, load->segment, 0, recovery->hash_seed, true, &silent,
+                         visit, &scan, &hint);
     for (uint64_t i = 0; i < hint.count; i++)
         visit(&scan, &entries[i]);
     free(entries);
@@ -362,10 +379,9 @@ static void *run_loader(void *context)
 {
     struct state *state = context;
     size_t i;
-    while ((i = atomic_fetch_add(&state->next, 1)) < state->count &&
+    while ((i = atomic_fetch_add(&state->next, 1)) < state->group_end &&
            atomic_load(&state->status) == STORE_OK) {
-        /* The newest first: it has no hint and takes longest. */
-        struct load *load = &state->loads[state->count - 1 - i];
+        struct load *load = &state->loads[i];
         enum store_status status = load_one(state, load);
         if (status != STORE_OK)
             fail(state, status);
@@ -390,19 +406,18 @@ static void run_all(struct state *state, void *(*work)(void *context))
         pthread_join(threads[i], NULL);
 }
 
-/* How many keys to expect: what the newest hint that knows says, and all records since. */
+/* How many keys to expect: what the newest hint that knows says, and all records since. Without hints nothing is known, and
+ * the table grows as it is filled. */
 static uint64_t expected_keys(struct state *state)
 {
     uint64_t records = 0, keys = 0;
     for (size_t i = 0; i < state->count; i++) {
         struct load *load = &state->loads[i];
-        struct hint hint = {0};
+        load->hinted = hint_peek(state->recovery->files, state->recovery->dir_fd, load->segment,
+                                 &load->hint) == STORE_OK;
+        records += load->hint.count;
+        keys = load->hint.keys ? load->hint.keys : keys + load->hint.count;
         state->all_bytes += load->segment->capacity;
-        if (hint_peek(state->recovery->files, state->recovery->dir_fd, load->segment, &hint) !=
-            STORE_OK)
-            hint.count = load->segment->capacity / 256; /* a guess; the table grows if need be */
-        records += hint.count;
-        keys = hint.keys ? hint.keys : keys + hint.count;
     }
     return keys < records ? keys : records;
 }
@@ -415,16 +430,7 @@ static void reserve_keydir(struct state *state)
         keydir_reserve(keydir, &keydir->shards[i], share);
 }
 
-static enum store_status apply_touches(struct state *state)
-{
-    enum store_status status = STORE_OK;
-    for (size_t i = 0; i < state->count && status == STORE_OK; i++)
-        if (state->loads[i].hint.touches)
-            status = walk(state, &state->loads[i], visit_touches);
-    return status;
-}
-
-static enum store_status apply_flushes(struct state *state)
+static enum store_status find_flush(struct state *state)
 {
     struct recovery *recovery = state->recovery;
     struct load *last = &state->loads[state->count - 1];
@@ -440,17 +446,17 @@ static enum store_status apply_flushes(struct state *state)
     return status;
 }
 
+/* Whether the entry stays in the keydir. */
 static bool sweep_entry(void *context, struct keydir_entry *entry)
 {
     struct state *state = context;
-    struct log *log = state->recovery->log;
-    struct segment *segment = log_segment(log, location_slot(entry->location));
-    uint64_t lsn = segment->header.base_lsn + location_offset(entry->location);
-    if (!(entry->location & LOCATION_SIZE_MASK) || lsn < atomic_load(&log->flush_lsn) ||
-        (entry->expire_s && entry->expire_s <= state->recovery->now_s))
+    struct segment *segment = log_segment(state->recovery->log, location_slot(entry->location));
+    if (!(entry->location & LOCATION_SIZE_MASK) ||
+        (is_expired(state, entry->expire_s) && !state->may_touch))
         return false;
-    atomic_fetch_add_explicit(&segment->live_bytes, (int64_t)location_size(entry->location),
-                              memory_order_relaxed);
+    if (state->last_sweep)
+        atomic_fetch_add_explicit(&segment->live_bytes, (int64_t)location_size(entry->location),
+                                  memory_order_relaxed);
     return true;
 }
 
@@ -470,43 +476,107 @@ static void *run_sweeper(void *context)
     return NULL;
 }
 
+static void sweep(struct state *state, bool last)
+{
+    atomic_store(&state->next_shard, 0);
+    atomic_store(&state->items, 0);
+    atomic_store(&state->dead, 0);
+    state->last_sweep = last;
+    run_all(state, run_sweeper);
+}
+
+/* Many: what is dead takes an eighth of what the keydir may take. */
+static bool many_dead(const struct state *state)
+{
+    uint64_t bytes = atomic_load(&state->dead) * sizeof(struct keydir_bucket) / 3;
+    return bytes > atomic_load(&state->recovery->keydir->bytes_max) / 8;
+}
+
+static bool touches_from(const struct state *state, size_t i)
+{
+    for (; i < state->count; i++)
+        if (!state->loads[i].hinted || state->loads[i].hint.touches)
+            return true;
+    return false;
+}
+
+static enum store_status load_group(struct state *state, size_t begin)
+{
+    size_t rest = state->count - begin;
+    state->group_end = begin + (rest < state->recovery->threads ? rest : state->recovery->threads);
+    atomic_store(&state->next, begin);
+    run_all(state, run_loader);
+    enum store_status status = (enum store_status)atomic_load(&state->status);
+    for (size_t i = begin; i < state->group_end && status == STORE_OK; i++)
+        if (state->loads[i].hint.touches)
+            status = walk(state, &state->loads[i], visit_touches);
+    state->may_touch = touches_from(state, state->group_end);
+    if (status == STORE_OK && many_dead(state))
+        sweep(state, false);
+    return status;
+}
+
+static enum store_status load_all(struct state *state)
+{
+    enum store_status status = find_flush(state);
+    for (size_t begin = 0; begin < state->count && status == STORE_OK; begin = state->group_end)
+        status = load_group(state, begin);
+    return status;
+}
+
 /* The log goes on behind everything that its segments may have held. */
-static void find_ends(struct state *state)
+static void find_next_lsn(struct state *state)
+{
+    for (size_t i = 0; i < state->count; i++) {
+        const struct segment *segment = state->loads[i].segment;
+        uint64_t end = segment->header.base_lsn + segment->capacity;
+        if (end > state->recovery->next_lsn)
+            state->recovery->next_lsn = end;
+    }
+}
+
+static void sum_up(struct state *state)
 {
     struct recovery *recovery = state->recovery;
     recovery->next_cas = 1;
     for (size_t i = 0; i < state->count; i++) {
         const struct load *load = &state->loads[i];
-        uint64_t end = load->segment->header.base_lsn + load->segment->capacity;
-        if (end > recovery->next_lsn)
-            recovery->next_lsn = end;
-        /* The header's too: of all that a run gave, no record may have come to the disk. */
-        uint64_t given = load->segment->header.next_cas;
-        if (load->hint.cas_max > given)
-            given = load->hint.cas_max;
-        if (given + CAS_GAP >= recovery->next_cas)
-            recovery->next_cas = given + CAS_GAP + 1;
+        uint64_t first = load->segment->header.next_cas;
+        uint64_t highest = load->hint.cas_max > first ? load->hint.cas_max : first;
+        if (highest + CAS_GAP >= recovery->next_cas)
+            recovery->next_cas = highest + CAS_GAP + 1;
         recovery->damage += load->hint.damage;
     }
+    recovery->items = atomic_load(&state->items);
+    recovery->last = state->count ? state->loads[state->count - 1].segment : NULL;
 }
 
 enum store_status recover(struct recovery *recovery)
 {
     struct state state = {.recovery = recovery};
     enum store_status status = open_segments(&state);
+    find_next_lsn(&state);
     if (status == STORE_OK && state.count) {
         reserve_keydir(&state);
-        run_all(&state, run_loader);
-        status = (enum store_status)atomic_load(&state.status);
+        status = load_all(&state);
     }
-    find_ends(&state);
-    if (status == STORE_OK && state.count)
-        status = apply_touches(&state);
-    if (status == STORE_OK && state.count)
-        status = apply_flushes(&state);
+    state.may_touch = false;
     if (status == STORE_OK)
-        run_all(&state, run_sweeper);
-    recovery->items = atomic_load(&state.items);
+        sweep(&state, true);
+    sum_up(&state);
+    if (status == STORE_IO)
+        tell(recovery->tell, TELL_ERROR, "cannot read data directory %s: %s", recovery->dir_name,
+             strerror(errno));
     free(state.loads);
     return status;
+}
+
+void recover_cut_tail(const struct recovery *recovery)
+{
+    struct segment *last = recovery->last;
+    const struct file_system *files = recovery->files;
+    if (!last || last->hinted || atomic_load(&last->end) == last->capacity)
+        return;
+    if (files->truncate(files->context, last->fd, atomic_load(&last->end)) == 0)
+        last->capacity = atomic_load(&last->end);
 }

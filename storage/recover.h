@@ -25,11 +25,16 @@ struct recovery {
     uint64_t next_lsn;
     uint64_t next_cas;
     uint64_t items;
-    uint64_t damage; /* records or places that were not valid */
+    uint64_t damage;      /* records or places that were not valid */
+    struct segment *last; /* the newest that was found; NULL: none */
 };
 
 /* Loads everything. Changes nothing on disk but unfinished and never used files, so it may die and run again at any point
  * (Y5). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit into the memory limit), STORE_NO_MEMORY, STORE_IO: told. */
 enum store_status recover(struct recovery *recovery);
+
+/* When the log goes on in a new segment: cuts off what a crash has torn at the end of the last one, so that a later start
+ * does not take it for damage. */
+void recover_cut_tail(const struct recovery *recovery);
 
 #endif

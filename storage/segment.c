@@ -259,10 +259,16 @@ static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record
         return false;
     const char *data = at(cursor, offset, &len);
     *status = record_decode(data, len, cursor->segment->header.seed, offset, record);
-    if (*status != RECORD_CUT ||
-        offset + record_size(record->key_len, record->value_len) > cursor->end)
+    if (*status == RECORD_BAD_HEADER)
         return true;
-    if (!fill(cursor, offset, record_size(record->key_len, record->value_len)))
+    uint64_t size = record_size(record->key_len, record->value_len);
+    if (offset + size > cursor->end) { /* S4 */
+        *status = RECORD_CUT;
+        return true;
+    }
+    if (*status != RECORD_CUT)
+        return true;
+    if (!fill(cursor, offset, size))
         return false;
     data = at(cursor, offset, &len);
     *status = record_decode(data, len, cursor->segment->header.seed, offset, record);

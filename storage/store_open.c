@@ -273,8 +273,10 @@ static enum store_status start_store(struct store *store)
     enum store_status status = recover_store(store, &recovery);
     if (status == STORE_OK)
         status = start_log(store, &recovery);
-    if (status == STORE_OK)
+    if (status == STORE_OK) {
+        recover_cut_tail(&recovery);
         status = start_threads(store);
+    }
     if (status != STORE_OK)
         stop_threads(store);
     return status;

@@ -47,7 +47,14 @@ def empty(server):
 
 def play(server, t, send, steps=None):
     client = empty(server)
-    transcript.Run(client, send).play(steps or t.steps)
+
+    def send_if_open(client, data):
+        try:
+            send(client, data)
+        except ConnectionError:
+            assert t.has("closed")  # and the rest of what we had to say is of no interest to the server
+
+    transcript.Run(client, send_if_open).play(steps or t.steps)
     if not t.has("closed"):
         client.expect_nothing()
     client.close()
@@ -140,10 +147,13 @@ def test_transcript_in_which_time_passes(in_the_background, t):
 # Recorded answers: data/extract_classic tells how they were made.
 #
 # Where we differ on purpose from memcached 1.6.45:
-# - `delete k 5` is refused (clients' own test suites expect it); the recordings have no such step.
+# - `delete two words` is refused: clients' own test suites expect it.
+# - The error of a line whose block is to be swallowed is sent when the line is there; memcached waits for the block.
 
+REFUSED_DELETE = re.compile(rb"delete \S+ (?!0\s|noreply\s)\S+")
+BAD_DELETE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
+BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 MARKER = b"get no:such:ke\r\n"  # as long as the marker of the recording, for the steps that leave a block open
-CAS = rb"(?P<cas>\d+)"
 
 
 def recorded():
@@ -160,16 +170,16 @@ def answer_pattern(answer):
 def replay(client, steps):
     for step in steps:
         sent, answer = (text.encode("latin-1") for text in step[:2])
-        waits = len(step) > 2
-        if waits:
-            # The marker becomes part of a data block, or its beginning does.
-            client.send(sent + MARKER)
-            got = client.read(len(answer)) if b"<" not in answer else client.rest()
-            got += client.rest(0.05)
+        waiting = len(step) > 2  # the marker has become part of a data block
+        if REFUSED_DELETE.match(sent):
+            answer = BAD_DELETE
+        client.send(sent + MARKER)
+        if waiting:
+            answer = answer or BAD_FORMAT
+            got = client.rest(0.1)
         else:
-            client.send(sent + MARKER)
             got = read_answer(client, answer)
-        assert re.fullmatch(answer_pattern(answer), got, re.S), "sent     %r\nexpected %r\n     got %r" % (
+        assert re.fullmatch(answer_pattern(answer), got), "sent     %r\nexpected %r\n     got %r" % (
             sent[:500], answer[:500], got[:500])
 
 
@@ -191,8 +201,9 @@ def test_recorded_answers_of_memcached(server_with):
             try:
                 replay(client, sequence["steps"])
             except AssertionError as error:
-                wrong.append("sequence %d: %s" % (sequence["sequence"], error))
-    assert not wrong, "%d sequences differ\n" % len(wrong) + "\n".join(wrong[:20])
+                wrong.append("sequence %d: %s" % (sequence["sequence"], str(error).split("\nassert ")[0]))
+    if wrong:
+        pytest.fail("%d sequences differ\n" % len(wrong) + "\n".join(wrong[:20]), pytrace=False)
 
 
 # Statistics
@@ -232,7 +243,7 @@ def test_stats_count(server):
     client.read_until(b"OK\r\n")
     client.set(b"left", b"12345")
     stats = client.stats()
-    wanted = dict(cmd_get=3, get_hits=2, get_misses=1, cmd_touch=3, touch_hits=2, touch_misses=1, incr_hits=1,
+    wanted = dict(cmd_get=2, get_hits=1, get_misses=1, cmd_touch=3, touch_hits=2, touch_misses=1, incr_hits=1,
                   incr_misses=1, decr_hits=1, decr_misses=1, cas_misses=1, cas_badval=1, cas_hits=0, delete_hits=1,
                   delete_misses=1, cmd_flush=1, curr_items=1)
     assert {stat: int(stats[stat]) for stat in wanted} == wanted
@@ -242,7 +253,7 @@ def test_stats_count(server):
 
 def test_stats_about_the_process(server):
     stats = server.stats()
-    assert int(stats["pid"]) == server.process.pid or server.process.pid
+    assert int(stats["pid"]) == server.process.pid
     assert int(stats["uptime"]) > 0
     assert abs(int(stats["time"]) - time.time()) < 5
     assert int(stats["pointer_size"]) == 64

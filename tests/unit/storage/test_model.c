@@ -21,7 +21,7 @@
 
 #define KEYS_MAX    4000
 #define BATCH_MAX   24
-#define ROUND       8000 /* operations on one directory: without a cleaner the log only grows */
+#define ROUND       12000 /* operations on one directory: without a cleaner the log only grows */
 #define VALUE_SMALL 3000
 #define VALUE_LARGE (300 * 1024)
 
@@ -48,6 +48,8 @@ struct model {
     struct dice dice;
     uint64_t operation; /* counts up */
     uint32_t key_count;
+    uint32_t
+        quiet; /* batches between two kills, about: many kills try recovery, few let the cache fill */
     struct entry entries[KEYS_MAX];
     uint64_t flushed;    /* what was stored before this operation is gone */
     uint32_t deadline_s; /* of a pending flush; 0: none */
@@ -57,7 +59,7 @@ struct model {
     char buffer[VALUE_LARGE];
     struct store_fetch fetch; /* of the key looked at */
     struct store_item item;
-    uint64_t gets, crashes, reopenings, lost;
+    uint64_t gets, crashes, reopenings, lost, evicted;
 };
 
 /* What a wrong answer says before it ends the test. */
@@ -391,9 +393,9 @@ static void do_one(struct model *model)
         do_compare_and_put(model, &key, number);
     else if (choice < 900)
         do_delete(model, &key, number);
-    else if (choice < 998)
+    else if (choice < 999)
         do_touch(model, &key, number);
-    else if (dice_one_in(&model->dice, 3) && look(model, &key, number) | true)
+    else if (dice_one_in(&model->dice, 1 + model->quiet / 100))
         do_flush(model);
     done_with(model);
 }
@@ -444,6 +446,7 @@ static void match_some_prefix(struct model *model)
 static void crash(struct model *model)
 {
     model->crashes++;
+    model->evicted += rig_stats(&model->rig).cache_items_evicted;
     rig_crash(&model->rig);
     if (dice_one_in(&model->dice, 3))
         model->rig.now_s += dice_below(&model->dice, 30);
@@ -456,6 +459,7 @@ static void crash(struct model *model)
 static void reopen(struct model *model)
 {
     model->reopenings++;
+    model->evicted += rig_stats(&model->rig).cache_items_evicted;
     rig_close(&model->rig);
     forget_journal(model);
     if (dice_one_in(&model->dice, 3))
@@ -469,18 +473,18 @@ static void reopen(struct model *model)
 static void one_step(struct model *model)
 {
     run_batch(model);
-    if (dice_one_in(&model->dice, 120)) {
+    if (dice_one_in(&model->dice, model->quiet)) {
         crash(model); /* before the commit */
         return;
     }
-    if (dice_one_in(&model->dice, 200)) {
+    if (dice_one_in(&model->dice, model->quiet * 2)) {
         reopen(model); /* closing commits */
         return;
     }
     commit(model);
     if (dice_one_in(&model->dice, 4))
         model->rig.now_s += dice_below(&model->dice, 3);
-    if (dice_one_in(&model->dice, 300))
+    if (dice_one_in(&model->dice, model->quiet * 2))
         crash(model);
     if (dice_one_in(&model->dice, 300)) {
         store_check(model->rig.store);
@@ -494,6 +498,7 @@ static void run_round(uint64_t seed, uint64_t operations)
     memset(&model, 0, sizeof model);
     model.dice.state = seed;
     model.key_count = 1000 + dice_below(&model.dice, KEYS_MAX - 1000 + 1);
+    model.quiet = dice_one_in(&model.dice, 2) ? 100 : dice_one_in(&model.dice, 2) ? 600 : 3000;
     rig_init(&model.rig);
     model.rig.options.sync_interval_ms = dice_one_in(&model.dice, 4) ? STORE_SYNC_NEVER : 20;
     rig_open(&model.rig);
@@ -503,10 +508,10 @@ static void run_round(uint64_t seed, uint64_t operations)
     store_check(model.rig.store);
     for (uint32_t i = 0; i < KEYS_MAX; i++)
         free(model.entries[i].value);
-    print_message("[evicted %lu pages %lu hits %lu] ", rig_stats(&model.rig).cache_items_evicted,rig_stats(&model.rig).cache_pages,rig_stats(&model.rig).ram_hits);
-    print_message("%" PRIu64 " operations, %" PRIu64 " gets of which %" PRIu64 " cold, %" PRIu64
+    model.evicted += rig_stats(&model.rig).cache_items_evicted;
+    print_message("%" PRIu64 " gets of which %" PRIu64 " cold, %" PRIu64 " items evicted, %" PRIu64
                   " kills (%" PRIu64 " uncommitted operations lost), %" PRIu64 " reopenings\n",
-                  model.operation, model.gets, model.rig.cold, model.crashes, model.lost,
+                  model.gets, model.rig.cold, model.evicted, model.crashes, model.lost,
                   model.reopenings);
     rig_release(&model.rig);
 }
