@@ -180,11 +180,15 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
         if (status != STORE_OK)
             lookup_end(worker, conn, lookup.fetch);
     } while (status == STORE_EXISTS);
-    counter_add(touch ? &counters->cmd_touch : &counters->cmd_get, 1);
-    if (touch)
-        counter_add(status == STORE_OK ? &counters->touch_hits : &counters->touch_misses, 1);
-    counter_add(status == STORE_OK ? &counters->get_hits : &counters->get_misses, 1);
-    if (status != STORE_OK) {
+    bool hit = status == STORE_OK;
+    if (touch) {
+        counter_add(&counters->cmd_touch, 1);
+        counter_add(hit ? &counters->touch_hits : &counters->touch_misses, 1);
+    } else {
+        counter_add(&counters->cmd_get, 1);
+        counter_add(hit ? &counters->get_hits : &counters->get_misses, 1);
+    }
+    if (!hit) {
         reply_status(worker, conn, request, REPLY_MISS);
         return RUN_DONE;
     }

@@ -131,6 +131,18 @@ static void run_verbosity(struct worker *worker, const struct request *request, 
     reply->status = REPLY_OK;
 }
 
+static void run_memlimit(struct worker *worker, const struct request *request, struct reply *reply)
+{
+    if (request->delta < 8)
+        reply->status = REPLY_MEMLIMIT_TOO_SMALL;
+    else if (request->delta < 1 << 30 &&
+             store_set_memory_limit(worker->server->store, request->delta << 20))
+        reply->status = REPLY_OK;
+    else
+        say(reply, "SERVER_ERROR the limit is beyond what this server can grow to: restart it with "
+                   "-m\r\n");
+}
+
 static void run_shutdown(struct worker *worker, struct reply *reply)
 {
     if (!worker->server->settings.enable_shutdown) {
@@ -152,6 +164,7 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
         break;
     case OP_VERBOSITY: run_verbosity(worker, request, reply); break;
     case OP_STATS: run_stats(worker, conn, request, reply); break;
+    case OP_CACHE_MEMLIMIT: run_memlimit(worker, request, reply); break;
     case OP_SHUTDOWN: run_shutdown(worker, reply); break;
     case OP_LRU: run_lru(request, reply); break;
     case OP_LRU_CRAWLER: run_crawler(request, reply); break;

@@ -60,25 +60,27 @@ static struct cache_page *pop(struct cache_queue *queue)
 }
 
 /* A small cache has small pages, so that it still has enough of them to choose from. */
-static uint32_t choose_page_size(uint64_t memory_max)
+static uint32_t choose_page_size(uint64_t memory)
 {
     uint32_t size = PAGE_SIZE_MAX;
-    while (size > PAGE_SIZE_MIN && memory_max / size < 64)
+    while (size > PAGE_SIZE_MIN && memory / size < 64)
         size /= 2;
     return size;
 }
 
-bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash,
+bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash, uint64_t memory,
                 uint64_t memory_max)
 {
     *cache = (struct cache){.keydir = keydir, .hash = hash};
-    cache->page_size = choose_page_size(memory_max);
+    cache->page_size = choose_page_size(memory);
     cache->page_max = (uint32_t)(memory_max / cache->page_size) + 1;
     cache->arena_size = (uint64_t)cache->page_max * cache->page_size + HUGE_PAGE;
     cache->arena = mmap(NULL, cache->arena_size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     cache->pages = calloc(cache->page_max, sizeof *cache->pages);
     if (cache->arena == MAP_FAILED || !cache->pages) {
+        if (cache->arena != MAP_FAILED)
+            munmap(cache->arena, cache->arena_size);
         free(cache->pages);
         return false;
     }

@@ -85,8 +85,9 @@ struct cache {
     _Atomic uint64_t evicted_items, kept_items;
 };
 
-/* Makes a cache of at most memory_max bytes ever; it starts with room for none: cache_set_limit. False: no memory. */
-bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash,
+/* Makes a cache of at most memory_max bytes ever, with pages for about `memory` bytes; it starts with room for none:
+ * cache_set_limit. False: no memory. */
+bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash, uint64_t memory,
                 uint64_t memory_max);
 void cache_release(struct cache *cache);
 

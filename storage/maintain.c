@@ -122,7 +122,7 @@ static void sweep_flushed(struct store *store)
 static void share_memory(struct store *store)
 {
     uint64_t keydir = atomic_load(&store->keydir.bytes);
-    uint64_t limit = store->options.memory_limit;
+    uint64_t limit = atomic_load(&store->memory_limit);
     cache_set_limit(&store->cache, limit > keydir ? limit - keydir : 0);
 }
 

@@ -208,6 +208,11 @@ struct store_stats {
 
 void store_stats(struct store *store, struct store_stats *stats);
 
+/* Changes options->memory_limit, in both directions; memory is given back in the background, and what the index has already
+ * taken stays. False: more than the address space that was reserved at the start (eight times the limit of then, at least
+ * 4 GiB, unless the system refused). Any thread. */
+bool store_set_memory_limit(struct store *store, uint64_t bytes);
+
 /* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is broken. Slow: for tests. */
 void store_check(struct store *store);
 

@@ -47,6 +47,8 @@ struct store {
     struct cache cache;
     struct reader_pool readers;
     uint32_t shard_mask;
+    _Atomic uint64_t memory_limit;
+    uint64_t memory_max; /* address space is reserved for so much */
 
     _Alignas(64) _Atomic uint64_t epoch; /* counts up with each page that leaves the cache */
     _Atomic uint64_t swept_flush_lsn;    /* the keydir holds nothing that this flush killed */

@@ -11,6 +11,8 @@
 #include "storage/recover.h"
 #include "storage/store_internal.h"
 
+#define GROWTH_MIN (UINT64_C(4) << 30) /* a limit may be raised to this at least */
+
 /* The keydir takes up to three quarters of the memory; while the start has deletions in it, a little more. */
 static uint64_t keydir_share(uint64_t memory_limit)
 {
@@ -282,17 +284,29 @@ static enum store_status start_store(struct store *store)
     return status;
 }
 
+/* Reserves address space for index and cache. */
+static bool reserve_memory(struct store *store, uint64_t memory_max)
+{
+    struct cache_hash hash = {.seed = store->datadir.hash_seed, .shard_mask = store->shard_mask};
+    store->memory_max = memory_max;
+    if (!keydir_init(&store->keydir, store->options.shard_count, memory_max))
+        return false;
+    if (cache_init(&store->cache, &store->keydir, hash, store->options.memory_limit, memory_max))
+        return true;
+    keydir_release(&store->keydir);
+    return false;
+}
+
 static enum store_status open_in_memory(struct store *store)
 {
     uint64_t limit = store->options.memory_limit;
-    struct cache_hash hash = {.seed = store->datadir.hash_seed, .shard_mask = store->shard_mask};
+    uint64_t max = limit * 8 > GROWTH_MIN ? limit * 8 : GROWTH_MIN;
+    /* A system that counts reserved space as used may refuse: then the limit cannot grow. */
+    if (!reserve_memory(store, max) && !reserve_memory(store, limit))
+        return STORE_NO_MEMORY;
     /* During recovery deletions take entries too: all of the memory may be used. */
-    if (!keydir_init(&store->keydir, store->options.shard_count, limit))
-        return STORE_NO_MEMORY;
-    if (!cache_init(&store->cache, &store->keydir, hash, limit)) {
-        keydir_release(&store->keydir);
-        return STORE_NO_MEMORY;
-    }
+    atomic_store(&store->keydir.bytes_max, limit);
+    atomic_store(&store->memory_limit, limit);
     enum store_status status = start_store(store);
     if (status != STORE_OK) {
         log_release(&store->log);
@@ -300,6 +314,16 @@ static enum store_status open_in_memory(struct store *store)
         keydir_release(&store->keydir);
     }
     return status;
+}
+
+bool store_set_memory_limit(struct store *store, uint64_t bytes)
+{
+    if (bytes < STORE_MEMORY_MIN || bytes > store->memory_max)
+        return false;
+    atomic_store(&store->memory_limit, bytes);
+    atomic_store(&store->keydir.bytes_max, keydir_share(bytes));
+    maintain_signal(store);
+    return true;
 }
 
 enum store_status store_open(struct store **out, const struct store_options *options)
@@ -387,7 +411,7 @@ void store_stats(struct store *store, struct store_stats *stats)
         .keydir_entries = keydir_count(&store->keydir),
         .keydir_bytes = atomic_load(&store->keydir.bytes),
         .cache_items_evicted = atomic_load(&store->cache.evicted_items),
-        .memory_limit = store->options.memory_limit,
+        .memory_limit = atomic_load(&store->memory_limit),
         .disk_reads = atomic_load(&store->disk_reads),
         .disk_read_us_p50 = histogram_percentile(&store->read_us, 50),
         .disk_read_us_p99 = histogram_percentile(&store->read_us, 99),

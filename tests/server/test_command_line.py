@@ -1,0 +1,357 @@
+"""Options, the start line, signals, and the ways to end."""
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import support
+from support import CACHECASK, Client, Server, free_port
+
+only_root = pytest.mark.skipif(not support.is_root(), reason="only root can become another user")
+
+
+def run(*arguments):
+    done = subprocess.run([CACHECASK, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=support.TIMEOUT, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def refused(*options):
+    status, said = Server(*options, start=False).launch().wait_for_exit()
+    assert status == 64, "exit status %d: %s" % (status, said)
+    return said
+
+
+def version_at(address):
+    client = Client(address)
+    answer = client.ask(b"version\r\n", b"\r\n")
+    client.close()
+    return answer
+
+
+# Starting
+
+def test_the_start_line_tells_address_data_directory_keys_and_time(server):
+    with server.connect() as client:
+        for i in range(7):
+            client.set(b"k%d" % i, b"x")
+    line = server.log()
+    assert "127.0.0.1:%d" % server.port in line and server.data_dir in line and "0 keys" in line
+    server.restart()
+    assert server.log().count("\n") == 1
+    assert re.search(r"\b7 keys recovered in \d+\.\d+ s", server.log())
+
+
+def test_help_goes_to_standard_output_and_exits_0():
+    for option in ("-h", "--help"):
+        status, out, err = run(option)
+        assert (status, err) == (0, "")
+        for name in ("-p", "-l", "-s", "-a", "-d", "-u", "-m", "-M", "-c", "-v", "-h", "-V", "-P", "-t", "-I", "--data-dir",
+                     "--sync", "--segment-size", "--config", "unix-socket"):
+            assert name in out, name
+        assert "proxy_config" not in out
+
+
+def test_version_exits_0():
+    for option in ("-V", "--version"):
+        status, out, err = run(option)
+        assert (status, err) == (0, "") and re.search(r"\d+\.\d+", out)
+
+
+def test_license_exits_0():
+    status, out, _ = run("-i")
+    assert status == 0 and out
+
+
+@pytest.mark.parametrize("options", [
+    ["--nonsense"], ["-j"], ["-p"], ["-p", "x"], ["-p", "70000"], ["-p", ""], ["-m", "x"], ["-m", "0"], ["-m", "-1"],
+    ["-c", "0"], ["-c", "-1"], ["-c", "x"], ["-t", "0"], ["-t", "-1"], ["-t", "x"], ["-B", "nonsense"], ["-I", "1023"],
+    ["-I", "2g"], ["-I", "x"], ["-I", "-5"], ["--segment-size=1k"], ["--segment-size=2g"], ["--sync=x"], ["-o", "nonsense"],
+    ["-o", "sync=x"], ["--config=/no/such/file"], ["stray"], ["-a", "9"], ["--data-dir"], ["-vx"],
+], ids=" ".join)
+def test_bad_options_are_refused_with_a_message(options):
+    said = refused(*options)
+    assert len(said) > 10 and "ready" not in said
+
+
+@pytest.mark.parametrize("options", [
+    ["-m 100"], ["-m100"], ["--memory-limit=100"], ["--memory-limit", "100"], ["-o", "memory-limit=100"], ["-vm", "100"],
+])
+def test_values_may_be_given_in_every_usual_way(options):
+    assert Server(*options).stats()["limit_maxbytes"] == str(100 << 20)
+
+
+def test_what_memcached_knows_and_means_nothing_here_is_accepted():
+    Server("-f", "1.1", "-n", "32", "-L", "-C", "-b", "100", "-R", "10", "-B", "ascii", "-X", "-W", "-r", "-o",
+           "modern,hashpower=20,slab_reassign,lru_crawler,hot_lru_pct=10,hash_algorithm=murmur3,no_hashexpand,maxconns_fast")
+
+
+@only_root
+def test_root_needs_a_user():
+    done = subprocess.run([CACHECASK, "-p", str(free_port()), "--data-dir=" + support.place.new("data")],
+                          stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=False)
+    assert done.returncode != 0 and b"can't run as root without the -u switch" in done.stderr
+
+
+@only_root
+def test_with_u_it_runs_as_that_user_and_no_group_of_root(server):
+    with open("/proc/%d/status" % server.process.pid, encoding="ascii") as status:
+        content = status.read()
+    user = os.stat(server.data_dir).st_uid
+    assert user != 0
+    assert re.search(r"^Uid:\t(\d+)\t\1\t\1\t\1$", content, re.M).group(1) == str(user)
+    assert re.search(r"^Gid:\t(\d+)\t\1\t\1\t\1$", content, re.M).group(1) != "0"
+    assert re.search(r"^Groups:\s*$", content, re.M)
+
+
+@only_root
+def test_a_user_that_is_not_there():
+    status, said = Server("-u", "no-such-user", start=False).launch().wait_for_exit()
+    assert status != 0 and "no-such-user" in said
+
+
+def test_a_configuration_file():
+    path = os.path.join(support.place.new("conf"), "cachecask.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("# a comment\n\n-m 128\n-c 77\n  --sync=none  \n-t 2\n-M\n")
+    settings = Server("--config=" + path).stats("settings")
+    assert (settings["maxbytes"], settings["maxconns"], settings["num_threads"], settings["evictions"]) == (
+        str(128 << 20), "77", "2", "off")
+
+
+def test_a_mistake_in_the_configuration_file_is_told_with_its_line():
+    path = os.path.join(support.place.new("conf"), "cachecask.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("-m 128\n-nonsense\n")
+    said = refused("--config=" + path)
+    assert path in said and re.search(r"line 2\b", said)
+
+
+def test_the_configuration_file_that_comes_with_it_is_good():
+    path = os.path.join(os.path.dirname(__file__), "../../conf/cachecask.conf")
+    copy = os.path.join(support.place.new("conf"), "cachecask.conf")
+    with open(path, encoding="utf-8") as source, open(copy, "w", encoding="utf-8") as target:
+        target.write(source.read())
+    server = Server(start=False)
+    server.options = ["--config=" + copy, "-p", str(server.port)]
+    server.start()
+    assert server.stats("settings")["maxbytes"] == str(64 << 20)
+
+
+# Listening
+
+def test_several_addresses():
+    first, second, third = free_port(), free_port(), free_port()
+    server = Server("-l", "127.0.0.1:%d,127.0.0.1:%d" % (first, second), "-l", "127.0.0.2:%d" % third)
+    for address in (("127.0.0.1", server.port), ("127.0.0.1", first), ("127.0.0.1", second), ("127.0.0.2", third)):
+        assert version_at(address).startswith(b"VERSION ")
+    assert "127.0.0.2:%d" % third in server.log()
+
+
+def test_ip_version_6():
+    try:
+        socket.socket(socket.AF_INET6).bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    port = free_port()
+    Server("-l", "[::1]:%d" % port)
+    assert version_at(("::1", port)).startswith(b"VERSION ")
+
+
+def test_any_free_port_is_told_in_a_file():
+    path = os.path.join(support.place.new("ports"), "ports")
+    server = Server("-p", "-1", "-l", "127.0.0.1", listen=False, start=False, env={"MEMCACHED_PORT_FILENAME": path})
+    server.launch()
+    support.wait_until(lambda: "ready" in server.log(), "the server is ready")
+    with open(path, encoding="ascii") as file:
+        port = int(re.fullmatch(r"TCP INET: (\d+)\n", file.read()).group(1))
+    assert port > 0 and version_at(("127.0.0.1", port)).startswith(b"VERSION ")
+    assert "127.0.0.1:%d" % port in server.log()
+
+
+def test_a_port_in_use_is_an_error():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        server = Server(start=False)
+        server.port = other.getsockname()[1]
+        status, said = server.launch().wait_for_exit()
+    assert status != 0 and str(server.port) in said
+
+
+def test_a_name_that_is_no_address():
+    status, said = Server("-l", "no.such.host.invalid", start=False).launch().wait_for_exit(timeout=40)
+    assert status != 0 and "no.such.host.invalid" in said
+
+
+def unix_server(*options, **more):
+    """Its socket lies where the server's user may make one."""
+    server = Server(*options, unix=True, start=False, **more)
+    server.unix_path = os.path.join(support.place.new("unix"), "socket")
+    return server
+
+
+def test_a_unix_socket_and_no_tcp():
+    server = unix_server("-a", "0766").start()
+    with server.connect() as client:
+        client.set(b"k", b"x")
+        assert client.get(b"k") == b"x"
+        settings = client.stats("settings")
+        assert settings["domain_socket"] == server.unix_path and settings["umask"] == "766"
+    assert os.stat(server.unix_path).st_mode & 0o777 == 0o766
+    assert server.unix_path in server.log()
+
+
+def test_a_unix_socket_is_private_by_default():
+    assert os.stat(unix_server().start().unix_path).st_mode & 0o777 == 0o700
+
+
+def test_a_unix_socket_left_behind_is_no_obstacle():
+    server = unix_server().start()
+    server.kill9()
+    assert os.path.exists(server.unix_path)
+    server.start()
+
+
+def test_a_second_server_does_not_take_the_first_ones_unix_socket_away():
+    first = unix_server().start()
+    second = unix_server(data_dir=first.data_dir)
+    second.unix_path = first.unix_path
+    status, _ = second.launch().wait_for_exit()
+    assert status != 0
+    assert version_at(first.unix_path).startswith(b"VERSION ")
+
+
+# Process
+
+def test_the_pid_file_is_written_and_taken_away():
+    path = os.path.join(support.place.new("run"), "pid")
+    server = Server("-P", path)
+    with open(path, encoding="ascii") as file:
+        assert file.read() == "%d\n" % server.process.pid
+    server.stop()
+    assert not os.path.exists(path)
+
+
+def test_a_refused_second_server_leaves_the_first_ones_pid_file_alone():
+    path = os.path.join(support.place.new("run"), "pid")
+    first = Server("-P", path)
+    same_data = Server("-P", path, data_dir=first.data_dir, start=False)
+    same_port = Server("-P", path, start=False)
+    same_port.port = first.port
+    for second in (same_data, same_port):
+        status, _ = second.launch().wait_for_exit()
+        assert status != 0
+        with open(path, encoding="ascii") as file:
+            assert file.read() == "%d\n" % first.process.pid
+
+
+def test_in_the_background():
+    path = os.path.join(support.place.new("run"), "pid")
+    server = Server("-d", "-P", path, start=False)
+    server.launch()
+    status, said = server.wait_for_exit()
+    assert status == 0, said
+    with open(path, encoding="ascii") as file:
+        pid = int(file.read())
+    support.guardian.tell(b"+", pid)
+    try:
+        assert version_at(("127.0.0.1", server.port)).startswith(b"VERSION "), "it is ready when its starter ends"
+        assert os.getpgid(pid) != os.getpgid(0)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        support.wait_until(lambda: not os.path.exists("/proc/%d" % pid) or is_zombie(pid), "the server ends")
+        support.guardian.tell(b"-", pid)
+
+
+def is_zombie(pid):
+    try:
+        with open("/proc/%d/stat" % pid, encoding="ascii") as stat:
+            return ") Z " in stat.read()
+    except FileNotFoundError:
+        return True
+
+
+def test_in_the_background_a_failed_start_is_told():
+    server = Server("-d", data_dir="/proc/no-such-place", start=False)
+    status, said = server.launch().wait_for_exit()
+    assert status != 0 and "/proc/no-such-place" in said
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well_and_soon(server, how):
+    with server.connect() as busy, server.connect() as idle, server.connect() as half:
+        busy.set(b"k", b"x" * 1000000)
+        half.send(b"set half 0 0 100\r\nabc")
+        busy.send(b"get k\r\n" * 50)  # and nobody reads the answers
+        idle.ask(b"version\r\n", b"\r\n")
+        time.sleep(0.1)
+        started = time.monotonic()
+        server.process.send_signal(how)
+        assert server.reap(timeout=60 if support.SANITIZED else 10) == 0
+        print("ended after %.3f s" % (time.monotonic() - started))
+    server.start()
+    with server.connect() as client:
+        assert client.get(b"k") == b"x" * 1000000
+        assert client.get(b"half") is None
+
+
+def test_a_signal_while_clients_write_loses_nothing_acknowledged(server):
+    acknowledged = 0
+    with server.connect() as client:
+        client.send(b"".join(b"set k%d 0 0 1\r\nx\r\n" % i for i in range(20000)))
+        client.read(len(b"STORED\r\n") * 1000)
+        server.process.terminate()
+        while client.fill():
+            pass
+        acknowledged = 1000 + len(client.buffer) // len(b"STORED\r\n")
+        assert server.reap() == 0
+    server.start()
+    with server.connect() as client:
+        keys = [b"k%d" % i for i in range(acknowledged)]
+        assert len(client.gets(*keys)) == acknowledged
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_threads(threads):
+    server = Server("-t", str(threads))
+    clients = [server.connect() for _ in range(20)]
+    for i, client in enumerate(clients):
+        client.set(b"k%d" % i, b"x")
+    for client in clients:
+        assert len(client.gets(*(b"k%d" % i for i in range(20)))) == 20
+    assert server.stats()["threads"] == str(threads)
+
+
+def test_verbose_tells_more():
+    quiet, loud = Server(), Server("-vv")
+    for server in (quiet, loud):
+        with server.connect() as client:
+            client.set(b"k", b"x")
+            client.get(b"k")
+    assert len(loud.log()) > len(quiet.log())
+
+
+def test_shutdown_by_command():
+    server = Server("-A")
+    with server.connect() as client:
+        client.set(b"k", b"x")
+        client.send(b"shutdown\r\n")
+        assert server.reap() == 0
+    server.start()
+    with server.connect() as client:
+        assert client.get(b"k") == b"x"
+        client.send(b"shutdown graceful\r\n")
+        assert server.reap() == 0
+
+
+def test_the_default_data_directory_of_a_service():
+    path = support.place.new("state")
+    server = Server(start=False, env={"STATE_DIRECTORY": path})
+    server.command = lambda: [part for part in Server.command(server) if not part.startswith("--data-dir")]
+    server.start()
+    assert path in server.log() and "store" in os.listdir(path)
