@@ -115,7 +115,8 @@ static int os_replace(void *context, int from, int fd)
     (void)context;
     if (dup3(from, fd, O_CLOEXEC) < 0)
         return -1;
-    return close(from);
+    close(from); /* the file lives on as fd: there is nothing left to fail */
+    return 0;
 }
 
 const struct file_system file_system_os = {

@@ -28,7 +28,8 @@ uint64_t histogram_percentile(const struct histogram *histogram, double percent)
     uint64_t total = 0;
     for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
         total += atomic_load_explicit(&histogram->counts[i], memory_order_relaxed);
-    uint64_t wanted = (uint64_t)((double)total * percent / 100);
+    double share = (double)total * percent / 100;
+    uint64_t wanted = (uint64_t)share + (share > (double)(uint64_t)share);
     uint64_t seen = 0;
     for (uint32_t i = 0; i < HISTOGRAM_BUCKETS && total; i++) {
         seen += atomic_load_explicit(&histogram->counts[i], memory_order_relaxed);

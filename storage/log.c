@@ -88,11 +88,11 @@ static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
     struct segment *sealed = log->active;
     struct segment *segment = allowed ? take_spare(log, capacity) : NULL;
     if (!segment) {
-        if (log->spare_status != STORE_OK || log->stopping)
-            return STORE_FULL;
         if (capacity > log->options.segment_size && capacity > log->spare_size)
             log->spare_size = capacity;
         pthread_cond_signal(&log->spare_wanted);
+        if (log->spare_status != STORE_OK || log->stopping)
+            return STORE_FULL; /* and the next one finds what is tried now */
         pthread_cond_wait(&log->spare_ready, &log->lock);
         return STORE_AGAIN;
     }
@@ -221,11 +221,11 @@ void log_flush_if_due(struct log *log, uint32_t now_s)
 static struct log_buffer *swap_buffers(struct log *log)
 {
     pthread_mutex_lock(&log->lock);
-    struct log_buffer *buffer = log->current;
-    if (buffer->used)
+    struct log_buffer *buffer = log->current->used ? log->current : NULL;
+    if (buffer)
         log->current = other_buffer(log, buffer);
     pthread_mutex_unlock(&log->lock);
-    if (!buffer->used)
+    if (!buffer)
         return NULL;
     for (int spins = 0; atomic_load_explicit(&buffer->copying, memory_order_acquire); spins++)
         if (spins > 100)
@@ -340,9 +340,13 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
         log->sync_from = log->sync_from->next;
     atomic_store(&log->synced_lsn, log->sync_from->header.base_lsn);
     status = log_commit(log, log->next_lsn);
-    if (status == STORE_OK)
-        log_start_threads(log);
-    return status;
+    if (status != STORE_OK)
+        return status;
+    /* Whatever happens next: LSNs and CAS uniques behind this header are not given again. */
+    if (log->options.sync_interval_ms >= 0 &&
+        log->options.files->sync(log->options.files->context, segment->fd) < 0)
+        return STORE_IO;
+    return log_start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
 }
 
 void log_stop(struct log *log)

@@ -138,10 +138,12 @@ static struct segment *next_unsynced(struct log *log, const struct segment *segm
     return next;
 }
 
-static bool renew_unsynced(struct log *log)
+/* A log that is never synced has no such segments but those that the failed write was for. */
+static bool renew_unsynced(struct log *log, const struct log_buffer *buffer)
 {
-    struct segment *segment = NULL;
-    while ((segment = next_unsynced(log, segment)))
+    bool never = log->options.sync_interval_ms < 0 && buffer;
+    struct segment *segment = never ? buffer->extents[0].segment : next_unsynced(log, NULL);
+    for (; segment; segment = next_unsynced(log, segment))
         if (!renew_file(log, segment))
             return false;
     return true;
@@ -155,7 +157,7 @@ bool log_repair(struct log *log, struct log_buffer *buffer)
         tell(&log->options.tell, TELL_ERROR,
              "the disk failed a write or sync (%s): copying what is not synced to new files",
              strerror(error));
-    if (renew_unsynced(log) && (!buffer || log_write_buffer(log, buffer))) {
+    if (renew_unsynced(log, buffer) && (!buffer || log_write_buffer(log, buffer))) {
         log->stuck = NULL;
         atomic_store(&log->failed, false);
         tell(&log->options.tell, TELL_WARNING,
@@ -173,15 +175,25 @@ bool log_repair(struct log *log, struct log_buffer *buffer)
     return false;
 }
 
+/* Repairs and writes what is stuck, too. With write_lock held. */
+static bool repair_with_stuck(struct log *log)
+{
+    struct log_buffer *buffer = log->stuck;
+    if (!log_repair(log, buffer))
+        return false;
+    if (buffer) {
+        atomic_store(&log->written_lsn, buffer->base_lsn + buffer->used);
+        log_reset_buffer(buffer);
+    }
+    return true;
+}
+
 /* A second attempt, each second, while the log is failed. */
 static void retry_repair(struct log *log)
 {
     pthread_mutex_lock(&log->write_lock);
-    struct log_buffer *buffer = log->stuck;
-    if (atomic_load(&log->failed) && log_repair(log, buffer) && buffer) {
-        atomic_store(&log->written_lsn, buffer->base_lsn + buffer->used);
-        log_reset_buffer(buffer);
-    }
+    if (atomic_load(&log->failed))
+        repair_with_stuck(log);
     pthread_mutex_unlock(&log->write_lock);
 }
 
@@ -200,7 +212,7 @@ static bool sync_segment(struct log *log, struct segment *segment)
     bool ok = files->sync(files->context, segment->fd) == 0;
     if (!ok) {
         pthread_mutex_lock(&log->write_lock);
-        ok = log_repair(log, log->stuck);
+        ok = repair_with_stuck(log);
         pthread_mutex_unlock(&log->write_lock);
     }
     histogram_add(&log->sync_us, now_us() - start);
@@ -330,10 +342,20 @@ static void *run_allocator(void *context)
     return NULL;
 }
 
-void log_start_threads(struct log *log)
+bool log_start_threads(struct log *log)
 {
-    log->threads = pthread_create(&log->allocator, NULL, run_allocator, log) == 0 &&
-                   pthread_create(&log->syncer, NULL, run_syncer, log) == 0;
+    if (pthread_create(&log->syncer, NULL, run_syncer, log) != 0)
+        return false;
+    if (pthread_create(&log->allocator, NULL, run_allocator, log) == 0) {
+        log->threads = true;
+        return true;
+    }
+    pthread_mutex_lock(&log->sync_lock);
+    log->stopping = true;
+    pthread_cond_signal(&log->sync_cond);
+    pthread_mutex_unlock(&log->sync_lock);
+    pthread_join(log->syncer, NULL);
+    return false;
 }
 
 static void drop_spares(struct log *log)

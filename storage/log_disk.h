@@ -26,7 +26,8 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer);
  * failed too; the log refuses appends from now on (log->failed) and keeps the buffer. With write_lock held. */
 bool log_repair(struct log *log, struct log_buffer *buffer);
 
-void log_start_threads(struct log *log);
+/* False: no threads are to be had. */
+bool log_start_threads(struct log *log);
 void log_stop_threads(struct log *log);
 
 #endif

@@ -119,7 +119,7 @@ static void sweep_flushed(struct store *store)
     atomic_store(&store->swept_flush_lsn, sweep.flush_lsn);
 }
 
-static void share_memory(struct store *store)
+void maintain_share_memory(struct store *store)
 {
     uint64_t keydir = atomic_load(&store->keydir.bytes);
     uint64_t limit = atomic_load(&store->memory_limit);
@@ -150,7 +150,7 @@ static void *run_maintainer(void *context)
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
     while (wait_a_tick(store)) {
         sweep_flushed(store);
-        share_memory(store);
+        maintain_share_memory(store);
         maintain_hints(store);
     }
     return NULL;

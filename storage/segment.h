@@ -38,7 +38,7 @@ struct segment {
     struct segment_header header;
     uint32_t slot; /* its number in locations: see location.h */
     int fd;
-    uint32_t capacity;          /* bytes allocated for the file */
+    _Atomic uint32_t capacity;  /* bytes allocated for the file */
     _Atomic uint32_t end;       /* bytes of log in it, the header's included */
     _Atomic int state;          /* enum segment_state */
     atomic_uint pins;           /* readers that need the file (S7) */

@@ -53,8 +53,11 @@ static bool is_expired(const struct keydir_entry *entry, uint32_t now_s)
     return entry->expire_s && entry->expire_s <= now_s;
 }
 
-static bool is_flushed(const struct store *store, const struct keydir_entry *entry)
+/* A flush that is due but could not be written (the disk refuses) has its effect all the same. */
+static bool is_flushed(const struct store *store, const struct keydir_entry *entry, uint32_t now_s)
 {
+    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
+        return true;
     uint64_t flush_lsn = atomic_load_explicit(&store->log.flush_lsn, memory_order_acquire);
     return flush_lsn > atomic_load_explicit(&store->swept_flush_lsn, memory_order_relaxed) &&
            store_lsn_of(store, entry->location) < flush_lsn;
@@ -83,7 +86,7 @@ static void lock_and_find(struct store_session *session, const struct store_key 
     if (is_expired(&found->entry, now_s)) {
         drop(store, found);
         count_up(&session->counters.expired_items, 1);
-    } else if (is_flushed(store, &found->entry)) {
+    } else if (is_flushed(store, &found->entry, now_s)) {
         drop(store, found);
         count_up(&session->counters.flushed_items, 1);
     }
@@ -206,7 +209,7 @@ static enum store_status begin_fetch(struct store_session *session, const struct
     keydir_unlock(found->shard);
     /* What is still in the log's buffer cannot be read from the file; a buffer is written as a whole. */
     if (log_written_lsn(log) <= lsn && log_commit(log, lsn + 1) != STORE_OK)
-        return STORE_NOT_FOUND; /* was never acknowledged */
+        return STORE_IO; /* nobody knows whether it will be kept */
     return STORE_COLD;
 }
 
@@ -231,19 +234,13 @@ static struct cache_item *copy_to_cache(struct store_session *session, const str
     return item;
 }
 
-/* A damaged record is a miss, for good. */
+/* A damaged record is a miss, for good: a deletion keeps what it had replaced from coming back. */
 static enum store_status drop_corrupt(struct store_session *session, const struct store_key *key,
-                                      const struct store_fetch *fetch)
+                                      uint32_t now_s, const struct store_fetch *fetch)
 {
-    struct store *store = session->store;
-    struct found found;
-    lock_and_find(session, key, 0, &found);
-    if (found.present && location_same_place(found.entry.location, fetch->location) &&
-        !location_in_ram(found.entry.location))
-        drop(store, &found);
-    keydir_unlock(found.shard);
+    store_delete(session, key, now_s, STORE_IF_SAME, fetch->location & LOCATION_PLACE_MASK);
     count_up(&session->counters.corrupt_records, 1);
-    tell(&store->options.tell, TELL_WARNING,
+    tell(&session->store->options.tell, TELL_WARNING,
          "segment %016llx: the record at byte %u is damaged: its key is lost",
          (unsigned long long)fetch->segment->header.id, location_offset(fetch->location));
     return STORE_CORRUPT;
@@ -261,7 +258,7 @@ static enum store_status get_from_fetch(struct store_session *session, const str
     if (record_decode(fetch->data, fetch->len, fetch->segment->header.seed,
                       location_offset(fetch->location), &record) != RECORD_OK ||
         record.type != RECORD_PUT)
-        return drop_corrupt(session, key, fetch);
+        return drop_corrupt(session, key, now_s, fetch);
     struct cache_item *cached = copy_to_cache(session, &record, fetch->location, now_s);
     lock_and_find(session, key, now_s, &found);
     bool same = found.present && !location_in_ram(found.entry.location) &&
@@ -461,14 +458,15 @@ enum store_status store_put(struct store_session *session, const struct store_ke
 /* Looks the key up and reserves room for a record that has no value; on STORE_OK the shard stays locked. */
 static enum store_status lock_for_mark(struct store_session *session, const struct store_key *key,
                                        uint32_t now_s, enum store_condition condition,
-                                       uint64_t place, struct found *found, struct log_room *room)
+                                       uint64_t place, enum log_use use, struct found *found,
+                                       struct log_room *room)
 {
     assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
     lock_and_find(session, key, now_s, found);
     enum store_status status = check_condition(found, condition, place);
     if (status == STORE_OK)
-        status = log_reserve(&session->store->log, (uint32_t)record_size(key->len, 0),
-                             LOG_ESSENTIAL, now_s, room);
+        status =
+            log_reserve(&session->store->log, (uint32_t)record_size(key->len, 0), use, now_s, room);
     if (status != STORE_OK)
         keydir_unlock(found->shard);
     return status;
@@ -487,7 +485,8 @@ enum store_status store_delete(struct store_session *session, const struct store
 {
     struct found found;
     struct log_room room;
-    enum store_status status = lock_for_mark(session, key, now_s, condition, place, &found, &room);
+    enum store_status status =
+        lock_for_mark(session, key, now_s, condition, place, LOG_ESSENTIAL, &found, &room);
     if (status != STORE_OK)
         return status;
     drop(session->store, &found);
@@ -502,7 +501,8 @@ enum store_status store_touch(struct store_session *session, const struct store_
 {
     struct found found;
     struct log_room room;
-    enum store_status status = lock_for_mark(session, key, now_s, condition, place, &found, &room);
+    enum store_status status =
+        lock_for_mark(session, key, now_s, condition, place, LOG_NORMAL, &found, &room);
     if (status != STORE_OK)
         return status;
     keydir_set(found.shard, found.ref, found.entry.location, expire_s);
@@ -515,6 +515,8 @@ enum store_status store_flush(struct store_session *session, uint32_t when_s, ui
 {
     struct store *store = session->store;
     uint64_t end_lsn;
+    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
+        log_flush_if_due(&store->log, now_s);
     enum store_status status = log_flush(&store->log, when_s > now_s ? when_s : 0, now_s, &end_lsn);
     if (status != STORE_OK)
         return status;

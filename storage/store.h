@@ -126,7 +126,8 @@ struct store_fetch {
 
 /* Looks a key up. STORE_OK: *item is set, and good until store_leave (if it is not in_ram: until the fetch is released).
  * STORE_NOT_FOUND. STORE_COLD: *fetch says what to read; come again with it. STORE_CORRUPT: the record on disk is damaged;
- * counted, told, and a miss for the client. STORE_IO, STORE_NO_MEMORY: the fetch failed; nothing is lost. */
+ * counted, told, and a miss for the client. STORE_IO, STORE_NO_MEMORY: the fetch failed; nothing is lost.
+ * Whatever the answer: a fetch that is not all zeros any more must be released in the end. */
 enum store_status store_get(struct store_session *session, const struct store_key *key,
                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
 

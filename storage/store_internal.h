@@ -95,6 +95,9 @@ bool maintain_start(struct store *store);
 void maintain_stop(struct store *store);
 void maintain_signal(void *store); /* something may be to do; any thread */
 
+/* Gives the cache what the keydir leaves of the memory. */
+void maintain_share_memory(struct store *store);
+
 /* Writes the hint files that are due; at the end also for those that only the end makes due. */
 void maintain_hints(struct store *store);
 

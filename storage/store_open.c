@@ -249,7 +249,7 @@ static enum store_status start_threads(struct store *store)
     if (!reader_pool_init(&store->readers, store->options.files, store->options.reader_threads,
                           fetch_done))
         return STORE_NO_MEMORY;
-    cache_set_limit(&store->cache, store->options.memory_limit - atomic_load(&store->keydir.bytes));
+    maintain_share_memory(store);
     if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store))
         return STORE_NO_MEMORY;
     return STORE_OK;
