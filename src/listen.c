@@ -122,6 +122,16 @@ static bool listen_tcp(struct server *server)
     return settings->tcp_port < 0 || listen_on(server, "::1", port, true);
 }
 
+static bool somebody_listens(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool yes = fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
+                           errno == EAGAIN);
+    if (fd >= 0)
+        close(fd);
+    return yes;
+}
+
 static bool listen_unix(struct server *server)
 {
     const char *path = server->settings.unix_path;
@@ -132,8 +142,14 @@ static bool listen_unix(struct server *server)
         return false;
     }
     strcpy(address.sun_path, path);
-    if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
+    if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode)) {
+        if (somebody_listens(&address)) {
+            fprintf(stderr, "another server listens on the Unix socket %s: -s names another\n",
+                    path);
+            return false;
+        }
         unlink(path); /* what a killed server left behind */
+    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     mode_t mask = umask((mode_t)(0777 & ~server->settings.unix_mask));
     bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 &&

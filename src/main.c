@@ -69,6 +69,7 @@ static void ready(struct server *server)
         fprintf(stderr, "%s %s", i ? "," : "", server->listeners[i].address);
     fprintf(stderr, ", data in %s: %llu keys recovered in %.3f s\n", server->settings.data_dir,
             (unsigned long long)stats.recovered_items, (double)stats.recovery_us / 1e6);
+    process_write_pid();
     process_daemon_ready();
 }
 
@@ -101,7 +102,7 @@ static bool prepare(struct server *server, int *dir_fd)
     *dir_fd = process_open_data_dir(settings);
     if (*dir_fd < 0 || (settings->daemonize && !process_daemonize()))
         return false;
-    return process_write_pid(settings);
+    return process_open_pid(settings);
 }
 
 int main(int argc, char **argv)

@@ -15,6 +15,8 @@
 
 #define FILES_BESIDES_CONNECTIONS 4096 /* segments of the log, listeners, event bases */
 
+static int pid_fd = -1;
+static bool pid_written;
 static int daemon_pipe = -1; /* the parent waits at its other end */
 
 static const struct passwd *target_user(const struct settings *settings)
@@ -159,21 +161,27 @@ void process_daemon_ready(void)
     daemon_pipe = -1;
 }
 
-bool process_write_pid(const struct settings *settings)
+bool process_open_pid(const struct settings *settings)
 {
     if (!settings->pid_file)
         return true;
-    FILE *file = fopen(settings->pid_file, "we");
-    bool ok = file && fprintf(file, "%ld\n", (long)getpid()) > 0;
-    if (file && fclose(file) != 0)
-        ok = false;
-    if (!ok)
+    pid_fd = open(settings->pid_file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (pid_fd < 0)
         fprintf(stderr, "-P: cannot write %s: %s\n", settings->pid_file, strerror(errno));
-    return ok;
+    return pid_fd >= 0;
+}
+
+void process_write_pid(void)
+{
+    if (pid_fd < 0)
+        return;
+    if (ftruncate(pid_fd, 0) < 0 || dprintf(pid_fd, "%ld\n", (long)getpid()) < 0)
+        fprintf(stderr, "-P: cannot write the pid file: %s\n", strerror(errno));
+    pid_written = true;
 }
 
 void process_remove_pid(const struct settings *settings)
 {
-    if (settings->pid_file)
+    if (pid_written)
         unlink(settings->pid_file);
 }

@@ -25,7 +25,10 @@ bool process_daemonize(void);
 /* Tells the waiting parent, and lets go of the terminal. */
 void process_daemon_ready(void);
 
-bool process_write_pid(const struct settings *settings);
+/* Opens the pid file while we may, leaving it as it is; writes our id when we are the one who serves; removes it at the
+ * end. A server that is refused does not touch that of another. */
+bool process_open_pid(const struct settings *settings);
+void process_write_pid(void);
 void process_remove_pid(const struct settings *settings);
 
 #endif

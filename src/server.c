@@ -231,8 +231,9 @@ bool server_run(struct server *server, void (*ready)(struct server *server))
 
 void server_release(struct server *server)
 {
-    for (int i = 0; i < server->listener_count; i++)
+    for (int i = 0; i < server->listener_count; i++) {
         close(server->listeners[i].fd);
-    if (server->settings.unix_path)
-        unlink(server->settings.unix_path);
+        if (server->listeners[i].is_unix)
+            unlink(server->settings.unix_path);
+    }
 }

@@ -11,7 +11,8 @@
 #include "storage/recover.h"
 #include "storage/store_internal.h"
 
-#define GROWTH_MIN (UINT64_C(4) << 30) /* a limit may be raised to this at least */
+#define LOAD_MARGIN (UINT64_C(1) << 20)
+#define GROWTH_MIN  (UINT64_C(4) << 30) /* a limit may be raised to this at least */
 
 /* The keydir takes up to three quarters of the memory; while the start has deletions in it, a little more. */
 static uint64_t keydir_share(uint64_t memory_limit)
@@ -304,8 +305,9 @@ static enum store_status open_in_memory(struct store *store)
     /* A system that counts reserved space as used may refuse: then the limit cannot grow. */
     if (!reserve_memory(store, max) && !reserve_memory(store, limit))
         return STORE_NO_MEMORY;
-    /* During recovery deletions take entries too: all of the memory may be used. */
-    atomic_store(&store->keydir.bytes_max, limit);
+    /* During recovery deletions take entries too: all of the memory may be used; and small tables, filled in another order
+     * than they were, may need to grow once more. */
+    atomic_store(&store->keydir.bytes_max, limit + LOAD_MARGIN);
     atomic_store(&store->memory_limit, limit);
     enum store_status status = start_store(store);
     if (status != STORE_OK) {

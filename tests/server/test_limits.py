@@ -253,23 +253,35 @@ def test_many_items_larger_than_the_cache():
 
 # Memory
 
-def test_a_full_index_refuses_new_keys_and_the_service_goes_on():
-    server = Server("-m", "1", "--segment-size=1m")
-    full = b"SERVER_ERROR out of memory storing object\r\n"
+FULL = b"SERVER_ERROR out of memory storing object\r\n"
+
+
+def fill(client):
+    """Stores keys until the index takes no more of them. Returns those stored and those refused."""
     stored, refused = [], []
-    with server.connect() as client:
-        for start in range(0, 100000, 1000):
-            keys = [b"key-%d" % n for n in range(start, start + 1000)]
-            client.send(b"".join(b"set %s 0 0 1\r\nx\r\n" % key for key in keys))
-            for key in keys:
-                answer = client.line()
-                assert answer in (b"STORED\r\n", full)
-                (stored if answer == b"STORED\r\n" else refused).append(key)
-            if len(refused) > 5000:
-                break
-        assert len(stored) > 10000 and refused, "the index is never full?"
-        assert int(client.stats()["store_no_memory"]) >= len(refused)
+    for start in range(0, 200000, 1000):
+        keys = [b"key-%d" % n for n in range(start, start + 1000)]
+        client.send(b"".join(b"set %s 0 0 1\r\nx\r\n" % key for key in keys))
+        for key in keys:
+            answer = client.line()
+            assert answer in (b"STORED\r\n", FULL)
+            (stored if answer == b"STORED\r\n" else refused).append(key)
+        if len(refused) > 5000:
+            return stored, refused
+    raise AssertionError("the index is never full")
+
+
+@pytest.fixture
+def tiny():
+    return Server("-m", "1", "--segment-size=1m")
+
+
+def test_a_full_index_refuses_new_keys_and_the_service_goes_on(tiny):
+    with tiny.connect() as client:
+        stored, refused = fill(client)
         print("-m 1 holds %d keys" % len(stored))
+        assert len(stored) > 10000
+        assert int(client.stats()["store_no_memory"]) >= len(refused)
         for some in (stored[:1000], stored[-1000:]):
             assert len(client.gets(*some)) == len(some)
         assert client.gets(*refused[:1000]) == {}
@@ -277,17 +289,40 @@ def test_a_full_index_refuses_new_keys_and_the_service_goes_on():
         client.set(key, b"new")
         client.talk(b"append %s 0 0 1\r\n+\r\n" % key, b"STORED\r\n")
         client.talk(b"touch %s 0\r\n" % key, b"TOUCHED\r\n")
-        for gone in stored[1:5001]:
-            client.talk(b"delete %s\r\n" % gone, b"DELETED\r\n")
-        answers = [client.ask(b"set again-%d 0 0 1\r\nx\r\n" % n, b"\r\n") for n in range(4000)]
-        again = answers.count(b"STORED\r\n")
-        assert again > 0, "no room after deletions"
-    server.restart("kill9")
-    with server.connect() as client:
-        assert client.get(key) == b"new+"
-        assert len(client.gets(*stored[5001:8001])) == 3000
-        assert client.gets(*stored[1:1001]) == {}
-        assert len(client.gets(*(b"again-%d" % n for n in range(4000)))) == again
+        for command in (b"set", b"add"):
+            client.talk(b"%s %s 0 0 1\r\nx\r\n" % (command, refused[0]), FULL)
+        client.talk(b"set %s 0 0 1 noreply\r\nx\r\nget %s\r\n" % (refused[0], key),
+                    b"VALUE %s 0 4\r\nnew+\r\nEND\r\n" % key)
+
+
+def test_a_store_with_a_full_index_starts_again(tiny):
+    with tiny.connect() as client:
+        stored, refused = fill(client)
+    for how in ("stop", "kill9"):
+        tiny.restart(how)
+        with tiny.connect() as client:
+            assert len(client.gets(*stored)) == len(stored)
+            assert client.gets(*refused[:1000]) == {}
+
+
+def test_what_is_deleted_from_a_full_index_makes_room(tiny):
+    with tiny.connect() as client:
+        stored, refused = fill(client)
+        for turn in range(5):
+            gone, stored = stored[:4000], stored[4000:]
+            client.talk(b"".join(b"delete %s\r\n" % key for key in gone), b"DELETED\r\n" * len(gone))
+            again = []
+            for n in range(4000):
+                key = b"again-%d-%d" % (turn, n)
+                answer = client.ask(b"set %s 0 0 1\r\nx\r\n" % key, b"\r\n")
+                again += [key] if answer == b"STORED\r\n" else []
+            assert again, "no room after deletions"
+            stored += again
+    for how in ("stop", "kill9"):
+        tiny.restart(how)
+        with tiny.connect() as client:
+            assert len(client.gets(*stored)) == len(stored)
+            assert client.gets(*refused[:1000], *gone) == {}
 
 
 def test_memory_stays_within_its_limit():
