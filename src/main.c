@@ -105,21 +105,28 @@ static bool prepare(struct server *server, int *dir_fd)
     return process_open_pid(settings);
 }
 
-int main(int argc, char **argv)
+static int run(struct server *server)
 {
-    static struct server server;
     int dir_fd = -1;
-    switch (settings_parse(&server.settings, argc, argv)) {
-    case SETTINGS_RUN: break;
-    case SETTINGS_EXIT: return EXIT_SUCCESS;
-    case SETTINGS_BAD: return EXIT_USAGE;
-    }
-    atomic_store(&server.verbosity, server.settings.verbosity);
-    clock_init(&server.clock);
-    bool ok = prepare(&server, &dir_fd) && serve(&server, dir_fd);
-    process_remove_pid(&server.settings);
-    server_release(&server);
+    atomic_store(&server->verbosity, server->settings.verbosity);
+    clock_init(&server->clock);
+    bool ok = prepare(server, &dir_fd) && serve(server, dir_fd);
+    process_remove_pid(&server->settings);
+    server_release(server);
     if (dir_fd >= 0)
         close(dir_fd);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    static struct server server;
+    int status = EXIT_SUCCESS;
+    switch (settings_parse(&server.settings, argc, argv)) {
+    case SETTINGS_RUN: status = run(&server); break;
+    case SETTINGS_EXIT: break;
+    case SETTINGS_BAD: status = EXIT_USAGE; break;
+    }
+    settings_release(&server.settings);
+    return status;
 }

@@ -351,10 +351,38 @@ static enum settings_result apply_named(struct settings *settings, const char *w
     return apply(settings, option, value);
 }
 
+/* A copy that may be written to and that settings may point into. */
+struct kept_text {
+    struct kept_text *next;
+    char text[];
+};
+
+static char *keep(struct settings *settings, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    struct kept_text *kept = malloc(sizeof *kept + size);
+    if (!kept)
+        return NULL;
+    memcpy(kept->text, text, size);
+    kept->next = settings->kept;
+    settings->kept = kept;
+    return kept->text;
+}
+
+void settings_release(struct settings *settings)
+{
+    struct kept_text *next;
+    for (struct kept_text *kept = settings->kept; kept; kept = next) {
+        next = kept->next;
+        free(kept);
+    }
+    settings->kept = NULL;
+}
+
 /* -o: commas separate; a list of flags and name=value. */
 static enum settings_result parse_extended(struct settings *settings, const char *list)
 {
-    char *copy = strdup(list); /* kept: settings point into it */
+    char *copy = keep(settings, list);
     char *rest = copy, *word;
     enum settings_result result = copy ? SETTINGS_RUN : SETTINGS_BAD;
     while (result == SETTINGS_RUN && (word = strsep(&rest, ",")))
@@ -411,7 +439,7 @@ static enum settings_result apply_line(struct settings *settings, char *line)
         line[len - 1] = '\0';
     if (*line == '\0' || *line == '#')
         return SETTINGS_RUN;
-    char *kept = strdup(line);
+    char *kept = keep(settings, line);
     if (!kept)
         return SETTINGS_BAD;
     size_t word = strcspn(kept, " \t");

@@ -36,9 +36,10 @@ struct settings {
     bool disable_watch;
     bool enable_shutdown;
     bool maxconns_fast;
-    const char *data_dir;  /* NULL: the default for the port */
-    int sync_interval_ms;  /* as storage/store.h has it */
-    uint64_t segment_size; /* bytes; 0: chosen by the memory */
+    const char *data_dir;   /* NULL: the default for the port */
+    int sync_interval_ms;   /* as storage/store.h has it */
+    struct kept_text *kept; /* what strings of -o and --config point into */
+    uint64_t segment_size;  /* bytes; 0: chosen by the memory */
 };
 
 enum settings_result {
@@ -47,8 +48,10 @@ enum settings_result {
     SETTINGS_BAD,  /* printed what is wrong: exit with EXIT_USAGE */
 };
 
-/* Fills *settings from the command line. Strings point into argv, or are kept for the life of the process. */
+/* Fills *settings from the command line. Strings point into argv, or are kept until settings_release, which is called
+ * whatever the result. */
 enum settings_result settings_parse(struct settings *settings, int argc, char **argv);
+void settings_release(struct settings *settings);
 
 /* Calls emit for each setting that `stats settings` shows, in memcached's names and order. */
 void settings_each(const struct settings *settings,
