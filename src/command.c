@@ -343,6 +343,9 @@ static enum run_result run_store(struct worker *worker, struct conn *conn, const
     return RUN_DONE;
 }
 
+/* What a shorter result is padded with. */
+static const char blanks[NUMBER_LEN_MAX] = {[0 ... NUMBER_LEN_MAX - 1] = ' '};
+
 /* incr and decr: 64 bits that wrap, down to 0; a shorter result is padded to the old length. Sets reply->status, to REPLY_NONE
  * when the command has to wait. */
 static void count(struct worker *worker, struct conn *conn, const struct slot *slot,
@@ -353,15 +356,14 @@ static void count(struct worker *worker, struct conn *conn, const struct slot *s
     enum store_status status;
     do {
         char digits[NUMBER_DIGITS_MAX];
-        static const char blanks[NUMBER_DIGITS_MAX + 1] = "                    ";
         status = look_up(worker, conn, &slot->key, &lookup);
         if (status != STORE_OK) {
             reply->status = status == STORE_AGAIN ? REPLY_NONE : REPLY_NOT_FOUND;
             return;
         }
         uint32_t old_len = lookup.item.value_len;
-        bool valid = old_len <= 2 * NUMBER_DIGITS_MAX &&
-                     number_parse(lookup.item.value, old_len, &reply->number);
+        bool valid =
+            old_len <= NUMBER_LEN_MAX && number_parse(lookup.item.value, old_len, &reply->number);
         struct store_put what = {.condition = STORE_IF_SAME,
                                  .place = lookup.item.place,
                                  .client_flags = lookup.item.client_flags,
@@ -376,10 +378,8 @@ static void count(struct worker *worker, struct conn *conn, const struct slot *s
         else
             reply->number -= request->delta < reply->number ? request->delta : reply->number;
         uint32_t len = (uint32_t)number_format(digits, reply->number);
-        uint32_t pad = old_len > len ? old_len - len : 0;
         what.value[0] = (struct store_bytes){digits, len};
-        what.value[1] =
-            (struct store_bytes){blanks, pad < NUMBER_DIGITS_MAX ? pad : NUMBER_DIGITS_MAX};
+        what.value[1] = (struct store_bytes){blanks, old_len > len ? old_len - len : 0};
         status = put(worker, conn, slot, &what);
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
     reply->status = status == STORE_OK ? REPLY_NUMBER : reply_of_failure(worker, status);
@@ -401,6 +401,20 @@ static enum run_result run_count(struct worker *worker, struct conn *conn, const
     return RUN_DONE;
 }
 
+/* The end of touch and delete: what they answer, and that they have written. */
+static enum run_result reply_marked(struct worker *worker, struct conn *conn,
+                                    const struct slot *slot, enum store_status status,
+                                    enum reply_status done)
+{
+    enum reply_status reply = status == STORE_OK          ? done
+                              : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
+                                                          : reply_of_failure(worker, status);
+    if (status == STORE_OK)
+        worker->wrote = conn->wrote = true;
+    reply_status(worker, conn, &slot->request, reply);
+    return RUN_DONE;
+}
+
 static enum run_result run_touch(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     struct counters *counters = &worker->counters;
@@ -409,13 +423,7 @@ static enum run_result run_touch(struct worker *worker, struct conn *conn, const
                     clock_expiry(slot->request.exptime, worker->now_s), STORE_IF_PRESENT, 0);
     counter_add(&counters->cmd_touch, 1);
     counter_add(status == STORE_OK ? &counters->touch_hits : &counters->touch_misses, 1);
-    if (status == STORE_OK)
-        worker->wrote = conn->wrote = true;
-    reply_status(worker, conn, &slot->request,
-                 status == STORE_OK          ? REPLY_TOUCHED
-                 : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
-                                             : reply_of_failure(worker, status));
-    return RUN_DONE;
+    return reply_marked(worker, conn, slot, status, REPLY_TOUCHED);
 }
 
 static enum run_result run_delete(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -424,13 +432,7 @@ static enum run_result run_delete(struct worker *worker, struct conn *conn, cons
     enum store_status status =
         store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
     counter_add(status == STORE_OK ? &counters->delete_hits : &counters->delete_misses, 1);
-    if (status == STORE_OK)
-        worker->wrote = conn->wrote = true;
-    reply_status(worker, conn, &slot->request,
-                 status == STORE_OK          ? REPLY_DELETED
-                 : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
-                                             : reply_of_failure(worker, status));
-    return RUN_DONE;
+    return reply_marked(worker, conn, slot, status, REPLY_DELETED);
 }
 
 static enum run_result run_flush(struct worker *worker, struct conn *conn, const struct slot *slot)

@@ -27,6 +27,7 @@
 #include "src/command.h"
 
 #define INPUT_SIZE  (512 << 10)
+#define ROUNDS_MAX  16         /* between two looks at what else has happened */
 #define REPLIES_MAX (64 << 10) /* of one connection in a round */
 
 static void close_conn(struct worker *worker, struct conn *conn)
@@ -390,7 +391,7 @@ static void *run_worker(void *context)
     worker->now_s = clock_now_s(&worker->server->clock);
     while (!atomic_load(&worker->stopping) || worker->fetching) {
         event_base_loop(worker->base, worker->ready ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
-        if (worker->ready && !atomic_load(&worker->stopping))
+        for (int i = 0; i < ROUNDS_MAX && worker->ready && !atomic_load(&worker->stopping); i++)
             run_round(worker);
         if (atomic_load(&worker->stopping))
             worker->ready = NULL;

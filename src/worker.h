@@ -14,8 +14,8 @@
 #include "src/stats.h"
 #include "storage/store.h"
 
-#define WORKER_BATCH 64  /* requests whose keys are fetched ahead together */
-#define WORKER_ROUND 256 /* connections served between two commits */
+#define WORKER_BATCH 64 /* requests whose keys are fetched ahead together */
+#define WORKER_ROUND 256
 
 /* A connection on its way from the main thread. */
 struct arrival {

@@ -24,6 +24,7 @@
 
 #include "storage/hash.h"
 #include "storage/location.h"
+#include "storage/monotonic.h"
 
 #define PAGE_SIZE_MAX (UINT32_C(1) << 20)
 #define PAGE_SIZE_MIN (UINT32_C(64) << 10)
@@ -360,13 +361,7 @@ static bool work_step(struct cache *cache)
 
 static void wait_for_readers(struct cache *cache)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LIMBO_WAIT_MS * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
+    struct timespec until = monotonic_in_ms(LIMBO_WAIT_MS);
     pthread_cond_timedwait(&cache->work, &cache->lock, &until);
 }
 

@@ -12,6 +12,7 @@ libcachecask_a_SOURCES = \
     storage/log.c storage/log.h \
     storage/log_disk.c storage/log_disk.h \
     storage/maintain.c \
+    storage/monotonic.h \
     storage/reader.c storage/reader.h \
     storage/record.c storage/record.h \
     storage/recover.c storage/recover.h \

@@ -20,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
+
+#include "storage/monotonic.h"
 
 #define COPY_SIZE         (256 * 1024)
 #define ALLOCATE_RETRY_MS 200
@@ -197,25 +198,18 @@ static void retry_repair(struct log *log)
     pthread_mutex_unlock(&log->write_lock);
 }
 
-static uint64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 /* Syncs one segment; after a failure, the repair's copies are what is synced. */
 static bool sync_segment(struct log *log, struct segment *segment)
 {
     const struct file_system *files = log->options.files;
-    uint64_t start = now_us();
+    uint64_t start = monotonic_us();
     bool ok = files->sync(files->context, segment->fd) == 0;
     if (!ok) {
         pthread_mutex_lock(&log->write_lock);
         ok = repair_with_stuck(log);
         pthread_mutex_unlock(&log->write_lock);
     }
-    histogram_add(&log->sync_us, now_us() - start);
+    histogram_add(&log->sync_us, monotonic_us() - start);
     atomic_fetch_add_explicit(&log->syncs, 1, memory_order_relaxed);
     return ok;
 }
@@ -228,8 +222,10 @@ static void sync_all(struct log *log)
         return;
     struct segment *segment = log->sync_from;
     for (;;) {
-        if (!sync_segment(log, segment))
+        if (!sync_segment(log, segment)) {
+            log->options.on_synced(log->options.context); /* who waits learns that it failed */
             return;
+        }
         struct segment *next = next_unsynced(log, segment);
         if (!next || next->header.base_lsn >= target)
             break;
@@ -242,26 +238,13 @@ static void sync_all(struct log *log)
     log->options.on_synced(log->options.context);
 }
 
-static struct timespec deadline_in(int ms)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    at.tv_nsec += ms % 1000 * 1000000L;
-    if (at.tv_nsec >= 1000000000L) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000L;
-    }
-    return at;
-}
-
 /* Waits until there is something to sync: the interval is over, a reply waits, or the end has come. */
 static bool wait_for_sync(struct log *log)
 {
     int interval = log->options.sync_interval_ms;
     if (atomic_load(&log->failed) || interval < 0)
         interval = REPAIR_RETRY_MS;
-    struct timespec until = deadline_in(interval > 0 ? interval : REPAIR_RETRY_MS);
+    struct timespec until = monotonic_in_ms(interval > 0 ? interval : REPAIR_RETRY_MS);
     int result = 0;
     pthread_mutex_lock(&log->sync_lock);
     while (!log->stopping && result != ETIMEDOUT &&
@@ -332,7 +315,7 @@ static void *run_allocator(void *context)
             allocate_spare(log);
             if (log->spare_status == STORE_OK)
                 continue;
-            struct timespec until = deadline_in(ALLOCATE_RETRY_MS);
+            struct timespec until = monotonic_in_ms(ALLOCATE_RETRY_MS);
             pthread_cond_timedwait(&log->spare_wanted, &log->lock, &until);
         } else {
             pthread_cond_wait(&log->spare_wanted, &log->lock);

@@ -10,10 +10,10 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "storage/hint.h"
+#include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
 #define TICK_MS        100
@@ -128,13 +128,7 @@ void maintain_share_memory(struct store *store)
 
 static bool wait_a_tick(struct store *store)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += TICK_MS * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
+    struct timespec until = monotonic_in_ms(TICK_MS);
     pthread_mutex_lock(&store->maintain_lock);
     if (!store->stopping)
         pthread_cond_timedwait(&store->maintain_cond, &store->maintain_lock, &until);

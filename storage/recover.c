@@ -11,7 +11,8 @@
  *    that their key has now (Y3): the keydir is the state of the log up to there.
  * 4. Sweep: deletions and expired entries leave; what is left is counted, and gives each segment's live bytes. When there
  *    are many, a sweep comes between two groups, so that what is dead needs no memory; expired ones go then only if no
- *    TOUCH can follow that would prolong them.
+ *    TOUCH can follow that would prolong them. Where a group might not fit at all, its segments are loaded one after the
+ *    other: in the order of the log a deletion just takes the entry away.
  *
  * The log goes on in a new segment behind all LSNs that may ever have been given, so none is given twice.
  */
@@ -26,10 +27,12 @@
 #include "storage/hint.h"
 #include "storage/location.h"
 
-#define GROUP   32 /* entries whose buckets are fetched ahead together */
+#define ENTRY_COST      30 /* bytes of keydir for one key, while it grows */
+#define RECORD_SIZE_MIN 40
+#define GROUP           32 /* entries whose buckets are fetched ahead together */
 
 /* CAS uniques that a lost tail of the log may have given: those are skipped. */
-#define CAS_GAP (UINT64_C(1) << 30)
+#define CAS_GAP         (UINT64_C(1) << 30)
 
 /* One segment on its way in. */
 struct load {
@@ -54,6 +57,7 @@ struct state {
     _Atomic uint32_t next_shard;
     _Atomic uint64_t dead; /* deletions and expired entries met since the last sweep */
     bool may_touch;        /* behind the group there may be TOUCHes */
+    bool in_order;         /* the group is one segment, and memory is short */
     bool last_sweep;
     _Atomic uint64_t done_bytes;
     uint64_t all_bytes;
@@ -216,6 +220,13 @@ static bool is_expired(const struct state *state, uint32_t expire_s)
     return expire_s && expire_s <= state->recovery->now_s;
 }
 
+/* Whether a record needs no entry of its own, if the records come in order and one before it is forgotten. */
+static bool leaves_nothing(const struct state *state, const struct hint_entry *hinted)
+{
+    return hinted->type == RECORD_DELETE ||
+           (is_expired(state, hinted->expire_s) && !state->may_touch);
+}
+
 /* A PUT or a DELETE: the later place wins (Y1). False: no room. */
 static bool apply(struct state *state, const struct load *load, const struct hint_entry *hinted)
 {
@@ -227,11 +238,14 @@ static bool apply(struct state *state, const struct load *load, const struct hin
     bool ok = true;
     if (load->segment->header.base_lsn + hinted->offset * 8ull < state->recovery->log->flush_lsn)
         return true;
-    if (hinted->type == RECORD_DELETE || is_expired(state, hinted->expire_s))
+    bool nothing = state->in_order && leaves_nothing(state, hinted);
+    if (!nothing && (hinted->type == RECORD_DELETE || is_expired(state, hinted->expire_s)))
         atomic_fetch_add_explicit(&state->dead, 1, memory_order_relaxed);
     keydir_lock(shard);
     if (!keydir_find(shard, hinted->tag, &ref, &old))
-        ok = keydir_insert(state->recovery->keydir, shard, &entry);
+        ok = nothing || keydir_insert(state->recovery->keydir, shard, &entry);
+    else if (nothing)
+        keydir_remove(shard, ref);
     else if ((old.location & LOCATION_PLACE_MASK) < (entry.location & LOCATION_PLACE_MASK))
         keydir_set(shard, ref, entry.location, entry.expire_s);
     keydir_unlock(shard);
@@ -500,10 +514,32 @@ static bool touches_from(const struct state *state, size_t i)
     return false;
 }
 
-static enum store_status load_group(struct state *state, size_t begin)
+/* Whether the keydir surely takes all records of the loads [begin, end), dead or alive. */
+static bool group_fits(const struct state *state, size_t begin, size_t end)
+{
+    struct keydir *keydir = state->recovery->keydir;
+    uint64_t records = keydir_count(keydir);
+    for (size_t i = begin; i < end; i++) {
+        const struct load *load = &state->loads[i];
+        records += load->hinted ? load->hint.count : load->segment->capacity / RECORD_SIZE_MIN;
+    }
+    return records * ENTRY_COST <= atomic_load(&keydir->bytes_max);
+}
+
+static void choose_group(struct state *state, size_t begin)
 {
     size_t rest = state->count - begin;
-    state->group_end = begin + (rest < state->recovery->threads ? rest : state->recovery->threads);
+    size_t width = rest < state->recovery->threads ? rest : state->recovery->threads;
+    state->in_order = !group_fits(state, begin, begin + width);
+    state->group_end = state->in_order ? begin + 1 : begin + width;
+    if (state->in_order && atomic_load(&state->dead))
+        sweep(state, false);
+    state->may_touch = touches_from(state, state->in_order ? begin : state->group_end);
+}
+
+static enum store_status load_group(struct state *state, size_t begin)
+{
+    choose_group(state, begin);
     atomic_store(&state->next, begin);
     run_all(state, run_loader);
     enum store_status status = (enum store_status)atomic_load(&state->status);

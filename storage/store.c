@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "storage/hash.h"
+#include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
 void store_key_init(const struct store *store, struct store_key *key, const char *data, size_t len)
@@ -293,7 +294,8 @@ enum store_status store_get(struct store_session *session, const struct store_ke
 {
     struct found found;
     assert(atomic_load_explicit(&session->epoch, memory_order_relaxed)); /* C3 */
-    if (fetch->data && fetch->tag == key->tag && fetch->shard == key->shard)
+    if (fetch->segment && fetch->status != STORE_AGAIN && fetch->tag == key->tag &&
+        fetch->shard == key->shard)
         return get_from_fetch(session, key, now_s, fetch, item);
     lock_and_find(session, key, now_s, &found);
     if (found.present && location_in_ram(found.entry.location))
@@ -311,7 +313,7 @@ enum store_status store_fetch_now(struct store_session *session, struct store_fe
 
 void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
 {
-    fetch->started_us = store_now_us();
+    fetch->started_us = monotonic_us();
     reader_pool_add(&session->store->readers, fetch);
 }
 

@@ -68,8 +68,6 @@ struct store {
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
-uint64_t store_now_us(void);
-
 /* The LSN of what an entry points to; with its shard's lock held. */
 static inline uint64_t store_lsn_of(const struct store *store, uint64_t location)
 {

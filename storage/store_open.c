@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "storage/monotonic.h"
 #include "storage/recover.h"
 #include "storage/store_internal.h"
 
@@ -18,13 +18,6 @@
 static uint64_t keydir_share(uint64_t memory_limit)
 {
     return memory_limit / 4 * 3;
-}
-
-uint64_t store_now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 static void system_random(void *bytes, size_t len)
@@ -94,7 +87,7 @@ static void fetch_done(struct store_fetch *fetch)
 {
     struct store_session *session = fetch->session;
     struct store *store = session->store;
-    histogram_add(&store->read_us, store_now_us() - fetch->started_us);
+    histogram_add(&store->read_us, monotonic_us() - fetch->started_us);
     atomic_fetch_add_explicit(&store->disk_reads, 1, memory_order_relaxed);
     fetch->next = NULL;
     pthread_mutex_lock(&session->done_lock);
@@ -191,7 +184,7 @@ static void free_store(struct store *store)
 static enum store_status recover_store(struct store *store, struct recovery *recovery)
 {
     const struct store_options *options = &store->options;
-    uint64_t start = store_now_us();
+    uint64_t start = monotonic_us();
     *recovery = (struct recovery){
         .files = options->files,
         .dir_fd = options->dir_fd,
@@ -209,7 +202,7 @@ static enum store_status recover_store(struct store *store, struct recovery *rec
     enum store_status status = recover(recovery);
     atomic_store(&store->keydir.bytes_max, keydir_share(options->memory_limit));
     atomic_store(&store->swept_flush_lsn, atomic_load(&store->log.flush_lsn));
-    store->recovery_us = store_now_us() - start;
+    store->recovery_us = monotonic_us() - start;
     store->recovered_items = recovery->items;
     store->recovery_damage = recovery->damage;
     return status;

@@ -180,9 +180,11 @@ class Server:
             assert time.monotonic() < deadline, "the server is not ready after %d s:\n%s" % (timeout, self.log())
             try:
                 with self.connect() as client:
-                    client.ask(b"version\r\n", b"\r\n")
+                    client.send(b"version\r\n")
+                    if not client.fill():
+                        raise EOFError  # it has listened, and now it gives up
                     return
-            except OSError:
+            except (OSError, EOFError):
                 time.sleep(0.005)
 
     def connect(self, timeout=TIMEOUT):

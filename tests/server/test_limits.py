@@ -325,6 +325,24 @@ def test_what_is_deleted_from_a_full_index_makes_room(tiny):
             assert client.gets(*refused[:1000], *gone) == {}
 
 
+@pytest.mark.parametrize("segments", ["--segment-size=1m", "--segment-size=64m"])
+def test_many_more_keys_than_fit_into_the_index_have_been_there_and_gone(segments):
+    """A store must start again with the memory that it ran with, whatever its history."""
+    server = Server("-m", "2", segments)
+    with server.connect() as client:
+        client.set(b"first", b"x")
+        for turn in range(10):
+            for start in range(0, 20000, 1000):
+                keys = [b"key-%d-%d" % (turn, n) for n in range(start, start + 1000)]
+                client.talk(b"".join(b"set %s 0 0 1\r\nx\r\n" % key for key in keys), b"STORED\r\n" * 1000)
+                client.talk(b"".join(b"delete %s\r\n" % key for key in keys), b"DELETED\r\n" * 1000)
+        client.set(b"last", b"x")
+    for how in ("stop", "kill9"):
+        server.restart(how)
+        with server.connect() as client:
+            assert sorted(client.gets(b"first", b"last", *keys)) == [b"first", b"last"]
+
+
 def test_memory_stays_within_its_limit():
     memory = 32
     server = Server("-m", str(memory))

@@ -1,10 +1,16 @@
 # tests/unit/: one program a file, named like it. A test without a list of sources is its own .c file.
 storage_tests = \
+    tests/unit/storage/test_cache \
+    tests/unit/storage/test_log \
+    tests/unit/storage/test_store \
     tests/unit/storage/test_model \
     tests/unit/storage/test_recover
 
 storage_support = tests/unit/storage/support.c tests/unit/storage/support.h
 tests_unit_storage_test_model_SOURCES = tests/unit/storage/test_model.c $(storage_support)
+tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)
+tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
+tests_unit_storage_test_store_SOURCES = tests/unit/storage/test_store.c $(storage_support)
 tests_unit_storage_test_recover_SOURCES = tests/unit/storage/test_recover.c $(storage_support)
 
 protocol_tests = \

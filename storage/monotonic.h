@@ -1,0 +1,29 @@
+/* monotonic.h: the clock that never goes back, for waiting and for measuring. What the store holds knows only `now_s`. */
+#ifndef CACHECASK_STORAGE_MONOTONIC_H
+#define CACHECASK_STORAGE_MONOTONIC_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t monotonic_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* The time `ms` from now, for pthread_cond_timedwait on a condition of this clock. */
+static inline struct timespec monotonic_in_ms(int ms)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += ms / 1000;
+    at.tv_nsec += ms % 1000 * 1000000L;
+    if (at.tv_nsec >= 1000000000L) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000L;
+    }
+    return at;
+}
+
+#endif

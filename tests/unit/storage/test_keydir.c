@@ -1,0 +1,481 @@
+/* test_keydir.c: the index says what a plain table says (K1 to K4), fits into its memory, and says when it is full. */
+#include "tests/unit/storage/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/keydir.h"
+
+#define MUCH (UINT64_C(1) << 30)
+
+static struct dice dice;
+
+static int set_up(void **state)
+{
+    (void)state;
+    dice.state = number_from_env("SEED", 1);
+    return 0;
+}
+
+/* The nth tag of a sequence that never repeats: splitmix64 is a permutation. */
+static uint64_t tag_of(uint64_t n)
+{
+    struct dice one = {n};
+    return dice_next(&one);
+}
+
+static struct keydir_shard *shard_of(const struct keydir *keydir, uint64_t n)
+{
+    return &keydir->shards[n % keydir->shard_count];
+}
+
+static bool insert(struct keydir *keydir, struct keydir_shard *shard, uint64_t tag,
+                   uint64_t location, uint32_t expire_s)
+{
+    struct keydir_entry entry = {.tag = tag, .location = location, .expire_s = expire_s};
+    keydir_lock(shard);
+    bool ok = keydir_insert(keydir, shard, &entry);
+    keydir_unlock(shard);
+    return ok;
+}
+
+static bool is_there(struct keydir_shard *shard, uint64_t tag, uint64_t location, uint32_t expire_s)
+{
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    keydir_lock(shard);
+    bool found = keydir_find(shard, tag, &ref, &entry);
+    keydir_unlock(shard);
+    return found && entry.tag == tag && entry.location == location && entry.expire_s == expire_s;
+}
+
+static bool is_absent(struct keydir_shard *shard, uint64_t tag)
+{
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    keydir_lock(shard);
+    bool found = keydir_find(shard, tag, &ref, &entry);
+    keydir_unlock(shard);
+    return !found;
+}
+
+static void check_all(const struct keydir *keydir)
+{
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
+        keydir_lock(&keydir->shards[i]);
+        keydir_check(&keydir->shards[i]);
+        keydir_unlock(&keydir->shards[i]);
+    }
+}
+
+static void test_an_empty_keydir_finds_nothing(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 4, MUCH));
+    for (uint64_t n = 0; n < 1000; n++) {
+        assert_true(is_absent(shard_of(&keydir, n), tag_of(n)));
+        assert_true(keydir_peek(shard_of(&keydir, n), tag_of(n)) == 0);
+    }
+    assert_true(keydir_count(&keydir) == 0);
+    check_all(&keydir);
+    keydir_release(&keydir);
+}
+
+/* Tags that differ in a few bits, of which some decide about everything. */
+static void test_unlucky_tags_are_told_apart(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    struct keydir_shard *shard = &keydir.shards[0];
+    for (int bit = 0; bit < 64; bit++) {
+        /* The tag 0 is a tag like any other, even where free places hold zeros. */
+        assert_true(is_absent(shard, 0));
+        assert_true(insert(&keydir, shard, UINT64_C(1) << bit, (uint64_t)bit + 1, 0));
+        keydir_check(shard);
+    }
+    assert_true(insert(&keydir, shard, 0, 100, 0));
+    for (int bit = 0; bit < 64; bit++)
+        assert_true(is_there(shard, UINT64_C(1) << bit, (uint64_t)bit + 1, 0));
+    assert_true(is_there(shard, 0, 100, 0));
+    keydir_release(&keydir);
+}
+
+/* A plain table of what must be there: by number of the tag. */
+#define NUMBERS 40000
+
+struct reference {
+    uint64_t location; /* 0: absent */
+    uint32_t expire_s;
+};
+
+static void change_one(struct keydir *keydir, struct reference *table, uint32_t n,
+                       bool mostly_insert)
+{
+    struct keydir_shard *shard = shard_of(keydir, n);
+    struct reference *wanted = &table[n];
+    struct keydir_ref ref;
+    struct keydir_entry entry = {.tag = tag_of(n)};
+    keydir_lock(shard);
+    bool found = keydir_find(shard, tag_of(n), &ref, &entry);
+    assert_int_equal(found, wanted->location != 0);
+    if (found) {
+        assert_true(entry.location == wanted->location);
+        assert_int_equal(entry.expire_s, wanted->expire_s);
+    }
+    bool remove = found && dice_one_in(&dice, mostly_insert ? 8 : 2);
+    *wanted = (struct reference){.location = remove ? 0 : dice_next(&dice) | 1,
+                                 .expire_s = (uint32_t)dice_next(&dice)};
+    if (remove) {
+        keydir_remove(shard, ref);
+    } else if (found) {
+        keydir_set(shard, ref, wanted->location, wanted->expire_s);
+    } else {
+        entry.location = wanted->location;
+        entry.expire_s = wanted->expire_s;
+        assert_true(keydir_has_room(keydir, shard));
+        assert_true(keydir_insert(keydir, shard, &entry));
+    }
+    keydir_unlock(shard);
+}
+
+static void compare_all(struct keydir *keydir, const struct reference *table, uint32_t numbers)
+{
+    uint64_t count = 0;
+    for (uint32_t n = 0; n < numbers; n++) {
+        struct keydir_shard *shard = shard_of(keydir, n);
+        if (table[n].location)
+            assert_true(is_there(shard, tag_of(n), table[n].location, table[n].expire_s));
+        else
+            assert_true(is_absent(shard, tag_of(n)));
+        count += table[n].location != 0;
+    }
+    assert_true(keydir_count(keydir) == count);
+    check_all(keydir);
+}
+
+static void test_it_says_what_a_plain_table_says_while_it_grows(void **state)
+{
+    (void)state;
+    static struct reference table[NUMBERS];
+    struct keydir keydir;
+    memset(table, 0, sizeof table);
+    assert_true(keydir_init(&keydir, 4, MUCH));
+    for (uint32_t step = 1; step <= (SLOW_BUILD ? 10 : 40); step++) {
+        uint32_t numbers = step < 20 ? NUMBERS / 20 * step : NUMBERS;
+        for (uint32_t i = 0; i < numbers; i++)
+            change_one(&keydir, table, dice_below(&dice, numbers), step < 25);
+        compare_all(&keydir, table, NUMBERS);
+    }
+    keydir_release(&keydir);
+}
+
+static void test_its_invariants_hold_after_every_step(void **state)
+{
+    (void)state;
+    static struct reference table[2000];
+    struct keydir keydir;
+    memset(table, 0, sizeof table);
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    for (uint32_t i = 0; i < (SLOW_BUILD ? 4000 : 12000); i++) {
+        uint32_t numbers = i / 3 + 1 < 2000 ? i / 3 + 1 : 2000;
+        change_one(&keydir, table, dice_below(&dice, numbers), i < 8000);
+        keydir_check(&keydir.shards[0]);
+    }
+    compare_all(&keydir, table, 2000);
+    keydir_release(&keydir);
+}
+
+static void test_a_million_keys_take_26_bytes_each_and_fewer_never_30(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 256, MUCH));
+    for (uint64_t n = 1; n <= 1000000; n++) {
+        if (!insert(&keydir, shard_of(&keydir, n), tag_of(n), n, 0))
+            fail();
+        if (n >= 200000 && n % 100 == 0 && atomic_load(&keydir.bytes) > 30 * n)
+            fail_msg("%llu keys take %llu bytes", (unsigned long long)n,
+                     (unsigned long long)atomic_load(&keydir.bytes));
+    }
+    assert_true(atomic_load(&keydir.bytes) <= UINT64_C(26) * 1000000);
+    for (uint64_t n = 1; n <= 1000000; n++)
+        if (!is_there(shard_of(&keydir, n), tag_of(n), n, 0))
+            fail();
+    check_all(&keydir);
+    keydir_release(&keydir);
+}
+
+static void test_reserved_room_is_as_small_and_takes_what_was_said(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    struct keydir_shard *shard = &keydir.shards[0];
+    keydir_reserve(&keydir, shard, 100000);
+    uint64_t bytes = atomic_load(&keydir.bytes);
+    assert_true(bytes <= UINT64_C(26) * 100000);
+    for (uint64_t n = 1; n <= 100000; n++)
+        assert_true(insert(&keydir, shard, tag_of(n), n, 0));
+    assert_true(atomic_load(&keydir.bytes) == bytes);
+    for (uint64_t n = 100001; n <= 150000; n++)
+        assert_true(insert(&keydir, shard, tag_of(n), n, 0));
+    for (uint64_t n = 1; n <= 150000; n++)
+        assert_true(is_there(shard, tag_of(n), n, 0));
+    check_all(&keydir);
+    keydir_release(&keydir);
+}
+
+/* Inserts until it is refused; the number that found room. */
+static uint64_t fill_up(struct keydir *keydir)
+{
+    uint64_t n = 1;
+    while (insert(keydir, shard_of(keydir, n), tag_of(n), n, 0)) {
+        assert_true(n < 10000000);
+        n++;
+    }
+    return n - 1;
+}
+
+static void test_a_full_keydir_refuses_and_keeps_what_it_has(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 4, 1 << 20));
+    uint64_t count = fill_up(&keydir);
+    assert_true(count >= (1 << 20) / 30);
+    assert_true(atomic_load(&keydir.bytes) <= 1 << 20);
+    struct keydir_shard *shard = shard_of(&keydir, count + 1);
+    keydir_lock(shard);
+    assert_false(keydir_has_room(&keydir, shard));
+    keydir_unlock(shard);
+    assert_true(is_absent(shard, tag_of(count + 1)));
+    for (uint64_t n = 1; n <= count; n++)
+        assert_true(is_there(shard_of(&keydir, n), tag_of(n), n, 0));
+    assert_true(keydir_count(&keydir) == count);
+    check_all(&keydir);
+    keydir_release(&keydir);
+}
+
+static void test_a_full_keydir_takes_a_key_for_each_that_leaves(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 1, 1 << 18));
+    struct keydir_shard *shard = &keydir.shards[0];
+    uint64_t count = fill_up(&keydir);
+    for (uint64_t n = 1; n <= 3 * count; n++) {
+        struct keydir_ref ref;
+        struct keydir_entry entry;
+        assert_true(keydir_find(shard, tag_of(n), &ref, &entry));
+        keydir_remove(shard, ref);
+        assert_true(keydir_has_room(&keydir, shard));
+        assert_true(insert(&keydir, shard, tag_of(n + count), n + count, 0));
+        if (n % 97 == 0)
+            keydir_check(shard);
+    }
+    for (uint64_t n = 3 * count + 1; n <= 4 * count; n++)
+        assert_true(is_there(shard, tag_of(n), n, 0));
+    assert_true(keydir_count(&keydir) == count);
+    keydir_release(&keydir);
+}
+
+static void test_more_memory_makes_a_full_keydir_grow(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 1, 1 << 20));
+    atomic_store(&keydir.bytes_max, 1 << 18);
+    uint64_t count = fill_up(&keydir);
+    atomic_store(&keydir.bytes_max, 1 << 20);
+    for (uint64_t n = count + 1; n <= 2 * count; n++)
+        assert_true(insert(&keydir, &keydir.shards[0], tag_of(n), n, 0));
+    for (uint64_t n = 1; n <= 2 * count; n++)
+        assert_true(is_there(&keydir.shards[0], tag_of(n), n, 0));
+    check_all(&keydir);
+    keydir_release(&keydir);
+}
+
+static void test_what_is_removed_is_gone_and_nothing_else(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    assert_true(keydir_init(&keydir, 2, MUCH));
+    for (uint64_t n = 0; n < 20000; n++)
+        assert_true(insert(&keydir, shard_of(&keydir, n), tag_of(n), n + 1, (uint32_t)n));
+    for (uint64_t n = 0; n < 20000; n += 2 + n % 3) {
+        assert_true(keydir_find(shard_of(&keydir, n), tag_of(n), &ref, &entry));
+        keydir_remove(shard_of(&keydir, n), ref);
+    }
+    check_all(&keydir);
+    uint64_t removed = 0;
+    for (uint64_t n = 0; n < 20000; n++) {
+        if (n == removed) {
+            assert_true(is_absent(shard_of(&keydir, n), tag_of(n)));
+            removed += 2 + removed % 3;
+        } else {
+            assert_true(is_there(shard_of(&keydir, n), tag_of(n), n + 1, (uint32_t)n));
+        }
+    }
+    keydir_release(&keydir);
+}
+
+static void test_peek_finds_what_is_at_home(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    uint64_t seen = 0;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    for (uint64_t n = 1; n <= 10000; n++)
+        assert_true(insert(&keydir, &keydir.shards[0], tag_of(n), n, 0));
+    for (uint64_t n = 1; n <= 10000; n++) {
+        uint64_t location = keydir_peek(&keydir.shards[0], tag_of(n));
+        assert_true(location == n || location == 0);
+        seen += location == n;
+    }
+    assert_true(seen > 7000);
+    keydir_release(&keydir);
+}
+
+/* Scans. Locations are numbers of tags. */
+
+#define SCANNED 30000
+
+struct visits {
+    uint32_t seen[SCANNED + 1];
+};
+
+static bool visit(void *context, struct keydir_entry *entry)
+{
+    struct visits *visits = context;
+    assert_true(entry->location >= 1 && entry->location <= SCANNED);
+    assert_true(entry->tag == tag_of(entry->location));
+    visits->seen[entry->location]++;
+    return true;
+}
+
+static bool visit_and_thin(void *context, struct keydir_entry *entry)
+{
+    uint64_t *count = context;
+    ++*count;
+    entry->expire_s = 77;
+    return entry->location % 3 != 0;
+}
+
+static void scan_all(struct keydir *keydir, uint32_t buckets, struct visits *visits)
+{
+    memset(visits, 0, sizeof *visits);
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
+        uint32_t cursor = 0;
+        while (keydir_scan(&keydir->shards[i], &cursor, buckets, visit, visits))
+            ;
+    }
+}
+
+static void test_a_scan_sees_each_entry_once(void **state)
+{
+    (void)state;
+    static struct visits visits;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 2, MUCH));
+    for (uint64_t n = 1; n <= SCANNED; n++) {
+        assert_true(insert(&keydir, shard_of(&keydir, n), tag_of(n), n, 0));
+        if (n % 1777 && n != SCANNED)
+            continue; /* among these are moments in the middle of a growth */
+        scan_all(&keydir, n % 2 ? UINT32_MAX : 7, &visits);
+        for (uint64_t k = 1; k <= SCANNED; k++)
+            assert_int_equal(visits.seen[k], k <= n);
+    }
+    keydir_release(&keydir);
+}
+
+static void test_a_scan_may_change_and_remove(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    uint64_t count = 0;
+    uint32_t cursor = 0;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    struct keydir_shard *shard = &keydir.shards[0];
+    for (uint64_t n = 1; n <= SCANNED; n++)
+        assert_true(insert(&keydir, shard, tag_of(n), n, 5));
+    while (keydir_scan(shard, &cursor, 100, visit_and_thin, &count))
+        keydir_check(shard);
+    assert_true(count == SCANNED);
+    for (uint64_t n = 1; n <= SCANNED; n++)
+        if (n % 3)
+            assert_true(is_there(shard, tag_of(n), n, 77));
+        else
+            assert_true(is_absent(shard, tag_of(n)));
+    assert_true(keydir_count(&keydir) == SCANNED - SCANNED / 3);
+    keydir_check(shard);
+    keydir_release(&keydir);
+}
+
+/* One scan in small pieces with inserts in between; true when nothing moved. Then it has seen all that was there. */
+static bool scan_while_inserting(struct keydir *keydir, uint64_t *n, uint32_t pause)
+{
+    static struct visits visits;
+    struct keydir_shard *shard = &keydir->shards[0];
+    uint32_t cursor = 0, calls = 0;
+    uint64_t before = *n, moves = shard->moves;
+    memset(&visits, 0, sizeof visits);
+    while (keydir_scan(shard, &cursor, 64, visit, &visits))
+        if (++calls % pause == 0 && *n < SCANNED) {
+            ++*n;
+            assert_true(insert(keydir, shard, tag_of(*n), *n, 0));
+        }
+    if (shard->moves != moves)
+        return false;
+    for (uint64_t k = 1; k <= before; k++)
+        assert_int_equal(visits.seen[k], 1);
+    return true;
+}
+
+static void test_a_scan_in_which_nothing_moved_is_complete(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    uint32_t still = 0, moved = 0;
+    uint64_t n = 0;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    while (n < SCANNED) {
+        uint64_t to = n + 50 < SCANNED ? n + 50 : SCANNED;
+        while (n < to) {
+            n++;
+            assert_true(insert(&keydir, &keydir.shards[0], tag_of(n), n, 0));
+        }
+        if (scan_while_inserting(&keydir, &n, 1 + dice_below(&dice, 30)))
+            still++;
+        else
+            moved++;
+    }
+    assert_true(still > 10 && moved > 10);
+    keydir_release(&keydir);
+}
+
+#define TEST(name) cmocka_unit_test_setup(test_##name, set_up)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_empty_keydir_finds_nothing),
+        TEST(unlucky_tags_are_told_apart),
+        TEST(it_says_what_a_plain_table_says_while_it_grows),
+        TEST(its_invariants_hold_after_every_step),
+        TEST(a_million_keys_take_26_bytes_each_and_fewer_never_30),
+        TEST(reserved_room_is_as_small_and_takes_what_was_said),
+        TEST(a_full_keydir_refuses_and_keeps_what_it_has),
+        TEST(a_full_keydir_takes_a_key_for_each_that_leaves),
+        TEST(more_memory_makes_a_full_keydir_grow),
+        TEST(what_is_removed_is_gone_and_nothing_else),
+        TEST(peek_finds_what_is_at_home),
+        TEST(a_scan_sees_each_entry_once),
+        TEST(a_scan_may_change_and_remove),
+        TEST(a_scan_in_which_nothing_moved_is_complete),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

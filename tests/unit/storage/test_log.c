@@ -1,0 +1,423 @@
+/* test_log.c: appending, group commit, spares, and the log on a disk that fails (L1 to L4). */
+#include "tests/unit/storage/support.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "storage/log.h"
+
+static struct temp_dir dir;
+static struct faulty faulty;
+static struct told told;
+static struct log lg;
+static _Atomic uint32_t synced_calls, sealed_calls;
+
+static void on_synced(void *context)
+{
+    (void)context;
+    atomic_fetch_add(&synced_calls, 1);
+}
+
+static void on_sealed(void *context)
+{
+    (void)context;
+    atomic_fetch_add(&sealed_calls, 1);
+}
+
+static int start(int sync_interval_ms)
+{
+    temp_dir_make(&dir);
+    faulty_init(&faulty);
+    told_init(&told);
+    atomic_store(&synced_calls, 0);
+    atomic_store(&sealed_calls, 0);
+    struct log_options options = {
+        .files = &faulty.files,
+        .dir_fd = dir.fd,
+        .segment_size = STORE_SEGMENT_SIZE_MIN,
+        .sync_interval_ms = sync_interval_ms,
+        .tell = told.tell,
+        .random = random_bytes,
+        .on_synced = on_synced,
+        .on_sealed = on_sealed,
+    };
+    assert_true(log_init(&lg, &options));
+    assert_int_equal(log_start(&lg, 1, 1000, 1, RIG_NOW), STORE_OK);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return start(STORE_SYNC_NEVER);
+}
+
+static int set_up_synced(void **state)
+{
+    (void)state;
+    return start(STORE_SYNC_ALWAYS);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    faulty_heal(&faulty);
+    log_stop(&lg);
+    log_release(&lg);
+    temp_dir_remove(&dir);
+    return 0;
+}
+
+/* Writes the record that `room` was reserved for; its CAS unique tells which one it is. */
+static void fill_and_publish(struct log_room *room, uint32_t value_len)
+{
+    struct record record = {.type = RECORD_PUT, .cas = room->cas, .key_len = 8};
+    record.value_len = value_len;
+    memcpy(room->data + RECORD_HEADER_SIZE, &room->cas, 8);
+    fill_pattern(room->data + RECORD_HEADER_SIZE + 8, value_len, room->cas);
+    record_seal(room->data, &record, room->segment->header.seed, room->offset);
+    log_publish(room);
+}
+
+static enum store_status try_append(uint32_t value_len, enum log_use use, uint64_t *end_lsn)
+{
+    struct log_room room;
+    uint32_t size = (uint32_t)record_size(8, value_len);
+    enum store_status status = log_reserve(&lg, size, use, RIG_NOW, &room);
+    if (status != STORE_OK)
+        return status;
+    fill_and_publish(&room, value_len);
+    *end_lsn = room.lsn + size;
+    return STORE_OK;
+}
+
+static uint64_t append(uint32_t value_len)
+{
+    uint64_t end_lsn = 0;
+    assert_int_equal(try_append(value_len, LOG_NORMAL, &end_lsn), STORE_OK);
+    return end_lsn;
+}
+
+static void append_and_commit(uint32_t value_len)
+{
+    assert_int_equal(log_commit(&lg, append(value_len)), STORE_OK);
+}
+
+/* Reads the segment's file: every record is whole, and follows the one before it. */
+static uint64_t scan_segment(const struct segment *segment, uint64_t cas)
+{
+    struct segment_cursor cursor;
+    struct record record;
+    uint32_t offset;
+    uint64_t end = atomic_load(&segment->end);
+    assert_true(segment_cursor_init(&cursor, &file_system_os, segment, end));
+    while (segment_cursor_next(&cursor, &record, &offset) == CURSOR_RECORD)
+        assert_int_equal(record.cas, ++cas);
+    assert_int_equal(cursor.offset, end);
+    segment_cursor_release(&cursor);
+    return cas;
+}
+
+/* The number of records in the files of the log; all were committed. */
+static uint64_t scan_log(void)
+{
+    uint64_t count = 0, lsn = lg.first->header.base_lsn;
+    for (const struct segment *segment = lg.first; segment; segment = segment->next) {
+        assert_int_equal(segment->header.base_lsn, lsn);
+        count = scan_segment(segment, count);
+        lsn += atomic_load(&segment->end);
+    }
+    assert_int_equal(log_written_lsn(&lg), lsn);
+    return count;
+}
+
+/* Append and commit. */
+
+static void test_records_lie_in_the_order_of_their_reservations(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 500; i++)
+        append(i);
+    append_and_commit(0);
+    assert_int_equal(scan_log(), 501);
+}
+
+static void test_nothing_is_written_before_the_commit(void **state)
+{
+    (void)state;
+    uint64_t writes = faulty_calls(&faulty, CALL_PWRITE), before = log_written_lsn(&lg);
+    uint64_t end = append(100);
+    assert_int_equal(faulty_calls(&faulty, CALL_PWRITE), writes);
+    assert_int_equal(log_written_lsn(&lg), before);
+    assert_int_equal(log_commit(&lg, end), STORE_OK);
+    assert_int_equal(log_written_lsn(&lg), end);
+}
+
+static void test_one_write_commits_all_that_waits(void **state)
+{
+    (void)state;
+    uint64_t writes = faulty_calls(&faulty, CALL_PWRITE), end = 0;
+    for (int i = 0; i < 50; i++)
+        end = append(100);
+    assert_int_equal(log_commit(&lg, end), STORE_OK);
+    assert_int_equal(log_commit(&lg, end), STORE_OK);
+    assert_int_equal(faulty_calls(&faulty, CALL_PWRITE), writes + 1);
+}
+
+struct committer {
+    pthread_t thread;
+    uint64_t lsn;
+    atomic_bool done;
+};
+
+static void *run_commit(void *context)
+{
+    struct committer *committer = context;
+    enum store_status status = log_commit(&lg, committer->lsn);
+    atomic_store(&committer->done, true);
+    return status == STORE_OK ? committer : NULL;
+}
+
+static void test_a_commit_waits_for_copies_under_way(void **state)
+{
+    (void)state;
+    struct committer committer = {0};
+    struct log_room room;
+    void *result;
+    assert_int_equal(log_reserve(&lg, 40, LOG_NORMAL, RIG_NOW, &room), STORE_OK);
+    committer.lsn = append(10);
+    assert_int_equal(pthread_create(&committer.thread, NULL, run_commit, &committer), 0);
+    nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+    assert_false(atomic_load(&committer.done));
+    fill_and_publish(&room, 0);
+    assert_int_equal(pthread_join(committer.thread, &result), 0);
+    assert_ptr_equal(result, &committer);
+    assert_int_equal(scan_log(), 2);
+}
+
+#define APPENDERS 4
+#define APPENDS   (SLOW_BUILD ? 500 : 3000)
+
+static void *run_appends(void *context)
+{
+    bool *failed = context;
+    struct dice dice = {.state = (uint64_t)(uintptr_t)context};
+    uint64_t end;
+    for (int i = 0; i < APPENDS; i++)
+        if (try_append(dice_below(&dice, 500), LOG_NORMAL, &end) != STORE_OK ||
+            log_commit(&lg, end) != STORE_OK || log_written_lsn(&lg) < end)
+            *failed = true;
+    return NULL;
+}
+
+static void test_threads_share_one_order_and_their_commits(void **state)
+{
+    (void)state;
+    pthread_t threads[APPENDERS];
+    bool failed[APPENDERS] = {false};
+    for (int i = 0; i < APPENDERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_appends, &failed[i]), 0);
+    for (int i = 0; i < APPENDERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < APPENDERS; i++)
+        assert_false(failed[i]);
+    assert_int_equal(scan_log(), APPENDERS * APPENDS);
+    assert_int_equal(atomic_load(&lg.commit_records), APPENDERS * APPENDS);
+    assert_true(atomic_load(&lg.commits) <= APPENDERS * APPENDS + 1);
+}
+
+static void test_a_commit_writes_once_to_each_segment_it_touches(void **state)
+{
+    (void)state;
+    uint64_t writes = faulty_calls(&faulty, CALL_PWRITE), end = 0;
+    for (int i = 0; i < 6; i++)
+        end = append(30000);
+    assert_int_equal(log_commit(&lg, end), STORE_OK);
+    assert_int_equal(faulty_calls(&faulty, CALL_PWRITE), writes + 3);
+    assert_int_equal(atomic_load(&sealed_calls), 1);
+    assert_int_equal(scan_log(), 6);
+}
+
+static void test_more_segments_than_a_buffer_knows_are_written_in_between(void **state)
+{
+    (void)state;
+    uint64_t end = 0;
+    for (int i = 0; i < 3 * LOG_EXTENTS; i++)
+        end = append(60000);
+    assert_true(log_written_lsn(&lg) > 1000 + SEGMENT_HEADER_SIZE);
+    assert_int_equal(log_commit(&lg, end), STORE_OK);
+    assert_int_equal(scan_log(), 3 * LOG_EXTENTS);
+}
+
+static void test_a_record_larger_than_a_segment_gets_a_larger_one(void **state)
+{
+    (void)state;
+    append(10);
+    append(300000);
+    append(10);
+    append(3000000); /* and larger than the buffer */
+    append_and_commit(10);
+    assert_int_equal(scan_log(), 5);
+}
+
+static void test_short_writes_are_completed(void **state)
+{
+    (void)state;
+    faulty.short_io = true;
+    for (int i = 0; i < 100; i++)
+        append_and_commit(1000);
+    faulty.short_io = false;
+    assert_int_equal(scan_log(), 100);
+}
+
+/* Spares (L4). */
+
+static bool spares_are_ready(void *context)
+{
+    (void)context;
+    pthread_mutex_lock(&lg.lock);
+    bool ready = lg.spare_count == LOG_SPARES;
+    pthread_mutex_unlock(&lg.lock);
+    return ready;
+}
+
+static void test_segments_are_made_before_they_are_needed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        assert_true(wait_until(spares_are_ready, NULL));
+        append_and_commit(60000);
+    }
+}
+
+/* Takes all room that the disk has for this use; the records that went in. */
+static uint64_t append_until_full(enum log_use use)
+{
+    uint64_t end, count = 0;
+    enum store_status status;
+    while ((status = try_append(20000, use, &end)) == STORE_OK) {
+        assert_int_equal(log_commit(&lg, end), STORE_OK);
+        assert_true(++count < 100);
+    }
+    assert_int_equal(status, STORE_FULL);
+    return count;
+}
+
+static bool takes_a_segment(void *context)
+{
+    uint64_t end;
+    (void)context;
+    return try_append(60000, LOG_NORMAL, &end) == STORE_OK;
+}
+
+static void test_a_full_disk_leaves_a_segment_for_what_is_essential(void **state)
+{
+    (void)state;
+    assert_true(wait_until(spares_are_ready, NULL));
+    faulty_set_space(&faulty, 0);
+    assert_int_equal(append_until_full(LOG_NORMAL), 6); /* the active one and a spare */
+    assert_int_equal(append_until_full(LOG_ESSENTIAL), 3);
+    assert_int_equal(append_until_full(LOG_NORMAL), 0);
+    assert_true(told_has(&told, "cannot make another segment"));
+    assert_int_equal(told.errors, 1);
+    assert_int_equal(scan_log(), 9);
+    faulty_heal(&faulty);
+    assert_true(wait_until(takes_a_segment, NULL));
+    assert_int_equal(log_commit(&lg, lg.next_lsn), STORE_OK);
+    assert_int_equal(scan_log(), 10);
+}
+
+/* Failures. */
+
+static void test_a_failed_write_is_repaired(void **state)
+{
+    (void)state;
+    append_and_commit(60000);
+    append_and_commit(10000);
+    faulty_fail(&faulty, CALL_PWRITE, 1, 1, EIO);
+    append_and_commit(100);
+    assert_true(told_has(&told, "nothing acknowledged was lost"));
+    append_and_commit(100);
+    assert_int_equal(scan_log(), 4);
+}
+
+static bool all_is_synced(void *context)
+{
+    (void)context;
+    return log_synced_lsn(&lg) >= log_written_lsn(&lg);
+}
+
+static void test_a_sync_is_made_when_asked_for(void **state)
+{
+    (void)state;
+    append_and_commit(100);
+    assert_false(all_is_synced(NULL));
+    log_request_sync(&lg, log_written_lsn(&lg));
+    assert_true(wait_until(all_is_synced, NULL));
+}
+
+static void test_a_failed_sync_is_repaired_and_not_tried_again(void **state)
+{
+    (void)state;
+    append_and_commit(60000);
+    append_and_commit(10000);
+    assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
+    uint64_t renames = faulty_calls(&faulty, CALL_RENAME);
+    faulty_fail(&faulty, CALL_SYNC, 1, 1, EIO);
+    log_request_sync(&lg, log_written_lsn(&lg));
+    assert_true(wait_until(all_is_synced, NULL));
+    assert_true(told_has(&told, "nothing acknowledged was lost"));
+    assert_true(faulty_calls(&faulty, CALL_RENAME) >= renames + 2);
+    append_and_commit(100);
+    assert_int_equal(scan_log(), 3);
+}
+
+static bool works(void *context)
+{
+    (void)context;
+    return !atomic_load(&lg.failed);
+}
+
+static void test_a_disk_that_stays_broken_makes_the_log_read_only_until_it_works(void **state)
+{
+    uint64_t end;
+    (void)state;
+    append_and_commit(100);
+    uint64_t lost = append(200);
+    faulty_fail(&faulty, CALL_PWRITE, 1, FOREVER, EIO);
+    assert_int_equal(log_commit(&lg, lost), STORE_READ_ONLY);
+    assert_int_equal(try_append(100, LOG_ESSENTIAL, &end), STORE_READ_ONLY);
+    assert_int_equal(log_commit(&lg, lost), STORE_READ_ONLY);
+    assert_true(told_has(&told, "read-only"));
+    faulty_heal(&faulty);
+    assert_true(wait_until(works, NULL));
+    assert_int_equal(log_commit(&lg, lost), STORE_OK);
+    append_and_commit(100);
+    assert_int_equal(scan_log(), 3);
+}
+
+#define TEST(name)        cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+#define TEST_SYNCED(name) cmocka_unit_test_setup_teardown(test_##name, set_up_synced, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(records_lie_in_the_order_of_their_reservations),
+        TEST(nothing_is_written_before_the_commit),
+        TEST(one_write_commits_all_that_waits),
+        TEST(a_commit_waits_for_copies_under_way),
+        TEST(threads_share_one_order_and_their_commits),
+        TEST(a_commit_writes_once_to_each_segment_it_touches),
+        TEST(more_segments_than_a_buffer_knows_are_written_in_between),
+        TEST(a_record_larger_than_a_segment_gets_a_larger_one),
+        TEST(short_writes_are_completed),
+        TEST(segments_are_made_before_they_are_needed),
+        TEST(a_full_disk_leaves_a_segment_for_what_is_essential),
+        TEST(a_failed_write_is_repaired),
+        TEST_SYNCED(a_sync_is_made_when_asked_for),
+        TEST_SYNCED(a_failed_sync_is_repaired_and_not_tried_again),
+        TEST(a_disk_that_stays_broken_makes_the_log_read_only_until_it_works),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

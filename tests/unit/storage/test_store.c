@@ -1,0 +1,521 @@
+/* test_store.c: the promises of store.h, one by one. */
+#include "tests/unit/storage/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/segment.h"
+
+static struct rig rig;
+
+/* Right after a start values are not cached: the evictor has made no page yet. */
+static bool cache_is_ready(void *context)
+{
+    (void)context;
+    return rig_stats(&rig).cache_pages >= 2;
+}
+
+static void reopen_and_wait(void)
+{
+    rig_reopen(&rig);
+    assert_true(wait_until(cache_is_ready, NULL));
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_init(&rig);
+    rig_open(&rig);
+    return wait_until(cache_is_ready, NULL) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    store_check(rig.store);
+    rig_release(&rig);
+    return 0;
+}
+
+static enum store_status put_if(const char *name, enum store_condition condition, uint64_t place,
+                                const char *value)
+{
+    struct store_key key = rig_key(&rig, name);
+    struct store_put put = {
+        .condition = condition, .place = place, .value = {{value, (uint32_t)strlen(value)}}};
+    return store_put(rig.session, &key, rig.now_s, &put);
+}
+
+static struct store_item get(const char *name)
+{
+    struct store_key key = rig_key(&rig, name);
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_OK);
+    store_fetch_release(&fetch);
+    return item;
+}
+
+/* Conditions. */
+
+static void test_if_absent_stores_only_new_keys(void **state)
+{
+    (void)state;
+    assert_int_equal(put_if("key", STORE_IF_ABSENT, 0, "one"), STORE_OK);
+    assert_int_equal(put_if("key", STORE_IF_ABSENT, 0, "two"), STORE_EXISTS);
+    rig_expect(&rig, "key", "one");
+    rig_delete(&rig, "key");
+    assert_int_equal(put_if("key", STORE_IF_ABSENT, 0, "three"), STORE_OK);
+    rig_expect(&rig, "key", "three");
+}
+
+static void test_if_present_stores_only_known_keys(void **state)
+{
+    (void)state;
+    assert_int_equal(put_if("key", STORE_IF_PRESENT, 0, "one"), STORE_NOT_FOUND);
+    rig_expect(&rig, "key", NULL);
+    rig_put(&rig, "key", "one");
+    assert_int_equal(put_if("key", STORE_IF_PRESENT, 0, "two"), STORE_OK);
+    rig_expect(&rig, "key", "two");
+}
+
+static void test_if_same_stores_only_what_nobody_has_changed(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "one");
+    uint64_t place = get("key").place;
+    assert_int_equal(put_if("key", STORE_IF_SAME, place, "two"), STORE_OK);
+    assert_int_equal(put_if("key", STORE_IF_SAME, place, "three"), STORE_EXISTS);
+    rig_expect(&rig, "key", "two");
+    place = get("key").place;
+    rig_delete(&rig, "key");
+    assert_int_equal(put_if("key", STORE_IF_SAME, place, "four"), STORE_NOT_FOUND);
+}
+
+static void test_deletes_and_touches_have_conditions_too(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "one");
+    struct store_key key = rig_key(&rig, "key");
+    uint64_t old = get("key").place;
+    rig_put(&rig, "key", "two");
+    assert_int_equal(store_delete(rig.session, &key, rig.now_s, STORE_IF_SAME, old), STORE_EXISTS);
+    assert_int_equal(store_touch(rig.session, &key, rig.now_s, 0, STORE_IF_SAME, old),
+                     STORE_EXISTS);
+    uint64_t place = get("key").place;
+    assert_int_equal(store_touch(rig.session, &key, rig.now_s, 0, STORE_IF_SAME, place), STORE_OK);
+    assert_int_equal(store_delete(rig.session, &key, rig.now_s, STORE_IF_SAME, place), STORE_OK);
+    assert_int_equal(store_delete(rig.session, &key, rig.now_s, STORE_IF_PRESENT, 0),
+                     STORE_NOT_FOUND);
+    assert_int_equal(store_touch(rig.session, &key, rig.now_s, 0, STORE_IF_PRESENT, 0),
+                     STORE_NOT_FOUND);
+}
+
+/* Values, expiry, CAS. */
+
+static void test_a_value_of_two_parts_is_one(void **state)
+{
+    (void)state;
+    struct store_key key = rig_key(&rig, "key");
+    struct store_put put = {.value = {{"one ", 4}, {"two", 3}}, .client_flags = 7};
+    assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    rig_expect(&rig, "key", "one two");
+    assert_int_equal(get("key").client_flags, 7);
+    rig_reopen(&rig);
+    rig_expect(&rig, "key", "one two");
+    assert_int_equal(get("key").client_flags, 7);
+}
+
+static void test_each_put_has_a_higher_cas_unless_it_is_chosen(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "one");
+    uint64_t first = rig_cas(&rig, "key");
+    rig_put(&rig, "key", "two");
+    assert_true(rig_cas(&rig, "key") > first);
+    struct store_key key = rig_key(&rig, "key");
+    struct store_put put = {.value = {{"x", 1}}, .cas = 3};
+    assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    assert_int_equal(rig_cas(&rig, "key"), 3);
+    rig_touch(&rig, "key", RIG_NOW + 5);
+    assert_int_equal(rig_cas(&rig, "key"), 3);
+}
+
+static void test_an_item_is_gone_at_the_second_it_expires(void **state)
+{
+    (void)state;
+    rig_put_until(&rig, "key", "x", RIG_NOW + 2);
+    rig.now_s = RIG_NOW + 1;
+    rig_expect(&rig, "key", "x");
+    rig.now_s = RIG_NOW + 2;
+    rig_expect(&rig, "key", NULL);
+    assert_int_equal(rig_stats(&rig).expired_items, 1);
+}
+
+static void test_keep_expiry_keeps_the_one_of_the_last_touch(void **state)
+{
+    (void)state;
+    struct store_key key = rig_key(&rig, "key");
+    struct store_put put = {.value = {{"two", 3}}, .keep_expiry = true, .expire_s = RIG_NOW + 1};
+    rig_put_until(&rig, "key", "one", RIG_NOW + 10);
+    rig_touch(&rig, "key", RIG_NOW + 20);
+    assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 20);
+    rig_reopen(&rig);
+    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 20);
+    rig_expect(&rig, "key", "two");
+}
+
+static void test_values_larger_than_a_page_and_a_segment_are_kept(void **state)
+{
+    (void)state;
+    static char value[5000000];
+    static const uint32_t lens[] = {0, 32000, 40000, 65536, 70000, 300000, sizeof value};
+    char key[32];
+    fill_pattern(value, sizeof value, 1);
+    for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
+        snprintf(key, sizeof key, "key %zu", i);
+        rig_put_bytes(&rig, key, value, lens[i]);
+    }
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
+            snprintf(key, sizeof key, "key %zu", i);
+            rig_expect_bytes(&rig, key, value, lens[i]);
+        }
+        rig_reopen(&rig);
+    }
+}
+
+/* Cold values. */
+
+static void test_a_cold_value_is_fetched_once_and_then_in_ram(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "value");
+    reopen_and_wait();
+    rig_expect(&rig, "key", "value");
+    rig_expect(&rig, "key", "value");
+    assert_int_equal(rig.cold, 1);
+    assert_int_equal(rig_stats(&rig).disk_hits, 1);
+    assert_int_equal(rig_stats(&rig).ram_hits, 1);
+}
+
+static void test_readers_fetch_what_is_not_in_the_page_cache(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "value");
+    reopen_and_wait();
+    rig.faulty.never_cached = true;
+    rig_expect(&rig, "key", "value");
+    assert_int_equal(rig_stats(&rig).disk_reads, 1);
+}
+
+/* Gets a cold key, lets `meanwhile` happen between the fetch and the second get, and answers that one's status. */
+static enum store_status get_while(void (*meanwhile)(void), struct store_fetch *fetch,
+                                   struct store_item *item)
+{
+    rig_put(&rig, "key", "old");
+    reopen_and_wait();
+    struct store_key key = rig_key(&rig, "key");
+    *fetch = (struct store_fetch){0};
+    assert_int_equal(store_get(rig.session, &key, rig.now_s, fetch, item), STORE_COLD);
+    assert_int_equal(store_fetch_now(rig.session, fetch), STORE_OK);
+    meanwhile();
+    return store_get(rig.session, &key, rig.now_s, fetch, item);
+}
+
+static void put_new(void)
+{
+    rig_put(&rig, "key", "new value");
+}
+
+static void delete_it(void)
+{
+    rig_delete(&rig, "key");
+}
+
+static void touch_it(void)
+{
+    rig_touch(&rig, "key", RIG_NOW + 7);
+}
+
+static void get_it(void)
+{
+    rig_expect(&rig, "key", "old");
+}
+
+static void put_large(void)
+{
+    static char value[50000];
+    rig_put_bytes(&rig, "key", value, sizeof value);
+}
+
+static void test_a_write_between_fetch_and_get_wins(void **state)
+{
+    (void)state;
+    struct store_fetch fetch;
+    struct store_item item;
+    assert_int_equal(get_while(put_new, &fetch, &item), STORE_OK);
+    assert_int_equal(item.value_len, 9);
+    assert_memory_equal(item.value, "new value", 9);
+    store_fetch_release(&fetch);
+    assert_int_equal(get_while(delete_it, &fetch, &item), STORE_NOT_FOUND);
+    store_fetch_release(&fetch);
+    rig_expect(&rig, "key", NULL);
+}
+
+static void test_a_large_write_between_fetch_and_get_is_fetched_in_turn(void **state)
+{
+    (void)state;
+    struct store_fetch fetch;
+    struct store_item item;
+    assert_int_equal(get_while(put_large, &fetch, &item), STORE_COLD);
+    struct store_key key = rig_key(&rig, "key");
+    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_OK);
+    assert_int_equal(item.value_len, 50000);
+    store_fetch_release(&fetch);
+}
+
+static void test_a_touch_or_get_between_fetch_and_get_does_no_harm(void **state)
+{
+    (void)state;
+    struct store_fetch fetch;
+    struct store_item item;
+    assert_int_equal(get_while(touch_it, &fetch, &item), STORE_OK);
+    assert_memory_equal(item.value, "old", 3);
+    assert_int_equal(item.expire_s, RIG_NOW + 7);
+    store_fetch_release(&fetch);
+    assert_int_equal(get_while(get_it, &fetch, &item), STORE_OK);
+    assert_memory_equal(item.value, "old", 3);
+    store_fetch_release(&fetch);
+}
+
+static void test_a_damaged_record_is_a_miss_and_stays_one(void **state)
+{
+    (void)state;
+    static char value[1000];
+    char name[NAME_LEN];
+    rig_put_bytes(&rig, "key", value, sizeof value);
+    rig_close(&rig);
+    segment_name(name, 1, "seg");
+    file_flip_bit(&rig.dir, name, SEGMENT_HEADER_SIZE + 500, 3);
+    rig_open(&rig);
+    struct store_key key = rig_key(&rig, "key");
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_CORRUPT);
+    store_fetch_release(&fetch);
+    rig_expect(&rig, "key", NULL);
+    assert_int_equal(rig_stats(&rig).corrupt_records, 1);
+    rig_put(&rig, "key", "again");
+    rig_reopen(&rig);
+    rig_expect(&rig, "key", "again");
+}
+
+/* Flush. */
+
+static void test_a_flush_takes_what_was_before_and_not_what_comes(void **state)
+{
+    (void)state;
+    rig_put(&rig, "before", "x");
+    rig_flush(&rig, 0);
+    rig_put(&rig, "after", "x");
+    rig_expect(&rig, "before", NULL);
+    rig_expect(&rig, "after", "x");
+    assert_int_equal(put_if("before", STORE_IF_PRESENT, 0, "y"), STORE_NOT_FOUND);
+}
+
+static void test_a_delayed_flush_takes_all_that_came_until_then(void **state)
+{
+    (void)state;
+    rig_put(&rig, "before", "x");
+    rig_flush(&rig, RIG_NOW + 10);
+    rig_put(&rig, "between", "x");
+    rig.now_s = RIG_NOW + 9;
+    rig_expect(&rig, "before", "x");
+    rig_expect(&rig, "between", "x");
+    rig.now_s = RIG_NOW + 10;
+    rig_expect(&rig, "before", NULL);
+    rig_expect(&rig, "between", NULL);
+    rig_put(&rig, "after", "x");
+    rig.now_s = RIG_NOW + 20;
+    rig_expect(&rig, "after", "x");
+}
+
+/* Syncs. */
+
+static void test_always_means_that_the_disk_has_it(void **state)
+{
+    (void)state;
+    rig_close(&rig);
+    rig.options.sync_interval_ms = STORE_SYNC_ALWAYS;
+    rig_open(&rig);
+    rig_put(&rig, "key", "x");
+    rig_commit(&rig);
+    uint64_t lsn = store_commit_lsn(rig.session);
+    enum store_status status;
+    while ((status = store_synced(rig.session, lsn)) == STORE_AGAIN)
+        sem_wait(&rig.woken);
+    assert_int_equal(status, STORE_OK);
+    assert_true(rig_stats(&rig).lsn_synced >= lsn);
+}
+
+static void test_other_settings_do_not_wait_for_the_disk(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "x");
+    rig_commit(&rig);
+    assert_int_equal(store_synced(rig.session, store_commit_lsn(rig.session)), STORE_OK);
+}
+
+/* Sessions, stores, memory. */
+
+#define WORKERS 4
+
+struct worker {
+    pthread_t thread;
+    int number;
+    uint32_t failures;
+};
+
+static void work_on(struct worker *worker, struct store_session *session, int i)
+{
+    char name[32];
+    struct store_key key;
+    struct store_item item;
+    struct store_fetch fetch = {0};
+    struct store_put put = {.value = {{name, 0}}};
+    snprintf(name, sizeof name, "%d/%d", worker->number, i);
+    put.value[0].len = (uint32_t)strlen(name);
+    store_key_init(rig.store, &key, name, strlen(name));
+    store_enter(session);
+    worker->failures += store_put(session, &key, RIG_NOW, &put) != STORE_OK;
+    enum store_status status;
+    while ((status = store_get(session, &key, RIG_NOW, &fetch, &item)) == STORE_COLD)
+        worker->failures += store_fetch_now(session, &fetch) != STORE_OK;
+    worker->failures += status != STORE_OK || item.value_len != strlen(name) ||
+                        memcmp(item.value, name, item.value_len) != 0;
+    store_leave(session);
+    store_fetch_release(&fetch);
+    worker->failures += i % 8 == 0 && store_commit(session) != STORE_OK;
+}
+
+static void *run_worker(void *context)
+{
+    struct worker *worker = context;
+    struct store_session *session = store_session_new(rig.store, NULL, NULL);
+    for (int i = 0; i < 2000; i++)
+        work_on(worker, session, i);
+    worker->failures += store_commit(session) != STORE_OK;
+    store_session_free(session);
+    return NULL;
+}
+
+static void test_sessions_work_side_by_side(void **state)
+{
+    (void)state;
+    struct worker workers[WORKERS];
+    for (int i = 0; i < WORKERS; i++) {
+        workers[i] = (struct worker){.number = i};
+        assert_int_equal(pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]), 0);
+    }
+    for (int i = 0; i < WORKERS; i++) {
+        assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+        assert_int_equal(workers[i].failures, 0);
+    }
+    assert_int_equal(rig_stats(&rig).keydir_entries, WORKERS * 2000);
+    rig_reopen(&rig);
+    assert_int_equal(rig_stats(&rig).keydir_entries, WORKERS * 2000);
+    rig_expect(&rig, "3/1999", "3/1999");
+}
+
+/* Puts up to `count` keys, until the store is full; how many there are. */
+static uint32_t put_many(uint32_t count)
+{
+    char key[32];
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(key, sizeof key, "key %u", i);
+        if (rig_try_put(&rig, key, key, 0) != STORE_OK)
+            return i;
+        if (i % 100 == 0)
+            rig_commit(&rig);
+    }
+    return count;
+}
+
+static void test_a_pinned_value_outlives_its_batch(void **state)
+{
+    (void)state;
+    rig_put(&rig, "pinned", "the pinned value");
+    struct store_item item = get("pinned");
+    assert_true(item.in_ram);
+    void *pin = store_pin(rig.session, &item);
+    rig_commit(&rig);
+    put_many(20000);
+    assert_memory_equal(item.value, "the pinned value", 16);
+    store_unpin(pin);
+}
+
+static void test_a_full_index_refuses_new_keys_and_keeps_the_old(void **state)
+{
+    (void)state;
+    char key[32];
+    uint32_t count = put_many(200000);
+    assert_true(count > 10000 && count < 200000);
+    snprintf(key, sizeof key, "key %u", count);
+    assert_int_equal(rig_try_put(&rig, key, "x", 0), STORE_FULL);
+    rig_expect(&rig, key, NULL);
+    rig_put(&rig, "key 0", "changed");
+    rig_expect(&rig, "key 0", "changed");
+    rig_expect(&rig, "key 1", "key 1");
+    assert_int_equal(rig_stats(&rig).keydir_entries, count);
+}
+
+static void test_two_stores_know_nothing_of_each_other(void **state)
+{
+    (void)state;
+    static struct rig other;
+    rig_init(&other);
+    rig_open(&other);
+    rig_put(&rig, "key", "here");
+    rig_put(&other, "key", "there");
+    rig_put(&other, "only", "there");
+    rig_expect(&rig, "key", "here");
+    rig_expect(&rig, "only", NULL);
+    rig_reopen(&other);
+    rig_expect(&other, "key", "there");
+    rig_release(&other);
+    rig_expect(&rig, "key", "here");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(if_absent_stores_only_new_keys),
+        TEST(if_present_stores_only_known_keys),
+        TEST(if_same_stores_only_what_nobody_has_changed),
+        TEST(deletes_and_touches_have_conditions_too),
+        TEST(a_value_of_two_parts_is_one),
+        TEST(each_put_has_a_higher_cas_unless_it_is_chosen),
+        TEST(an_item_is_gone_at_the_second_it_expires),
+        TEST(keep_expiry_keeps_the_one_of_the_last_touch),
+        TEST(values_larger_than_a_page_and_a_segment_are_kept),
+        TEST(a_cold_value_is_fetched_once_and_then_in_ram),
+        TEST(readers_fetch_what_is_not_in_the_page_cache),
+        TEST(a_write_between_fetch_and_get_wins),
+        TEST(a_large_write_between_fetch_and_get_is_fetched_in_turn),
+        TEST(a_touch_or_get_between_fetch_and_get_does_no_harm),
+        TEST(a_damaged_record_is_a_miss_and_stays_one),
+        TEST(a_flush_takes_what_was_before_and_not_what_comes),
+        TEST(a_delayed_flush_takes_all_that_came_until_then),
+        TEST(always_means_that_the_disk_has_it),
+        TEST(other_settings_do_not_wait_for_the_disk),
+        TEST(sessions_work_side_by_side),
+        TEST(a_pinned_value_outlives_its_batch),
+        TEST(a_full_index_refuses_new_keys_and_keeps_the_old),
+        TEST(two_stores_know_nothing_of_each_other),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
