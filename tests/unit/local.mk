@@ -1,5 +1,12 @@
 # tests/unit/: one program a file, named like it. A test without a list of sources is its own .c file.
 storage_tests = \
+    tests/unit/storage/test_datadir \
+    tests/unit/storage/test_hint \
+    tests/unit/storage/test_histogram \
+    tests/unit/storage/test_keydir \
+    tests/unit/storage/test_location \
+    tests/unit/storage/test_record \
+    tests/unit/storage/test_segment \
     tests/unit/storage/test_cache \
     tests/unit/storage/test_log \
     tests/unit/storage/test_store \
@@ -11,6 +18,15 @@ tests_unit_storage_test_model_SOURCES = tests/unit/storage/test_model.c $(storag
 tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)
 tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
 tests_unit_storage_test_store_SOURCES = tests/unit/storage/test_store.c $(storage_support)
+tests_unit_storage_test_datadir_SOURCES = tests/unit/storage/test_datadir.c $(storage_support)
+tests_unit_storage_test_hint_SOURCES = tests/unit/storage/test_hint.c tests/unit/storage/segment_file.h \
+    $(storage_support)
+tests_unit_storage_test_histogram_SOURCES = tests/unit/storage/test_histogram.c $(storage_support)
+tests_unit_storage_test_keydir_SOURCES = tests/unit/storage/test_keydir.c $(storage_support)
+tests_unit_storage_test_location_SOURCES = tests/unit/storage/test_location.c $(storage_support)
+tests_unit_storage_test_record_SOURCES = tests/unit/storage/test_record.c $(storage_support)
+tests_unit_storage_test_segment_SOURCES = tests/unit/storage/test_segment.c tests/unit/storage/segment_file.h \
+    $(storage_support)
 tests_unit_storage_test_recover_SOURCES = tests/unit/storage/test_recover.c $(storage_support)
 
 protocol_tests = \

@@ -45,12 +45,13 @@ static int tear_down(void **state)
 /* One record of each type, and a CAS unique that a client chose. */
 static void add_some(void)
 {
+    static char value[5000];
     segment_file_add(&file, (struct record){.type = RECORD_PUT, .cas = 20, .expire_s = 99}, "one",
                      "value", 5);
     segment_file_add(
         &file,
         (struct record){.type = RECORD_PUT, .cas = 1 << 30, .state = RECORD_STATE_CAS_CHOSEN},
-        "two", file.data, 5000);
+        "two", value, sizeof value);
     segment_file_add(&file, (struct record){.type = RECORD_TOUCH, .expire_s = 77}, "one", "", 0);
     segment_file_add(&file, (struct record){.type = RECORD_DELETE, .cas = 30}, "two", "", 0);
     segment_file_add(&file, (struct record){.type = RECORD_FLUSH, .expire_s = 5}, "", "", 0);
