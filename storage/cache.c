@@ -193,12 +193,22 @@ void cache_unalloc(struct cache_writer *writer, struct cache_item *item)
     writer->last = NULL;
 }
 
-struct cache_page *cache_pin(struct cache *cache, const void *address)
+static struct cache_page *page_of(const struct cache *cache, const void *address)
 {
     size_t offset = (size_t)((const char *)address - cache->pages[0].data);
-    struct cache_page *page = &cache->pages[offset / cache->page_size];
+    return &cache->pages[offset / cache->page_size];
+}
+
+struct cache_page *cache_pin(struct cache *cache, const void *address)
+{
+    struct cache_page *page = page_of(cache, address);
     atomic_fetch_add_explicit(&page->pins, 1, memory_order_relaxed);
     return page;
+}
+
+void cache_bury(const struct cache *cache, const struct cache_item *item)
+{
+    atomic_fetch_add_explicit(&page_of(cache, item)->dead, item_size(item), memory_order_relaxed);
 }
 
 uint64_t cache_bytes(struct cache *cache, uint32_t *pages)
@@ -234,7 +244,8 @@ static bool keep_item(struct cache *cache, struct keydir_shard *shard, struct ke
     return true;
 }
 
-static void evict_item(struct cache *cache, struct cache_item *item, struct key_hash hash)
+static void evict_item(struct cache *cache, struct cache_item *item, struct key_hash hash,
+                       bool keep_all)
 {
     struct keydir_shard *shard = &cache->keydir->shards[hash.shard_bits & cache->hash.shard_mask];
     struct keydir_ref ref;
@@ -242,7 +253,8 @@ static void evict_item(struct cache *cache, struct cache_item *item, struct key_
     keydir_lock(shard);
     if (keydir_find(shard, hash.tag, &ref, &entry) && location_in_ram(entry.location) &&
         location_item(entry.location) == item) {
-        if ((entry.location & LOCATION_VISITED) && keep_item(cache, shard, ref, &entry, item)) {
+        if ((keep_all || (entry.location & LOCATION_VISITED)) &&
+            keep_item(cache, shard, ref, &entry, item)) {
             atomic_fetch_add_explicit(&cache->kept_items, 1, memory_order_relaxed);
         } else {
             keydir_set(shard, ref, item->location, entry.expire_s);
@@ -253,7 +265,8 @@ static void evict_item(struct cache *cache, struct cache_item *item, struct key_
 }
 
 /* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked at. */
-static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32_t offset)
+static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32_t offset,
+                            bool keep_all)
 {
     struct cache_item *items[GROUP];
     struct key_hash hashes[GROUP];
@@ -268,14 +281,14 @@ static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32
         count++;
     }
     for (uint32_t i = 0; i < count; i++)
-        evict_item(cache, items[i], hashes[i]);
+        evict_item(cache, items[i], hashes[i], keep_all);
     return offset;
 }
 
-static void evict_page(struct cache *cache, struct cache_page *page)
+static void evict_page(struct cache *cache, struct cache_page *page, bool keep_all)
 {
     for (uint32_t offset = 0; offset < page->used;)
-        offset = evict_group(cache, page, offset);
+        offset = evict_group(cache, page, offset, keep_all);
     page->retired = cache->retire(cache->context);
     pthread_mutex_lock(&cache->lock);
     push(&cache->limbo, page);
@@ -302,6 +315,7 @@ static bool free_limbo(struct cache *cache)
             continue;
         }
         page->used = 0;
+        atomic_store_explicit(&page->dead, 0, memory_order_relaxed);
         push(&cache->free, page);
         any = true;
     }
@@ -322,6 +336,7 @@ static bool add_page(struct cache *cache)
         *(volatile char *)(page->data + i) = 0;
     pthread_mutex_lock(&cache->lock);
     page->used = 0;
+    atomic_store_explicit(&page->dead, 0, memory_order_relaxed);
     push(&cache->free, page);
     return true;
 }
@@ -339,22 +354,38 @@ static void return_pages(struct cache *cache)
     }
 }
 
+/* The oldest probation page, if little in it lives: to clear it costs less than the memory of a new one. With the lock held. */
+static struct cache_page *take_worn_page(struct cache *cache)
+{
+    const struct cache_page *page = cache->probation.head;
+    if (!page || cache->free.count == 0 ||
+        atomic_load_explicit(&page->dead, memory_order_relaxed) < page->used / 4 * 3)
+        return NULL;
+    return pop(&cache->probation);
+}
+
 /* One step towards enough free pages within the limit. False: only readers can help now. With the lock held. */
 static bool work_step(struct cache *cache)
 {
     free_limbo(cache);
     return_pages(cache);
-    bool room = cache->page_count < cache->page_limit;
-    if (!has_work(cache) || (room && add_page(cache)))
+    if (!has_work(cache))
         return true;
     /* What limbo holds will be free soon: evict no more than what is missing. */
     uint32_t coming = cache->free.count + cache->limbo.count;
+    bool wanted = coming < free_target(cache);
+    bool room = cache->page_count < cache->page_limit;
+    struct cache_page *page = room && wanted ? take_worn_page(cache) : NULL;
+    bool keep_all = page != NULL;
+    if (!page && room && add_page(cache))
+        return true;
     bool too_many = cache->page_count > cache->page_limit + cache->limbo.count;
-    struct cache_page *page = coming < free_target(cache) || too_many ? choose_victim(cache) : NULL;
+    if (!page && (wanted || too_many))
+        page = choose_victim(cache);
     if (!page)
         return false;
     pthread_mutex_unlock(&cache->lock);
-    evict_page(cache, page);
+    evict_page(cache, page, keep_all);
     pthread_mutex_lock(&cache->lock);
     return true;
 }

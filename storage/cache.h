@@ -37,6 +37,7 @@ struct cache_page {
     char *data;
     uint32_t used;
     atomic_uint pins; /* replies being sent from it */
+    atomic_uint dead; /* bytes of items that were overwritten or deleted */
     uint64_t retired; /* epoch of its eviction: readers that entered before may still look */
     struct cache_page *next;
 };
@@ -118,6 +119,9 @@ void cache_writer_close(struct cache *cache, struct cache_writer *writer);
 
 /* Keeps the page of an item that a reader may see until cache_unpin. */
 struct cache_page *cache_pin(struct cache *cache, const void *address);
+
+/* The key of an item has a newer value or none: its bytes are dead. With the lock of its shard. */
+void cache_bury(const struct cache *cache, const struct cache_item *item);
 
 static inline void cache_unpin(struct cache_page *page)
 {

@@ -105,7 +105,7 @@ bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
 /* All entries of all shards; takes each lock in turn. */
 uint64_t keydir_count(struct keydir *keydir);
 
-/* Aborts when the shard breaks K1 to K5 (storage/README.md). For debug builds and tests. */
+/* Aborts when the shard breaks K1 to K4 (storage/README.md). For debug builds and tests. */
 void keydir_check(struct keydir_shard *shard);
 
 #endif

@@ -11,7 +11,7 @@
  * The header of a segment goes through the buffer like a record, so a segment's first bytes come with its first commit.
  *
  * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
- * when a file is made and never in the middle of a record (L4). The last spare is kept for deletions and cleaning.
+ * when a file is made and never in the middle of a record (L3). The last spare is kept for deletions and cleaning.
  *
  * What happens when the disk fails stands in log_disk.c. Lock order: keydir shard → log.lock; write_lock → log.lock.
  */

@@ -80,8 +80,11 @@ static inline uint64_t store_lsn_of(const struct store *store, uint64_t location
 /* The record at a location is dead: its segment holds less that lives. With its shard's lock held. */
 static inline void store_bury(const struct store *store, uint64_t location)
 {
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
+    if (location_in_ram(location)) {
+        const struct cache_item *item = location_item(location);
+        location = item->location;
+        cache_bury(&store->cache, item);
+    }
     atomic_fetch_sub_explicit(&log_segment(&store->log, location_slot(location))->live_bytes,
                               (int64_t)location_size(location), memory_order_relaxed);
 }

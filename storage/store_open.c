@@ -438,7 +438,7 @@ static bool check_entry(void *context, struct keydir_entry *entry)
     const struct segment *segment = log_segment(&store->log, location_slot(location));
     assert(segment && atomic_load(&segment->state) != SEGMENT_DOOMED); /* S6 */
     assert(location_offset(location) >= SEGMENT_HEADER_SIZE);
-    assert(location_offset(location) < atomic_load(&segment->end)); /* S4 */
+    assert(location_offset(location) < atomic_load(&segment->end)); /* S6 */
     return true;
 }
 

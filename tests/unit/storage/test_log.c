@@ -1,4 +1,4 @@
-/* test_log.c: appending, group commit, spares, and the log on a disk that fails (L1 to L4). */
+/* test_log.c: appending, group commit, spares, and the log on a disk that fails (L1 to L3). */
 #include "tests/unit/storage/support.h"
 
 #include <errno.h>
@@ -271,7 +271,7 @@ static void test_short_writes_are_completed(void **state)
     assert_int_equal(scan_log(), 100);
 }
 
-/* Spares (L4). */
+/* Spares (L3). */
 
 static bool spares_are_ready(void *context)
 {
