@@ -27,12 +27,13 @@
 #include "storage/hint.h"
 #include "storage/location.h"
 
-#define ENTRY_COST      30 /* bytes of keydir for one key, while it grows */
-#define RECORD_SIZE_MIN 40
-#define GROUP           32 /* entries whose buckets are fetched ahead together */
+#define ENTRY_COST        30 /* bytes of keydir for one key, while it grows */
+#define RECORD_SIZE_MIN   40
+#define RECORD_SIZE_USUAL 160
+#define GROUP             32 /* entries whose buckets are fetched ahead together */
 
 /* CAS uniques that a lost tail of the log may have given: those are skipped. */
-#define CAS_GAP         (UINT64_C(1) << 30)
+#define CAS_GAP           (UINT64_C(1) << 30)
 
 /* One segment on its way in. */
 struct load {
@@ -420,8 +421,8 @@ static void run_all(struct state *state, void *(*work)(void *context))
         pthread_join(threads[i], NULL);
 }
 
-/* How many keys to expect: what the newest hint that knows says, and all records since. Without hints nothing is known, and
- * the table grows as it is filled. */
+/* How many keys to expect: what the newest hint that knows says, and all records since; in a segment without a hint, as
+ * many as usual ones have. Never more than half of the memory: a guess must not take what the keys need. */
 static uint64_t expected_keys(struct state *state)
 {
     uint64_t records = 0, keys = 0;
@@ -429,11 +430,15 @@ static uint64_t expected_keys(struct state *state)
         struct load *load = &state->loads[i];
         load->hinted = hint_peek(state->recovery->files, state->recovery->dir_fd, load->segment,
                                  &load->hint) == STORE_OK;
-        records += load->hint.count;
-        keys = load->hint.keys ? load->hint.keys : keys + load->hint.count;
+        uint64_t count =
+            load->hinted ? load->hint.count : load->segment->capacity / RECORD_SIZE_USUAL;
+        records += count;
+        keys = load->hint.keys ? load->hint.keys : keys + count;
         state->all_bytes += load->segment->capacity;
     }
-    return keys < records ? keys : records;
+    uint64_t most = atomic_load(&state->recovery->keydir->bytes_max) / 2 / ENTRY_COST;
+    keys = keys < records ? keys : records;
+    return keys < most ? keys : most;
 }
 
 static void reserve_keydir(struct state *state)
