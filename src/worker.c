@@ -217,11 +217,23 @@ static void run_slot(struct worker *worker, struct slot *slot)
     conn->piece_count = worker->output.count - conn->first_piece;
 }
 
+static void prefetch(struct worker *worker)
+{
+    const struct store *store = worker->server->store;
+    const struct store_key *again[WORKER_BATCH];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < worker->slot_count; i++) {
+        const struct store_key *key = &worker->slots[i].key;
+        if (key->len && !store_prefetch(store, key))
+            again[count++] = key;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        store_prefetch_again(store, again[i]);
+}
+
 static void run_batch(struct worker *worker)
 {
-    for (uint32_t i = 0; i < worker->slot_count; i++)
-        if (worker->slots[i].key.len)
-            store_prefetch(worker->server->store, &worker->slots[i].key);
+    prefetch(worker);
     for (uint32_t i = 0; i < worker->slot_count; i++)
         run_slot(worker, &worker->slots[i]);
     worker->slot_count = 0;

@@ -354,14 +354,20 @@ static void return_pages(struct cache *cache)
     }
 }
 
-/* The oldest probation page, if little in it lives: to clear it costs less than the memory of a new one. With the lock held. */
+static uint32_t dead_bytes(const struct cache_page *page)
+{
+    return page ? atomic_load_explicit(&page->dead, memory_order_relaxed) : 0;
+}
+
+/* The oldest page of that queue where more is dead, if that is at least half of it: then to clear it costs less than the
+ * memory of a new one. With the lock held. */
 static struct cache_page *take_worn_page(struct cache *cache)
 {
-    const struct cache_page *page = cache->probation.head;
-    if (!page || cache->free.count == 0 ||
-        atomic_load_explicit(&page->dead, memory_order_relaxed) < page->used / 4 * 3)
+    uint32_t probation = dead_bytes(cache->probation.head);
+    uint32_t main = dead_bytes(cache->main.head);
+    if (cache->free.count == 0 || (probation > main ? probation : main) < cache->page_size / 2)
         return NULL;
-    return pop(&cache->probation);
+    return pop(probation > main ? &cache->probation : &cache->main);
 }
 
 /* One step towards enough free pages within the limit. False: only readers can help now. With the lock held. */
@@ -371,15 +377,15 @@ static bool work_step(struct cache *cache)
     return_pages(cache);
     if (!has_work(cache))
         return true;
-    /* What limbo holds will be free soon: evict no more than what is missing. */
-    uint32_t coming = cache->free.count + cache->limbo.count;
-    bool wanted = coming < free_target(cache);
-    bool room = cache->page_count < cache->page_limit;
-    struct cache_page *page = room && wanted ? take_worn_page(cache) : NULL;
+    /* What limbo holds will be free soon, if nobody has pinned it. */
+    bool wanted =
+        cache->free.count == 0 || cache->free.count + cache->limbo.count < free_target(cache);
+    bool room = wanted && cache->page_count < cache->page_limit;
+    bool too_many = cache->page_count > cache->page_limit + cache->limbo.count;
+    struct cache_page *page = room ? take_worn_page(cache) : NULL;
     bool keep_all = page != NULL;
     if (!page && room && add_page(cache))
         return true;
-    bool too_many = cache->page_count > cache->page_limit + cache->limbo.count;
     if (!page && (wanted || too_many))
         page = choose_victim(cache);
     if (!page)

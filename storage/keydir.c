@@ -13,7 +13,9 @@
  * at most WINDOW behind the home, wrapped at the end of the table, so the entries of a range of homes are found close by.
  * The shards begin with different sizes, so that they do not all grow at the same time.
  *
- * The address space for a shard's buckets is reserved at once and costs memory only as it is touched.
+ * The address space for all buckets is reserved at once and costs memory only as it is touched. The shards share it in rows:
+ * a row is a block of 4 KiB, 64 buckets, of each shard in turn. As all shards grow alike, rows fill one after the other,
+ * and those that every shard has filled can lie in huge pages: then a lookup seldom misses the TLB.
  */
 #define _GNU_SOURCE
 #include "storage/keydir.h"
@@ -24,6 +26,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
 #define WINDOW                                                                                     \
     256 /* how far the other bucket may lie: smaller fills worse, larger costs more to grow */
 #define SIZE_MIN  64  /* buckets of an empty shard, plus up to a tenth */
@@ -33,9 +39,23 @@
 #define SEARCH_MAX  256 /* buckets looked at for a free place */
 #define NOT_GROWING UINT32_MAX
 #define LINE        sizeof(struct keydir_bucket)
+#define BLOCK                                                                                      \
+    64 /* buckets of a shard in a row: 4 KiB, so that rows filled in part cost no memory */
+#define HUGE_PAGE (UINT64_C(2) << 20)
 
 /* Fill at which a table begins to grow, in entries a thousand buckets (of three): 0.885 of all places. */
-#define FILL_MAX    2655
+#define FILL_MAX  2655
+
+static struct keydir_bucket *bucket_at(const struct keydir_shard *shard, uint32_t number)
+{
+    return shard->blocks + ((uint64_t)(number / BLOCK) << shard->row_shift) + number % BLOCK;
+}
+
+static uint32_t number_of(const struct keydir_shard *shard, const struct keydir_bucket *bucket)
+{
+    uint64_t distance = (uint64_t)(bucket - shard->blocks);
+    return (uint32_t)(distance >> shard->row_shift) * BLOCK + (uint32_t)distance % BLOCK;
+}
 
 static void store_word(uint64_t *word, uint64_t value)
 {
@@ -87,7 +107,13 @@ static uint32_t counter_shift(uint64_t tag)
 
 static uint32_t counter(const struct keydir_bucket *home, uint64_t tag)
 {
-    return home->displaced >> counter_shift(tag) & 15;
+    /* keydir_peek reads without the lock. */
+    return __atomic_load_n(&home->displaced, __ATOMIC_RELAXED) >> counter_shift(tag) & 15;
+}
+
+static void set_displaced(struct keydir_bucket *home, uint32_t counters)
+{
+    __atomic_store_n(&home->displaced, counters, __ATOMIC_RELAXED);
 }
 
 /* A counter that reached 15 stays there until its bucket is moved: then it only costs a look. */
@@ -95,23 +121,33 @@ static void count_displaced(struct keydir_bucket *home, uint64_t tag, int change
 {
     uint32_t value = counter(home, tag);
     if (value != 15)
-        home->displaced += (uint32_t)change << counter_shift(tag);
+        set_displaced(home, home->displaced + ((uint32_t)change << counter_shift(tag)));
+}
+
+/* Reserves address space for `size` bytes, from the start of a huge page on. */
+static bool reserve(struct keydir *keydir, uint64_t size)
+{
+    keydir->arena_size = size + HUGE_PAGE;
+    keydir->arena = mmap(NULL, keydir->arena_size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (keydir->arena == MAP_FAILED)
+        return false;
+    keydir->rows = (char *)(((uintptr_t)keydir->arena + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+    return true;
 }
 
 bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max)
 {
     assert((shard_count & (shard_count - 1)) == 0);
-    uint64_t share = bytes_max / shard_count;
+    uint64_t row_size = shard_count * BLOCK * LINE;
     *keydir = (struct keydir){.shard_count = shard_count};
     /* Shards fill evenly, but not exactly: twice the share is never reached. */
-    keydir->reserved = (2 * share + 4 * SIZE_MIN * LINE + 65535) & ~(size_t)65535;
-    keydir->arena = mmap(NULL, keydir->reserved * shard_count, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (keydir->arena == MAP_FAILED)
+    keydir->row_count = (uint32_t)(2 * bytes_max / row_size) + 4;
+    if (!reserve(keydir, keydir->row_count * row_size))
         return false;
     keydir->shards = aligned_alloc(64, sizeof *keydir->shards * shard_count);
     if (!keydir->shards) {
-        munmap(keydir->arena, keydir->reserved * shard_count);
+        munmap(keydir->arena, keydir->arena_size);
         return false;
     }
     memset(keydir->shards, 0, sizeof *keydir->shards * shard_count);
@@ -119,7 +155,8 @@ bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max
     for (uint32_t i = 0; i < shard_count; i++) {
         struct keydir_shard *shard = &keydir->shards[i];
         pthread_mutex_init(&shard->lock, NULL);
-        shard->buckets = (struct keydir_bucket *)(keydir->arena + i * keydir->reserved);
+        shard->blocks = (struct keydir_bucket *)keydir->rows + (size_t)i * BLOCK;
+        shard->row_shift = (uint32_t)__builtin_ctzll(row_size / LINE);
         store_size(&shard->size, SIZE_MIN + i % 7);
         store_size(&shard->next_size, SIZE_MIN + i % 7);
         store_size(&shard->frontier, NOT_GROWING);
@@ -133,7 +170,7 @@ void keydir_release(struct keydir *keydir)
     for (uint32_t i = 0; i < keydir->shard_count; i++)
         pthread_mutex_destroy(&keydir->shards[i].lock);
     free(keydir->shards);
-    munmap(keydir->arena, keydir->reserved * keydir->shard_count);
+    munmap(keydir->arena, keydir->arena_size);
 }
 
 uint64_t keydir_count(struct keydir *keydir)
@@ -146,6 +183,13 @@ uint64_t keydir_count(struct keydir *keydir)
         keydir_unlock(shard);
     }
     return count;
+}
+
+/* Buckets that a shard may have: rows bound them, and numbers of 32 bits. */
+static uint64_t size_max(const struct keydir *keydir)
+{
+    uint64_t size = (uint64_t)keydir->row_count * BLOCK;
+    return size < UINT32_MAX / 2 ? size : UINT32_MAX / 2;
 }
 
 static bool take_bytes(struct keydir *keydir, uint64_t bytes)
@@ -162,15 +206,33 @@ void keydir_reserve(struct keydir *keydir, struct keydir_shard *shard, uint64_t 
     uint64_t old = load_size(&shard->size);
     uint64_t size = count * 1000 / (FILL_MAX - 100) + 1;
     assert(shard->count == 0 && load_size(&shard->frontier) == NOT_GROWING);
-    if (size <= old || size * LINE > keydir->reserved || !take_bytes(keydir, (size - old) * LINE))
+    if (size <= old || size > size_max(keydir) || !take_bytes(keydir, (size - old) * LINE))
         return;
     store_size(&shard->size, (uint32_t)size);
     store_size(&shard->next_size, (uint32_t)size);
 }
 
+void keydir_use_huge_pages(struct keydir *keydir)
+{
+    uint64_t full = UINT64_MAX; /* rows that all shards have filled */
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
+        uint64_t rows = load_size(&keydir->shards[i].size) / BLOCK;
+        full = rows < full ? rows : full;
+    }
+    uint64_t bytes = full * keydir->shard_count * BLOCK * LINE & ~(HUGE_PAGE - 1);
+    if (bytes <= keydir->huge_bytes)
+        return;
+    char *start = keydir->rows + keydir->huge_bytes;
+    uint64_t more = bytes - keydir->huge_bytes;
+    /* What is not there yet will come huge; what is there is moved. Refusals cost only speed. */
+    madvise(start, more, MADV_HUGEPAGE);
+    madvise(start, more, MADV_COLLAPSE);
+    keydir->huge_bytes = bytes;
+}
+
 void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag)
 {
-    __builtin_prefetch(&shard->buckets[places_of(shard, tag).home]);
+    __builtin_prefetch(bucket_at(shard, places_of(shard, tag).home));
 }
 
 static int index_of(const struct keydir_bucket *bucket, uint64_t tag)
@@ -181,11 +243,26 @@ static int index_of(const struct keydir_bucket *bucket, uint64_t tag)
     return -1;
 }
 
-uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag)
+static uint64_t peek(const struct keydir_bucket *bucket, uint64_t tag)
 {
-    const struct keydir_bucket *home = &shard->buckets[places_of(shard, tag).home];
-    int i = index_of(home, tag);
-    return i < 0 ? 0 : load_word(&home->locations[i]);
+    int i = index_of(bucket, tag);
+    return i < 0 ? 0 : load_word(&bucket->locations[i]);
+}
+
+uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag, bool *elsewhere)
+{
+    struct places places = places_of(shard, tag);
+    const struct keydir_bucket *home = bucket_at(shard, places.home);
+    uint64_t location = peek(home, tag);
+    *elsewhere = !location && counter(home, tag);
+    if (*elsewhere)
+        __builtin_prefetch(bucket_at(shard, places.other));
+    return location;
+}
+
+uint64_t keydir_peek_elsewhere(const struct keydir_shard *shard, uint64_t tag)
+{
+    return peek(bucket_at(shard, places_of(shard, tag).other), tag);
 }
 
 static bool find_stashed(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
@@ -204,10 +281,10 @@ bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *re
                  struct keydir_entry *entry)
 {
     struct places places = places_of(shard, tag);
-    struct keydir_bucket *bucket = &shard->buckets[places.home];
+    struct keydir_bucket *bucket = bucket_at(shard, places.home);
     int i = index_of(bucket, tag);
     if (i < 0 && counter(bucket, tag)) {
-        bucket = &shard->buckets[places.other];
+        bucket = bucket_at(shard, places.other);
         i = index_of(bucket, tag);
     }
     if (i < 0)
@@ -245,20 +322,20 @@ static void settle(struct keydir_shard *shard, const struct keydir_entry *entry,
 {
     struct places places = places_of(shard, entry->tag);
     assert(where == places.home || where == places.other);
-    put(&shard->buckets[where], i, entry);
+    put(bucket_at(shard, where), i, entry);
     if (where != places.home)
-        count_displaced(&shard->buckets[places.home], entry->tag, 1);
+        count_displaced(bucket_at(shard, places.home), entry->tag, 1);
 }
 
 /* Takes an entry out of bucket `where`. */
 static struct keydir_entry lift(struct keydir_shard *shard, uint32_t where, uint32_t i)
 {
-    struct keydir_bucket *bucket = &shard->buckets[where];
+    struct keydir_bucket *bucket = bucket_at(shard, where);
     struct keydir_entry entry = get(bucket, i);
     struct places places = places_of(shard, entry.tag);
     store_word(&bucket->locations[i], 0);
     if (where != places.home)
-        count_displaced(&shard->buckets[places.home], entry.tag, -1);
+        count_displaced(bucket_at(shard, places.home), entry.tag, -1);
     return entry;
 }
 
@@ -301,14 +378,14 @@ static bool place_by_moving(struct keydir_shard *shard, const struct keydir_entr
     steps[0] = (struct step){.bucket = places.home, .parent = -1};
     steps[1] = (struct step){.bucket = places.other, .parent = -1};
     for (int at = 0; at < count; at++) {
-        const struct keydir_bucket *bucket = &shard->buckets[steps[at].bucket];
+        const struct keydir_bucket *bucket = bucket_at(shard, steps[at].bucket);
         for (uint16_t i = 0; i < 3 && count < SEARCH_MAX; i++) {
             struct places theirs = places_of(shard, bucket->tags[i]);
             uint32_t to = theirs.home == steps[at].bucket ? theirs.other : theirs.home;
             if (on_path(steps, at, to))
                 continue;
             steps[count] = (struct step){.bucket = to, .parent = (int16_t)at, .index = i};
-            int hole = free_index(&shard->buckets[to]);
+            int hole = free_index(bucket_at(shard, to));
             if (hole >= 0) {
                 shift_along(shard, steps, count, (uint32_t)hole, entry);
                 return true;
@@ -322,15 +399,15 @@ static bool place_by_moving(struct keydir_shard *shard, const struct keydir_entr
 static bool place(struct keydir_shard *shard, const struct keydir_entry *entry)
 {
     struct places places = places_of(shard, entry->tag);
-    int i = free_index(&shard->buckets[places.home]);
+    int i = free_index(bucket_at(shard, places.home));
     if (i >= 0) {
-        put(&shard->buckets[places.home], (uint32_t)i, entry);
+        put(bucket_at(shard, places.home), (uint32_t)i, entry);
         return true;
     }
-    i = free_index(&shard->buckets[places.other]);
+    i = free_index(bucket_at(shard, places.other));
     if (i >= 0) {
-        put(&shard->buckets[places.other], (uint32_t)i, entry);
-        count_displaced(&shard->buckets[places.home], entry->tag, 1);
+        put(bucket_at(shard, places.other), (uint32_t)i, entry);
+        count_displaced(bucket_at(shard, places.home), entry->tag, 1);
         return true;
     }
     return place_by_moving(shard, entry, places);
@@ -355,8 +432,7 @@ static bool begin_growth(struct keydir *keydir, struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->size);
     uint64_t next = (uint64_t)size + size / 10 + 1;
-    if (next * LINE > keydir->reserved || next > UINT32_MAX / 2 ||
-        !take_bytes(keydir, (next - size) * LINE))
+    if (next > size_max(keydir) || !take_bytes(keydir, (next - size) * LINE))
         return false;
     store_size(&shard->next_size, (uint32_t)next);
     store_size(&shard->frontier, size);
@@ -373,7 +449,7 @@ static uint32_t gather(struct keydir_shard *shard, uint32_t from, uint32_t to,
     uint32_t count = 0;
     for (uint32_t k = 0; k < span; k++) {
         uint32_t where = from + k < size ? from + k : from + k - size;
-        struct keydir_bucket *bucket = &shard->buckets[where];
+        struct keydir_bucket *bucket = bucket_at(shard, where);
         for (uint32_t i = 0; i < 3; i++) {
             if (!bucket->locations[i])
                 continue;
@@ -401,7 +477,7 @@ static void grow_step(struct keydir_shard *shard)
     uint32_t from = to > GROW_STEP ? to - GROW_STEP : 0;
     uint32_t count = gather(shard, from, to, entries);
     for (uint32_t home = from; home < to; home++)
-        shard->buckets[home].displaced = 0;
+        set_displaced(bucket_at(shard, home), 0);
     store_size(&shard->frontier, from);
     for (uint32_t i = 0; i < count; i++)
         if (!place_or_stash(shard, &entries[i])) {
@@ -463,7 +539,7 @@ void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref)
 {
     shard->count--;
     if (ref.bucket)
-        lift(shard, (uint32_t)(ref.bucket - shard->buckets), ref.index);
+        lift(shard, number_of(shard, ref.bucket), ref.index);
     else
         shard->stash[ref.index] = shard->stash[--shard->stash_count];
 }
@@ -488,7 +564,7 @@ bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
             scan_place(shard, (struct keydir_ref){.bucket = NULL, .index = i}, shard->stash[i],
                        visit, context);
     for (; *cursor < stop; ++*cursor) {
-        struct keydir_bucket *bucket = &shard->buckets[*cursor];
+        struct keydir_bucket *bucket = bucket_at(shard, *cursor);
         for (uint32_t i = 0; i < 3; i++)
             if (bucket->locations[i])
                 scan_place(shard, (struct keydir_ref){.bucket = bucket, .index = i}, get(bucket, i),
@@ -505,7 +581,7 @@ void keydir_check(struct keydir_shard *shard)
     assert(displaced);
     for (uint32_t where = 0; where < size; where++)
         for (uint32_t i = 0; i < 3; i++) {
-            struct keydir_bucket *bucket = &shard->buckets[where];
+            struct keydir_bucket *bucket = bucket_at(shard, where);
             if (!bucket->locations[i])
                 continue;
             struct places places = places_of(shard, bucket->tags[i]);
@@ -516,7 +592,7 @@ void keydir_check(struct keydir_shard *shard)
         }
     for (uint32_t home = 0; home < size; home++)
         for (uint32_t k = 0; k < 8; k++) {
-            uint32_t value = shard->buckets[home].displaced >> k * 4 & 15;
+            uint32_t value = bucket_at(shard, home)->displaced >> k * 4 & 15;
             assert(value == 15 || value == displaced[home][k]); /* K2 */
         }
     assert(count == shard->count); /* K4 */

@@ -1,7 +1,8 @@
 /* keydir.h: where is a key? The index of all keys, in memory. See keydir.c for how it is built.
  *
  * A key is known by 72 bits of its hash: some choose the shard, 64 are the tag. Each shard has a lock of its own; all
- * functions here want it held, but keydir_init, keydir_release, keydir_count, keydir_prefetch and keydir_peek.
+ * functions here want it held, but keydir_init, keydir_release, keydir_count, keydir_use_huge_pages, keydir_prefetch and the
+ * two keydir_peek.
  */
 #ifndef CACHECASK_STORAGE_KEYDIR_H
 #define CACHECASK_STORAGE_KEYDIR_H
@@ -31,9 +32,10 @@ _Static_assert(sizeof(struct keydir_bucket) == 64, "a bucket is a cache line");
 
 struct keydir_shard {
     _Alignas(64) pthread_mutex_t lock;
-    struct keydir_bucket *buckets;
-    _Atomic uint32_t size;      /* buckets, before the growth that is under way */
-    _Atomic uint32_t next_size; /* buckets after it; equal to size when none is */
+    struct keydir_bucket *blocks; /* the shard's first block, in the first row: see keydir.c */
+    uint32_t row_shift;           /* from a block to the shard's next one: 2^row_shift buckets */
+    _Atomic uint32_t size;        /* buckets, before the growth that is under way */
+    _Atomic uint32_t next_size;   /* buckets after it; equal to size when none is */
     _Atomic uint32_t
         frontier;     /* homes from here on are counted in next_size; UINT32_MAX when none grows */
     uint32_t count;   /* entries, the stash's included */
@@ -46,9 +48,11 @@ struct keydir_shard {
 struct keydir {
     struct keydir_shard *shards;
     uint32_t shard_count; /* a power of two */
-    size_t reserved;      /* bytes of address space for each shard's buckets */
-    char *arena;
-    _Atomic uint64_t bytes;     /* of all buckets in use */
+    uint32_t row_count;   /* rows that there is address space for */
+    char *arena, *rows;
+    size_t arena_size;
+    uint64_t huge_bytes;    /* of the rows, from the first on, that were asked into huge pages */
+    _Atomic uint64_t bytes; /* of all buckets in use */
     _Atomic uint64_t bytes_max; /* no shard grows beyond this in sum */
 };
 
@@ -65,6 +69,9 @@ void keydir_release(struct keydir *keydir);
 /* Makes room for `count` entries in a shard that is empty, at once instead of in many steps. A hint: no error. */
 void keydir_reserve(struct keydir *keydir, struct keydir_shard *shard, uint64_t count);
 
+/* Moves what all shards have filled into huge pages, where the system has them; without locks, from one thread. */
+void keydir_use_huge_pages(struct keydir *keydir);
+
 static inline void keydir_lock(struct keydir_shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
@@ -78,8 +85,10 @@ static inline void keydir_unlock(struct keydir_shard *shard)
 /* Fetches the line where `tag` is at home; without the lock. */
 void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag);
 
-/* What may be the location of `tag`, or 0; without the lock, so good for a prefetch and for nothing else. */
-uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag);
+/* What may be the location of `tag`, or 0; without the lock, so good for a prefetch and for nothing else. *elsewhere: it may
+ * lie in its other bucket, which is being fetched now and can be asked later. */
+uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag, bool *elsewhere);
+uint64_t keydir_peek_elsewhere(const struct keydir_shard *shard, uint64_t tag);
 
 /* True when the tag is there: *entry is a copy, *ref its place. */
 bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,

@@ -145,6 +145,7 @@ static void *run_maintainer(void *context)
     while (wait_a_tick(store)) {
         sweep_flushed(store);
         maintain_share_memory(store);
+        keydir_use_huge_pages(&store->keydir);
         maintain_hints(store);
     }
     return NULL;

@@ -447,6 +447,7 @@ static void reserve_keydir(struct state *state)
     uint64_t share = expected_keys(state) / keydir->shard_count;
     for (uint32_t i = 0; i < keydir->shard_count; i++)
         keydir_reserve(keydir, &keydir->shards[i], share);
+    keydir_use_huge_pages(keydir);
 }
 
 static enum store_status find_flush(struct state *state)

@@ -30,15 +30,27 @@ void store_key_init(const struct store *store, struct store_key *key, const char
     keydir_prefetch(&store->keydir.shards[key->shard], key->tag);
 }
 
-void store_prefetch(const struct store *store, const struct store_key *key)
+/* always_inline: a compiler takes a function that only prefetches for one without effect, and drops its calls. */
+__attribute__((always_inline)) static inline void prefetch_item(uint64_t location)
 {
-    uint64_t location = keydir_peek(&store->keydir.shards[key->shard], key->tag);
     if (!location_in_ram(location))
         return;
     const char *item = location_item(location);
     __builtin_prefetch(item);
     __builtin_prefetch(item + 64);
     __builtin_prefetch(item + 128);
+}
+
+bool store_prefetch(const struct store *store, const struct store_key *key)
+{
+    bool elsewhere;
+    prefetch_item(keydir_peek(&store->keydir.shards[key->shard], key->tag, &elsewhere));
+    return !elsewhere;
+}
+
+void store_prefetch_again(const struct store *store, const struct store_key *key)
+{
+    prefetch_item(keydir_peek_elsewhere(&store->keydir.shards[key->shard], key->tag));
 }
 
 /* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */

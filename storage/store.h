@@ -90,9 +90,11 @@ struct store_key {
 };
 
 /* Hashes a key and begins to fetch its place in the index; store_prefetch, called for many keys after that, begins to
- * fetch their items. Together they take the waiting for memory out of a batch. */
+ * fetch their items. Where it answers false the key may be in a second place, now on its way too, and store_prefetch_again,
+ * called after the others, fetches the item. Together they take the waiting for memory out of a batch. */
 void store_key_init(const struct store *store, struct store_key *key, const char *data, size_t len);
-void store_prefetch(const struct store *store, const struct store_key *key);
+bool store_prefetch(const struct store *store, const struct store_key *key);
+void store_prefetch_again(const struct store *store, const struct store_key *key);
 
 /* What store_get found. */
 struct store_item {
