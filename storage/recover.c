@@ -40,6 +40,8 @@ struct load {
     struct segment *segment;
     struct hint hint; /* before the load: what the hint file says of itself, if there is one */
     bool hinted;
+    bool scanned;               /* `entries` holds what is in the segment; only of the last one */
+    struct hint_entry *entries; /* hint.count of them */
 };
 
 struct names {
@@ -318,15 +320,21 @@ static bool visit_flushes(void *context, const struct hint_entry *entry)
     return true;
 }
 
+/* What a scan finds, in memory. */
+struct keeping {
+    struct hint_entry *entries;
+    uint64_t count, room;
+};
+
 /* Walks a segment's entries a second time. */
 static enum store_status walk(struct state *state, struct load *load, hint_visit *visit)
 {
     struct recovery *recovery = state->recovery;
     struct scan scan = {.state = state, .load = load};
-    struct hint hint;
-    struct hint_entry *entries;
+    struct hint hint = load->hint;
+    struct hint_entry *entries = load->entries;
     const struct tell silent = {0}; /* damage was told the first time */
-    enum store_status status = STORE_NOT_FOUND;
+    enum store_status status = load->scanned ? STORE_OK : STORE_NOT_FOUND;
     if (load->hinted)
         status = hint_read(recovery->files, recovery->dir_fd, load->segment, &hint, &entries);
     if (status != STORE_OK)
@@ -334,8 +342,36 @@ static enum store_status walk(struct state *state, struct load *load, hint_visit
                          visit, &scan, &hint);
     for (uint64_t i = 0; i < hint.count; i++)
         visit(&scan, &entries[i]);
-    free(entries);
+    if (!load->scanned)
+        free(entries);
     return STORE_OK;
+}
+
+/* Appends to load->entries. */
+static bool visit_keeping(void *context, const struct hint_entry *entry)
+{
+    struct keeping *keeping = context;
+    if (keeping->count == keeping->room) {
+        uint64_t room = keeping->room ? keeping->room * 2 : 4096;
+        struct hint_entry *entries = realloc(keeping->entries, room * sizeof *entries);
+        if (!entries)
+            return false;
+        keeping->entries = entries;
+        keeping->room = room;
+    }
+    keeping->entries[keeping->count++] = *entry;
+    return true;
+}
+
+/* The last segment is needed twice, for its flushes and then for its keys, and mostly has no hint: what a scan finds is
+ * kept, in no more memory than a hint file's entries take. */
+static void scan_last(struct state *state, struct load *last)
+{
+    struct recovery *recovery = state->recovery;
+    struct keeping keeping = {0};
+    last->scanned = hint_scan(recovery->files, last->segment, 0, recovery->hash_seed, true,
+                              recovery->tell, visit_keeping, &keeping, &last->hint) == STORE_OK;
+    last->entries = keeping.entries;
 }
 
 static bool is_last(const struct state *state, const struct load *load)
@@ -355,6 +391,17 @@ static enum store_status load_by_scan(struct state *state, struct load *load)
     return status;
 }
 
+static enum store_status load_entries(struct state *state, const struct load *load,
+                                      const struct hint_entry *entries)
+{
+    for (uint64_t i = 0; i < load->hint.count; i += GROUP) {
+        uint64_t rest = load->hint.count - i;
+        if (!apply_group(state, load, entries + i, rest < GROUP ? rest : GROUP))
+            return STORE_FULL;
+    }
+    return STORE_OK;
+}
+
 static enum store_status load_by_hint(struct state *state, struct load *load)
 {
     struct recovery *recovery = state->recovery;
@@ -363,28 +410,33 @@ static enum store_status load_by_hint(struct state *state, struct load *load)
         hint_read(recovery->files, recovery->dir_fd, load->segment, &load->hint, &entries);
     if (status != STORE_OK)
         return status;
-    for (uint64_t i = 0; i < load->hint.count && status == STORE_OK; i += GROUP) {
-        uint64_t rest = load->hint.count - i;
-        if (!apply_group(state, load, entries + i, rest < GROUP ? rest : GROUP))
-            status = STORE_FULL;
-    }
+    status = load_entries(state, load, entries);
     free(entries);
+    return status;
+}
+
+/* Its hint file is damaged or stale, or missing (then silently). */
+static enum store_status load_without_hint(struct state *state, struct load *load,
+                                           enum store_status why)
+{
+    if (why == STORE_CORRUPT)
+        tell(state->recovery->tell, TELL_WARNING,
+             "the hint file of segment %016llx is damaged or stale: reading the segment instead",
+             (unsigned long long)load->segment->header.id);
+    enum store_status status =
+        load->scanned ? load_entries(state, load, load->entries) : load_by_scan(state, load);
+    if (status == STORE_IO)
+        tell(state->recovery->tell, TELL_ERROR, "cannot read segment %016llx: %s",
+             (unsigned long long)load->segment->header.id, strerror(errno));
     return status;
 }
 
 static enum store_status load_one(struct state *state, struct load *load)
 {
-    enum store_status status = load_by_hint(state, load);
+    enum store_status status = load->scanned ? STORE_NOT_FOUND : load_by_hint(state, load);
     load->hinted = status == STORE_OK;
-    if (status == STORE_CORRUPT)
-        tell(state->recovery->tell, TELL_WARNING,
-             "the hint file of segment %016llx is damaged or stale: reading the segment instead",
-             (unsigned long long)load->segment->header.id);
     if (status != STORE_OK && status != STORE_FULL)
-        status = load_by_scan(state, load);
-    if (status == STORE_IO)
-        tell(state->recovery->tell, TELL_ERROR, "cannot read segment %016llx: %s",
-             (unsigned long long)load->segment->header.id, strerror(errno));
+        status = load_without_hint(state, load, status);
     load->segment->hinted = load->hinted;
     atomic_store(&load->segment->end, (uint32_t)load->hint.end);
     return status;
@@ -458,6 +510,9 @@ static enum store_status find_flush(struct state *state)
     atomic_store(&recovery->log->flush_lsn, header->flush_lsn);
     atomic_store(&recovery->log->flush_deadline_s,
                  header->flush_deadline_s ? header->flush_deadline_s : UINT32_MAX);
+    if (!last->hinted)
+        scan_last(state,
+                  last); /* if that fails, walk tries without memory, and says why it cannot */
     enum store_status status = walk(state, last, visit_flushes);
     if (recovery->now_s >= atomic_load(&recovery->log->flush_deadline_s)) {
         atomic_store(&recovery->log->flush_lsn, recovery->next_lsn);
@@ -609,6 +664,8 @@ enum store_status recover(struct recovery *recovery)
     if (status == STORE_IO)
         tell(recovery->tell, TELL_ERROR, "cannot read data directory %s: %s", recovery->dir_name,
              strerror(errno));
+    if (state.count)
+        free(state.loads[state.count - 1].entries);
     free(state.loads);
     return status;
 }
