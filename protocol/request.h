@@ -45,12 +45,13 @@ enum request_op {
     OP_VERBOSITY, /* delta: the level */
     OP_STATS,     /* A */
     OP_QUIT,
-    OP_SHUTDOWN,       /* A */
-    OP_CACHE_MEMLIMIT, /* delta: MiB */
-    OP_WATCH,          /* A */
-    OP_LRU,            /* A */
-    OP_LRU_CRAWLER,    /* A */
-    OP_SLABS,          /* A */
+    OP_SHUTDOWN,        /* A */
+    OP_CACHE_MEMLIMIT,  /* delta: MiB */
+    OP_CACHE_DISKLIMIT, /* delta: MiB; ours */
+    OP_WATCH,           /* A */
+    OP_LRU,             /* A */
+    OP_LRU_CRAWLER,     /* A */
+    OP_SLABS,           /* A */
     OP_REFRESH_CERTS,
 };
 

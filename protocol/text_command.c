@@ -55,6 +55,7 @@ static const struct command commands[] = {
     COMMAND("flush_all", SHAPE_FLUSH_ALL, OP_FLUSH_ALL, 0),
     COMMAND("verbosity", SHAPE_VERBOSITY, OP_VERBOSITY, 0),
     COMMAND("cache_memlimit", SHAPE_MEMLIMIT, OP_CACHE_MEMLIMIT, 0),
+    COMMAND("cache_disklimit", SHAPE_MEMLIMIT, OP_CACHE_DISKLIMIT, 0),
     COMMAND("shutdown", SHAPE_ARGS, OP_SHUTDOWN, 0),
     COMMAND("watch", SHAPE_ARGS, OP_WATCH, 0),
     COMMAND("lru", SHAPE_ARGS, OP_LRU, REQUEST_NOREPLY),

@@ -179,6 +179,10 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
         worker->wrote = conn->wrote = true;
         if (status != STORE_OK)
             lookup_end(worker, conn, lookup.fetch);
+        if (status == STORE_AGAIN) {
+            worker_park(worker, conn);
+            return RUN_WAIT;
+        }
     } while (status == STORE_EXISTS);
     bool hit = status == STORE_OK;
     if (touch) {
@@ -201,9 +205,12 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
 
 /* Writes. */
 
-static enum reply_status reply_of_failure(struct worker *worker, enum store_status status)
+/* REPLY_NONE: the command has to wait until room is made, and is run again then. */
+static enum reply_status reply_of_failure(struct worker *worker, struct conn *conn,
+                                          enum store_status status)
 {
     switch (status) {
+    case STORE_AGAIN: worker_park(worker, conn); return REPLY_NONE;
     case STORE_FULL:
     case STORE_NO_MEMORY: counter_add(&worker->counters.store_no_memory, 1); return REPLY_NO_MEMORY;
     default: return REPLY_READ_ONLY;
@@ -225,14 +232,18 @@ static enum store_status put(struct worker *worker, struct conn *conn, const str
 static enum reply_status refuse_too_large(struct worker *worker, struct conn *conn,
                                           const struct slot *slot)
 {
-    counter_add(&worker->counters.store_too_large, 1);
-    if (slot->request.op == OP_SET &&
-        store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0) == STORE_OK)
+    enum store_status status = STORE_NOT_FOUND;
+    if (slot->request.op == OP_SET)
+        status = store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
+    if (status == STORE_OK)
         worker->wrote = conn->wrote = true;
+    if (status == STORE_AGAIN)
+        return reply_of_failure(worker, conn, status);
+    counter_add(&worker->counters.store_too_large, 1);
     return REPLY_TOO_LARGE;
 }
 
-/* set, add, replace */
+/* set, add, replace: REPLY_NONE when the command has to wait. */
 static enum reply_status store_value(struct worker *worker, struct conn *conn,
                                      const struct slot *slot)
 {
@@ -245,12 +256,12 @@ static enum reply_status store_value(struct worker *worker, struct conn *conn,
         .client_flags = request->client_flags,
         .expire_s = clock_expiry(request->exptime, worker->now_s),
     };
-    switch (put(worker, conn, slot, &what)) {
+    enum store_status status = put(worker, conn, slot, &what);
+    switch (status) {
     case STORE_OK: return REPLY_STORED;
     case STORE_EXISTS:
     case STORE_NOT_FOUND: return REPLY_NOT_STORED;
-    case STORE_FULL: return reply_of_failure(worker, STORE_FULL);
-    default: return reply_of_failure(worker, STORE_READ_ONLY);
+    default: return reply_of_failure(worker, conn, status);
     }
 }
 
@@ -287,7 +298,7 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
         status = put(worker, conn, slot, &what);
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND); /* it changed: look again */
     if (status != STORE_OK)
-        return reply_of_failure(worker, status);
+        return reply_of_failure(worker, conn, status);
     counter_add(&counters->cas_hits, 1);
     return REPLY_STORED;
 }
@@ -322,7 +333,7 @@ static enum reply_status store_joined(struct worker *worker, struct conn *conn,
         if (!fits)
             return REPLY_NOT_STORED;
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
-    return status == STORE_OK ? REPLY_STORED : reply_of_failure(worker, status);
+    return status == STORE_OK ? REPLY_STORED : reply_of_failure(worker, conn, status);
 }
 
 static enum run_result run_store(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -382,7 +393,7 @@ static void count(struct worker *worker, struct conn *conn, const struct slot *s
         what.value[1] = (struct store_bytes){blanks, old_len > len ? old_len - len : 0};
         status = put(worker, conn, slot, &what);
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
-    reply->status = status == STORE_OK ? REPLY_NUMBER : reply_of_failure(worker, status);
+    reply->status = status == STORE_OK ? REPLY_NUMBER : reply_of_failure(worker, conn, status);
 }
 
 static enum run_result run_count(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -408,7 +419,9 @@ static enum run_result reply_marked(struct worker *worker, struct conn *conn,
 {
     enum reply_status reply = status == STORE_OK          ? done
                               : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
-                                                          : reply_of_failure(worker, status);
+                                                          : reply_of_failure(worker, conn, status);
+    if (reply == REPLY_NONE)
+        return RUN_WAIT;
     if (status == STORE_OK)
         worker->wrote = conn->wrote = true;
     reply_status(worker, conn, &slot->request, reply);
@@ -421,8 +434,10 @@ static enum run_result run_touch(struct worker *worker, struct conn *conn, const
     enum store_status status =
         store_touch(worker->session, &slot->key, worker->now_s,
                     clock_expiry(slot->request.exptime, worker->now_s), STORE_IF_PRESENT, 0);
-    counter_add(&counters->cmd_touch, 1);
-    counter_add(status == STORE_OK ? &counters->touch_hits : &counters->touch_misses, 1);
+    if (status != STORE_AGAIN) {
+        counter_add(&counters->cmd_touch, 1);
+        counter_add(status == STORE_OK ? &counters->touch_hits : &counters->touch_misses, 1);
+    }
     return reply_marked(worker, conn, slot, status, REPLY_TOUCHED);
 }
 
@@ -431,7 +446,8 @@ static enum run_result run_delete(struct worker *worker, struct conn *conn, cons
     struct counters *counters = &worker->counters;
     enum store_status status =
         store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
-    counter_add(status == STORE_OK ? &counters->delete_hits : &counters->delete_misses, 1);
+    if (status != STORE_AGAIN)
+        counter_add(status == STORE_OK ? &counters->delete_hits : &counters->delete_misses, 1);
     return reply_marked(worker, conn, slot, status, REPLY_DELETED);
 }
 
@@ -442,9 +458,11 @@ static enum run_result run_flush(struct worker *worker, struct conn *conn, const
         int64_t delay = slot->request.exptime;
         uint32_t when = delay > 0 ? clock_expiry(delay, worker->now_s) : 0;
         enum store_status status = store_flush(worker->session, when, worker->now_s);
-        counter_add(&worker->counters.cmd_flush, 1);
         worker->wrote = conn->wrote = true;
-        reply = status == STORE_OK ? REPLY_OK : reply_of_failure(worker, status);
+        reply = status == STORE_OK ? REPLY_OK : reply_of_failure(worker, conn, status);
+        if (reply == REPLY_NONE)
+            return RUN_WAIT;
+        counter_add(&worker->counters.cmd_flush, 1);
     }
     reply_status(worker, conn, &slot->request, reply);
     return RUN_DONE;

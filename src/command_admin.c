@@ -143,6 +143,17 @@ static void run_memlimit(struct worker *worker, const struct request *request, s
                    "-m\r\n");
 }
 
+/* As cache_memlimit does with -m; 0 lifts the limit. */
+static void run_disklimit(struct worker *worker, const struct request *request, struct reply *reply)
+{
+    if (request->delta && (request->delta < 4 || request->delta >= UINT64_C(1) << 40)) {
+        say(reply, "CLIENT_ERROR the disk limit is at least 4 (megabytes), or 0 for none\r\n");
+        return;
+    }
+    store_set_disk_limit(worker->server->store, request->delta << 20);
+    reply->status = REPLY_OK;
+}
+
 static void run_shutdown(struct worker *worker, struct reply *reply)
 {
     if (!worker->server->settings.enable_shutdown) {
@@ -165,6 +176,7 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_VERBOSITY: run_verbosity(worker, request, reply); break;
     case OP_STATS: run_stats(worker, conn, request, reply); break;
     case OP_CACHE_MEMLIMIT: run_memlimit(worker, request, reply); break;
+    case OP_CACHE_DISKLIMIT: run_disklimit(worker, request, reply); break;
     case OP_SHUTDOWN: run_shutdown(worker, reply); break;
     case OP_LRU: run_lru(request, reply); break;
     case OP_LRU_CRAWLER: run_crawler(request, reply); break;

@@ -52,6 +52,8 @@ struct conn {
     char *pending_copy;
     uint64_t sync_lsn; /* its replies wait until the log is on disk so far; 0: they do not */
     struct conn *next_syncing;
+    bool parked; /* its next request waits for room */
+    struct conn *next_parked;
     struct store_fetch *cold[CONN_COLD_MAX]; /* fetched, or on their way */
     uint32_t cold_count, fetching;
 };

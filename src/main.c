@@ -5,12 +5,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "src/process.h"
 #include "src/server.h"
 
-#define SEGMENTS_PER_DISK 64 /* a store of its smallest disk has about this many files */
+#define SEGMENTS_PER_DISK 64 /* a small store has about this many files */
 #define PROGRESS_AFTER_US 1000000
 
 static void say(void *context, enum tell_level level, const char *message)
@@ -33,24 +34,41 @@ static void show_progress(void *context, uint64_t done_bytes, uint64_t all_bytes
                 done_bytes >= all_bytes ? "\n" : "");
 }
 
-/* Few enough files for the largest store, many enough for the smallest that space can be taken back piece by piece. */
-static uint64_t choose_segment_size(const struct settings *settings)
+/* The limit that holds if none is given; the disk itself may be smaller still. */
+static uint64_t default_disk_limit(const struct settings *settings)
 {
-    uint64_t disk = settings->memory_mib << 24; /* 16 times the memory */
-    uint64_t size = (disk < UINT64_C(1) << 30 ? UINT64_C(1) << 30 : disk) / SEGMENTS_PER_DISK;
+    uint64_t limit = settings->memory_mib << 24; /* 16 times the memory */
+    return limit < UINT64_C(1) << 30 ? UINT64_C(1) << 30 : limit;
+}
+
+/* Few enough files for the largest store, many enough for the smallest that space can be taken back piece by piece. */
+static uint64_t choose_segment_size(const struct settings *settings, int dir_fd)
+{
+    struct statvfs disk;
+    uint64_t size = settings->disk_limit;
+    if (fstatvfs(dir_fd, &disk) == 0 && disk.f_blocks && disk.f_blocks * disk.f_frsize < size)
+        size = disk.f_blocks * disk.f_frsize;
+    size /= SEGMENTS_PER_DISK;
+    if (size < STORE_SEGMENT_SIZE_MIN)
+        return STORE_SEGMENT_SIZE_MIN;
     return size > UINT64_C(64) << 20 ? UINT64_C(64) << 20 : size;
 }
 
 static bool open_store(struct server *server, int dir_fd)
 {
     struct settings *settings = &server->settings;
+    if (!settings->disk_limit)
+        settings->disk_limit = default_disk_limit(settings);
     if (!settings->segment_size)
-        settings->segment_size = choose_segment_size(settings);
+        settings->segment_size = choose_segment_size(settings, dir_fd);
     struct store_options options = {
         .dir_fd = dir_fd,
         .dir_name = settings->data_dir,
         .memory_limit = settings->memory_mib << 20,
         .segment_size = (uint32_t)settings->segment_size & ~UINT32_C(4095),
+        .disk_limit = settings->disk_limit,
+        .clean_rate = settings->clean_rate,
+        .no_evictions = settings->no_evictions,
         .sync_interval_ms = settings->sync_interval_ms,
         .now_s = clock_now_s(&server->clock),
         .tell = {.write = say},

@@ -168,6 +168,22 @@ static bool watch_signals(struct server *server)
     return true;
 }
 
+/* The store's background work hears the time here. */
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+    struct server *server = context;
+    (void)fd;
+    (void)what;
+    store_tick(server->store, clock_now_s(&server->clock));
+}
+
+static bool start_ticking(struct server *server)
+{
+    const struct timeval second = {.tv_sec = 1};
+    server->tick = event_new(server->base, -1, EV_PERSIST, on_tick, server);
+    return server->tick && event_add(server->tick, &second) == 0;
+}
+
 static bool watch_listeners(struct server *server)
 {
     server->resume = evtimer_new(server->base, on_resume, server);
@@ -211,6 +227,7 @@ static void free_events(struct server *server)
     for (int i = 0; i < server->listener_count; i++)
         event_free(server->listeners[i].event);
     event_free(server->resume);
+    event_free(server->tick);
     event_base_free(server->base);
 }
 
@@ -218,7 +235,7 @@ bool server_run(struct server *server, void (*ready)(struct server *server))
 {
     server->base = event_base_new();
     if (!server->base || !watch_signals(server) || !start_workers(server) ||
-        !watch_listeners(server)) {
+        !watch_listeners(server) || !start_ticking(server)) {
         fprintf(stderr, "cannot start: %s\n", strerror(errno));
         return false;
     }

@@ -37,6 +37,7 @@ struct server {
     struct worker **workers;
     int next_worker;      /* gets the next connection */
     struct event *resume; /* listens again after the descriptors ran out */
+    struct event *tick;   /* once a second */
     struct event *signals[4];
     uint64_t disabled_since_us;
     bool stopping;

@@ -99,8 +99,14 @@ static const struct option options[] = {
     {0, "sync", "<when>", SYNC, AT(sync_interval_ms), 0, 0,
      "always: answer writes when they are on disk; none: leave it to the system;\n"
      "else seconds, at most lost when the power fails (default: 1)"},
+    {0, "disk-limit", "<size>", BYTES, AT(disk_limit), 4 << 20, LLONG_MAX / 2,
+     "disk for all files, 4m and more (default: 16 times -m, at least 1g); full: the oldest\n"
+     "data goes first, or with -M writes are refused"},
+    {0, "clean-rate", "<size>", BYTES, AT(clean_rate), 1 << 10, LLONG_MAX / 2,
+     "bytes a second that cleaning may read (default: as many as the writes make needed)"},
     {0, "segment-size", "<size>", BYTES, AT(segment_size), STORE_SEGMENT_SIZE_MIN,
-     STORE_SEGMENT_SIZE_MAX, "size of a file of the log, 64k to 1g (default: by -m, 16m to 64m)"},
+     STORE_SEGMENT_SIZE_MAX,
+     "size of a file of the log, 64k to 1g (default: a 64th of the disk, at most 64m)"},
     {0, "config", "<file>", CONFIG, 0, 0, 0, "read options from this file, one a line"},
     {'o', "extended", "<list>", EXTENDED, 0, 0, 0,
      "options by name, separated by commas: those above without their dashes, and:"},
@@ -570,4 +576,6 @@ void settings_each(const struct settings *settings,
     emit_text(&to, "data_dir", settings->data_dir);
     emit_number(&to, "sync_interval_ms", settings->sync_interval_ms);
     emit_number(&to, "segment_size", (long long)settings->segment_size);
+    emit_number(&to, "disk_limit", (long long)settings->disk_limit);
+    emit_number(&to, "clean_rate", (long long)settings->clean_rate);
 }

@@ -39,7 +39,9 @@ struct settings {
     const char *data_dir;   /* NULL: the default for the port */
     int sync_interval_ms;   /* as storage/store.h has it */
     struct kept_text *kept; /* what strings of -o and --config point into */
-    uint64_t segment_size;  /* bytes; 0: chosen by the memory */
+    uint64_t segment_size;  /* bytes; 0: chosen by the disk's size */
+    uint64_t disk_limit;    /* bytes; 0: 16 times the memory, at least 1 GiB */
+    uint64_t clean_rate;    /* bytes a second; 0: as many as are needed */
 };
 
 enum settings_result {

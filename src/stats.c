@@ -110,7 +110,7 @@ static void commands(const struct counters *sum, const struct store_stats *store
     number(text, "cmd_meta", sum->cmd_meta);
     number(text, "get_hits", sum->get_hits);
     number(text, "get_misses", sum->get_misses);
-    number(text, "get_expired", store->expired_items);
+    number(text, "get_expired", store->expired_items - store->crawler_reclaimed);
     number(text, "get_flushed", store->flushed_items);
     number(text, "delete_misses", sum->delete_misses);
     number(text, "delete_hits", sum->delete_hits);
@@ -134,14 +134,11 @@ static void commands(const struct counters *sum, const struct store_stats *store
 static void items(const struct counters *sum, const struct store_stats *store, struct text *text)
 {
     /* The rows about slabs and LRU queues stand there for the tools that look for them. */
-    static const char *const none[] = {
-        "slab_reassign_running",  "slabs_moved",  "lru_crawler_running", "lru_crawler_starts",
-        "lru_maintainer_juggles", "malloc_fails", "log_watchers"};
-    static const char *const last[] = {
-        "expired_unfetched", "evicted_unfetched", "evicted_active",        "evictions",
-        "reclaimed",         "crawler_reclaimed", "crawler_items_checked", "lrutail_reflocked",
-        "moves_to_cold",     "moves_to_warm",     "moves_within_lru",      "direct_reclaims",
-        "lru_bumps_dropped"};
+    static const char *const none[] = {"slab_reassign_running", "slabs_moved",
+                                       "lru_crawler_running"};
+    static const char *const some[] = {"lru_maintainer_juggles", "malloc_fails", "log_watchers"};
+    static const char *const last[] = {"lrutail_reflocked", "moves_to_cold",   "moves_to_warm",
+                                       "moves_within_lru",  "direct_reclaims", "lru_bumps_dropped"};
     uint64_t power = 0;
     while ((UINT64_C(64) << (power + 1)) <= store->keydir_bytes)
         power++;
@@ -150,10 +147,20 @@ static void items(const struct counters *sum, const struct store_stats *store, s
     number(text, "hash_is_expanding", 0);
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         number(text, none[i], 0);
+    number(text, "lru_crawler_starts", store->crawler_passes);
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        number(text, some[i], 0);
     number(text, "bytes", store->live_bytes);
     number(text, "curr_items", store->keydir_entries);
     number(text, "total_items", sum->total_items);
     number(text, "slab_global_page_pool", 0);
+    number(text, "expired_unfetched", store->expired_unfetched);
+    number(text, "evicted_unfetched", store->evicted_unfetched);
+    number(text, "evicted_active", store->evicted_items - store->evicted_unfetched);
+    number(text, "evictions", store->evicted_items);
+    number(text, "reclaimed", store->expired_items);
+    number(text, "crawler_reclaimed", store->crawler_reclaimed);
+    number(text, "crawler_items_checked", store->crawler_checked);
     for (size_t i = 0; i < sizeof last / sizeof *last; i++)
         number(text, last[i], 0);
     number(text, "total_malloced", store->cache_bytes + store->keydir_bytes);
@@ -191,6 +198,7 @@ static void store_group(struct server *server, struct text *text)
     number(text, "segments", store.segments);
     number(text, "segment_size", store.segment_size);
     number(text, "disk_bytes", store.disk_bytes);
+    number(text, "disk_limit", store.disk_limit == UINT64_MAX ? 0 : store.disk_limit);
     number(text, "live_bytes", store.live_bytes);
     number(text, "dead_bytes", store.dead_bytes);
     number(text, "keydir_entries", store.keydir_entries);
@@ -209,6 +217,10 @@ static void store_group(struct server *server, struct text *text)
     number(text, "sync_us_p99", store.sync_us_p99);
     add(text, "STAT write_amplification %.2f\r\n",
         store.user_bytes ? (double)store.bytes_written / (double)store.user_bytes : 0.0);
+    number(text, "cleaner_segments", store.cleaner_segments);
+    number(text, "cleaner_moved_bytes", store.cleaner_moved_bytes);
+    number(text, "cleaner_backlog_bytes", store.cleaner_backlog_bytes);
+    number(text, "evicted_items", store.evicted_items);
     number(text, "expired_items", store.expired_items);
     number(text, "corrupt_records", store.corrupt_records);
     number(text, "recovery_us", store.recovery_us);
@@ -228,9 +240,6 @@ static void settings_group(struct server *server, struct text *text)
 
 static void items_group(struct server *server, struct text *text)
 {
-    static const char *const zeros[] = {"evicted",           "evicted_nonzero",   "evicted_time",
-                                        "outofmemory",       "tailrepairs",       "reclaimed",
-                                        "expired_unfetched", "evicted_unfetched", "evicted_active"};
     struct store_stats store;
     store_stats(server->store, &store);
     if (store.keydir_entries == 0)
@@ -238,8 +247,15 @@ static void items_group(struct server *server, struct text *text)
     number(text, "items:1:number", store.keydir_entries);
     number(text, "items:1:age", 0);
     number(text, "items:1:mem_requested", store.live_bytes);
-    for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++)
-        add(text, "STAT items:1:%s 0\r\n", zeros[i]);
+    number(text, "items:1:evicted", store.evicted_items);
+    number(text, "items:1:evicted_nonzero", 0);
+    number(text, "items:1:evicted_time", 0);
+    number(text, "items:1:outofmemory", 0);
+    number(text, "items:1:tailrepairs", 0);
+    number(text, "items:1:reclaimed", store.expired_items);
+    number(text, "items:1:expired_unfetched", store.expired_unfetched);
+    number(text, "items:1:evicted_unfetched", store.evicted_unfetched);
+    number(text, "items:1:evicted_active", store.evicted_items - store.evicted_unfetched);
 }
 
 static void slabs_group(struct server *server, struct text *text)

@@ -10,8 +10,8 @@
  * when it closes; then it is set back to before the first request that was not run, and that is parsed again later. So no
  * request is ever half done.
  *
- * After the round a connection goes on when its output is sent, its fetches have come back, and, with --sync=always, its
- * writes are on disk; until then its socket is not read, so a client that does not read its answers stops itself.
+ * After the round a connection goes on when its output is sent, its fetches have come back, there is room for its write, and,
+ * with --sync=always, its writes are on disk; until then its socket is not read, so a client that does not read its answers stops itself.
  */
 #define _GNU_SOURCE
 #include "src/worker.h"
@@ -72,7 +72,7 @@ static struct conn *take_ready(struct worker *worker)
 /* Goes on with a connection if nothing holds it any more. */
 static void resume(struct conn *conn)
 {
-    if (conn->pending || conn->sync_lsn || conn->fetching) {
+    if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked) {
         conn_listen(conn, false);
         return;
     }
@@ -385,6 +385,25 @@ static void take_synced(struct worker *worker)
     }
 }
 
+void worker_park(struct worker *worker, struct conn *conn)
+{
+    conn->parked = true;
+    conn->next_parked = worker->parked;
+    worker->parked = conn;
+}
+
+/* There may be room now; those for whom there is none park again. */
+static void take_parked(struct worker *worker)
+{
+    struct conn *conn = worker->parked, *next;
+    worker->parked = NULL;
+    for (; conn; conn = next) {
+        next = conn->next_parked;
+        conn->parked = false;
+        resume(conn);
+    }
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *context)
 {
     struct worker *worker = context;
@@ -395,6 +414,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
     take_arrivals(worker);
     take_fetches(worker);
     take_synced(worker);
+    take_parked(worker);
 }
 
 static void *run_worker(void *context)

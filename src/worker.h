@@ -52,6 +52,7 @@ struct worker {
     uint32_t round_count;
     struct conn *ready, *ready_tail;
     struct conn *syncing;
+    struct conn *parked;         /* their next request waits for room on disk or in the index */
     struct store_fetch *scratch; /* for values that the page cache has */
     uint32_t fetching;           /* fetches with the readers */
 
@@ -76,6 +77,9 @@ bool worker_add(struct worker *worker, int fd, const struct listener *listener,
 /* Asks the thread to end; worker_free waits for it, and closes what is open. */
 void worker_stop(struct worker *worker);
 void worker_free(struct worker *worker);
+
+/* The connection's request was told STORE_AGAIN: it is run again after a wake. Its command answers RUN_WAIT. */
+void worker_park(struct worker *worker, struct conn *conn);
 
 void worker_on_readable(evutil_socket_t fd, short what, void *context);
 void worker_on_writable(evutil_socket_t fd, short what, void *context);

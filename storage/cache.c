@@ -257,7 +257,10 @@ static void evict_item(struct cache *cache, struct cache_item *item, struct key_
             keep_item(cache, shard, ref, &entry, item)) {
             atomic_fetch_add_explicit(&cache->kept_items, 1, memory_order_relaxed);
         } else {
-            keydir_set(shard, ref, item->location, entry.expire_s);
+            /* The cleaner asks whether it was ever hit. */
+            bool fetched = atomic_load_explicit(&item->fetched, memory_order_relaxed);
+            keydir_set(shard, ref, item->location | (fetched ? LOCATION_VISITED : 0),
+                       entry.expire_s);
             atomic_fetch_add_explicit(&cache->evicted_items, 1, memory_order_relaxed);
         }
     }

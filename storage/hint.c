@@ -51,7 +51,7 @@ struct disk_header {
     uint64_t check;
 };
 
-_Static_assert(sizeof(struct disk_header) == 112, "the header is 112 bytes on disk");
+_Static_assert(sizeof(struct disk_header) == HINT_HEADER_SIZE, "the header is 112 bytes on disk");
 
 #define CHUNK 4096 /* entries written at a time */
 
@@ -218,6 +218,41 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
     if (!go_on)
         return STORE_NO_MEMORY;
     return at == CURSOR_FAILED ? STORE_IO : STORE_OK;
+}
+
+struct list {
+    struct hint_entry *entries;
+    uint64_t count, room;
+};
+
+static bool add_to_list(void *context, const struct hint_entry *entry)
+{
+    struct list *list = context;
+    if (list->count == list->room) {
+        uint64_t room = list->room ? list->room * 2 : CHUNK;
+        struct hint_entry *entries = realloc(list->entries, room * sizeof *entries);
+        if (!entries)
+            return false;
+        list->entries = entries;
+        list->room = room;
+    }
+    list->entries[list->count++] = *entry;
+    return true;
+}
+
+enum store_status hint_collect(const struct file_system *files, const struct segment *segment,
+                               uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
+                               const struct tell *told, struct hint *hint,
+                               struct hint_entry **entries)
+{
+    struct list list = {0};
+    enum store_status status =
+        hint_scan(files, segment, end, hash_seed, tail_may_be_torn, told, add_to_list, &list, hint);
+    if (status == STORE_OK)
+        *entries = list.entries;
+    else
+        free(list.entries);
+    return status;
 }
 
 /* A hint file being written. */

@@ -32,6 +32,13 @@ struct hint {
         keys; /* keys in the store when it was made: what the next start has to expect; 0: unknown */
 };
 
+/* Bytes of the hint file. */
+#define HINT_HEADER_SIZE 112
+static inline uint32_t hint_file_size(const struct hint *hint)
+{
+    return (uint32_t)(HINT_HEADER_SIZE + hint->count * sizeof(struct hint_entry));
+}
+
 /* What to do with each entry of a scan; false ends it. */
 typedef bool hint_visit(void *context, const struct hint_entry *entry);
 
@@ -42,6 +49,12 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
                             uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
                             const struct tell *told, hint_visit *visit, void *context,
                             struct hint *hint);
+
+/* As hint_scan, but sets *entries to hint->count entries in memory, that the caller frees. */
+enum store_status hint_collect(const struct file_system *files, const struct segment *segment,
+                               uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
+                               const struct tell *told, struct hint *hint,
+                               struct hint_entry **entries);
 
 /* Scans a sealed segment and writes its hint file, in constant memory. On STORE_OK sets *hint; STORE_IO, STORE_NO_MEMORY:
  * there is none, and the next start scans the segment. */

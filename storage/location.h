@@ -3,7 +3,8 @@
  *     bit     0…47  place on disk: segment slot (20 bits) and offset in units of 8 bytes (28 bits),
  *                   or, when LOCATION_IN_RAM, the address of a struct cache_item
  *          48…61  size code: the bytes of the record in the log, rounded up (14 bits, see size_code)
- *             62  visited since it came to the cache (the second chance of the eviction)
+ *             62  visited: in RAM, since it came to its page; on disk, since it was stored or moved (the second chance of
+ *                 both evictions)
  *             63  in RAM
  *
  * 0 is no location: offset 0 of a segment is its header. A size code of 0 is no record's: recovery marks deleted keys so.

@@ -11,7 +11,8 @@
  * The header of a segment goes through the buffer like a record, so a segment's first bytes come with its first commit.
  *
  * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
- * when a file is made and never in the middle of a record (L3). The last spare is kept for deletions and cleaning.
+ * when a file is made and never in the middle of a record (L3). The last spare is kept for deletions and cleaning. Where none
+ * is ready nobody waits: the answer is STORE_AGAIN, and on_room says when to come again.
  *
  * What happens when the disk fails stands in log_disk.c. Lock order: keydir shard → log.lock; write_lock → log.lock.
  */
@@ -79,23 +80,29 @@ static struct segment *take_spare(struct log *log, uint32_t capacity)
     return NULL;
 }
 
-/* Seals the active segment and goes on in the next. STORE_AGAIN: there is one, or there was none ready and we have waited
- * (the allocator is nearly always ahead); in both cases the caller looks at everything anew. */
+/* There is no spare for `capacity` bytes: asks for one. */
+static enum store_status want_spare(struct log *log, uint32_t capacity)
+{
+    const struct log_options *options = &log->options;
+    if (capacity > log->usual_size && capacity > log->spare_size)
+        log->spare_size = capacity;
+    pthread_cond_signal(&log->spare_wanted);
+    bool coming = !log->stopping && log->spare_status == STORE_OK && log_may_allocate(log);
+    if (!coming && !(options->may_make_room && options->may_make_room(options->context)))
+        return STORE_FULL;
+    log->room_wanted = true;
+    return STORE_AGAIN;
+}
+
+/* Seals the active segment and goes on in the next. STORE_AGAIN: none is ready; STORE_FULL: and none will be. */
 static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
 {
     uint32_t capacity = size + SEGMENT_HEADER_SIZE;
     bool allowed = log->spare_count > 1 || (log->spare_count == 1 && use == LOG_ESSENTIAL);
     struct segment *sealed = log->active;
     struct segment *segment = allowed ? take_spare(log, capacity) : NULL;
-    if (!segment) {
-        if (capacity > log->options.segment_size && capacity > log->spare_size)
-            log->spare_size = capacity;
-        pthread_cond_signal(&log->spare_wanted);
-        if (log->spare_status != STORE_OK || log->stopping)
-            return STORE_FULL; /* and the next one finds what is tried now */
-        pthread_cond_wait(&log->spare_ready, &log->lock);
-        return STORE_AGAIN;
-    }
+    if (!segment)
+        return want_spare(log, capacity);
     if (!log_give_slot(log, segment)) {
         segment_free(log->options.files, segment);
         return STORE_FULL;
@@ -103,7 +110,17 @@ static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
     activate(log, segment);
     atomic_store(&sealed->state, SEGMENT_SEALED);
     pthread_cond_signal(&log->spare_wanted);
-    return STORE_AGAIN;
+    return STORE_OK;
+}
+
+void log_seal_active(struct log *log)
+{
+    pthread_mutex_lock(&log->lock);
+    if (atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE &&
+        log->current->extent_count + 1 < LOG_EXTENTS && !atomic_load(&log->failed) &&
+        log->current->used + SEGMENT_HEADER_SIZE <= log->current->capacity)
+        roll(log, RECORD_HEADER_SIZE, LOG_NORMAL);
+    pthread_mutex_unlock(&log->lock);
 }
 
 /* Whether the current buffer takes `size` bytes more (and a segment header) without being written first. */
@@ -116,46 +133,38 @@ static bool buffer_has_room(struct log *log, uint32_t size)
     return buffer->used + want <= buffer->capacity && buffer->extent_count + 1 < LOG_EXTENTS;
 }
 
-/* One attempt with the lock held. STORE_AGAIN: something was done for it, try again; *commit_lsn is set when what waits in
- * the buffer must be written first. */
-static enum store_status try_reserve(struct log *log, uint32_t size, enum log_use use,
-                                     uint64_t *commit_lsn)
+/* Whether the active segment takes `size` bytes more. */
+static bool segment_has_room(const struct log *log, uint32_t size)
 {
-    *commit_lsn = 0;
-    if (atomic_load_explicit(&log->failed, memory_order_relaxed))
-        return STORE_READ_ONLY;
-    if (!buffer_has_room(log, size)) {
-        if (log->current->used == 0)
-            return STORE_FULL; /* no memory for so large a buffer */
-        *commit_lsn = log->next_lsn;
-        return STORE_AGAIN;
-    }
-    if ((uint64_t)atomic_load_explicit(&log->active->end, memory_order_relaxed) + size >
-        log->active->capacity)
-        return roll(log, size, use);
-    return STORE_OK;
+    uint64_t end = atomic_load_explicit(&log->active->end, memory_order_relaxed);
+    return end + size <= log->active->capacity;
 }
 
 /* On STORE_OK the lock is held and the reservation may be made. */
 static enum store_status lock_with_room(struct log *log, uint32_t size, enum log_use use)
 {
+    enum store_status status = STORE_OK;
     pthread_mutex_lock(&log->lock);
-    for (;;) {
-        uint64_t commit_lsn;
-        enum store_status status = try_reserve(log, size, use, &commit_lsn);
-        if (status == STORE_OK)
-            return STORE_OK;
-        if (status == STORE_AGAIN && commit_lsn) {
+    while (status == STORE_OK) {
+        if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
+            status = STORE_READ_ONLY;
+        } else if (!buffer_has_room(log, size)) {
+            if (log->current->used == 0) {
+                status = STORE_FULL; /* no memory for so large a buffer */
+                break;
+            }
+            uint64_t lsn = log->next_lsn;
             pthread_mutex_unlock(&log->lock);
-            status = log_commit(log, commit_lsn);
-            if (status != STORE_OK)
-                return status;
+            status = log_commit(log, lsn);
             pthread_mutex_lock(&log->lock);
-        } else if (status != STORE_AGAIN) {
-            pthread_mutex_unlock(&log->lock);
-            return status;
+        } else if (!segment_has_room(log, size)) {
+            status = roll(log, size, use);
+        } else {
+            return STORE_OK;
         }
     }
+    pthread_mutex_unlock(&log->lock);
+    return status;
 }
 
 static void reserve_locked(struct log *log, uint32_t size, struct log_room *room)
@@ -170,17 +179,19 @@ static void reserve_locked(struct log *log, uint32_t size, struct log_room *room
     atomic_fetch_add_explicit(&room->buffer->copying, 1, memory_order_relaxed);
 }
 
-enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint32_t now_s,
-                              struct log_room *room)
+enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint64_t rests_on,
+                              uint32_t now_s, struct log_room *room)
 {
     assert(size % RECORD_ALIGN == 0 && size >= RECORD_HEADER_SIZE);
     enum store_status status = lock_with_room(log, size, use);
     if (status != STORE_OK)
         return status;
     log->now_s = now_s;
-    reserve_locked(log, size, room);
+    bool flushed = rests_on < atomic_load_explicit(&log->flush_lsn, memory_order_relaxed);
+    if (!flushed)
+        reserve_locked(log, size, room);
     pthread_mutex_unlock(&log->lock);
-    return STORE_OK;
+    return flushed ? STORE_NOT_FOUND : STORE_OK;
 }
 
 /* With the lock held: the FLUSH record, and what it means. */
@@ -285,7 +296,6 @@ static void init_locks(struct log *log)
     pthread_mutex_init(&log->write_lock, NULL);
     pthread_mutex_init(&log->sync_lock, NULL);
     pthread_cond_init(&log->spare_wanted, &monotonic);
-    pthread_cond_init(&log->spare_ready, NULL);
     pthread_cond_init(&log->sync_cond, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
@@ -295,6 +305,8 @@ bool log_init(struct log *log, const struct log_options *options)
     memset(log, 0, sizeof *log);
     log->options = *options;
     log->slot_count = 1; /* slot 0 stays empty: location 0 is no location */
+    log->usual_size = options->segment_size;
+    atomic_store(&log->disk_limit, options->disk_limit ? options->disk_limit : UINT64_MAX);
     atomic_store(&log->flush_deadline_s, UINT32_MAX);
     init_locks(log);
     log->slots = log_new_slots();
@@ -322,9 +334,7 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     log->next_cas = next_cas;
     log->now_s = now_s;
     atomic_store(&log->written_lsn, next_lsn);
-    enum store_status status =
-        segment_create(log->options.files, log->options.dir_fd, log->next_segment_id++,
-                       log->options.segment_size, &segment);
+    enum store_status status = log_create_segment(log, log->next_segment_id++, &segment);
     if (status != STORE_OK)
         return status;
     if (!log_give_slot(log, segment)) {
@@ -364,6 +374,10 @@ void log_release(struct log *log)
         next = segment->next;
         segment_free(log->options.files, segment);
     }
+    for (struct segment *segment = log->doomed; segment; segment = next) {
+        next = segment->next_doomed;
+        segment_free(log->options.files, segment);
+    }
     for (int i = 0; i < 2; i++)
         free(log->buffers[i].data);
     log_free_slots(log->slots);
@@ -371,6 +385,5 @@ void log_release(struct log *log)
     pthread_mutex_destroy(&log->write_lock);
     pthread_mutex_destroy(&log->sync_lock);
     pthread_cond_destroy(&log->spare_wanted);
-    pthread_cond_destroy(&log->spare_ready);
     pthread_cond_destroy(&log->sync_cond);
 }

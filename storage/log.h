@@ -26,12 +26,17 @@ struct log_options {
     int dir_fd;
     uint8_t uuid[16];
     uint32_t segment_size;
-    int sync_interval_ms; /* 0: replies wait for the disk; below 0: the log is never synced */
-    struct tell tell;     /* messages to the operator */
+    int sync_interval_ms; /* 0: replies wait for the disk; below 0: only synced when asked for */
+    uint64_t
+        disk_limit; /* bytes on disk; beyond it only what is essential is allocated; see log_set_disk_limit */
+    struct tell tell; /* messages to the operator */
     void (*random)(void *bytes, size_t len);
     void (*on_synced)(
         void *context); /* more of the log is synced, or will not be: see log_synced */
     void (*on_sealed)(void *context); /* a segment waits for its hint file */
+    void (*on_room)(void *context);   /* who was told STORE_AGAIN may try again */
+    /* Whether room may still be made where there is none; called with the log's lock held. NULL: no. */
+    bool (*may_make_room)(void *context);
     void *context;
 };
 
@@ -59,16 +64,18 @@ struct log {
     struct segment **slots; /* by segment slot; SEGMENT_SLOTS_MAX of them, memory as used */
     uint32_t slot_count;    /* slots ever used; 0 is never */
     struct segment *first;  /* oldest */
+    struct segment *doomed; /* removed, but somebody may still read the file; by next_doomed */
 
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
     pthread_cond_t spare_wanted;       /* the allocator waits */
-    pthread_cond_t spare_ready;        /* an appender waits */
+    bool room_wanted;                  /* somebody was told STORE_AGAIN */
     struct log_buffer *current;        /* being filled */
     struct segment *active;
     struct segment
         *spares[LOG_SPARES_MAX]; /* allocated ahead; the last one only for deletions and cleaning */
     uint32_t spare_count;
-    uint32_t spare_size;            /* at least this large must the next one be */
+    uint32_t spare_size; /* at least this large must the next one be */
+    uint32_t usual_size; /* of a new segment: segment_size, or less on a disk that is nearly full */
     enum store_status spare_status; /* of the last attempt to make one */
     uint64_t next_segment_id;
     uint64_t next_lsn;
@@ -88,6 +95,8 @@ struct log {
     _Atomic uint64_t flush_lsn;        /* all before is dead */
     _Atomic uint32_t flush_deadline_s; /* of a pending flush; UINT32_MAX: none */
     _Atomic bool failed;               /* nothing is appended until a repair succeeds */
+
+    _Atomic uint64_t disk_limit;
 
     pthread_mutex_t sync_lock;
     pthread_cond_t sync_cond;
@@ -122,10 +131,15 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
 void log_stop(struct log *log);
 void log_release(struct log *log);
 
+#define LOG_RESTS_ON_NONE UINT64_MAX
+
 /* Reserves `size` bytes at the end of the log; the order of calls is the order of the log. The caller writes the record to
- * room->data and then calls log_publish, soon and without taking a lock between. STORE_FULL; STORE_READ_ONLY. */
-enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint32_t now_s,
-                              struct log_room *room);
+ * room->data and then calls log_publish, soon and without taking a lock between. `rests_on` is the LSN of the record that
+ * this one takes for granted, or LOG_RESTS_ON_NONE. Never waits for a file to be made.
+ * STORE_AGAIN: no room yet, on_room will be called; STORE_NOT_FOUND: a flush has killed what it rests on; STORE_FULL;
+ * STORE_READ_ONLY. */
+enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint64_t rests_on,
+                              uint32_t now_s, struct log_room *room);
 
 static inline void log_publish(struct log_room *room)
 {
@@ -133,7 +147,7 @@ static inline void log_publish(struct log_room *room)
 }
 
 /* Appends a FLUSH record. `when_s` 0: everything before it is dead from now on; else: at that second. Replaces a
- * pending one. *end_lsn is set for the commit. */
+ * pending one. *end_lsn is set for the commit. Answers as log_reserve. */
 enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn);
 
 /* Carries out a pending flush whose time has come. */
@@ -144,6 +158,18 @@ enum store_status log_commit(struct log *log, uint64_t lsn);
 
 /* Asks for a sync of all before `lsn`; options.on_synced is called when log_synced_lsn has reached it. */
 void log_request_sync(struct log *log, uint64_t lsn);
+
+/* Takes a segment out of the log, whose files are unlinked: nothing points into it any more. It stays readable while it is
+ * pinned. log_reap gives back those that are not, and answers how many are left. One thread, the cleaner's. */
+void log_doom(struct log *log, struct segment *segment);
+uint32_t log_reap(struct log *log);
+
+/* Bytes on disk of all segments (spare and doomed ones too) and their hint files. */
+uint64_t log_disk_bytes(struct log *log);
+void log_set_disk_limit(struct log *log, uint64_t bytes);
+
+/* Goes on in the next segment, if the active one holds anything and a spare is ready. */
+void log_seal_active(struct log *log);
 
 static inline uint64_t log_written_lsn(const struct log *log)
 {

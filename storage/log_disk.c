@@ -42,10 +42,15 @@ void log_free_slots(struct segment **slots)
 
 bool log_give_slot(struct log *log, struct segment *segment)
 {
-    if (log->slot_count == SEGMENT_SLOTS_MAX)
+    uint32_t slot = 1; /* those of segments that are gone are used again */
+    while (slot < log->slot_count && log->slots[slot])
+        slot++;
+    if (slot == SEGMENT_SLOTS_MAX)
         return false;
-    segment->slot = log->slot_count++;
-    log->slots[segment->slot] = segment;
+    if (slot == log->slot_count)
+        log->slot_count++;
+    segment->slot = slot;
+    log->slots[slot] = segment;
     return true;
 }
 
@@ -130,23 +135,34 @@ static bool renew_file(struct log *log, struct segment *segment)
     return false;
 }
 
-/* The first segment that may hold unsynced bytes (segment NULL), or the one behind `segment`. */
-static struct segment *next_unsynced(struct log *log, const struct segment *segment)
+/* The first segment that may hold unsynced bytes (segment NULL), or the one behind `segment`, whose pin is given back. The
+ * one that is answered is pinned: the cleaner may take it out of the log meanwhile. */
+static struct segment *next_unsynced(struct log *log, struct segment *segment)
 {
     pthread_mutex_lock(&log->lock);
     struct segment *next = segment ? segment->next : log->sync_from;
+    if (next)
+        segment_pin(next);
     pthread_mutex_unlock(&log->lock);
+    if (segment)
+        segment_unpin(segment);
     return next;
 }
 
 /* A log that is never synced has no such segments but those that the failed write was for. */
 static bool renew_unsynced(struct log *log, const struct log_buffer *buffer)
 {
-    bool never = log->options.sync_interval_ms < 0 && buffer;
-    struct segment *segment = never ? buffer->extents[0].segment : next_unsynced(log, NULL);
-    for (; segment; segment = next_unsynced(log, segment))
-        if (!renew_file(log, segment))
+    struct segment *segment = next_unsynced(log, NULL);
+    const struct segment *from =
+        log->options.sync_interval_ms < 0 && buffer ? buffer->extents[0].segment : segment;
+    for (; segment; segment = next_unsynced(log, segment)) {
+        if (segment == from)
+            from = NULL;
+        if (!from && !renew_file(log, segment)) {
+            segment_unpin(segment);
             return false;
+        }
+    }
     return true;
 }
 
@@ -220,20 +236,30 @@ static void sync_all(struct log *log)
     uint64_t target = log_written_lsn(log);
     if (target == log_synced_lsn(log))
         return;
-    struct segment *segment = log->sync_from;
-    for (;;) {
-        if (!sync_segment(log, segment)) {
+    struct segment *segment = next_unsynced(log, NULL), *last = NULL;
+    while (segment && segment->header.base_lsn < target) {
+        bool ok = sync_segment(log, segment);
+        if (last)
+            segment_unpin(last);
+        last = segment;
+        if (!ok) {
+            segment_unpin(last);
             log->options.on_synced(log->options.context); /* who waits learns that it failed */
             return;
         }
-        struct segment *next = next_unsynced(log, segment);
-        if (!next || next->header.base_lsn >= target)
-            break;
-        segment = next;
+        segment_pin(last);
+        segment = next_unsynced(log, segment);
     }
+    if (segment)
+        segment_unpin(segment);
     pthread_mutex_lock(&log->lock);
-    log->sync_from = segment;
+    if (atomic_load(&last->state) == SEGMENT_SEALED && last->next &&
+        last->header.base_lsn + atomic_load(&last->end) <= target)
+        log->sync_from = last->next; /* nothing in it is to be synced any more */
+    else if (atomic_load(&last->state) != SEGMENT_DOOMED)
+        log->sync_from = last;
     pthread_mutex_unlock(&log->lock);
+    segment_unpin(last);
     atomic_store_explicit(&log->synced_lsn, target, memory_order_release);
     log->options.on_synced(log->options.context);
 }
@@ -262,7 +288,8 @@ static void *run_syncer(void *context)
         if (atomic_load(&log->failed)) {
             retry_repair(log);
             log->options.on_synced(log->options.context); /* who waits learns that it failed */
-        } else if (log->options.sync_interval_ms >= 0) {
+        } else if (log->options.sync_interval_ms >= 0 ||
+                   atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log)) {
             sync_all(log);
         }
     }
@@ -278,13 +305,75 @@ void log_request_sync(struct log *log, uint64_t lsn)
     pthread_mutex_unlock(&log->sync_lock);
 }
 
+uint64_t log_disk_bytes_locked(const struct log *log)
+{
+    uint64_t bytes = 0;
+    for (const struct segment *segment = log->first; segment; segment = segment->next)
+        bytes += segment->capacity + segment->hint_bytes;
+    for (const struct segment *segment = log->doomed; segment; segment = segment->next_doomed)
+        bytes += segment->capacity;
+    for (uint32_t i = 0; i < log->spare_count; i++)
+        bytes += log->spares[i]->capacity;
+    return bytes;
+}
+
+uint64_t log_disk_bytes(struct log *log)
+{
+    pthread_mutex_lock(&log->lock);
+    uint64_t bytes = log_disk_bytes_locked(log);
+    pthread_mutex_unlock(&log->lock);
+    return bytes;
+}
+
+void log_set_disk_limit(struct log *log, uint64_t bytes)
+{
+    pthread_mutex_lock(&log->lock);
+    atomic_store(&log->disk_limit, bytes);
+    pthread_cond_signal(&log->spare_wanted);
+    pthread_mutex_unlock(&log->lock);
+}
+
+static uint32_t next_size(const struct log *log)
+{
+    return log->spare_size > log->usual_size ? log->spare_size : log->usual_size;
+}
+
+bool log_may_allocate(const struct log *log)
+{
+    return log->spare_count == 0 ||
+           log_disk_bytes_locked(log) + next_size(log) <= atomic_load(&log->disk_limit);
+}
+
+enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out)
+{
+    enum store_status status = STORE_FULL;
+    uint32_t least = log->options.segment_size / 16 > SEGMENT_SIZE_MIN
+                         ? log->options.segment_size / 16
+                         : SEGMENT_SIZE_MIN;
+    for (uint32_t size = log->options.segment_size; size >= least && status == STORE_FULL;
+         size /= 2)
+        status = segment_create(log->options.files, log->options.dir_fd, id, size, out);
+    return status;
+}
+
+/* After a full disk: smaller segments are tried, larger ones again when there is room. With the lock held. */
+static void choose_usual_size(struct log *log, enum store_status status)
+{
+    uint32_t most = log->options.segment_size;
+    if (status == STORE_FULL && log->usual_size / 2 >= most / 16 &&
+        log->usual_size / 2 >= SEGMENT_SIZE_MIN)
+        log->usual_size /= 2;
+    else if (status == STORE_OK && log->usual_size < most)
+        log->usual_size = log->usual_size < most / 2 ? log->usual_size * 2 : most;
+}
+
 /* With the lock held, which is let go while the file is made. */
 static void allocate_spare(struct log *log)
 {
     struct segment *segment = NULL;
     uint64_t id = log->next_segment_id++;
-    bool large = log->spare_size > log->options.segment_size;
-    uint32_t size = large ? log->spare_size : log->options.segment_size;
+    uint32_t size = next_size(log);
+    bool large = size > log->usual_size;
     bool was_fine = log->spare_status == STORE_OK;
     pthread_mutex_unlock(&log->lock);
     enum store_status status =
@@ -294,15 +383,28 @@ static void allocate_spare(struct log *log)
     log->spare_status = status;
     if (large && log->spare_size <= size)
         log->spare_size = 0;
+    else
+        choose_usual_size(log, status);
     if (status == STORE_OK)
         log->spares[log->spare_count++] = segment;
     else if (was_fine)
         tell(&log->options.tell, TELL_ERROR,
-             "cannot make another segment of %u bytes (%s): writes are refused when the current "
-             "one is "
-             "full. Free disk space; it is tried again all the time",
+             "cannot make another segment of %u bytes (%s): writes wait or are refused when the "
+             "current one is full. Free disk space; it is tried again all the time",
              size, strerror(error));
-    pthread_cond_broadcast(&log->spare_ready);
+    bool wanted = log->room_wanted;
+    log->room_wanted = false;
+    pthread_mutex_unlock(&log->lock);
+    if (wanted && log->options.on_room)
+        log->options.on_room(log->options.context);
+    pthread_mutex_lock(&log->lock);
+}
+
+static bool wants_spare(const struct log *log)
+{
+    return (log->spare_count < LOG_SPARES ||
+            (log->spare_size && log->spare_count < LOG_SPARES_MAX)) &&
+           log_may_allocate(log);
 }
 
 static void *run_allocator(void *context)
@@ -310,19 +412,70 @@ static void *run_allocator(void *context)
     struct log *log = context;
     pthread_mutex_lock(&log->lock);
     while (!log->stopping) {
-        if (log->spare_count < LOG_SPARES ||
-            (log->spare_size && log->spare_count < LOG_SPARES_MAX)) {
-            allocate_spare(log);
-            if (log->spare_status == STORE_OK)
-                continue;
-            struct timespec until = monotonic_in_ms(ALLOCATE_RETRY_MS);
-            pthread_cond_timedwait(&log->spare_wanted, &log->lock, &until);
-        } else {
+        if (!wants_spare(log)) {
             pthread_cond_wait(&log->spare_wanted, &log->lock);
+            continue;
         }
+        allocate_spare(log);
+        if (log->spare_status == STORE_OK || log->stopping)
+            continue;
+        struct timespec until = monotonic_in_ms(ALLOCATE_RETRY_MS);
+        pthread_cond_timedwait(&log->spare_wanted, &log->lock, &until);
     }
     pthread_mutex_unlock(&log->lock);
     return NULL;
+}
+
+/* Removal. */
+
+void log_doom(struct log *log, struct segment *segment)
+{
+    pthread_mutex_lock(&log->lock);
+    struct segment **link = &log->first;
+    while (*link != segment)
+        link = &(*link)->next;
+    *link = segment->next;
+    /* Who has pinned a doomed segment goes on from it (next_unsynced). */
+    for (struct segment *doomed = log->doomed; doomed; doomed = doomed->next_doomed)
+        if (doomed->next == segment)
+            doomed->next = segment->next;
+    if (log->sync_from == segment)
+        log->sync_from = segment->next;
+    atomic_store(&segment->state, SEGMENT_DOOMED);
+    segment->next_doomed = log->doomed;
+    log->doomed = segment;
+    pthread_mutex_unlock(&log->lock);
+}
+
+/* Takes one that nobody reads any more off the list; NULL: there is none. */
+static struct segment *take_unpinned(struct log *log)
+{
+    struct segment **link = &log->doomed;
+    while (*link && atomic_load_explicit(&(*link)->pins, memory_order_acquire))
+        link = &(*link)->next_doomed;
+    struct segment *segment = *link;
+    if (segment) {
+        *link = segment->next_doomed;
+        log->slots[segment->slot] = NULL;
+    }
+    return segment;
+}
+
+uint32_t log_reap(struct log *log)
+{
+    struct segment *segment;
+    uint32_t left = 0;
+    pthread_mutex_lock(&log->lock);
+    while ((segment = take_unpinned(log))) {
+        pthread_mutex_unlock(&log->lock);
+        segment_free(log->options.files, segment);
+        pthread_mutex_lock(&log->lock);
+    }
+    for (segment = log->doomed; segment; segment = segment->next_doomed)
+        left++;
+    pthread_cond_signal(&log->spare_wanted);
+    pthread_mutex_unlock(&log->lock);
+    return left;
 }
 
 bool log_start_threads(struct log *log)
@@ -358,7 +511,6 @@ void log_stop_threads(struct log *log)
     pthread_mutex_lock(&log->lock);
     log->stopping = true;
     pthread_cond_broadcast(&log->spare_wanted);
-    pthread_cond_broadcast(&log->spare_ready);
     pthread_mutex_unlock(&log->lock);
     pthread_cond_signal(&log->sync_cond);
     pthread_mutex_unlock(&log->sync_lock);

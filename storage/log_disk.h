@@ -26,6 +26,14 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer);
  * failed too; the log refuses appends from now on (log->failed) and keeps the buffer. With write_lock held. */
 bool log_repair(struct log *log, struct log_buffer *buffer);
 
+/* With log->lock held: log_disk_bytes; and whether one more segment may be made now: within the limit, or because no spare
+ * at all is left for what is essential. */
+uint64_t log_disk_bytes_locked(const struct log *log);
+bool log_may_allocate(const struct log *log);
+
+/* Makes the first segment, a smaller one than usual when the disk is nearly full. Answers as segment_create. */
+enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out);
+
 /* False: no threads are to be had. */
 bool log_start_threads(struct log *log);
 void log_stop_threads(struct log *log);

@@ -16,9 +16,11 @@
 #include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
-#define TICK_MS        100
-#define SWEEP_ATTEMPTS 3
-#define SWEEP_BUCKETS  1024 /* looked at with a shard's lock held: some ten microseconds */
+#define TICK_MS         100
+#define SWEEP_ATTEMPTS  3
+#define CRAWL_S         60
+#define CRAWL_STEPS_MAX 100  /* a tick: what a large keydir may cost, some percents of a core */
+#define SWEEP_BUCKETS   1024 /* looked at with a shard's lock held: some ten microseconds */
 
 /* The oldest segment that wants a hint file, if it may have it. */
 static struct segment *next_unhinted(struct store *store)
@@ -51,8 +53,12 @@ static bool write_hint(struct store *store, struct segment *segment)
         return false;
     }
     uint32_t end = atomic_load(&segment->end);
-    if (options->files->truncate(options->files->context, segment->fd, end) == 0)
+    bool cut = options->files->truncate(options->files->context, segment->fd, end) == 0;
+    pthread_mutex_lock(&store->log.lock);
+    segment->hint_bytes = hint_file_size(&hint);
+    if (cut)
         segment->capacity = end;
+    pthread_mutex_unlock(&store->log.lock);
     return true;
 }
 
@@ -64,6 +70,7 @@ void maintain_hints(struct store *store)
         pthread_mutex_lock(&store->log.lock);
         segment->hinted = true; /* also after a failure: it would only fail again */
         pthread_mutex_unlock(&store->log.lock);
+        cleaner_signal(store);
         if (!ok || (store->stopping && segment == store->log.active))
             return;
     }
@@ -119,6 +126,43 @@ static void sweep_flushed(struct store *store)
     atomic_store(&store->swept_flush_lsn, sweep.flush_lsn);
 }
 
+static bool keep_unexpired(void *context, struct keydir_entry *entry)
+{
+    struct store *store = context;
+    store->crawler.seen++;
+    if (!entry->expire_s || entry->expire_s > atomic_load(&store->now_s))
+        return true;
+    store_count_expired(store, entry->location);
+    store_bury(store, entry->location);
+    return false;
+}
+
+/* Looks at `buckets` buckets from where it was, and goes on in the next shard. */
+static void crawl_step(struct store *store, uint32_t buckets)
+{
+    struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
+    keydir_lock(shard);
+    bool more = keydir_scan(shard, &store->crawler.cursor, buckets, keep_unexpired, store);
+    keydir_unlock(shard);
+    atomic_store_explicit(&store->crawler.checked, store->crawler.seen, memory_order_relaxed);
+    if (more)
+        return;
+    store->crawler.cursor = 0;
+    store->crawler.shard = (store->crawler.shard + 1) % store->keydir.shard_count;
+    if (store->crawler.shard == 0)
+        atomic_fetch_add_explicit(&store->crawler.passes, 1, memory_order_relaxed);
+}
+
+/* The crawler: takes out what has expired without being asked for. It goes through the keydir once in CRAWL_S seconds; an entry
+ * that moves meanwhile may be missed and is met the next time. */
+static void crawl(struct store *store)
+{
+    uint64_t buckets = atomic_load(&store->keydir.bytes) / sizeof(struct keydir_bucket);
+    uint64_t steps = buckets * TICK_MS / (CRAWL_S * 1000) / SWEEP_BUCKETS + 1;
+    for (uint64_t i = 0; i < steps && i < CRAWL_STEPS_MAX; i++)
+        crawl_step(store, SWEEP_BUCKETS);
+}
+
 void maintain_share_memory(struct store *store)
 {
     uint64_t keydir = atomic_load(&store->keydir.bytes);
@@ -144,6 +188,7 @@ static void *run_maintainer(void *context)
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
     while (wait_a_tick(store)) {
         sweep_flushed(store);
+        crawl(store);
         maintain_share_memory(store);
         keydir_use_huge_pages(&store->keydir);
         maintain_hints(store);

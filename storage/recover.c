@@ -258,8 +258,11 @@ static bool apply(struct state *state, const struct load *load, const struct hin
 static bool apply_group(struct state *state, const struct load *load,
                         const struct hint_entry *entries, uint64_t count)
 {
-    for (uint64_t i = 0; i < count; i++)
+    for (uint64_t i = 0; i < count; i++) {
         keydir_prefetch(shard_of(state, &entries[i]), entries[i].tag);
+        segment_add_mask(load->segment, entries[i].type, entries[i].expire_s,
+                         entries[i].size * UINT64_C(8));
+    }
     for (uint64_t i = 0; i < count; i++)
         if ((entries[i].type == RECORD_PUT || entries[i].type == RECORD_DELETE) &&
             !apply(state, load, &entries[i]))
@@ -320,12 +323,6 @@ static bool visit_flushes(void *context, const struct hint_entry *entry)
     return true;
 }
 
-/* What a scan finds, in memory. */
-struct keeping {
-    struct hint_entry *entries;
-    uint64_t count, room;
-};
-
 /* Walks a segment's entries a second time. */
 static enum store_status walk(struct state *state, struct load *load, hint_visit *visit)
 {
@@ -347,31 +344,13 @@ static enum store_status walk(struct state *state, struct load *load, hint_visit
     return STORE_OK;
 }
 
-/* Appends to load->entries. */
-static bool visit_keeping(void *context, const struct hint_entry *entry)
-{
-    struct keeping *keeping = context;
-    if (keeping->count == keeping->room) {
-        uint64_t room = keeping->room ? keeping->room * 2 : 4096;
-        struct hint_entry *entries = realloc(keeping->entries, room * sizeof *entries);
-        if (!entries)
-            return false;
-        keeping->entries = entries;
-        keeping->room = room;
-    }
-    keeping->entries[keeping->count++] = *entry;
-    return true;
-}
-
 /* The last segment is needed twice, for its flushes and then for its keys, and mostly has no hint: what a scan finds is
  * kept, in no more memory than a hint file's entries take. */
 static void scan_last(struct state *state, struct load *last)
 {
     struct recovery *recovery = state->recovery;
-    struct keeping keeping = {0};
-    last->scanned = hint_scan(recovery->files, last->segment, 0, recovery->hash_seed, true,
-                              recovery->tell, visit_keeping, &keeping, &last->hint) == STORE_OK;
-    last->entries = keeping.entries;
+    last->scanned = hint_collect(recovery->files, last->segment, 0, recovery->hash_seed, true,
+                                 recovery->tell, &last->hint, &last->entries) == STORE_OK;
 }
 
 static bool is_last(const struct state *state, const struct load *load)
@@ -438,6 +417,7 @@ static enum store_status load_one(struct state *state, struct load *load)
     if (status != STORE_OK && status != STORE_FULL)
         status = load_without_hint(state, load, status);
     load->segment->hinted = load->hinted;
+    load->segment->hint_bytes = load->hinted ? hint_file_size(&load->hint) : 0;
     atomic_store(&load->segment->end, (uint32_t)load->hint.end);
     return status;
 }

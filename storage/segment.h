@@ -11,9 +11,11 @@
 #include "storage/status.h"
 
 #define SEGMENT_HEADER_SIZE 256
+#define SEGMENT_SIZE_MIN    (UINT32_C(64) << 10)
 #define SEGMENT_SIZE_MAX    (UINT32_C(1) << 31) /* 28 bits of offset, in units of 8 bytes */
 #define SEGMENT_SLOTS_MAX   (1 << 20)
 #define SEGMENT_NAME_SIZE   32
+#define SEGMENT_MASK_PUT    64 /* bytes: a usual key's deletion */
 
 /* What a segment's header says. */
 struct segment_header {
@@ -43,8 +45,14 @@ struct segment {
     _Atomic int state;          /* enum segment_state */
     atomic_uint pins;           /* readers that need the file (S7) */
     _Atomic int64_t live_bytes; /* of records that the keydir points to */
-    bool hinted;                /* its hint file is written; the maintenance thread's own */
-    struct segment *next;       /* the one behind it in the log */
+    /* Bytes that cleaning it may have to carry on: of deletions and TOUCHes, and of what expiring values leave behind. 0 means
+     * that there is none of these. */
+    _Atomic uint32_t mask_bytes;
+    bool hinted;          /* its hint file is written, or will not be; under log.lock */
+    bool damaged;         /* it holds live records that cannot be read; the cleaner's own */
+    uint32_t hint_bytes;  /* of its hint file; under log.lock */
+    struct segment *next; /* the one behind it in the log; under log.lock */
+    struct segment *next_doomed;
 };
 
 /* "0000000000000001.seg", ".hint" or ".tmp" of segment `id`. */
@@ -80,6 +88,23 @@ static inline void segment_pin(struct segment *segment)
 static inline void segment_unpin(struct segment *segment)
 {
     atomic_fetch_sub_explicit(&segment->pins, 1, memory_order_release);
+}
+
+/* What a record may leave to be carried on when its segment is cleaned (mask_bytes): a deletion or a TOUCH itself, an
+ * expiring value the deletion that it becomes, about. `type` is an enum record_type. */
+static inline uint32_t segment_mask_of(uint8_t type, uint32_t expire_s, uint64_t size)
+{
+    if (type == RECORD_PUT)
+        return !expire_s ? 0 : size < SEGMENT_MASK_PUT ? (uint32_t)size : SEGMENT_MASK_PUT;
+    return type == RECORD_FLUSH ? 0 : (uint32_t)size;
+}
+
+static inline void segment_add_mask(struct segment *segment, uint8_t type, uint32_t expire_s,
+                                    uint64_t size)
+{
+    uint32_t mask = segment_mask_of(type, expire_s, size);
+    if (mask)
+        atomic_fetch_add_explicit(&segment->mask_bytes, mask, memory_order_relaxed);
 }
 
 /* Reads a segment's records from front to back, in large reads. */

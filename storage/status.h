@@ -7,7 +7,7 @@ enum store_status {
     STORE_NOT_FOUND, /* no such key, or expired, or flushed */
     STORE_EXISTS,    /* the condition of a write does not hold: the key is there, or has changed */
     STORE_COLD,      /* the value is on disk: fetch it and come again */
-    STORE_AGAIN,     /* not in the page cache: ask a reader */
+    STORE_AGAIN,     /* not now: ask a reader, or come again when there is room */
     STORE_FULL,      /* no room in memory (keydir) or on disk */
     STORE_READ_ONLY, /* the disk failed a write: nothing is written until it works again */
     STORE_CORRUPT,   /* bytes that do not match their checksum */

@@ -97,8 +97,10 @@ static void lock_and_find(struct store_session *session, const struct store_key 
     if (!found->present)
         return;
     if (is_expired(&found->entry, now_s)) {
-        drop(store, found);
         count_up(&session->counters.expired_items, 1);
+        if (!store_was_visited(found->entry.location))
+            count_up(&session->counters.expired_unfetched, 1);
+        drop(store, found);
     } else if (is_flushed(store, &found->entry, now_s)) {
         drop(store, found);
         count_up(&session->counters.flushed_items, 1);
@@ -276,8 +278,11 @@ static enum store_status get_from_fetch(struct store_session *session, const str
     lock_and_find(session, key, now_s, &found);
     bool same = found.present && !location_in_ram(found.entry.location) &&
                 location_same_place(found.entry.location, fetch->location);
-    if (same && cached)
-        keydir_set(found.shard, found.ref, location_of_item(cached, fetch->location),
+    bool fetched = same && (found.entry.location & LOCATION_VISITED);
+    if (same)
+        keydir_set(found.shard, found.ref,
+                   cached ? location_of_item(cached, fetch->location)
+                          : found.entry.location | LOCATION_VISITED,
                    found.entry.expire_s);
     if (!same && cached)
         cache_unalloc(&session->writer, cached);
@@ -293,6 +298,7 @@ static enum store_status get_from_fetch(struct store_session *session, const str
     if (!is_key(key, record.key, record.key_len))
         return STORE_NOT_FOUND;
     fill_from_record(item, &record, fetch->location & LOCATION_PLACE_MASK, found.entry.expire_s);
+    item->fetched = fetched;
     if (cached) {
         item->value = cache_item_value(cached);
         item->in_ram = true;
@@ -413,6 +419,21 @@ static enum store_status index_put(struct store *store, const struct store_key *
     return STORE_OK;
 }
 
+/* Whether the index and the disk's share for what lives take it. */
+static enum store_status check_room(struct store *store, const struct found *found, uint64_t size)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    uint64_t old_size = found->present ? location_size(found->entry.location) : 0;
+    if (size > old_size && atomic_load_explicit(&cleaner->full, memory_order_relaxed))
+        return STORE_FULL;
+    if (found->present || keydir_has_room(&store->keydir, found->shard))
+        return STORE_OK;
+    if (store->options.no_evictions)
+        return STORE_FULL;
+    atomic_store(&cleaner->index_full, true);
+    return cleaner_may_help(store) ? STORE_AGAIN : STORE_FULL;
+}
+
 /* With the shard locked: decides, reserves and indexes. */
 static enum store_status put_locked(struct store *store, const struct store_key *key,
                                     uint32_t now_s, struct store_put *put, struct found *found,
@@ -420,11 +441,14 @@ static enum store_status put_locked(struct store *store, const struct store_key 
 {
     uint64_t size = record_size(key->len, (uint64_t)put->value[0].len + put->value[1].len);
     enum store_status status = check_condition(found, put->condition, put->place);
+    if (status == STORE_OK)
+        status = check_room(store, found, size);
     if (status != STORE_OK)
         return status;
-    if (!found->present && !keydir_has_room(&store->keydir, found->shard))
-        return STORE_FULL;
-    status = log_reserve(&store->log, (uint32_t)size, LOG_NORMAL, now_s, room);
+    uint64_t rests_on = LOG_RESTS_ON_NONE;
+    if (put->condition == STORE_IF_SAME || put->condition == STORE_IF_PRESENT)
+        rests_on = store_lsn_of(store, found->entry.location);
+    status = log_reserve(&store->log, (uint32_t)size, LOG_NORMAL, rests_on, now_s, room);
     if (status != STORE_OK)
         return status;
     if (put->keep_expiry && found->present)
@@ -434,6 +458,7 @@ static enum store_status put_locked(struct store *store, const struct store_key 
         item->cas = put->cas;
         atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
     }
+    segment_add_mask(room->segment, RECORD_PUT, put->expire_s, size);
     return index_put(store, key, found, location_of(room->segment->slot, room->offset, size), item,
                      put->expire_s);
 }
@@ -479,8 +504,8 @@ static enum store_status lock_for_mark(struct store_session *session, const stru
     lock_and_find(session, key, now_s, found);
     enum store_status status = check_condition(found, condition, place);
     if (status == STORE_OK)
-        status =
-            log_reserve(&session->store->log, (uint32_t)record_size(key->len, 0), use, now_s, room);
+        status = log_reserve(&session->store->log, (uint32_t)record_size(key->len, 0), use,
+                             store_lsn_of(session->store, found->entry.location), now_s, room);
     if (status != STORE_OK)
         keydir_unlock(found->shard);
     return status;
@@ -491,6 +516,7 @@ static void write_mark(struct store_session *session, const struct store_key *ke
 {
     struct record record = {.type = type, .expire_s = expire_s, .key_len = (uint8_t)key->len};
     memcpy(room->data + RECORD_HEADER_SIZE, key->data, key->len);
+    segment_add_mask(room->segment, type, expire_s, record_size(key->len, 0));
     write_record(session, room, &record);
 }
 
@@ -523,6 +549,14 @@ enum store_status store_touch(struct store_session *session, const struct store_
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_TOUCH, expire_s, &room);
     return STORE_OK;
+}
+
+void store_tick(struct store *store, uint32_t now_s)
+{
+    if (now_s > atomic_load(&store->now_s))
+        atomic_store(&store->now_s, now_s);
+    if (now_s >= atomic_load(&store->log.flush_deadline_s))
+        log_flush_if_due(&store->log, now_s);
 }
 
 enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s)

@@ -50,8 +50,11 @@ struct store_options {
     const char *dir_name;            /* for messages */
     uint64_t memory_limit; /* bytes for index and hot values together, at least STORE_MEMORY_MIN */
     uint32_t segment_size; /* bytes of a file of the log, between the limits above */
-    int sync_interval_ms;  /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
-    uint32_t shard_count;  /* of the index; a power of two up to 65536; 0: 256 */
+    uint64_t disk_limit;  /* bytes of all files; 0: only the disk's own. See store_set_disk_limit */
+    uint64_t clean_rate;  /* bytes a second that the cleaner may read; 0: as many as it needs */
+    bool no_evictions;    /* a store: full is full; else a cache, which forgets its oldest data */
+    int sync_interval_ms; /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
+    uint32_t shard_count; /* of the index; a power of two up to 65536; 0: 256 */
     uint32_t reader_threads; /* for values on disk; 0: 8 */
     uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */
     uint32_t now_s;
@@ -71,8 +74,12 @@ enum store_status store_open(struct store **out, const struct store_options *opt
 /* Writes and syncs everything and closes. All sessions are freed before. */
 void store_close(struct store *store);
 
-/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something or store_synced may have
- * changed; it must only wake the session's thread. NULL: no memory. */
+/* Tells the time to what works in the background: the crawler that takes out what has expired, and the cleaner. To be called
+ * about once a second; any thread. */
+void store_tick(struct store *store, uint32_t now_s);
+
+/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something, store_synced may have
+ * changed, or room was made for writes that were told STORE_AGAIN; it must only wake the session's thread. NULL: no memory. */
 struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
                                         void *context);
 void store_session_free(struct store_session *session);
@@ -169,11 +176,11 @@ struct store_put {
 };
 
 /* Stores a value. STORE_OK (acknowledge it after store_commit); STORE_EXISTS or STORE_NOT_FOUND by the condition;
- * STORE_FULL; STORE_READ_ONLY. */
+ * STORE_AGAIN: room is being made; come again after the next wake. STORE_FULL: there is none to be made; STORE_READ_ONLY. */
 enum store_status store_put(struct store_session *session, const struct store_key *key,
                             uint32_t now_s, struct store_put *put);
 
-/* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_FULL, STORE_READ_ONLY. */
+/* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_AGAIN, STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
                                uint32_t now_s, enum store_condition condition, uint64_t place);
 
@@ -183,7 +190,7 @@ enum store_status store_touch(struct store_session *session, const struct store_
                               uint64_t place);
 
 /* Makes everything stored before go away: at once (when_s 0 or not after now_s), or at that second, then with all that is
- * stored until then. A later flush takes the place of a pending one. */
+ * stored until then. A later flush takes the place of a pending one. STORE_OK, STORE_AGAIN, STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s);
 
 /* Writes all that the session has put, deleted, touched or flushed: after STORE_OK it survives the process. Group commit: one
@@ -199,13 +206,17 @@ enum store_status store_synced(struct store_session *session, uint64_t lsn);
 struct store_stats {
     uint8_t uuid[16];
     uint64_t epoch, lsn, lsn_synced;
-    uint64_t segments, segment_size, disk_bytes, live_bytes, dead_bytes;
+    uint64_t segments, segment_size, disk_bytes, disk_limit, live_bytes, dead_bytes;
     uint64_t keydir_entries, keydir_bytes;
     uint64_t cache_bytes, cache_pages, cache_items_evicted;
     uint64_t memory_limit;
     uint64_t ram_hits, disk_hits, disk_reads, disk_read_us_p50, disk_read_us_p99;
     uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99;
     uint64_t corrupt_records, expired_items, flushed_items, recovery_us, recovered_items;
+    uint64_t cleaner_segments, cleaner_moved_bytes, cleaner_backlog_bytes;
+    uint64_t evicted_items, evicted_unfetched, expired_unfetched;
+    /* Keydir entries looked at, times it went through all, and expired items found by nobody's asking (of expired_items). */
+    uint64_t crawler_checked, crawler_passes, crawler_reclaimed;
     bool read_only;
 };
 
@@ -215,6 +226,10 @@ void store_stats(struct store *store, struct store_stats *stats);
  * taken stays. False: more than the address space that was reserved at the start (eight times the limit of then, at least
  * 4 GiB, unless the system refused). Any thread. */
 bool store_set_memory_limit(struct store *store, uint64_t bytes);
+
+/* Changes options->disk_limit, in both directions: 0 for none. Beyond the limit a cache forgets its oldest data, and a store
+ * refuses what makes it grow. The files may for a short time take one segment more. Any thread. */
+void store_set_disk_limit(struct store *store, uint64_t bytes);
 
 /* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is broken. Slow: for tests. */
 void store_check(struct store *store);

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "storage/cache.h"
+#include "storage/cleaner.h"
 #include "storage/datadir.h"
 #include "storage/histogram.h"
 #include "storage/keydir.h"
@@ -16,7 +17,8 @@
 
 /* Counted by one thread, read by any. */
 struct session_counters {
-    _Atomic uint64_t ram_hits, disk_hits, user_bytes, corrupt_records, expired_items, flushed_items;
+    _Atomic uint64_t ram_hits, disk_hits, user_bytes, corrupt_records;
+    _Atomic uint64_t expired_items, expired_unfetched, flushed_items;
 };
 
 static inline void count_up(_Atomic uint64_t *counter, uint64_t by)
@@ -53,6 +55,9 @@ struct store {
     _Alignas(64) _Atomic uint64_t epoch; /* counts up with each page that leaves the cache */
     _Atomic uint64_t swept_flush_lsn;    /* the keydir holds nothing that this flush killed */
 
+    _Atomic uint32_t now_s; /* the newest time heard of */
+    struct cleaner cleaner;
+
     pthread_mutex_t sessions_lock;
     struct store_session *sessions;
     struct session_counters past; /* of sessions that are gone */
@@ -62,6 +67,12 @@ struct store {
     pthread_t maintainer;
     bool maintaining;
     _Atomic bool stopping; /* set under maintain_lock */
+
+    struct { /* the maintainer's way through the keydir, after what has expired */
+        uint32_t shard, cursor;
+        uint64_t seen; /* entries, ever */
+        _Atomic uint64_t checked, passes;
+    } crawler;
 
     struct histogram read_us;
     _Atomic uint64_t disk_reads;
@@ -77,6 +88,24 @@ static inline uint64_t store_lsn_of(const struct store *store, uint64_t location
     return segment->header.base_lsn + location_offset(location);
 }
 
+/* Whether a get has hit the value since it was stored, or moved by the cleaner; with its shard's lock held. */
+static inline bool store_was_visited(uint64_t location)
+{
+    if (location & LOCATION_VISITED)
+        return true;
+    return location_in_ram(location) &&
+           atomic_load_explicit(&((struct cache_item *)location_item(location))->fetched,
+                                memory_order_relaxed);
+}
+
+/* Something expired that nobody asked for: the crawler or the cleaner found it. */
+static inline void store_count_expired(struct store *store, uint64_t location)
+{
+    atomic_fetch_add_explicit(&store->cleaner.expired_items, 1, memory_order_relaxed);
+    if (!store_was_visited(location))
+        atomic_fetch_add_explicit(&store->cleaner.expired_unfetched, 1, memory_order_relaxed);
+}
+
 /* The record at a location is dead: its segment holds less that lives. With its shard's lock held. */
 static inline void store_bury(const struct store *store, uint64_t location)
 {
@@ -88,6 +117,9 @@ static inline void store_bury(const struct store *store, uint64_t location)
     atomic_fetch_sub_explicit(&log_segment(&store->log, location_slot(location))->live_bytes,
                               (int64_t)location_size(location), memory_order_relaxed);
 }
+
+/* Wakes all sessions: room was made, or the log is synced. */
+void store_wake_all(struct store *store);
 
 /* The background thread: hint files, the sweep after a flush, the border between keydir and cache. */
 void maintain_init(struct store *store);

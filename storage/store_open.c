@@ -66,7 +66,7 @@ void store_leave(struct store_session *session)
 
 /* Sessions. */
 
-static void wake_all(struct store *store)
+void store_wake_all(struct store *store)
 {
     pthread_mutex_lock(&store->sessions_lock);
     for (struct store_session *session = store->sessions; session; session = session->next)
@@ -79,8 +79,16 @@ static void on_synced(void *context)
 {
     struct store *store = context;
     if (store->options.sync_interval_ms == STORE_SYNC_ALWAYS)
-        wake_all(store);
+        store_wake_all(store);
     maintain_signal(store);
+    cleaner_signal(store);
+}
+
+static void on_room(void *context)
+{
+    struct store *store = context;
+    store_wake_all(store);
+    cleaner_signal(store);
 }
 
 static void fetch_done(struct store_fetch *fetch)
@@ -126,6 +134,7 @@ static void add_counters(struct session_counters *sum, const struct session_coun
     count_up(&sum->user_bytes, atomic_load(&counters->user_bytes));
     count_up(&sum->corrupt_records, atomic_load(&counters->corrupt_records));
     count_up(&sum->expired_items, atomic_load(&counters->expired_items));
+    count_up(&sum->expired_unfetched, atomic_load(&counters->expired_unfetched));
     count_up(&sum->flushed_items, atomic_load(&counters->flushed_items));
 }
 
@@ -169,8 +178,10 @@ static struct store *new_store(const struct store_options *options)
                                                        : (uint32_t)processors;
     store->shard_mask = store->options.shard_count - 1;
     atomic_store(&store->epoch, 1);
+    atomic_store(&store->now_s, options->now_s);
     pthread_mutex_init(&store->sessions_lock, NULL);
     maintain_init(store);
+    cleaner_init(store);
     return store;
 }
 
@@ -178,6 +189,7 @@ static void free_store(struct store *store)
 {
     pthread_mutex_destroy(&store->sessions_lock);
     maintain_release(store);
+    cleaner_release(store);
     free(store);
 }
 
@@ -219,6 +231,9 @@ static bool init_log(struct store *store)
         .random = store->options.random,
         .on_synced = on_synced,
         .on_sealed = maintain_signal,
+        .on_room = on_room,
+        .may_make_room = cleaner_may_help,
+        .disk_limit = store->options.disk_limit,
         .context = store,
     };
     memcpy(options.uuid, store->datadir.uuid, sizeof options.uuid);
@@ -244,7 +259,8 @@ static enum store_status start_threads(struct store *store)
                           fetch_done))
         return STORE_NO_MEMORY;
     maintain_share_memory(store);
-    if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store))
+    if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store) ||
+        !cleaner_start(store))
         return STORE_NO_MEMORY;
     return STORE_OK;
 }
@@ -253,6 +269,7 @@ static void stop_threads(struct store *store)
 {
     if (store->readers.threads)
         reader_pool_release(&store->readers);
+    cleaner_stop(store);
     maintain_stop(store);
     log_stop(&store->log);
     /* Not after a start that failed: segments that were not loaded have no end yet. */
@@ -321,6 +338,12 @@ bool store_set_memory_limit(struct store *store, uint64_t bytes)
     return true;
 }
 
+void store_set_disk_limit(struct store *store, uint64_t bytes)
+{
+    log_set_disk_limit(&store->log, bytes ? bytes : UINT64_MAX);
+    cleaner_signal(store);
+}
+
 enum store_status store_open(struct store **out, const struct store_options *options)
 {
     assert(options->segment_size >= STORE_SEGMENT_SIZE_MIN &&
@@ -368,12 +391,9 @@ static void sum_segments(struct store *store, struct store_stats *stats)
     pthread_mutex_lock(&log->lock);
     for (struct segment *segment = log->first; segment; segment = segment->next) {
         stats->segments++;
-        stats->disk_bytes += segment->capacity;
         used += atomic_load_explicit(&segment->end, memory_order_relaxed);
         live += atomic_load_explicit(&segment->live_bytes, memory_order_relaxed);
     }
-    for (uint32_t i = 0; i < log->spare_count; i++)
-        stats->disk_bytes += log->spares[i]->capacity;
     stats->lsn = log->next_lsn;
     pthread_mutex_unlock(&log->lock);
     stats->live_bytes = live > 0 ? (uint64_t)live : 0;
@@ -392,7 +412,9 @@ static void sum_sessions(struct store *store, struct store_stats *stats)
     stats->disk_hits = sum.disk_hits;
     stats->user_bytes = sum.user_bytes;
     stats->corrupt_records = sum.corrupt_records + store->recovery_damage;
-    stats->expired_items = sum.expired_items;
+    stats->expired_items = sum.expired_items + atomic_load(&store->cleaner.expired_items);
+    stats->expired_unfetched =
+        sum.expired_unfetched + atomic_load(&store->cleaner.expired_unfetched);
     stats->flushed_items = sum.flushed_items;
 }
 
@@ -403,6 +425,16 @@ void store_stats(struct store *store, struct store_stats *stats)
     *stats = (struct store_stats){
         .lsn_synced = log_synced_lsn(log),
         .segment_size = log->options.segment_size,
+        .disk_bytes = log_disk_bytes(log),
+        .disk_limit = atomic_load(&log->disk_limit),
+        .cleaner_segments = atomic_load(&store->cleaner.segments),
+        .cleaner_moved_bytes = atomic_load(&store->cleaner.moved_bytes),
+        .cleaner_backlog_bytes = atomic_load(&store->cleaner.backlog_bytes),
+        .evicted_items = atomic_load(&store->cleaner.evicted_items),
+        .evicted_unfetched = atomic_load(&store->cleaner.evicted_unfetched),
+        .crawler_checked = atomic_load(&store->crawler.checked),
+        .crawler_reclaimed = atomic_load(&store->cleaner.expired_items),
+        .crawler_passes = atomic_load(&store->crawler.passes),
         .keydir_entries = keydir_count(&store->keydir),
         .keydir_bytes = atomic_load(&store->keydir.bytes),
         .cache_items_evicted = atomic_load(&store->cache.evicted_items),

@@ -273,7 +273,7 @@ def fill(client):
 
 @pytest.fixture
 def tiny():
-    return Server("-m", "1", "--segment-size=1m")
+    return Server("-m", "1", "-M", "--segment-size=1m")
 
 
 def test_a_full_index_refuses_new_keys_and_the_service_goes_on(tiny):

@@ -85,6 +85,7 @@ static inline const char *op_name(enum request_op op)
         [OP_QUIT] = "quit",
         [OP_SHUTDOWN] = "shutdown",
         [OP_CACHE_MEMLIMIT] = "cache_memlimit",
+        [OP_CACHE_DISKLIMIT] = "cache_disklimit",
         [OP_WATCH] = "watch",
         [OP_LRU] = "lru",
         [OP_LRU_CRAWLER] = "lru_crawler",

@@ -157,6 +157,7 @@ static const struct row administration[] = {
      "verbosity delta=1 | verbosity delta=1 noreply"},
     {"verbosity needs a number", "verbosity\r\nverbosity x\r\nverbosity noreply\r\n",
      BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " noreply"},
+    {"cache_disklimit takes a number", "cache_disklimit 64\r\n", "cache_disklimit delta=64"},
     {"cache_memlimit takes a number", "cache_memlimit 64\r\n", "cache_memlimit delta=64"},
     {"cache_memlimit without one is an error", "cache_memlimit\r\ncache_memlimit x\r\n",
      "ERROR | ERROR"},

@@ -310,9 +310,32 @@ static void note_event(struct faulty *faulty, enum file_call call, int fd, off_t
     pthread_mutex_unlock(&faulty->lock);
 }
 
+/* Around each call that changes a file: a picture (rig_crash) is taken between two of them. */
+static void begin_change(struct faulty *faulty)
+{
+    pthread_rwlock_rdlock(&faulty->frozen);
+}
+
+static void end_change(struct faulty *faulty)
+{
+    int error = errno;
+    pthread_rwlock_unlock(&faulty->frozen);
+    errno = error;
+}
+
+#define CHANGE(context, call)                                                                      \
+    ({                                                                                             \
+        begin_change(context);                                                                     \
+        __auto_type result_ = (call);                                                              \
+        end_change(context);                                                                       \
+        result_;                                                                                   \
+    })
+
 static int faulty_open(void *context, int dir_fd, const char *name, int flags)
 {
-    return must_fail(context, CALL_OPEN) ? -1 : file_system_os.open(NULL, dir_fd, name, flags);
+    return must_fail(context, CALL_OPEN)
+               ? -1
+               : CHANGE(context, file_system_os.open(NULL, dir_fd, name, flags));
 }
 
 static int faulty_close(void *context, int fd)
@@ -357,7 +380,7 @@ static ssize_t faulty_pwrite(void *context, int fd, const void *data, size_t len
     if (faulty->write_limit && len > faulty->write_limit)
         len = faulty->write_limit;
     note_event(faulty, CALL_PWRITE, fd, offset, len);
-    return file_system_os.pwrite(NULL, fd, data, len, offset);
+    return CHANGE(faulty, file_system_os.pwrite(NULL, fd, data, len, offset));
 }
 
 static int faulty_sync(void *context, int fd)
@@ -388,12 +411,14 @@ static int faulty_allocate(void *context, int fd, off_t size)
         faulty->space -= size;
     pthread_mutex_unlock(&faulty->lock);
     errno = ENOSPC;
-    return room ? file_system_os.allocate(NULL, fd, size) : -1;
+    return room ? CHANGE(faulty, file_system_os.allocate(NULL, fd, size)) : -1;
 }
 
 static int faulty_truncate(void *context, int fd, off_t size)
 {
-    return must_fail(context, CALL_TRUNCATE) ? -1 : file_system_os.truncate(NULL, fd, size);
+    return must_fail(context, CALL_TRUNCATE)
+               ? -1
+               : CHANGE(context, file_system_os.truncate(NULL, fd, size));
 }
 
 static int faulty_size(void *context, int fd, uint64_t *size)
@@ -406,7 +431,7 @@ static int faulty_rename(void *context, int dir_fd, const char *from, const char
     if (must_fail(context, CALL_RENAME))
         return -1;
     note_event(context, CALL_RENAME, -1, 0, 0);
-    return file_system_os.rename(NULL, dir_fd, from, to);
+    return CHANGE(context, file_system_os.rename(NULL, dir_fd, from, to));
 }
 
 static int faulty_list(void *context, int dir_fd, void (*found)(void *argument, const char *name),
@@ -417,18 +442,27 @@ static int faulty_list(void *context, int dir_fd, void (*found)(void *argument, 
 
 static int faulty_unlink(void *context, int dir_fd, const char *name)
 {
-    return must_fail(context, CALL_UNLINK) ? -1 : file_system_os.unlink(NULL, dir_fd, name);
+    return must_fail(context, CALL_UNLINK)
+               ? -1
+               : CHANGE(context, file_system_os.unlink(NULL, dir_fd, name));
 }
 
 static int faulty_replace(void *context, int from, int fd)
 {
-    return must_fail(context, CALL_REPLACE) ? -1 : file_system_os.replace(NULL, from, fd);
+    return must_fail(context, CALL_REPLACE)
+               ? -1
+               : CHANGE(context, file_system_os.replace(NULL, from, fd));
 }
 
 void faulty_init(struct faulty *faulty)
 {
     memset(faulty, 0, sizeof *faulty);
     pthread_mutex_init(&faulty->lock, NULL);
+    pthread_rwlockattr_t fair; /* else a picture might never be taken */
+    pthread_rwlockattr_init(&fair);
+    pthread_rwlockattr_setkind_np(&fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&faulty->frozen, &fair);
+    pthread_rwlockattr_destroy(&fair);
     faulty->space = -1;
     faulty->files = (struct file_system){
         .context = faulty,
@@ -520,6 +554,7 @@ void rig_init(struct rig *rig)
         .files = &rig->faulty.files,
         .memory_limit = UINT64_C(1) << 20,
         .segment_size = STORE_SEGMENT_SIZE_MIN,
+        .no_evictions = true,
         .sync_interval_ms = 1000,
         .shard_count = 16,
         .reader_threads = 2,
@@ -571,7 +606,9 @@ void rig_reopen(struct rig *rig)
 void rig_crash(struct rig *rig)
 {
     struct temp_dir left;
+    pthread_rwlock_wrlock(&rig->faulty.frozen);
     temp_dir_copy(&rig->dir, &left);
+    pthread_rwlock_unlock(&rig->faulty.frozen);
     rig_close(rig);
     temp_dir_remove(&rig->dir);
     rig->dir = left;
@@ -595,6 +632,51 @@ enum store_status rig_try_commit(struct rig *rig)
 void rig_commit(struct rig *rig)
 {
     assert_int_equal(rig_try_commit(rig), STORE_OK);
+}
+
+static void wait_a_little(void)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    nanosleep(&pause, NULL);
+}
+
+enum store_status wait_put(struct store_session *session, const struct store_key *key,
+                           uint32_t now_s, struct store_put *put)
+{
+    enum store_status status;
+    struct store_put wanted = *put;
+    while ((status = store_put(session, key, now_s, put)) == STORE_AGAIN) {
+        *put = wanted;
+        wait_a_little();
+    }
+    return status;
+}
+
+enum store_status wait_delete(struct store_session *session, const struct store_key *key,
+                              uint32_t now_s, enum store_condition condition, uint64_t place)
+{
+    enum store_status status;
+    while ((status = store_delete(session, key, now_s, condition, place)) == STORE_AGAIN)
+        wait_a_little();
+    return status;
+}
+
+enum store_status wait_touch(struct store_session *session, const struct store_key *key,
+                             uint32_t now_s, uint32_t expire_s, enum store_condition condition,
+                             uint64_t place)
+{
+    enum store_status status;
+    while ((status = store_touch(session, key, now_s, expire_s, condition, place)) == STORE_AGAIN)
+        wait_a_little();
+    return status;
+}
+
+enum store_status wait_flush(struct store_session *session, uint32_t when_s, uint32_t now_s)
+{
+    enum store_status status;
+    while ((status = store_flush(session, when_s, now_s)) == STORE_AGAIN)
+        wait_a_little();
+    return status;
 }
 
 struct store_key rig_key(const struct rig *rig, const char *key)
@@ -631,7 +713,7 @@ enum store_status rig_try_put(struct rig *rig, const char *key, const char *valu
 {
     struct store_key made = rig_key(rig, key);
     struct store_put put = {.value = {{value, (uint32_t)strlen(value)}}, .expire_s = expire_s};
-    return store_put(rig->session, &made, rig->now_s, &put);
+    return wait_put(rig->session, &made, rig->now_s, &put);
 }
 
 void rig_put(struct rig *rig, const char *key, const char *value)
@@ -648,25 +730,25 @@ void rig_put_bytes(struct rig *rig, const char *key, const char *value, uint32_t
 {
     struct store_key made = rig_key(rig, key);
     struct store_put put = {.value = {{value, len}}};
-    assert_int_equal(store_put(rig->session, &made, rig->now_s, &put), STORE_OK);
+    assert_int_equal(wait_put(rig->session, &made, rig->now_s, &put), STORE_OK);
 }
 
 void rig_delete(struct rig *rig, const char *key)
 {
     struct store_key made = rig_key(rig, key);
-    assert_int_equal(store_delete(rig->session, &made, rig->now_s, STORE_IF_PRESENT, 0), STORE_OK);
+    assert_int_equal(wait_delete(rig->session, &made, rig->now_s, STORE_IF_PRESENT, 0), STORE_OK);
 }
 
 void rig_touch(struct rig *rig, const char *key, uint32_t expire_s)
 {
     struct store_key made = rig_key(rig, key);
-    assert_int_equal(store_touch(rig->session, &made, rig->now_s, expire_s, STORE_IF_PRESENT, 0),
+    assert_int_equal(wait_touch(rig->session, &made, rig->now_s, expire_s, STORE_IF_PRESENT, 0),
                      STORE_OK);
 }
 
 void rig_flush(struct rig *rig, uint32_t when_s)
 {
-    assert_int_equal(store_flush(rig->session, when_s, rig->now_s), STORE_OK);
+    assert_int_equal(wait_flush(rig->session, when_s, rig->now_s), STORE_OK);
 }
 
 void rig_expect_bytes(struct rig *rig, const char *key, const char *value, uint32_t len)

@@ -120,6 +120,8 @@ struct file_event {
 
 struct faulty {
     struct file_system files;
+    pthread_rwlock_t
+        frozen; /* held by whatever changes a file, and for writing by who wants a picture of all */
     pthread_mutex_t lock; /* all below */
     uint64_t calls[CALL_KINDS];
     uint64_t fail_at[CALL_KINDS]; /* number of the first call that fails; 0: none */
@@ -176,6 +178,16 @@ void rig_release(struct rig *rig);
 /* Ends the batch that the rig's session is always in, commits it, and begins the next. */
 enum store_status rig_try_commit(struct rig *rig);
 void rig_commit(struct rig *rig);
+
+/* As the store_ functions of these names, but they wait for room where those say STORE_AGAIN. */
+enum store_status wait_put(struct store_session *session, const struct store_key *key,
+                           uint32_t now_s, struct store_put *put);
+enum store_status wait_delete(struct store_session *session, const struct store_key *key,
+                              uint32_t now_s, enum store_condition condition, uint64_t place);
+enum store_status wait_touch(struct store_session *session, const struct store_key *key,
+                             uint32_t now_s, uint32_t expire_s, enum store_condition condition,
+                             uint64_t place);
+enum store_status wait_flush(struct store_session *session, uint32_t when_s, uint32_t now_s);
 
 struct store_key rig_key(const struct rig *rig, const char *key);
 

@@ -233,7 +233,7 @@ static void put(struct model *model, const struct store_key *key, uint32_t numbe
     bool chosen = put->cas != 0;
     bool keeps = put->keep_expiry && alive(model, &model->entries[number]);
     uint32_t expire_s = keeps ? model->entries[number].expire_s : put->expire_s;
-    enum store_status status = store_put(model->rig.session, key, model->rig.now_s, put);
+    enum store_status status = wait_put(model->rig.session, key, model->rig.now_s, put);
     AGREE(model, status == expected);
     if (status != STORE_OK)
         return;
@@ -307,8 +307,8 @@ static void do_compare_and_put(struct model *model, const struct store_key *key,
         put(model, key, number, &first, STORE_OK);
         expected = STORE_EXISTS;
     } else if (disturb == 1) {
-        AGREE(model, store_delete(model->rig.session, key, model->rig.now_s, STORE_IF_SAME,
-                                  place) == STORE_OK);
+        AGREE(model, wait_delete(model->rig.session, key, model->rig.now_s, STORE_IF_SAME, place) ==
+                         STORE_OK);
         remember(model, number);
         model->entries[number] = (struct entry){0};
         expected = STORE_NOT_FOUND;
@@ -325,7 +325,7 @@ static void do_delete(struct model *model, const struct store_key *key, uint32_t
 {
     bool there = alive(model, &model->entries[number]);
     enum store_status status =
-        store_delete(model->rig.session, key, model->rig.now_s, STORE_IF_PRESENT, 0);
+        wait_delete(model->rig.session, key, model->rig.now_s, STORE_IF_PRESENT, 0);
     AGREE(model, status == (there ? STORE_OK : STORE_NOT_FOUND));
     if (!there)
         return;
@@ -343,8 +343,8 @@ static void do_touch(struct model *model, const struct store_key *key, uint32_t 
     if (get && look(model, key, number))
         condition = STORE_IF_SAME;
     enum store_status status =
-        store_touch(model->rig.session, key, model->rig.now_s, expire_s, condition,
-                    condition == STORE_IF_SAME ? model->item.place : 0);
+        wait_touch(model->rig.session, key, model->rig.now_s, expire_s, condition,
+                   condition == STORE_IF_SAME ? model->item.place : 0);
     AGREE(model, status == (there ? STORE_OK : STORE_NOT_FOUND));
     if (!there)
         return;
@@ -362,7 +362,7 @@ static void do_flush(struct model *model)
 {
     uint32_t when_s =
         dice_one_in(&model->dice, 2) ? 0 : model->rig.now_s + 1 + dice_below(&model->dice, 10);
-    AGREE(model, store_flush(model->rig.session, when_s, model->rig.now_s) == STORE_OK);
+    AGREE(model, wait_flush(model->rig.session, when_s, model->rig.now_s) == STORE_OK);
     bool shows = when_s == 0 && model->deadline_s == 0;
     remember(model, KEYS_MAX);
     model->deadline_s = when_s;

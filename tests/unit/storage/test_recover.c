@@ -352,7 +352,7 @@ static void test_cas_uniques_of_lost_writes_are_not_given_again(void **state)
         /* Another session may have seen it by then. */
         struct store_key key = rig_key(&rig, "key");
         struct store_put put = {.value = {{"x", 1}}};
-        assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+        assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_OK);
         assert_true(put.cas > last);
         last = put.cas;
         rig_crash(&rig);
@@ -366,7 +366,7 @@ static void test_a_chosen_cas_unique_changes_nothing_for_others(void **state)
     (void)state;
     struct store_key key = rig_key(&rig, "chosen");
     struct store_put put = {.value = {{"x", 1}}, .cas = UINT64_MAX - 5};
-    assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_OK);
     kill_and_open_without_hints();
     assert_true(rig_cas(&rig, "chosen") == UINT64_MAX - 5);
     rig_put(&rig, "key", "x");

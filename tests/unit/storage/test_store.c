@@ -43,7 +43,7 @@ static enum store_status put_if(const char *name, enum store_condition condition
     struct store_key key = rig_key(&rig, name);
     struct store_put put = {
         .condition = condition, .place = place, .value = {{value, (uint32_t)strlen(value)}}};
-    return store_put(rig.session, &key, rig.now_s, &put);
+    return wait_put(rig.session, &key, rig.now_s, &put);
 }
 
 static struct store_item get(const char *name)
@@ -99,15 +99,14 @@ static void test_deletes_and_touches_have_conditions_too(void **state)
     struct store_key key = rig_key(&rig, "key");
     uint64_t old = get("key").place;
     rig_put(&rig, "key", "two");
-    assert_int_equal(store_delete(rig.session, &key, rig.now_s, STORE_IF_SAME, old), STORE_EXISTS);
-    assert_int_equal(store_touch(rig.session, &key, rig.now_s, 0, STORE_IF_SAME, old),
-                     STORE_EXISTS);
+    assert_int_equal(wait_delete(rig.session, &key, rig.now_s, STORE_IF_SAME, old), STORE_EXISTS);
+    assert_int_equal(wait_touch(rig.session, &key, rig.now_s, 0, STORE_IF_SAME, old), STORE_EXISTS);
     uint64_t place = get("key").place;
-    assert_int_equal(store_touch(rig.session, &key, rig.now_s, 0, STORE_IF_SAME, place), STORE_OK);
-    assert_int_equal(store_delete(rig.session, &key, rig.now_s, STORE_IF_SAME, place), STORE_OK);
-    assert_int_equal(store_delete(rig.session, &key, rig.now_s, STORE_IF_PRESENT, 0),
+    assert_int_equal(wait_touch(rig.session, &key, rig.now_s, 0, STORE_IF_SAME, place), STORE_OK);
+    assert_int_equal(wait_delete(rig.session, &key, rig.now_s, STORE_IF_SAME, place), STORE_OK);
+    assert_int_equal(wait_delete(rig.session, &key, rig.now_s, STORE_IF_PRESENT, 0),
                      STORE_NOT_FOUND);
-    assert_int_equal(store_touch(rig.session, &key, rig.now_s, 0, STORE_IF_PRESENT, 0),
+    assert_int_equal(wait_touch(rig.session, &key, rig.now_s, 0, STORE_IF_PRESENT, 0),
                      STORE_NOT_FOUND);
 }
 
@@ -118,7 +117,7 @@ static void test_a_value_of_two_parts_is_one(void **state)
     (void)state;
     struct store_key key = rig_key(&rig, "key");
     struct store_put put = {.value = {{"one ", 4}, {"two", 3}}, .client_flags = 7};
-    assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_OK);
     rig_expect(&rig, "key", "one two");
     assert_int_equal(get("key").client_flags, 7);
     rig_reopen(&rig);
@@ -135,7 +134,7 @@ static void test_each_put_has_a_higher_cas_unless_it_is_chosen(void **state)
     assert_true(rig_cas(&rig, "key") > first);
     struct store_key key = rig_key(&rig, "key");
     struct store_put put = {.value = {{"x", 1}}, .cas = 3};
-    assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_OK);
     assert_int_equal(rig_cas(&rig, "key"), 3);
     rig_touch(&rig, "key", RIG_NOW + 5);
     assert_int_equal(rig_cas(&rig, "key"), 3);
@@ -159,7 +158,7 @@ static void test_keep_expiry_keeps_the_one_of_the_last_touch(void **state)
     struct store_put put = {.value = {{"two", 3}}, .keep_expiry = true, .expire_s = RIG_NOW + 1};
     rig_put_until(&rig, "key", "one", RIG_NOW + 10);
     rig_touch(&rig, "key", RIG_NOW + 20);
-    assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_OK);
     assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 20);
     rig_reopen(&rig);
     assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 20);
@@ -389,7 +388,7 @@ static void work_on(struct worker *worker, struct store_session *session, int i)
     put.value[0].len = (uint32_t)strlen(name);
     store_key_init(rig.store, &key, name, strlen(name));
     store_enter(session);
-    worker->failures += store_put(session, &key, RIG_NOW, &put) != STORE_OK;
+    worker->failures += wait_put(session, &key, RIG_NOW, &put) != STORE_OK;
     enum store_status status;
     while ((status = store_get(session, &key, RIG_NOW, &fetch, &item)) == STORE_COLD)
         worker->failures += store_fetch_now(session, &fetch) != STORE_OK;

@@ -1,0 +1,59 @@
+/* cleaner.h: takes disk and index back: moves what is worth keeping, evicts what is not, and removes segments. See
+ * cleaner.c. */
+#ifndef CACHECASK_STORAGE_CLEANER_H
+#define CACHECASK_STORAGE_CLEANER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct store;
+
+/* The carrying rules, one bit each: a test leaves one out, to see that it would notice. */
+enum cleaner_rule {
+    CLEANER_RULE_DELETE = 1 << 0,  /* a deletion is carried while its key is absent */
+    CLEANER_RULE_EXPIRED = 1 << 1, /* an expired value whose key is absent becomes a deletion */
+    CLEANER_RULE_EXPIRED_TOUCH = 1 << 2, /* and so does an expired TOUCH */
+    CLEANER_RULE_TOUCH = 1 << 3,         /* a TOUCH is carried while it counts */
+    CLEANER_RULE_EXPIRY = 1 << 4,        /* a moved value takes its expiry from the keydir */
+    CLEANER_RULE_CAS = 1 << 5,           /* and keeps its CAS unique */
+    CLEANER_RULE_FLUSH = 1 << 6,         /* what a flush has killed is not moved behind it */
+    CLEANER_RULE_SYNC = 1 << 7,          /* copies are durable before the segment goes */
+    CLEANER_RULE_EVICT = 1 << 8, /* evicted keys leave the disk before they leave the index */
+};
+
+struct cleaner {
+    pthread_mutex_t lock; /* what follows, up to `thread`; taken after log.lock, and last */
+    pthread_cond_t wake;
+    bool signalled, stopping;
+    bool started;
+    pthread_t thread;
+
+    _Atomic uint32_t skipped_rules; /* tests only */
+    _Atomic bool helpless;   /* nothing more can be taken back: who finds no room is refused */
+    _Atomic bool full;       /* a store: what lives takes all that it may; nothing may grow */
+    _Atomic bool index_full; /* a cache: somebody waits for room in the keydir */
+
+    _Atomic uint64_t segments, moved_bytes, backlog_bytes;
+    _Atomic uint64_t evicted_items, evicted_unfetched, expired_items, expired_unfetched;
+    bool cramped; /* the last job found no room for what it had to move; the cleaner's own */
+    uint64_t allowance_us; /* when the next bytes may be read, for the clean rate */
+};
+
+void cleaner_init(struct store *store);
+void cleaner_release(struct store *store);
+bool cleaner_start(struct store *store);
+void cleaner_stop(struct store *store);
+
+/* Something has changed that the cleaner should look at. Any thread, any lock held but the cleaner's own. */
+void cleaner_signal(struct store *store);
+
+/* Whether room may still be made on disk; for the log. */
+bool cleaner_may_help(void *store);
+
+/* One step: picks a segment and takes it back. False: there is nothing to do now. For the cleaner's thread, and for tests
+ * that have none. */
+bool cleaner_step(struct store *store);
+
+#endif
