@@ -1,5 +1,6 @@
 /* main.c: cachecask from its start to its end, in order. */
 #define _GNU_SOURCE
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +141,8 @@ int main(int argc, char **argv)
 {
     static struct server server;
     int status = EXIT_SUCCESS;
+    /* Large pieces of memory go back to the system at once: what is not counted by -m must stay small. */
+    mallopt(M_MMAP_THRESHOLD, 256 << 10);
     switch (settings_parse(&server.settings, argc, argv)) {
     case SETTINGS_RUN: status = run(&server); break;
     case SETTINGS_EXIT: break;

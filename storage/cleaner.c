@@ -577,12 +577,24 @@ static void weigh(struct survey *survey, const struct store *store, struct segme
     }
 }
 
+/* The limit, or what the disk itself has for us. */
+static uint64_t real_limit(const struct store *store, uint64_t used)
+{
+    const struct file_system *files = store->options.files;
+    uint64_t limit = atomic_load(&store->log.disk_limit);
+    uint64_t space;
+    if (!files->space || files->space(files->context, store->options.dir_fd, &space) < 0)
+        return limit;
+    return space < limit && used + space < limit ? used + space : limit;
+}
+
 static void look_around(struct store *store, struct survey *survey)
 {
     struct log *log = &store->log;
     bool unsynced = false;
     uint64_t used = 0;
-    *survey = (struct survey){.disk = log_disk_bytes(log), .limit = atomic_load(&log->disk_limit)};
+    *survey = (struct survey){.disk = log_disk_bytes(log)};
+    survey->limit = real_limit(store, survey->disk);
     pthread_mutex_lock(&log->lock);
     survey->first = log->first;
     survey->room_wanted = log->room_wanted;
@@ -711,6 +723,8 @@ bool cleaner_step(struct store *store)
     if (atomic_load(&store->log.failed))
         return false;
     look_around(store, &survey);
+    if (survey.unready && is_tight(&survey)) /* what is not synced cannot be taken back */
+        log_request_sync(&store->log, log_written_lsn(&store->log));
     bool acted = act_on(store, &survey);
     tell_waiting(store, &survey, acted);
     return acted;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -110,6 +111,16 @@ static int os_unlink(void *context, int dir_fd, const char *name)
     return unlinkat(dir_fd, name, 0);
 }
 
+static int os_space(void *context, int dir_fd, uint64_t *bytes)
+{
+    struct statvfs disk;
+    (void)context;
+    if (fstatvfs(dir_fd, &disk) < 0)
+        return -1;
+    *bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    return 0;
+}
+
 static int os_replace(void *context, int from, int fd)
 {
     (void)context;
@@ -133,6 +144,7 @@ const struct file_system file_system_os = {
     .rename = os_rename,
     .list = os_list,
     .unlink = os_unlink,
+    .space = os_space,
     .replace = os_replace,
 };
 

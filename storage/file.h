@@ -33,6 +33,8 @@ struct file_system {
     int (*list)(void *context, int dir_fd, void (*found)(void *argument, const char *name),
                 void *argument);
     int (*unlink)(void *context, int dir_fd, const char *name);
+    /* Bytes that may still be allocated on the directory's disk. NULL: nobody knows. */
+    int (*space)(void *context, int dir_fd, uint64_t *bytes);
     /* Makes `fd` mean the file of `from`, which is closed (dup3): readers never see a gap. */
     int (*replace)(void *context, int from, int fd);
 };

@@ -108,6 +108,7 @@ static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
         return STORE_FULL;
     }
     activate(log, segment);
+    log->last_resort = log->spare_count == 0;
     atomic_store(&sealed->state, SEGMENT_SEALED);
     pthread_cond_signal(&log->spare_wanted);
     return STORE_OK;
@@ -140,6 +141,14 @@ static bool segment_has_room(const struct log *log, uint32_t size)
     return end + size <= log->active->capacity;
 }
 
+/* Whether ordinary writes must leave the active segment to deletions and cleaning, until there are spares again. */
+static bool is_kept_back(struct log *log, enum log_use use)
+{
+    if (log->spare_count > 1)
+        log->last_resort = false;
+    return log->last_resort && use == LOG_NORMAL;
+}
+
 /* On STORE_OK the lock is held and the reservation may be made. */
 static enum store_status lock_with_room(struct log *log, uint32_t size, enum log_use use)
 {
@@ -157,6 +166,8 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, enum log
             pthread_mutex_unlock(&log->lock);
             status = log_commit(log, lsn);
             pthread_mutex_lock(&log->lock);
+        } else if (is_kept_back(log, use)) {
+            status = want_spare(log, size + SEGMENT_HEADER_SIZE);
         } else if (!segment_has_room(log, size)) {
             status = roll(log, size, use);
         } else {

@@ -68,8 +68,9 @@ struct log {
 
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
     pthread_cond_t spare_wanted;       /* the allocator waits */
-    bool room_wanted;                  /* somebody was told STORE_AGAIN */
-    struct log_buffer *current;        /* being filled */
+    bool last_resort; /* the active segment was the last spare: only for what is essential */
+    bool room_wanted; /* somebody was told STORE_AGAIN */
+    struct log_buffer *current; /* being filled */
     struct segment *active;
     struct segment
         *spares[LOG_SPARES_MAX]; /* allocated ahead; the last one only for deletions and cleaning */
@@ -167,6 +168,9 @@ uint32_t log_reap(struct log *log);
 /* Bytes on disk of all segments (spare and doomed ones too) and their hint files. */
 uint64_t log_disk_bytes(struct log *log);
 void log_set_disk_limit(struct log *log, uint64_t bytes);
+
+/* Whether the disk itself, whatever the limit, has room for `size` bytes and for what is essential after that. */
+bool log_disk_has_room(const struct log *log, uint64_t size);
 
 /* Goes on in the next segment, if the active one holds anything and a spare is ready. */
 void log_seal_active(struct log *log);

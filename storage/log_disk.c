@@ -26,6 +26,8 @@
 #define COPY_SIZE         (256 * 1024)
 #define ALLOCATE_RETRY_MS 200
 #define REPAIR_RETRY_MS   1000
+#define DISK_RESERVE                                                                               \
+    2 /* segments that only cleaning and deletions may take of a disk that is nearly full */
 
 struct segment **log_new_slots(void)
 {
@@ -338,10 +340,21 @@ static uint32_t next_size(const struct log *log)
     return log->spare_size > log->usual_size ? log->spare_size : log->usual_size;
 }
 
+bool log_disk_has_room(const struct log *log, uint64_t size)
+{
+    const struct file_system *files = log->options.files;
+    uint64_t space;
+    if (!files->space || files->space(files->context, log->options.dir_fd, &space) < 0)
+        return true; /* an attempt will tell */
+    return space >= size + DISK_RESERVE * (uint64_t)log->options.segment_size;
+}
+
 bool log_may_allocate(const struct log *log)
 {
+    uint64_t size = next_size(log);
     return log->spare_count == 0 ||
-           log_disk_bytes_locked(log) + next_size(log) <= atomic_load(&log->disk_limit);
+           (log_disk_bytes_locked(log) + size <= atomic_load(&log->disk_limit) &&
+            log_disk_has_room(log, size));
 }
 
 enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out)

@@ -44,6 +44,8 @@ static bool write_hint(struct store *store, struct segment *segment)
     const struct store_options *options = &store->options;
     struct hint hint;
     assert(atomic_load(&segment->end) >= SEGMENT_HEADER_SIZE); /* else the truncate takes it all */
+    if (!log_disk_has_room(&store->log, 0))
+        return true; /* the disk is nearly full: what is left is for data */
     enum store_status status =
         hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed,
                   keydir_count(&store->keydir), &options->tell, &hint);

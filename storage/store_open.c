@@ -84,6 +84,12 @@ static void on_synced(void *context)
     cleaner_signal(store);
 }
 
+static void on_sealed(void *context)
+{
+    maintain_signal(context);
+    cleaner_signal(context);
+}
+
 static void on_room(void *context)
 {
     struct store *store = context;
@@ -230,7 +236,7 @@ static bool init_log(struct store *store)
         .tell = store->options.tell,
         .random = store->options.random,
         .on_synced = on_synced,
-        .on_sealed = maintain_signal,
+        .on_sealed = on_sealed,
         .on_room = on_room,
         .may_make_room = cleaner_may_help,
         .disk_limit = store->options.disk_limit,
