@@ -601,7 +601,7 @@ static void look_around(struct store *store, struct survey *survey)
     survey->disk_full = log->spare_status == STORE_FULL;
     if (log->spare_count)
         store->cleaner.cramped = false;
-    survey->headroom = HEADROOM * (uint64_t)log->options.segment_size;
+    survey->headroom = HEADROOM * (uint64_t)log->usual_size;
     for (struct segment *segment = log->first; segment; segment = segment->next) {
         int64_t live = live_bytes(segment);
         survey->live += live > 0 ? (uint64_t)live : 0;
@@ -699,7 +699,7 @@ static bool act_on(struct store *store, const struct survey *survey)
         return evict_oldest(store, survey, survey->room_wanted);
     if (is_worth_cleaning(survey))
         return clean_victim(store, survey);
-    return cache && tight && evict_oldest(store, survey, survey->room_wanted);
+    return cache && tight && survey->room_wanted && evict_oldest(store, survey, true);
 }
 
 /* Says what the next step could bring to those who find no room. */

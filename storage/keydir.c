@@ -13,6 +13,9 @@
  * at most WINDOW behind the home, wrapped at the end of the table, so the entries of a range of homes are found close by.
  * The shards begin with different sizes, so that they do not all grow at the same time.
  *
+ * Shrinking, after many deletions or under a lower limit, is rare: a shard is rebuilt at once, some milliseconds with its lock
+ * held, and gives back what is behind its new end.
+ *
  * The address space for all buckets is reserved at once and costs memory only as it is touched. The shards share it in rows:
  * a row is a block of 4 KiB, 64 buckets, of each shard in turn. As all shards grow alike, rows fill one after the other,
  * and those that every shard has filled can lie in huge pages: then a lookup seldom misses the TLB.
@@ -41,10 +44,11 @@
 #define LINE        sizeof(struct keydir_bucket)
 #define BLOCK                                                                                      \
     64 /* buckets of a shard in a row: 4 KiB, so that rows filled in part cost no memory */
-#define HUGE_PAGE (UINT64_C(2) << 20)
+#define HUGE_PAGE   (UINT64_C(2) << 20)
 
 /* Fill at which a table begins to grow, in entries a thousand buckets (of three): 0.885 of all places. */
-#define FILL_MAX  2655
+#define FILL_MAX    2655
+#define FILL_SHRUNK 2300 /* and after it was made smaller */
 
 static struct keydir_bucket *bucket_at(const struct keydir_shard *shard, uint32_t number)
 {
@@ -220,7 +224,11 @@ void keydir_use_huge_pages(struct keydir *keydir)
         full = rows < full ? rows : full;
     }
     uint64_t bytes = full * keydir->shard_count * BLOCK * LINE & ~(HUGE_PAGE - 1);
-    if (bytes <= keydir->huge_bytes)
+    if (bytes < keydir->huge_bytes) { /* they have shrunk: what is used again must not come huge */
+        madvise(keydir->rows + bytes, keydir->huge_bytes - bytes, MADV_NOHUGEPAGE);
+        keydir->huge_bytes = bytes;
+    }
+    if (bytes == keydir->huge_bytes)
         return;
     char *start = keydir->rows + keydir->huge_bytes;
     uint64_t more = bytes - keydir->huge_bytes;
@@ -497,6 +505,51 @@ static bool full(const struct keydir_shard *shard)
     return (uint64_t)shard->count * 1000 >= (uint64_t)load_size(&shard->size) * FILL_MAX;
 }
 
+/* Puts all entries of a shard into `size` buckets instead of more; `entries` has room for them. */
+static void rebuild(struct keydir_shard *shard, struct keydir_entry *entries, uint32_t size)
+{
+    uint32_t old = load_size(&shard->size);
+    uint32_t count = gather(shard, 0, old, entries);
+    for (uint32_t home = 0; home < old; home++)
+        set_displaced(bucket_at(shard, home), 0);
+    store_size(&shard->size, size);
+    store_size(&shard->next_size, size);
+    for (uint32_t i = 0; i < count; i++)
+        if (!place_or_stash(shard, &entries[i])) {
+            fputs("keydir: no place for an entry while shrinking\n", stderr);
+            abort(); /* there are places for far more: only a mistake of ours leads here */
+        }
+    shard->moves += count;
+    retry_stash(shard);
+}
+
+/* Gives the memory of the blocks behind `size` buckets back to the system. */
+static void return_blocks(struct keydir_shard *shard, uint32_t size, uint32_t old)
+{
+    for (uint32_t block = (size + BLOCK - 1) / BLOCK; block <= (old - 1) / BLOCK; block++)
+        madvise(bucket_at(shard, block * BLOCK), BLOCK * LINE, MADV_DONTNEED);
+}
+
+bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard)
+{
+    uint32_t old = load_size(&shard->size);
+    uint64_t size = (uint64_t)shard->count * 1000 / FILL_SHRUNK + SIZE_MIN;
+    bool too_large = atomic_load(&keydir->bytes) > atomic_load(&keydir->bytes_max);
+    if (size > (too_large ? old / 10 * 9 : old / 2))
+        return false;
+    while (growing(shard))
+        grow_step(shard);
+    old = load_size(&shard->size);
+    struct keydir_entry *entries = malloc((shard->count + 1) * sizeof *entries);
+    if (!entries)
+        return false;
+    rebuild(shard, entries, (uint32_t)size);
+    free(entries);
+    return_blocks(shard, (uint32_t)size, old);
+    atomic_fetch_sub(&keydir->bytes, (old - size) * LINE);
+    return true;
+}
+
 bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard)
 {
     if (!growing(shard) && full(shard) && !begin_growth(keydir, shard))
@@ -558,6 +611,8 @@ bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
                  bool (*visit)(void *context, struct keydir_entry *entry), void *context)
 {
     uint32_t size = load_size(&shard->next_size);
+    if (*cursor > size)
+        *cursor = size; /* the shard has shrunk */
     uint32_t stop = size - *cursor > buckets ? *cursor + buckets : size;
     if (*cursor == 0)
         for (uint32_t i = shard->stash_count; i-- > 0;)

@@ -101,6 +101,10 @@ bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard);
 bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
                    const struct keydir_entry *entry);
 
+/* Makes the shard smaller and gives memory back, if it is half empty, or if the keydir is larger than bytes_max and anything
+ * can be gained. Entries move. */
+bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard);
+
 void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t location,
                 uint32_t expire_s);
 void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref);

@@ -26,6 +26,7 @@
 #define COPY_SIZE         (256 * 1024)
 #define ALLOCATE_RETRY_MS 200
 #define REPAIR_RETRY_MS   1000
+#define SEGMENTS_MIN      16
 #define DISK_RESERVE                                                                               \
     2 /* segments that only cleaning and deletions may take of a disk that is nearly full */
 
@@ -327,10 +328,20 @@ uint64_t log_disk_bytes(struct log *log)
     return bytes;
 }
 
+/* A disk has room for SEGMENTS_MIN segments at least, so that there is always one to choose for cleaning. */
+static uint32_t largest_usual(const struct log *log)
+{
+    uint64_t share = (atomic_load(&log->disk_limit) / SEGMENTS_MIN) & ~UINT64_C(4095);
+    if (share < SEGMENT_SIZE_MIN)
+        return SEGMENT_SIZE_MIN;
+    return share < log->options.segment_size ? (uint32_t)share : log->options.segment_size;
+}
+
 void log_set_disk_limit(struct log *log, uint64_t bytes)
 {
     pthread_mutex_lock(&log->lock);
     atomic_store(&log->disk_limit, bytes);
+    log->usual_size = largest_usual(log);
     pthread_cond_signal(&log->spare_wanted);
     pthread_mutex_unlock(&log->lock);
 }
@@ -369,14 +380,14 @@ enum store_status log_create_segment(struct log *log, uint64_t id, struct segmen
     return status;
 }
 
-/* After a full disk: smaller segments are tried, larger ones again when there is room. With the lock held. */
+/* After a full disk smaller segments are tried, and larger ones again when there is room. With the lock held. */
 static void choose_usual_size(struct log *log, enum store_status status)
 {
-    uint32_t most = log->options.segment_size;
+    uint32_t most = largest_usual(log);
     if (status == STORE_FULL && log->usual_size / 2 >= most / 16 &&
         log->usual_size / 2 >= SEGMENT_SIZE_MIN)
         log->usual_size /= 2;
-    else if (status == STORE_OK && log->usual_size < most)
+    else if (status == STORE_OK)
         log->usual_size = log->usual_size < most / 2 ? log->usual_size * 2 : most;
 }
 

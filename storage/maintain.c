@@ -165,6 +165,18 @@ static void crawl(struct store *store)
         crawl_step(store, SWEEP_BUCKETS);
 }
 
+/* After many deletions, or under a lower limit. */
+static void shrink_keydir(struct store *store)
+{
+    struct keydir *keydir = &store->keydir;
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
+        struct keydir_shard *shard = &keydir->shards[i];
+        keydir_lock(shard);
+        keydir_shrink(keydir, shard);
+        keydir_unlock(shard);
+    }
+}
+
 void maintain_share_memory(struct store *store)
 {
     uint64_t keydir = atomic_load(&store->keydir.bytes);
@@ -191,6 +203,7 @@ static void *run_maintainer(void *context)
     while (wait_a_tick(store)) {
         sweep_flushed(store);
         crawl(store);
+        shrink_keydir(store);
         maintain_share_memory(store);
         keydir_use_huge_pages(&store->keydir);
         maintain_hints(store);

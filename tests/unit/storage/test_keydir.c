@@ -335,6 +335,69 @@ static void test_what_is_removed_is_gone_and_nothing_else(void **state)
     keydir_release(&keydir);
 }
 
+static void remove_one(struct keydir_shard *shard, uint64_t n)
+{
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    assert_true(keydir_find(shard, tag_of(n), &ref, &entry));
+    keydir_remove(shard, ref);
+}
+
+/* Inserts 1, 2, … at least `least` of them, until no growth is under way; answers the last. */
+static uint64_t fill_shard(struct keydir *keydir, struct keydir_shard *shard, uint64_t least)
+{
+    uint64_t n = 0;
+    while (n < least || atomic_load(&shard->frontier) != UINT32_MAX) {
+        n++;
+        assert_true(insert(keydir, shard, tag_of(n), n, (uint32_t)n));
+    }
+    return n;
+}
+
+static void test_a_half_empty_shard_shrinks_and_keeps_its_entries(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    struct keydir_shard *shard = &keydir.shards[0];
+    uint64_t last = fill_shard(&keydir, shard, 100000);
+    uint64_t before = atomic_load(&keydir.bytes);
+    assert_false(keydir_shrink(&keydir, shard)); /* it is full */
+    for (uint64_t n = 1; n <= last; n++)
+        if (n % 10)
+            remove_one(shard, n);
+    assert_true(keydir_shrink(&keydir, shard));
+    assert_true(atomic_load(&keydir.bytes) < before / 4);
+    keydir_check(shard);
+    for (uint64_t n = 10; n <= last; n += 10) {
+        struct keydir_ref ref;
+        struct keydir_entry entry;
+        assert_true(keydir_find(shard, tag_of(n), &ref, &entry));
+        assert_true(entry.location == n && entry.expire_s == n);
+    }
+    for (uint64_t n = 300000; n < 400000; n++)
+        assert_true(insert(&keydir, shard, tag_of(n), n, 0));
+    keydir_check(shard);
+    keydir_release(&keydir);
+}
+
+static void test_a_keydir_over_its_limit_shrinks_as_far_as_it_can(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    struct keydir_shard *shard = &keydir.shards[0];
+    uint64_t last = fill_shard(&keydir, shard, 20000);
+    for (uint64_t n = 1; n <= last / 3; n++)
+        remove_one(shard, n);
+    assert_false(keydir_shrink(&keydir, shard));
+    atomic_store(&keydir.bytes_max, 1000);
+    assert_true(keydir_shrink(&keydir, shard));
+    assert_false(keydir_shrink(&keydir, shard));
+    keydir_check(shard);
+    keydir_release(&keydir);
+}
+
 static void test_peek_finds_what_lies_in_a_bucket(void **state)
 {
     (void)state;
@@ -479,6 +542,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_empty_keydir_finds_nothing),
         TEST(tags_with_the_same_two_buckets_are_told_apart),
+        TEST(a_half_empty_shard_shrinks_and_keeps_its_entries),
+        TEST(a_keydir_over_its_limit_shrinks_as_far_as_it_can),
         TEST(it_says_what_a_plain_table_says_while_it_grows),
         TEST(its_invariants_hold_after_every_step),
         TEST(a_million_keys_take_26_bytes_each_and_fewer_never_30),
