@@ -1,7 +1,8 @@
 /* bench.c: cachecask-bench, a load generator for memcached servers.
  *
  *     options       the command line
- *     workload      keys and values from key numbers; distribution: which number comes next
+ *     workload      keys and values from key numbers; distribution: which number comes next;
+ *                   trace: keys and their order from a file
  *     endpoint      where the server is
  *     codec         a protocol's bytes; codec_text: the classic one
  *     connection    a batch of requests and its replies
@@ -22,6 +23,7 @@
 #include "bench/options.h"
 #include "bench/report.h"
 #include "bench/selftest.h"
+#include "bench/trace.h"
 
 #define ONCE_PIPELINE 32 /* at least so deep when every key is loaded or read once */
 
@@ -69,6 +71,7 @@ static void plan(const struct options *options, struct phase phases[PHASES])
         .name = "run",
         .operation = options->operation,
         .verify = options->verify,
+        .fill = options->fill,
         .pipeline = options->pipeline,
         .multiget = options->multiget,
     };
@@ -125,11 +128,25 @@ static bool run_phases(const struct options *options, const struct workload *wor
     return success;
 }
 
+/* The trace gives the keys, their order, and the length of the run if nothing else does. */
+static void follow_trace(const struct trace *trace, struct options *options,
+                         struct workload *workload)
+{
+    workload->trace = trace;
+    workload->key_count = trace->key_count;
+    options->distribution.kind = DISTRIBUTION_TRACE;
+    options->distribution.sequence = trace->requests;
+    options->distribution.sequence_len = trace->request_count;
+    if (options->requests == 0 && options->duration_s <= 0)
+        options->requests = (trace->request_count + options->multiget - 1) / options->multiget;
+}
+
 int main(int argc, char **argv)
 {
     static struct options options;
     static struct workload workload;
     static struct endpoint endpoint;
+    static struct trace trace;
     bool success;
 
     switch (options_parse(argc, argv, &options, &workload)) {
@@ -137,6 +154,11 @@ int main(int argc, char **argv)
     case OPTIONS_SELF_TEST: return selftest_run() ? 0 : 1;
     case OPTIONS_DONE: return 0;
     case OPTIONS_BAD: return 2;
+    }
+    if (options.trace_path != NULL) {
+        if (!trace_load(&trace, options.trace_path))
+            return 1;
+        follow_trace(&trace, &options, &workload);
     }
     workload_prepare(&workload);
     raise_descriptor_limit();
@@ -146,6 +168,7 @@ int main(int argc, char **argv)
     if (options.json)
         report_json_begin(&endpoint, &options, &workload);
     success = run_phases(&options, &workload, &endpoint);
+    trace_release(&trace);
     if (options.json)
         report_json_end(success);
     if (!success && !options.json)

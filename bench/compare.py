@@ -10,25 +10,19 @@ The echo server answers with the same bytes and stores nothing: what it costs, n
 """
 
 import argparse
-import json
 import os
-import pwd
 import shlex
-import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TICKS = os.sysconf("SC_CLK_TCK")
-START_TIMEOUT_S = 20
+import servers
+from servers import Failure, say
+
+MEMORY_MB = 1024
 LOAD_TIMEOUT_S = 300
-STOP_TIMEOUT_S = 15
 SYNC_TIMEOUT_S = 60
 # Above this share of its core, a process is what limits the rate.
 FULL = 0.95
@@ -56,92 +50,11 @@ ROWS = [
     Row("touchp32", "touch, 32 in a pipeline", ["--op=touch", "--pipeline=32"], True, False),
 ]
 
-# {port}, {dir} and {user} ("-u nobody" for root) are filled in.
 COMMANDS = {
-    "memcached": "memcached -p {port} -l 127.0.0.1 -U 0 -t 1 -m 1024 -c 1024 {user}",
-    "cachecask": os.path.join(shlex.quote(ROOT), "cachecask") +
-                 " -p {port} -l 127.0.0.1 -t 1 -m 1024 -c 1024 --data-dir={dir} {user}",
+    "memcached": servers.MEMCACHED,
+    "cachecask": servers.CACHECASK,
     "echo": "{echo} -p {port} -l 127.0.0.1 -s {value_size}",
 }
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-class Failure(Exception):
-    """Something that ends the comparison, with a message for the user."""
-
-
-# ---- servers ----
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def cpu_seconds(pid):
-    """User and system time of all threads of the process, those that have ended too."""
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-class Server:
-    def __init__(self, name, template, arguments, core, data_root):
-        self.name = name
-        self.port = free_port()
-        self.directory = os.path.join(data_root, name)
-        user = ""
-        os.mkdir(self.directory, 0o700)
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
-            user = "-u nobody"
-        command = template.format(port=self.port, dir=shlex.quote(self.directory), user=user,
-                                  echo=shlex.quote(arguments.echo),
-                                  value_size=arguments.value_size)
-        self.command = ["taskset", "-c", str(core)] + shlex.split(command)
-        self.log_path = os.path.join(data_root, name + ".log")
-        # A session of its own: Ctrl-C is ours to handle.
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True)
-
-    def last_words(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as log:
-            return log.read()[-2000:].strip()
-
-    def wait_ready(self):
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            self.check_alive()
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise Failure(f"{self.name} does not answer after {START_TIMEOUT_S} s: "
-                      f"{shlex.join(self.command)}\n{self.last_words()}")
-
-    def check_alive(self):
-        if self.process.poll() is not None:
-            raise Failure(f"{self.name} has ended with status {self.process.returncode}: "
-                          f"{shlex.join(self.command)}\n{self.last_words()}")
-
-    def cpu_seconds(self):
-        return cpu_seconds(self.process.pid)
-
-    def stop(self):
-        if self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 # ---- measuring ----
@@ -169,20 +82,9 @@ class Cell:
 
 
 def run_load(arguments, core, server, extra, timeout):
-    command = ["taskset", "-c", str(core), arguments.bench, "--json", "--quiet",
-               f"--port={server.port}", f"--keys={arguments.keys}",
-               f"--value-size={arguments.value_size}", f"--connections={arguments.connections}",
-               "--threads=1"] + extra
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"{server.name}: no end after {timeout:.0f} s: {shlex.join(command)}") from None
-    server.check_alive()
-    if done.returncode != 0:
-        output = (done.stderr + done.stdout).decode("utf-8", "replace").strip()
-        raise Failure(f"{server.name}: {shlex.join(command)} failed:\n{output}")
-    return json.loads(done.stdout)["phases"][0]
+    options = [f"--keys={arguments.keys}", f"--value-size={arguments.value_size}",
+               f"--connections={arguments.connections}", "--threads=1"]
+    return server.load(arguments.bench, options + extra, timeout, core)
 
 
 def measure(arguments, core, server, row):
@@ -212,12 +114,12 @@ def settle(row):
     time.sleep(0.2)
 
 
-def compare(arguments, load_core, servers, rows):
-    cells = {(row.name, server.name): Cell() for row in rows for server in servers}
+def compare(arguments, load_core, contestants, rows):
+    cells = {(row.name, server.name): Cell() for row in rows for server in contestants}
     for row in rows:
         for number in range(arguments.rounds):
-            turn = number % len(servers)
-            for server in servers[turn:] + servers[:turn]:
+            turn = number % len(contestants)
+            for server in contestants[turn:] + contestants[:turn]:
                 settle(row)
                 sample = measure(arguments, load_core, server, row)
                 cells[row.name, server.name].samples.append(sample)
@@ -267,42 +169,23 @@ def table(cells, rows, names):
     return lines
 
 
-def processor():
-    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
-        for line in info:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return os.uname().machine
-
-
-def version_of(server):
-    """What the server answers to 'version'; the echo server has none."""
-    try:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=2) as connection:
-            connection.sendall(b"version\r\n")
-            words = connection.recv(200).decode("ascii", "replace").split()
-    except OSError:
-        return ""
-    return words[1] if len(words) > 1 and words[0] == "VERSION" else ""
-
-
-def notes(arguments, cells, rows, servers, versions):
+def notes(arguments, cells, rows, contestants, versions):
     names = [server.name + (f" {versions[server.name]}" if versions[server.name] else "")
-             for server in servers]
+             for server in contestants]
     spread = max(cell.spread() for cell in cells.values())
     text = [
         f"{', '.join(names)}: one worker thread, the whole process on one core; the load on "
         f"another, {arguments.connections} connections, {arguments.keys:,} keys of 16 bytes, "
         f"values of {arguments.value_size} bytes. Medians of {arguments.rounds} alternating rounds "
         f"of {arguments.seconds:g} s; at most ±{spread:.0%} between rounds. "
-        f"{processor()}, Linux {os.uname().release}.",
+        f"{servers.processor()}, Linux {os.uname().release}.",
     ]
-    if len([server for server in servers if server.name != "echo"]) > 1:
+    if len([server for server in contestants if server.name != "echo"]) > 1:
         text.append("Ratios: the second server over the first; rates above 1 and CPU below 1 "
                     "speak for the second.")
     if any(cells[row.name, server.name].median("load_share") > FULL >
            cells[row.name, server.name].median("server_share")
-           for row in rows for server in servers if server.name != "echo"):
+           for row in rows for server in contestants if server.name != "echo"):
         text.append("¹ The load's core was full and the server's was not: the server can do more.")
     return text
 
@@ -330,9 +213,9 @@ def parse_arguments():
     parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
                         "the run (build/, or /var/tmp if others may not enter that)")
     parser.add_argument("--output", metavar="FILE", help="write the table to a file too")
-    parser.add_argument("--bench", default=os.path.join(ROOT, "cachecask-bench"),
+    parser.add_argument("--bench", default=servers.BENCH,
                         help="the load generator")
-    parser.add_argument("--echo", default=os.path.join(ROOT, "build/release/bench-echo"),
+    parser.add_argument("--echo", default=os.path.join(servers.ROOT, "build/release/bench-echo"),
                         help="the echo server")
     arguments = parser.parse_args()
     quick = arguments.quick
@@ -366,41 +249,20 @@ def choose_cores():
     return cores[0], cores[min(1, len(cores) - 1)]
 
 
-def open_to_others(path):
-    """Whether an unprivileged server can reach what lies in the directory."""
-    path = os.path.realpath(path)
-    while True:
-        if not os.stat(path).st_mode & 0o001:
-            return False
-        if path == "/":
-            return True
-        path = os.path.dirname(path)
-
-
-def make_data_root(arguments):
-    build = os.path.join(ROOT, "build")
-    where = arguments.data_dir
-    if not where:
-        os.makedirs(build, exist_ok=True)
-        where = build if open_to_others(build) else "/var/tmp"
-    path = tempfile.mkdtemp(prefix="bench-", dir=where)
-    os.chmod(path, 0o711)
-    return path
-
-
-def measure_all(arguments, data_root, servers):
+def measure_all(arguments, place):
     server_core, load_core = choose_cores()
-    for name in arguments.servers:
-        servers.append(Server(name, arguments.commands[name], arguments, server_core, data_root))
-    for server in servers:
+    contestants = [place.start(name, arguments.commands[name], server_core, memory=MEMORY_MB,
+                               echo=shlex.quote(arguments.echo), value_size=arguments.value_size)
+                   for name in arguments.servers]
+    for server in contestants:
         server.wait_ready()
         say(f"{server.name}: loading {arguments.keys:,} keys")
         run_load(arguments, load_core, server, ["--load"], LOAD_TIMEOUT_S)
-    versions = {server.name: version_of(server) for server in servers}
+    versions = {server.name: server.version() for server in contestants}
     settle(Row("", "", [], writes=True))
-    cells = compare(arguments, load_core, servers, arguments.rows)
+    cells = compare(arguments, load_core, contestants, arguments.rows)
     lines = table(cells, arguments.rows, arguments.servers) + [""]
-    lines += notes(arguments, cells, arguments.rows, servers, versions)
+    lines += notes(arguments, cells, arguments.rows, contestants, versions)
     text = "\n".join(lines) + "\n"
     print(text, end="", flush=True)
     if arguments.output:
@@ -408,32 +270,10 @@ def measure_all(arguments, data_root, servers):
             output.write(text)
 
 
-def stop_on_signal(_number, _frame):
-    raise KeyboardInterrupt
-
-
 def main():
     arguments = parse_arguments()
-    for signal_number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signal_number, stop_on_signal)
-    data_root = make_data_root(arguments)
-    servers = []
-    try:
-        measure_all(arguments, data_root, servers)
-    except Failure as failure:
-        say(f"script/bench: {failure}")
-        return 1
-    except OSError as error:
-        say(f"script/bench: {error}")
-        return 1
-    except KeyboardInterrupt:
-        say("script/bench: interrupted")
-        return 130
-    finally:
-        for server in servers:
-            server.stop()
-        shutil.rmtree(data_root, ignore_errors=True)
-    return 0
+    return servers.run("script/bench", arguments.data_dir,
+                       lambda place: measure_all(arguments, place))
 
 
 if __name__ == "__main__":

@@ -13,20 +13,26 @@
 #define OUT_SIZE (64 * 1024)
 
 bool connection_init(struct connection *connection, int fd, const struct codec *codec,
-                     const struct workload *workload, struct tally *tally, bool verify,
-                     uint32_t pipeline, uint32_t multiget)
+                     const struct workload *workload, struct tally *tally,
+                     const struct connection_options *options)
 {
+    size_t key_count = (size_t)options->pipeline * options->multiget;
+
     memset(connection, 0, sizeof(*connection));
     connection->fd = fd;
     connection->codec = codec;
     connection->workload = workload;
     connection->tally = tally;
-    connection->verify = verify;
-    connection->out_cap = OUT_SIZE + codec->bound(multiget);
-    connection->requests = calloc(pipeline, sizeof(*connection->requests));
-    connection->keys = calloc((size_t)pipeline * multiget, sizeof(*connection->keys));
+    connection->options = *options;
+    connection->out_cap = OUT_SIZE + codec->bound(options->multiget);
+    connection->requests =
+        calloc(options->fill ? key_count : options->pipeline, sizeof(*connection->requests));
+    connection->keys = calloc(key_count, sizeof(*connection->keys));
     connection->out = malloc(connection->out_cap);
-    return connection->requests != NULL && connection->keys != NULL && connection->out != NULL;
+    if (options->fill)
+        connection->missed = calloc(key_count, sizeof(*connection->missed));
+    return connection->requests != NULL && connection->keys != NULL && connection->out != NULL &&
+           (connection->missed != NULL || !options->fill);
 }
 
 void connection_release(struct connection *connection)
@@ -35,6 +41,7 @@ void connection_release(struct connection *connection)
         close(connection->fd);
     free(connection->requests);
     free(connection->keys);
+    free(connection->missed);
     free(connection->out);
 }
 
@@ -127,6 +134,7 @@ enum connection_status connection_start(struct connection *connection, uint32_t 
                                         uint64_t due_ns)
 {
     connection->request_count = request_count;
+    connection->filling = false;
     connection->encoded = 0;
     connection->answered = 0;
     fill(connection); /* before the clock is read: the making is not the server's time */
@@ -134,10 +142,27 @@ enum connection_status connection_start(struct connection *connection, uint32_t 
     return connection_flush(connection);
 }
 
+/* Sends a set of each key that was missed. */
+static enum connection_status start_fills(struct connection *connection)
+{
+    uint32_t count = connection->missed_count;
+    enum connection_status status;
+
+    for (uint32_t i = 0; i < count; i++)
+        connection->requests[i] =
+            (struct request){.kind = REQUEST_SET, .key_count = 1, .keys = &connection->missed[i]};
+    connection->missed_count = 0;
+    status = connection_start(connection, count, 0);
+    connection->filling = true;
+    return status;
+}
+
 /* ---- receiving ---- */
 
 static void key_missed(struct connection *connection, uint64_t key)
 {
+    if (connection->options.fill)
+        connection->missed[connection->missed_count++] = key;
     if (connection->tally->first_missing == TALLY_NO_KEY)
         connection->tally->first_missing = key;
 }
@@ -162,17 +187,28 @@ static bool find_key(struct connection *connection, const struct request *reques
     return false;
 }
 
+/* Whether it matters which of a get's keys were there, and not only how many. */
+static bool follows_keys(const struct connection *connection)
+{
+    return connection->options.verify || connection->options.fill;
+}
+
 static void begin_value(struct connection *connection, const struct request *request,
                         const struct reply *reply)
 {
+    bool found;
+
     connection->values++;
     connection->in_value_at = 0;
     connection->in_value_len = reply->value_len;
     connection->in_value_end = connection->codec->value_end_len;
     connection->in_check = false;
-    if (!connection->verify)
+    if (!follows_keys(connection))
         return;
-    if (!find_key(connection, request, reply))
+    found = find_key(connection, request, reply);
+    if (!connection->options.verify)
+        return;
+    if (!found)
         tally_wrong(connection->tally, "a value came for key %.*s, which was not asked for",
                     (int)reply->text_len, reply->text);
     else if (workload_value_size(connection->workload, connection->in_key) != reply->value_len)
@@ -233,11 +269,12 @@ static void count_answer(struct connection *connection, const struct request *re
     } else if (request->kind == REQUEST_GET) {
         tally->hits += connection->values;
         tally->misses += request->key_count - connection->values;
-        if (connection->verify)
+        if (follows_keys(connection))
             for (uint32_t i = connection->next_key; i < request->key_count; i++)
                 key_missed(connection, request->keys[i]);
     } else if (request->kind == REQUEST_SET) {
         tally->stored++;
+        tally->filled += connection->filling;
     } else if (reply->kind == REPLY_MISSING) {
         tally->misses++;
         key_missed(connection, request->keys[0]);
@@ -336,5 +373,7 @@ enum connection_status connection_receive(struct connection *connection,
     }
     connection->carry_len = (size_t)(end - at);
     memcpy(connection->carry, at, connection->carry_len);
+    if (connection_idle(connection) && connection->missed_count > 0)
+        return start_fills(connection);
     return CONNECTION_OK;
 }

@@ -2,6 +2,9 @@
  *
  *        connection_start            all replies read
  *     IDLE ───────────▶ BATCH UNDER WAY ───────────▶ IDLE
+ *                         │    │                      ▲
+ *                         │    │ all read, keys missed, --fill
+ *                         │    └──▶ FILLS UNDER WAY ──┘
  *                         │ connection_flush, while the socket is full
  *                         │ connection_receive, whenever it is readable
  *
@@ -29,10 +32,17 @@ struct receive_buffer {
     char bytes[CONNECTION_CARRY_MAX + CONNECTION_READ_SIZE];
 };
 
+struct connection_options {
+    bool verify;       /* compare what gets return */
+    bool fill;         /* set what they miss */
+    uint32_t pipeline; /* requests of a batch at most, */
+    uint32_t multiget; /* and keys of a get */
+};
+
 struct connection {
     int fd;       /* -1 once lost */
     bool blocked; /* the socket took no more: call connection_flush when it is writable */
-    bool verify;
+    struct connection_options options;
     const struct codec *codec;
     const struct workload *workload;
     struct tally *tally; /* the thread's */
@@ -44,6 +54,11 @@ struct connection {
     uint32_t encoded;
     uint32_t answered;
     uint64_t start_ns;
+
+    /* What the batch's gets have missed, when that is to be filled. */
+    uint64_t *missed;
+    uint32_t missed_count;
+    bool filling; /* the batch under way is made of sets of them */
 
     /* Going out: bytes made and not yet sent, then the rest of the value of a set. */
     char *out;
@@ -72,11 +87,10 @@ enum connection_status {
     CONNECTION_LOST /* closed, and counted as an error */
 };
 
-/* Takes over fd. Batches have up to `pipeline` requests of up to `multiget` keys. Returns false
- * when there is no memory. */
+/* Takes over fd. Returns false when there is no memory. */
 bool connection_init(struct connection *connection, int fd, const struct codec *codec,
-                     const struct workload *workload, struct tally *tally, bool verify,
-                     uint32_t pipeline, uint32_t multiget);
+                     const struct workload *workload, struct tally *tally,
+                     const struct connection_options *options);
 void connection_release(struct connection *connection);
 
 /* Sends the first `request_count` of connection->requests. Latencies count from `due_ns`, or from
@@ -87,7 +101,7 @@ enum connection_status connection_start(struct connection *connection, uint32_t 
 /* Goes on sending; sets connection->blocked. */
 enum connection_status connection_flush(struct connection *connection);
 
-/* Reads once and counts what came. Sets *now_ns to the time of the read. */
+/* Reads once and counts what came; begins to send the fills when they are due. Sets *now_ns to the time of the read. */
 enum connection_status connection_receive(struct connection *connection,
                                           struct receive_buffer *buffer, uint64_t *now_ns);
 

@@ -137,8 +137,7 @@ bool load_run(const struct endpoint *endpoint, const struct options *options,
 
     if (workers == NULL)
         return false;
-    distribution_init(&run.distribution, options->distribution, workload->key_count,
-                      options->zipf_exponent);
+    distribution_init(&run.distribution, &options->distribution, workload->key_count);
     begun = run_workers(&run, workers, result);
     for (uint32_t i = 0; i < options->threads && workers[i] != NULL; i++)
         worker_free(workers[i]);

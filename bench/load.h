@@ -14,6 +14,7 @@ struct phase {
     enum operation operation;
     bool once; /* every key once and in order, whatever distribution, duration and rate say */
     bool verify;
+    bool fill; /* set what gets miss */
     bool stop_at_error;
     uint32_t pipeline;
     uint32_t multiget;

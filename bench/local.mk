@@ -14,6 +14,7 @@ cachecask_bench_SOURCES = \
     bench/report.c bench/report.h \
     bench/selftest.c bench/selftest.h \
     bench/tally.c bench/tally.h \
+    bench/trace.c bench/trace.h \
     bench/worker.c bench/worker.h \
     bench/workload.c bench/workload.h
 cachecask_bench_LDADD = -lm
@@ -22,4 +23,4 @@ cachecask_bench_LDADD = -lm
 noinst_PROGRAMS = bench-echo
 bench_echo_SOURCES = bench/echo.c
 bench_echo_LDADD =
-EXTRA_DIST += bench/compare.py
+EXTRA_DIST += bench/compare.py bench/hitratio.py bench/servers.py

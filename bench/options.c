@@ -12,7 +12,7 @@
 #define PIPELINE_MAX    100000
 #define MULTIGET_MAX    10000
 #define CONNECTIONS_MAX 100000
-#define VALUE_MAX       (UINT32_C(1) << 30)
+#define INTERVAL_MAX    UINT64_C(1000000000000)
 #define DEFAULT_WIDTH   50 /* of --op multiget */
 
 /* All that one command line fills. */
@@ -22,6 +22,7 @@ struct parsed {
     bool operation_given;
     bool duration_given;
     bool multiget_asked; /* --op multiget */
+    bool distribution_given;
 };
 
 enum type { TYPE_TEXT, TYPE_FLAG, TYPE_U32, TYPE_U64, TYPE_SECONDS, TYPE_SIZES, TYPE_OTHER };
@@ -60,20 +61,35 @@ static const struct option_row rows[] = {
     {0, "prefix", "TEXT", TYPE_OTHER, 0, 0, 0, "what every key begins with [key:]"},
     {0, "key-size", "N[-M]", TYPE_SIZES, AT(workload.key_size), 1, WORKLOAD_KEY_MAX,
      "bytes of a key [16]"},
-    {'S', "value-size", "N[-M]", TYPE_SIZES, AT(workload.value_size), 0, VALUE_MAX,
+    {'S', "value-size", "N[-M]", TYPE_SIZES, AT(workload.value_size), 0, WORKLOAD_VALUE_MAX,
      "bytes of a value; of a range, each key has its own size [100]"},
     {0, "value-seed", "N", TYPE_U64, AT(workload.value_seed), 0, UINT64_MAX,
      "other sizes and values for the same keys [1]"},
     {'e', "expire", "SECONDS", TYPE_U32, AT(workload.expire_s), 0, UINT32_MAX,
      "expiry of what set and touch write [0, never]"},
     {'D', "distribution", "NAME", TYPE_OTHER, 0, 0, 0,
-     "uniform, zipf, zipf:EXPONENT, sequential [uniform; zipf alone means zipf:1.0]"},
+     "which keys: uniform, sequential, zipf (few are popular), scan (zipf, and now and then a run "
+     "of "
+     "keys beyond --keys that come only once), shift (zipf, and now and then other keys become the "
+     "popular ones); the last three may end in :EXPONENT [uniform; zipf:1.0]"},
+    {0, "scan-every", "N", TYPE_U64, AT(options.distribution.scan_every), 0, INTERVAL_MAX,
+     "-D scan: keys that a thread chooses between two scans [100k]"},
+    {0, "scan-length", "N", TYPE_U64, AT(options.distribution.scan_length), 1, INTERVAL_MAX,
+     "-D scan: keys of a scan [50k]"},
+    {0, "shift-every", "N", TYPE_U64, AT(options.distribution.shift_every), 1, INTERVAL_MAX,
+     "-D shift: keys that are chosen between two shifts [500k]"},
+    {0, "trace", "FILE", TYPE_TEXT, AT(options.trace_path), 0, 0,
+     "take the keys from FILE, a request a line: a key, or a key and the size of its value; once, "
+     "unless --duration or --requests says otherwise"},
     {0, "seed", "N", TYPE_U64, AT(options.choice_seed), 0, UINT64_MAX,
      "another choice of the same keys [1]"},
     {'d', "duration", "SECONDS", TYPE_SECONDS, AT(options.duration_s), 0, 0,
      "how long to run [10; no limit when --requests is given]"},
     {'n', "requests", "N", TYPE_U64, AT(options.requests), 1, UINT64_MAX,
      "how many requests to run"},
+    {0, "skip", "N", TYPE_U64, AT(options.skip), 0, INTERVAL_MAX,
+     "begin with request N of the sequence, where a run with the same options and --requests N "
+     "ended [0]"},
     {'w', "warmup", "SECONDS", TYPE_SECONDS, AT(options.warmup_s), 0, 0,
      "time before the run that is not counted [0]"},
     {'R', "rate", "N", TYPE_U64, AT(options.rate), 1, UINT64_C(1000000000),
@@ -83,6 +99,9 @@ static const struct option_row rows[] = {
      "give up after so long without any reply [10]"},
     {'l', "load", NULL, TYPE_FLAG, AT(options.load), 0, 0,
      "first set every key once; stops at the first that is not stored"},
+    {0, "fill", NULL, TYPE_FLAG, AT(options.fill), 0, 0,
+     "set the keys that get does not find, as users of caches do: when a pipeline is answered, on "
+     "the same connection"},
     {0, "verify", NULL, TYPE_FLAG, AT(options.verify), 0, 0,
      "compare every value that gets return with what its key's value must be"},
     {0, "verify-all", NULL, TYPE_FLAG, AT(options.verify_all), 0, 0,
@@ -239,27 +258,44 @@ static enum options_status parse_ratio(const struct option_row *row, const char 
     return OPTIONS_OK;
 }
 
-static enum options_status parse_distribution(const struct option_row *row, const char *text,
-                                              struct options *options)
+static const struct {
+    const char *name;
+    enum distribution_kind kind;
+    bool has_exponent;
+} distributions[] = {
+    {"uniform", DISTRIBUTION_UNIFORM, false}, {"sequential", DISTRIBUTION_SEQUENTIAL, false},
+    {"zipf", DISTRIBUTION_ZIPF, true},        {"scan", DISTRIBUTION_SCAN, true},
+    {"shift", DISTRIBUTION_SHIFT, true},
+};
+
+static bool parse_exponent(const char *text, double *exponent)
 {
     char *end;
 
-    if (strcmp(text, "uniform") == 0) {
-        options->distribution = DISTRIBUTION_UNIFORM;
-    } else if (strcmp(text, "sequential") == 0) {
-        options->distribution = DISTRIBUTION_SEQUENTIAL;
-    } else if (strcmp(text, "zipf") == 0) {
-        options->distribution = DISTRIBUTION_ZIPF;
-        options->zipf_exponent = 1;
-    } else if (strncmp(text, "zipf:", 5) == 0) {
-        options->distribution = DISTRIBUTION_ZIPF;
-        options->zipf_exponent = strtod(text + 5, &end);
-        if (end == text + 5 || *end != '\0' ||
-            !(options->zipf_exponent >= 0.01 && options->zipf_exponent <= 10))
-            return refuse(row, text, "the exponent is a number from 0.01 to 10");
-    } else {
-        return refuse(row, text, "no such distribution");
-    }
+    *exponent = strtod(text, &end);
+    return end != text && *end == '\0' && *exponent >= 0.01 && *exponent <= 10;
+}
+
+/* "name" or "name:exponent" */
+static enum options_status parse_distribution(const struct option_row *row, const char *text,
+                                              struct parsed *parsed)
+{
+    struct distribution_options *field = &parsed->options.distribution;
+    size_t len = strcspn(text, ":");
+    size_t i = 0;
+
+    parsed->distribution_given = true;
+    while (strlen(distributions[i].name) != len || memcmp(distributions[i].name, text, len) != 0)
+        if (++i == sizeof(distributions) / sizeof(distributions[0]))
+            return refuse(row, text, "no such distribution");
+    field->kind = distributions[i].kind;
+    field->exponent = 1;
+    if (text[len] == '\0')
+        return OPTIONS_OK;
+    if (!distributions[i].has_exponent)
+        return refuse(row, text, "it has no exponent");
+    if (!parse_exponent(text + len + 1, &field->exponent))
+        return refuse(row, text, "the exponent is a number from 0.01 to 10");
     return OPTIONS_OK;
 }
 
@@ -278,7 +314,7 @@ static enum options_status parse_other(const struct option_row *row, const char 
     if (strcmp(row->name, "ratio") == 0)
         return parse_ratio(row, text, &parsed->options);
     if (strcmp(row->name, "distribution") == 0)
-        return parse_distribution(row, text, &parsed->options);
+        return parse_distribution(row, text, parsed);
     if (strcmp(row->name, "protocol") == 0) {
         parsed->options.codec = codec_named(text);
         return parsed->options.codec ? OPTIONS_OK : refuse(row, text, "no such protocol");
@@ -318,6 +354,18 @@ static enum options_status complain(const char *message)
     return OPTIONS_BAD;
 }
 
+static bool key_size_suffices(const struct parsed *parsed)
+{
+    const struct workload *workload = &parsed->workload;
+    uint64_t highest = workload->key_count - 1;
+
+    if (parsed->options.trace_path != NULL)
+        return true;
+    if (parsed->options.distribution.kind == DISTRIBUTION_SCAN)
+        highest = DISTRIBUTION_SCAN_END - 1;
+    return strlen(workload->prefix) + workload_digits(highest) <= workload->key_size.min;
+}
+
 /* What follows from the options together, and what does not go together. */
 static enum options_status settle(struct parsed *parsed)
 {
@@ -329,16 +377,20 @@ static enum options_status settle(struct parsed *parsed)
         options->operation = OPERATION_NONE;
     if (parsed->multiget_asked && options->multiget == 1)
         options->multiget = DEFAULT_WIDTH;
-    if (options->requests > 0 && !parsed->duration_given)
+    if ((options->requests > 0 || options->trace_path != NULL) && !parsed->duration_given)
         options->duration_s = 0;
     workload->numeric = changing;
     if (options->connections < options->threads)
         return complain("there must be at least as many connections as threads");
-    if (options->requests == 0 && options->duration_s <= 0)
+    if (options->requests == 0 && options->duration_s <= 0 && options->trace_path == NULL)
         return complain("--duration must be more than 0 unless --requests is given");
     if (changing && (options->verify || options->verify_all))
         return complain("incr changes values: they cannot be verified");
-    if (strlen(workload->prefix) + workload_digits(workload) > workload->key_size.min)
+    if (options->fill && options->operation != OPERATION_GET && options->operation != OPERATION_MIX)
+        return complain("--fill needs --op get or mix");
+    if (options->trace_path != NULL && parsed->distribution_given)
+        return complain("keys come from --trace or from --distribution");
+    if (!key_size_suffices(parsed))
         return complain("--key-size is too small for the prefix and the number of a key");
     if (options->timeout_s < 0.1)
         return complain("--timeout must be at least 0.1");
@@ -399,6 +451,11 @@ enum options_status options_parse(int argc, char **argv, struct options *options
                     .multiget = 1,
                     .operation = OPERATION_GET,
                     .get_share = 0.9,
+                    .distribution = {.kind = DISTRIBUTION_UNIFORM,
+                                     .exponent = 1,
+                                     .scan_every = 100000,
+                                     .scan_length = 50000,
+                                     .shift_every = 500000},
                     .choice_seed = 1,
                     .duration_s = 10,
                     .timeout_s = 10},

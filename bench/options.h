@@ -32,17 +32,19 @@ struct options {
 
     enum operation operation; /* NONE: only load or verify */
     double get_share;         /* of MIX, 0 to 1 */
-    enum distribution_kind distribution;
-    double zipf_exponent;
+    struct distribution_options distribution;
+    const char *trace_path; /* NULL: keys are numbers */
     uint64_t choice_seed;
 
     double duration_s; /* 0: no limit */
     double warmup_s;
     uint64_t requests; /* 0: no limit */
+    uint64_t skip;     /* requests of the sequence that are left out */
     uint64_t rate;     /* requests a second; 0: as fast as replies come */
     double timeout_s;
 
     bool load;
+    bool fill; /* set what gets miss */
     bool verify;
     bool verify_all;
     bool tolerate_errors;

@@ -23,6 +23,13 @@ static double quantile_us(const struct histogram *histogram, double quantile)
     return (double)histogram_quantile(histogram, quantile) / NS_PER_US;
 }
 
+static double hit_ratio(const struct tally *tally)
+{
+    uint64_t asked = tally->hits + tally->misses;
+
+    return asked > 0 ? (double)tally->hits / (double)asked : 0;
+}
+
 /* Latencies of all kinds of request together; large, hence static. */
 static const struct histogram *all_latencies(const struct tally *tally)
 {
@@ -74,6 +81,8 @@ void report_text(const struct options *options, const struct phase *phase,
     if (phase->verify)
         printf("  wrong values %" PRIu64, tally->wrong);
     printf("\n");
+    if (phase->fill)
+        printf("  hit ratio %.4f, %" PRIu64 " misses filled\n", hit_ratio(tally), tally->filled);
     if (phase->verify && tally->first_missing != TALLY_NO_KEY)
         printf("  one that is missing: key number %" PRIu64 "\n", tally->first_missing);
     if (options->rate > 0 && !phase->once && tally->unsent > 0)
@@ -136,8 +145,10 @@ void report_json_phase(const struct phase *phase, const struct phase_result *res
            tally->operations, per_second(tally->operations, result->elapsed_s), tally->requests,
            per_second(tally->requests, result->elapsed_s));
     printf("   \"hits\": %" PRIu64 ", \"misses\": %" PRIu64 ", \"stored\": %" PRIu64
-           ", \"errors\": %" PRIu64 ", \"wrong\": %" PRIu64 ", \"unsent\": %" PRIu64 ",\n",
-           tally->hits, tally->misses, tally->stored, tally->errors, tally->wrong, tally->unsent);
+           ", \"filled\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"wrong\": %" PRIu64
+           ", \"unsent\": %" PRIu64 ",\n",
+           tally->hits, tally->misses, tally->stored, tally->filled, tally->errors, tally->wrong,
+           tally->unsent);
     printf("   \"bytes_in\": %" PRIu64 ", \"bytes_out\": %" PRIu64
            ", \"client_cpu_us_per_operation\": %.4f,\n   \"first_error\": ",
            tally->bytes_in, tally->bytes_out, cpu_us(result));

@@ -1,5 +1,5 @@
-/* selftest.c: histogram against sorted numbers, zipf against its formula, keys and values against
- * themselves, the decoder on every prefix. */
+/* selftest.c: histogram against sorted numbers, distributions against what they promise, traces,
+ * keys and values against themselves, the decoder on every prefix. */
 #include "bench/selftest.h"
 
 #include <inttypes.h>
@@ -11,6 +11,7 @@
 #include "bench/codec.h"
 #include "bench/distribution.h"
 #include "bench/histogram.h"
+#include "bench/trace.h"
 #include "bench/workload.h"
 
 #define SAMPLES 200000
@@ -66,7 +67,9 @@ static bool check_zipf_exponent(double exponent)
     double rest = 1;
     bool right = true;
 
-    distribution_init(&distribution, DISTRIBUTION_ZIPF, N, exponent);
+    distribution_init(
+        &distribution,
+        &(struct distribution_options){.kind = DISTRIBUTION_ZIPF, .exponent = exponent}, N);
     for (int k = N; k >= 1; k--)
         total += pow(k, -exponent);
     for (int i = 0; i < DRAWS; i++) {
@@ -97,13 +100,14 @@ static bool check_zipf(void)
 
 static bool check_scramble(void)
 {
+    const struct distribution_options zipf = {.kind = DISTRIBUTION_ZIPF, .exponent = 1};
     bool right = true;
 
     for (uint64_t n = 1; n <= 300 && right; n++) {
         struct distribution distribution;
         bool seen[300] = {false};
 
-        distribution_init(&distribution, DISTRIBUTION_ZIPF, n, 1);
+        distribution_init(&distribution, &zipf, n);
         for (uint64_t rank = 1; rank <= n; rank++) {
             uint64_t key = distribution_scramble(&distribution, rank);
 
@@ -112,6 +116,160 @@ static bool check_scramble(void)
         }
     }
     return expect(right, "zipf: every rank has a key of its own");
+}
+
+/* Runs of `scan_length` keys from n on that never come again, and zipf between them. */
+static bool check_scan(void)
+{
+    enum { N = 1000, EVERY = 70, LENGTH = 30, THREADS = 3, DRAWS = 100000 };
+    const struct distribution_options options = {
+        .kind = DISTRIBUTION_SCAN, .exponent = 1, .scan_every = EVERY, .scan_length = LENGTH};
+    static bool seen[N + THREADS * DRAWS];
+    struct distribution distribution;
+    bool right = true;
+
+    memset(seen, 0, sizeof(seen));
+    distribution_init(&distribution, &options, N);
+    for (uint32_t thread = 0; thread < THREADS; thread++) {
+        struct chooser chooser;
+
+        chooser_init(&chooser, &distribution, 5, thread, THREADS);
+        for (uint64_t i = 0; i < DRAWS && right; i++) {
+            uint64_t key = distribution_draw(&distribution, &chooser);
+            bool scans = i % (EVERY + LENGTH) >= EVERY;
+
+            right = scans == (key >= N) && key < sizeof(seen) && !(scans && seen[key]);
+            seen[key] = true;
+        }
+    }
+    return expect(right, "scan: as long and as often as asked for, and no key of it twice");
+}
+
+/* How often each key comes between two shifts. */
+static void count_keys(const struct distribution *distribution, struct chooser *chooser,
+                       uint64_t draws, uint32_t *counts)
+{
+    memset(counts, 0, distribution->n * sizeof(*counts));
+    for (; draws > 0; draws--)
+        counts[distribution_draw(distribution, chooser)]++;
+}
+
+/* The keys that are popular between two shifts are not popular after the next one. */
+static bool check_shift(void)
+{
+    enum { N = 10000, EVERY = 100000, SHIFTS = 10, POPULAR = EVERY / 1000 };
+    const struct distribution_options options = {
+        .kind = DISTRIBUTION_SHIFT, .exponent = 1, .shift_every = EVERY};
+    static uint32_t counts[2][N];
+    struct distribution distribution;
+    struct chooser chooser;
+    bool right = true;
+
+    distribution_init(&distribution, &options, N);
+    chooser_init(&chooser, &distribution, 6, 0, 1);
+    count_keys(&distribution, &chooser, EVERY, counts[0]);
+    for (int shift = 1; shift <= SHIFTS; shift++) {
+        const uint32_t *before = counts[(shift - 1) % 2];
+        uint32_t *now = counts[shift % 2];
+        uint32_t popular = 0;
+
+        count_keys(&distribution, &chooser, EVERY, now);
+        for (int key = 0; key < N; key++) {
+            popular += now[key] >= POPULAR;
+            right = right && !(before[key] >= POPULAR && now[key] >= POPULAR);
+        }
+        right = right && popular > 50;
+    }
+    return expect(right, "shift: other keys become popular when they should");
+}
+
+/* The same seed chooses the same keys, and another one others. */
+static bool check_seeds(void)
+{
+    struct distribution_options options = {
+        .exponent = 1, .scan_every = 50, .scan_length = 5, .shift_every = 50};
+    bool right = true;
+
+    for (int kind = DISTRIBUTION_UNIFORM; kind < DISTRIBUTION_TRACE; kind++) {
+        struct distribution distribution;
+        struct chooser choosers[3];
+        int other = 0;
+
+        options.kind = (enum distribution_kind)kind;
+        distribution_init(&distribution, &options, 1000000);
+        for (int i = 0; i < 3; i++)
+            chooser_init(&choosers[i], &distribution, i < 2 ? 7 : 8, 1, 2);
+        for (int i = 0; i < 1000; i++) {
+            uint64_t key = distribution_draw(&distribution, &choosers[0]);
+
+            right = right && key == distribution_draw(&distribution, &choosers[1]);
+            other += key != distribution_draw(&distribution, &choosers[2]);
+        }
+        right = right && (other > 500) == (kind != DISTRIBUTION_SEQUENTIAL);
+    }
+    return expect(right, "seeds: the same one chooses the same keys");
+}
+
+static bool parse(struct trace *trace, const char *text, uint64_t *line)
+{
+    size_t len = strlen(text);
+    char *copy = malloc(len + 1);
+
+    if (copy == NULL)
+        return false;
+    memcpy(copy, text, len);
+    return trace_parse(trace, copy, len, line);
+}
+
+static bool check_bad_traces(void)
+{
+    static const char *const bad[] = {
+        "a\n\nb\n", "a\n b\n", "a\nb 5x\n", "a\nb 5 6\n", "a\nb 1073741825", "a\nb\001\n",
+    };
+    bool right = true;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct trace trace;
+        uint64_t line;
+
+        right = right && !parse(&trace, bad[i], &line) && line == 2;
+    }
+    return right;
+}
+
+/* Keys are numbered as they come, and all threads together draw what the lines say. */
+static bool check_trace(struct workload *workload)
+{
+    enum { LINES = 7, THREADS = 3 };
+    static const uint32_t expected[LINES] = {0, 1, 0, 2, 1, 3, 0};
+    struct distribution_options options = {.kind = DISTRIBUTION_TRACE};
+    struct distribution distribution;
+    struct trace trace;
+    char key[WORKLOAD_KEY_MAX];
+    uint64_t line;
+    bool right = parse(&trace, "x\nyy 7\r\nx 5\n/a?b=c\t0 \nyy 9\nz\nx", &line) &&
+                 trace.key_count == 4 && trace.request_count == LINES;
+
+    if (!right)
+        return expect(right, "trace: keys and their order");
+    options.sequence = trace.requests;
+    options.sequence_len = trace.request_count;
+    distribution_init(&distribution, &options, trace.key_count);
+    for (uint32_t thread = 0; thread < THREADS; thread++) {
+        struct chooser chooser;
+
+        chooser_init(&chooser, &distribution, 1, thread, THREADS);
+        for (uint32_t i = thread; i < LINES; i += THREADS)
+            right = right && distribution_draw(&distribution, &chooser) == expected[i];
+    }
+    workload->trace = &trace;
+    right = right && workload_value_size(workload, 0) == 5 &&
+            workload_value_size(workload, 1) == 7 && workload_value_size(workload, 2) == 0 &&
+            workload_value_size(workload, 3) >= workload->value_size.min &&
+            workload_key(workload, 2, key) == 6 && memcmp(key, "/a?b=c", 6) == 0;
+    workload->trace = NULL;
+    trace_release(&trace);
+    return expect(right && check_bad_traces(), "trace: keys and their order");
 }
 
 static bool check_keys(struct workload *workload)
@@ -209,6 +367,10 @@ bool selftest_run(void)
     right = check_histogram() && right;
     right = check_zipf() && right;
     right = check_scramble() && right;
+    right = check_scan() && right;
+    right = check_shift() && right;
+    right = check_seeds() && right;
+    right = check_trace(&workload) && right;
     right = check_keys(&workload) && right;
     right = check_values(&workload) && right;
     right = check_decoder() && right;

@@ -16,7 +16,7 @@ void tally_init(struct tally *tally)
 void tally_restart(struct tally *tally)
 {
     tally->requests = tally->operations = 0;
-    tally->hits = tally->misses = tally->stored = tally->unsent = 0;
+    tally->hits = tally->misses = tally->stored = tally->filled = tally->unsent = 0;
     tally->bytes_in = tally->bytes_out = 0;
     for (int kind = 0; kind < REQUEST_KINDS; kind++)
         histogram_init(&tally->latency[kind]);
@@ -29,6 +29,7 @@ void tally_merge(struct tally *into, const struct tally *from)
     into->hits += from->hits;
     into->misses += from->misses;
     into->stored += from->stored;
+    into->filled += from->filled;
     into->errors += from->errors;
     into->wrong += from->wrong;
     into->unsent += from->unsent;

@@ -5,6 +5,8 @@
  * then the new batches go out: so no reply waits, before its time is taken, for others' requests
  * to be sent, and the kernel does more of one kind at a time.
  *
+ * With --fill a connection then sends by itself what was missed; it is free after that.
+ *
  * Open loop (--rate): batches are due at fixed times, whatever the server does. A connection that
  * is free takes the batch that has been due longest, and its latency counts from when it was due.
  * So a server that stalls for a second is charged with all that should have been asked meanwhile,
@@ -25,13 +27,100 @@
 #define EVENTS_MAX 256
 #define TICK_MS    50 /* how late the end of the run may be noticed when nothing comes */
 
-/* ---- making ---- */
+/* ---- choosing ---- */
 
 /* The share of part `index` out of `count` begins here. */
 static uint64_t share_start(uint64_t total, uint32_t index, uint32_t count)
 {
     return (uint64_t)((unsigned __int128)total * index / count);
 }
+
+/* What falls to thread `index` when threads take turns, as they do with the lines of a trace. */
+static uint64_t turns(uint64_t total, uint32_t index, uint32_t count)
+{
+    return total / count + (index < total % count);
+}
+
+static enum request_kind choose_kind(struct worker *worker)
+{
+    switch (worker->run->phase->operation) {
+    case OPERATION_SET: return REQUEST_SET;
+    case OPERATION_INCR: return REQUEST_INCR;
+    case OPERATION_TOUCH: return REQUEST_TOUCH;
+    case OPERATION_DELETE: return REQUEST_DELETE;
+    case OPERATION_MIX:
+        if ((double)(random_next(&worker->chooser.random) >> 11) * 0x1p-53 >=
+            worker->run->options->get_share)
+            return REQUEST_SET;
+        break;
+    case OPERATION_GET:
+    case OPERATION_NONE: break;
+    }
+    return REQUEST_GET;
+}
+
+static uint64_t work_left(const struct worker *worker)
+{
+    if (worker->run->phase->once)
+        return worker->cursor_end - worker->cursor;
+    return worker->requests_left;
+}
+
+static uint64_t choose_key(struct worker *worker)
+{
+    if (worker->run->phase->once)
+        return worker->cursor++;
+    return distribution_draw(&worker->run->distribution, &worker->chooser);
+}
+
+/* Chooses the kind of a request and its keys, and returns how many keys it has. */
+static uint32_t choose_request(struct worker *worker, enum request_kind *kind, uint64_t *keys)
+{
+    uint32_t count = 1;
+
+    *kind = choose_kind(worker);
+    if (*kind == REQUEST_GET)
+        count = worker->run->phase->multiget;
+    if (worker->run->phase->once && count > work_left(worker))
+        count = (uint32_t)work_left(worker);
+    for (uint32_t i = 0; i < count; i++)
+        keys[i] = choose_key(worker);
+    return count;
+}
+
+/* Fills the connection's batch; returns how many requests it has. */
+static uint32_t choose_batch(struct worker *worker, struct connection *connection)
+{
+    const struct phase *phase = worker->run->phase;
+    uint64_t *keys = connection->keys;
+    uint32_t count = 0;
+
+    while (count < phase->pipeline && work_left(worker) > 0) {
+        struct request *request = &connection->requests[count++];
+
+        request->keys = keys;
+        request->key_count = choose_request(worker, &request->kind, keys);
+        keys += request->key_count;
+        if (worker->requests_left != UINT64_MAX)
+            worker->requests_left--;
+    }
+    return count;
+}
+
+/* Chooses what another run has done, for nobody. */
+static void skip(struct worker *worker)
+{
+    const struct options *options = worker->run->options;
+    uint32_t index = worker->chooser.thread;
+    enum request_kind kind;
+
+    if (worker->run->phase->once)
+        return;
+    for (uint64_t left = turns(options->skip, index, options->threads); left > 0; left--)
+        choose_request(worker, &kind, worker->connections[0].keys);
+}
+
+/* ---- making ---- */
 
 static bool watch(struct worker *worker, int operation, int fd, uint32_t events, void *pointer)
 {
@@ -43,6 +132,12 @@ static bool watch(struct worker *worker, int operation, int fd, uint32_t events,
 static bool connect_one(struct worker *worker, struct connection *connection)
 {
     const struct run *run = worker->run;
+    struct connection_options connection_options = {
+        .verify = run->phase->verify,
+        .fill = run->phase->fill,
+        .pipeline = run->phase->pipeline,
+        .multiget = run->phase->multiget,
+    };
     int fd = endpoint_connect(run->endpoint);
 
     if (fd < 0) {
@@ -54,7 +149,7 @@ static bool connect_one(struct worker *worker, struct connection *connection)
         return false;
     }
     return connection_init(connection, fd, run->options->codec, run->workload, &worker->tally,
-                           run->phase->verify, run->phase->pipeline, run->phase->multiget) &&
+                           &connection_options) &&
            watch(worker, EPOLL_CTL_ADD, fd, EPOLLIN, connection);
 }
 
@@ -100,13 +195,12 @@ struct worker *worker_new(struct run *run, uint32_t index)
     }
     worker->run = run;
     worker->timer_fd = -1;
-    worker->random.state = mix64(options->choice_seed) + mix64(index + 1);
+    chooser_init(&worker->chooser, &run->distribution, options->choice_seed, index, threads);
     worker->cursor = share_start(run->workload->key_count, index, threads);
     worker->cursor_end = share_start(run->workload->key_count, index + 1, threads);
     worker->requests_left = UINT64_MAX;
     if (options->requests > 0 && !run->phase->once)
-        worker->requests_left = share_start(options->requests, index + 1, threads) -
-                                share_start(options->requests, index, threads);
+        worker->requests_left = turns(options->requests, index, threads);
     tally_init(&worker->tally);
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (worker->epoll_fd < 0 || !connect_all(worker, (uint32_t)connections) ||
@@ -115,6 +209,7 @@ struct worker *worker_new(struct run *run, uint32_t index)
         worker_free(worker);
         return NULL;
     }
+    skip(worker);
     return worker;
 }
 
@@ -129,63 +224,6 @@ void worker_free(struct worker *worker)
     free(worker->connections);
     free(worker->idle);
     free(worker);
-}
-
-/* ---- choosing ---- */
-
-static enum request_kind choose_kind(struct worker *worker)
-{
-    switch (worker->run->phase->operation) {
-    case OPERATION_SET: return REQUEST_SET;
-    case OPERATION_INCR: return REQUEST_INCR;
-    case OPERATION_TOUCH: return REQUEST_TOUCH;
-    case OPERATION_DELETE: return REQUEST_DELETE;
-    case OPERATION_MIX:
-        if ((double)(random_next(&worker->random) >> 11) * 0x1p-53 >=
-            worker->run->options->get_share)
-            return REQUEST_SET;
-        break;
-    case OPERATION_GET:
-    case OPERATION_NONE: break;
-    }
-    return REQUEST_GET;
-}
-
-static uint64_t work_left(const struct worker *worker)
-{
-    if (worker->run->phase->once)
-        return worker->cursor_end - worker->cursor;
-    return worker->requests_left;
-}
-
-static uint64_t choose_key(struct worker *worker)
-{
-    if (worker->run->phase->once)
-        return worker->cursor++;
-    return distribution_draw(&worker->run->distribution, &worker->random, &worker->cursor);
-}
-
-/* Fills the connection's batch; returns how many requests it has. */
-static uint32_t choose_batch(struct worker *worker, struct connection *connection)
-{
-    const struct phase *phase = worker->run->phase;
-    uint64_t *keys = connection->keys;
-    uint32_t count = 0;
-
-    while (count < phase->pipeline && work_left(worker) > 0) {
-        struct request *request = &connection->requests[count++];
-
-        request->kind = choose_kind(worker);
-        request->keys = keys;
-        request->key_count = request->kind == REQUEST_GET ? phase->multiget : 1;
-        if (phase->once && request->key_count > work_left(worker))
-            request->key_count = (uint32_t)work_left(worker);
-        for (uint32_t i = 0; i < request->key_count; i++)
-            *keys++ = choose_key(worker);
-        if (worker->requests_left != UINT64_MAX)
-            worker->requests_left--;
-    }
-    return count;
 }
 
 /* ---- running ---- */
@@ -325,10 +363,12 @@ static void handle(struct worker *worker, struct connection *connection, uint32_
     }
     if ((events & ~(uint32_t)EPOLLOUT) == 0)
         return;
+    before = connection->blocked;
     if (connection_receive(connection, &worker->buffer, &now_ns) == CONNECTION_LOST) {
         drop(worker, under_way);
         return;
     }
+    follow_blocked(worker, connection, before);
     worker->last_reply_ns = worker->waiting_since_ns = now_ns;
     if (under_way && connection_idle(connection)) {
         worker->busy--;

@@ -38,9 +38,9 @@ struct worker {
     uint32_t idle_first;
     uint32_t idle_count;
 
-    struct random random;
-    uint64_t cursor;        /* the next key of a sequence */
-    uint64_t cursor_end;    /* of phase->once */
+    struct chooser chooser;
+    uint64_t cursor;        /* of phase->once: the next key, */
+    uint64_t cursor_end;    /* and where this thread's keys end */
     uint64_t requests_left; /* UINT64_MAX: no limit */
 
     double due_ns;      /* when the next batch is due, since the start; for --rate */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bench/distribution.h"
+#include "bench/trace.h"
 
 #define TAG_SIZE 8
 
@@ -32,11 +33,11 @@ static size_t pick_size(const struct size_range *range, uint64_t hash)
     return range->min + (size_t)scale64(hash, (uint64_t)range->max - range->min + 1);
 }
 
-unsigned workload_digits(const struct workload *workload)
+unsigned workload_digits(uint64_t key)
 {
     unsigned digits = 1;
 
-    for (uint64_t rest = workload->key_count - 1; rest >= 10; rest /= 10)
+    for (; key >= 10; key /= 10)
         digits++;
     return digits;
 }
@@ -52,7 +53,15 @@ void workload_prepare(struct workload *workload)
         workload->pool[i] = (char)(random_next(&random) >> 56);
 }
 
-size_t workload_key(const struct workload *workload, uint64_t key, char *out)
+static size_t trace_key(const struct trace *trace, uint64_t key, char *out)
+{
+    const struct trace_key *found = &trace->keys[key];
+
+    memcpy(out, trace->text + found->offset, found->len);
+    return found->len;
+}
+
+static size_t numbered_key(const struct workload *workload, uint64_t key, char *out)
 {
     size_t len = pick_size(&workload->key_size, key_hash(workload, ~key));
     char *at = out + len;
@@ -70,10 +79,19 @@ size_t workload_key(const struct workload *workload, uint64_t key, char *out)
     return len;
 }
 
+size_t workload_key(const struct workload *workload, uint64_t key, char *out)
+{
+    if (workload->trace != NULL)
+        return trace_key(workload->trace, key, out);
+    return numbered_key(workload, key, out);
+}
+
 size_t workload_value_size(const struct workload *workload, uint64_t key)
 {
     if (workload->numeric)
         return sizeof(number_text) - 1;
+    if (workload->trace != NULL && workload->trace->keys[key].size != TRACE_NO_SIZE)
+        return workload->trace->keys[key].size;
     if (workload->value_size.min == workload->value_size.max)
         return workload->value_size.min;
     return pick_size(&workload->value_size, key_hash(workload, key));

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "src/command.h"
+#include "src/dump.h"
+#include "src/number.h"
 
 #define WORDS_MAX 8
 
@@ -105,24 +107,102 @@ static void run_slabs(const struct request *request, struct reply *reply)
     }
 }
 
-static void run_crawler(const struct request *request, struct reply *reply)
+/* "all", or a list of classes with commas: the one class there is, or others, which are empty. False: it is neither. */
+static bool read_classes(struct bytes list, bool *one, bool *others)
+{
+    size_t at = 0;
+    *one = is(list, "all");
+    *others = false;
+    if (*one)
+        return true;
+    while (at < list.len) {
+        uint32_t class = 0;
+        size_t start = at;
+        for (; at < list.len && list.data[at] >= '0' && list.data[at] <= '9' && class < 64; at++)
+            class = class * 10 + (uint32_t)(list.data[at] - '0');
+        bool number = at > start && class > 0 && class < 64;
+        if ((at > start && !number) || (at < list.len && list.data[at] != ','))
+            return false;
+        *one = *one || class == 1;
+        *others = *others || number;
+        at++;
+    }
+    return true;
+}
+
+static void start_dump(struct worker *worker, struct conn *conn, enum dump_form form,
+                       struct reply *reply)
+{
+    switch (dump_start(worker->server->dump, form, worker)) {
+    case DUMP_STARTED:
+        worker->dumping = conn;
+        reply->status = REPLY_NONE;
+        break;
+    case DUMP_BUSY: say(reply, "BUSY currently processing crawler request\r\n"); break;
+    case DUMP_FAILED: say(reply, "ERROR an unknown error happened\r\n"); break;
+    }
+}
+
+static void run_dump(struct worker *worker, struct conn *conn, enum dump_form form,
+                     struct bytes list, struct reply *reply)
+{
+    bool one, others;
+    if (worker->server->settings.disable_dump)
+        say(reply,
+            form == DUMP_META ? "ERROR metadump not allowed\r\n" : "ERROR mgdump not allowed\r\n");
+    else if (is(list, "hash"))
+        start_dump(worker, conn, form, reply);
+    else if (!read_classes(list, &one, &others))
+        say(reply, "BADCLASS invalid class id\r\n");
+    else if (one)
+        start_dump(worker, conn, form, reply);
+    else if (others)
+        say(reply, dump_end_line(form));
+    else
+        say(reply, "NOTSTARTED no items to crawl\r\n");
+}
+
+static void run_crawl(struct bytes list, struct reply *reply)
+{
+    bool one, others;
+    if (!read_classes(list, &one, &others))
+        say(reply, "BADCLASS invalid class id\r\n");
+    else if (one || others)
+        reply->status = REPLY_OK;
+    else
+        say(reply, "NOTSTARTED no items to crawl\r\n");
+}
+
+/* What has expired is taken back without being asked: there is nothing to be set. */
+static void run_crawler_setting(struct bytes name, struct bytes value, struct reply *reply)
+{
+    uint64_t number;
+    if (value.data[0] < '0' || value.data[0] > '9' || !number_parse(value.data, value.len, &number))
+        reply->status = REPLY_BAD_FORMAT;
+    else if (is(name, "sleep") && number > 1000000)
+        say(reply, "CLIENT_ERROR sleep must be one second or less\r\n");
+    else
+        reply->status = REPLY_OK;
+}
+
+static void run_crawler(struct worker *worker, struct conn *conn, const struct request *request,
+                        struct reply *reply)
 {
     struct words args = split(request->args);
+    struct bytes name = args.word[0];
     reply->status = REPLY_ERROR;
-    if (args.count == 0)
-        return;
-    if (args.count == 2 && (is(args.word[0], "sleep") || is(args.word[0], "tocrawl"))) {
-        reply->status = is_number(args.word[1]) ? REPLY_OK : REPLY_BAD_FORMAT;
-        if (is(args.word[0], "sleep") && args.word[1].len > 6 && reply->status == REPLY_OK)
-            say(reply, "CLIENT_ERROR sleep must be one second or less\r\n");
-    } else if (args.count == 1 && (is(args.word[0], "enable") || is(args.word[0], "disable"))) {
+    if (args.count == 1 && (is(name, "enable") || is(name, "disable")))
         reply->status = REPLY_OK;
-    } else if (args.count == 2 && is(args.word[0], "crawl")) {
-        if (is(args.word[1], "all") || is(args.word[1], "1"))
-            reply->status = REPLY_OK;
-        else
-            say(reply, "BADCLASS invalid class id\r\n");
-    }
+    if (args.count != 2)
+        return;
+    if (is(name, "metadump"))
+        run_dump(worker, conn, DUMP_META, args.word[1], reply);
+    else if (is(name, "mgdump"))
+        run_dump(worker, conn, DUMP_MG, args.word[1], reply);
+    else if (is(name, "crawl"))
+        run_crawl(args.word[1], reply);
+    else if (is(name, "sleep") || is(name, "tocrawl"))
+        run_crawler_setting(name, args.word[1], reply);
 }
 
 static void run_verbosity(struct worker *worker, const struct request *request, struct reply *reply)
@@ -179,7 +259,7 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_CACHE_DISKLIMIT: run_disklimit(worker, request, reply); break;
     case OP_SHUTDOWN: run_shutdown(worker, reply); break;
     case OP_LRU: run_lru(request, reply); break;
-    case OP_LRU_CRAWLER: run_crawler(request, reply); break;
+    case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;
     case OP_SLABS: run_slabs(request, reply); break;
     case OP_REFRESH_CERTS: say(reply, "Error TLS not enabled\r\n"); break;
     default: reply->status = REPLY_ERROR; break;

@@ -7,6 +7,7 @@ cachecask_SOURCES = \
     src/command_admin.c \
     src/conn.c src/conn.h \
     src/counters.def \
+    src/dump.c src/dump.h \
     src/listen.c \
     src/main.c \
     src/number.h \

@@ -42,7 +42,7 @@ static uint64_t default_disk_limit(const struct settings *settings)
     return limit < UINT64_C(1) << 30 ? UINT64_C(1) << 30 : limit;
 }
 
-/* Few enough files for the largest store, many enough for the smallest that space can be taken back piece by piece. */
+/* Few enough files for the largest store, many enough for the smallest that disk and index can be taken back piece by piece. */
 static uint64_t choose_segment_size(const struct settings *settings, int dir_fd)
 {
     struct statvfs disk;
@@ -50,6 +50,8 @@ static uint64_t choose_segment_size(const struct settings *settings, int dir_fd)
     if (fstatvfs(dir_fd, &disk) == 0 && disk.f_blocks && disk.f_blocks * disk.f_frsize < size)
         size = disk.f_blocks * disk.f_frsize;
     size /= SEGMENTS_PER_DISK;
+    if (size > settings->memory_mib << 18)
+        size = settings->memory_mib << 18; /* its tiniest keys are not a large part of the index */
     if (size < STORE_SEGMENT_SIZE_MIN)
         return STORE_SEGMENT_SIZE_MIN;
     return size > UINT64_C(64) << 20 ? UINT64_C(64) << 20 : size;

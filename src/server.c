@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "src/address.h"
+#include "src/dump.h"
 #include "src/worker.h"
 
 #define ACCEPTS   64 /* at a time */
@@ -234,14 +235,17 @@ static void free_events(struct server *server)
 bool server_run(struct server *server, void (*ready)(struct server *server))
 {
     server->base = event_base_new();
-    if (!server->base || !watch_signals(server) || !start_workers(server) ||
+    server->dump = dump_new(server);
+    if (!server->base || !server->dump || !watch_signals(server) || !start_workers(server) ||
         !watch_listeners(server) || !start_ticking(server)) {
         fprintf(stderr, "cannot start: %s\n", strerror(errno));
         return false;
     }
     ready(server);
     event_base_dispatch(server->base);
+    dump_stop(server->dump);
     stop_workers(server);
+    dump_free(server->dump);
     free_events(server);
     return true;
 }

@@ -17,6 +17,7 @@
 
 #define SERVER_LISTENERS_MAX 128
 
+struct dump;
 struct worker;
 
 struct listener {
@@ -35,6 +36,7 @@ struct server {
     struct listener listeners[SERVER_LISTENERS_MAX];
     int listener_count;
     struct worker **workers;
+    struct dump *dump;
     int next_worker;      /* gets the next connection */
     struct event *resume; /* listens again after the descriptors ran out */
     struct event *tick;   /* once a second */

@@ -106,7 +106,8 @@ static const struct option options[] = {
      "bytes a second that cleaning may read (default: as many as the writes make needed)"},
     {0, "segment-size", "<size>", BYTES, AT(segment_size), STORE_SEGMENT_SIZE_MIN,
      STORE_SEGMENT_SIZE_MAX,
-     "size of a file of the log, 64k to 1g (default: a 64th of the disk, at most 64m)"},
+     "size of a file of the log, 64k to 1g (default: a 64th of the disk limit, at most a\n"
+     "quarter of -m and 64m)"},
     {0, "config", "<file>", CONFIG, 0, 0, 0, "read options from this file, one a line"},
     {'o', "extended", "<list>", EXTENDED, 0, 0, 0,
      "options by name, separated by commas: those above without their dashes, and:"},

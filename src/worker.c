@@ -25,13 +25,28 @@
 #include <unistd.h>
 
 #include "src/command.h"
+#include "src/dump.h"
 
 #define INPUT_SIZE  (512 << 10)
 #define ROUNDS_MAX  16         /* between two looks at what else has happened */
 #define REPLIES_MAX (64 << 10) /* of one connection in a round */
 
+/* The connection's client waits for a listing of all keys. */
+static bool is_dumping(const struct conn *conn)
+{
+    return conn->worker->dumping == conn;
+}
+
+static void abandon_dump(struct worker *worker)
+{
+    worker->dumping = NULL;
+    dump_abandon(worker->server->dump);
+}
+
 static void close_conn(struct worker *worker, struct conn *conn)
 {
+    if (is_dumping(conn))
+        abandon_dump(worker);
     pthread_mutex_lock(&worker->lock);
     if (conn->previous)
         conn->previous->next = conn->next;
@@ -69,10 +84,41 @@ static struct conn *take_ready(struct worker *worker)
     return conn;
 }
 
+/* Sends one chunk of the dump. False: there is none now. */
+static bool send_chunk(struct conn *conn)
+{
+    struct worker *worker = conn->worker;
+    struct piece piece;
+    enum dump_taken taken = dump_take(worker->server->dump, &piece);
+    if (taken == DUMP_NOTHING)
+        return false;
+    if (taken != DUMP_CHUNK)
+        worker->dumping = NULL;
+    if (taken == DUMP_BROKEN || !conn_defer(conn, &piece, 1) ||
+        conn_send_pending(conn) == CONN_BROKEN) {
+        conn_drop_pending(conn);
+        conn->closing = true;
+    }
+    return true;
+}
+
+/* Sends what the dump has ready, once all before it is sent; for more there will be a wake. */
+static void feed_dump(struct conn *conn)
+{
+    for (int i = 0; i < DUMP_CHUNKS; i++) {
+        bool can_send = !conn->pending && !conn->sync_lsn && !conn->closing;
+        if (!is_dumping(conn) || !can_send || !send_chunk(conn))
+            break;
+    }
+    if (is_dumping(conn) && conn->closing)
+        abandon_dump(conn->worker);
+}
+
 /* Goes on with a connection if nothing holds it any more. */
 static void resume(struct conn *conn)
 {
-    if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked) {
+    feed_dump(conn);
+    if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked || is_dumping(conn)) {
         conn_listen(conn, false);
         return;
     }
@@ -195,6 +241,10 @@ static void run_slot(struct worker *worker, struct slot *slot)
     if (conn->stopped) {
         if (conn->fetching)
             command_look_ahead(worker, conn, slot);
+        return;
+    }
+    if (is_dumping(conn)) {
+        stop_before(conn, slot);
         return;
     }
     if (conn->out_bytes > REPLIES_MAX || !output_has_room(&worker->output)) {
@@ -415,6 +465,8 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
     take_fetches(worker);
     take_synced(worker);
     take_parked(worker);
+    if (worker->dumping)
+        resume(worker->dumping);
 }
 
 static void *run_worker(void *context)
@@ -458,6 +510,11 @@ struct worker *worker_new(struct server *server, uint32_t id)
         return NULL;
     event_add(worker->wake_event, NULL);
     return worker;
+}
+
+void worker_wake(struct worker *worker)
+{
+    wake(worker);
 }
 
 bool worker_start(struct worker *worker)

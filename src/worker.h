@@ -53,6 +53,7 @@ struct worker {
     struct conn *ready, *ready_tail;
     struct conn *syncing;
     struct conn *parked;         /* their next request waits for room on disk or in the index */
+    struct conn *dumping;        /* its client waits for a dump; one at most in the server */
     struct store_fetch *scratch; /* for values that the page cache has */
     uint32_t fetching;           /* fetches with the readers */
 
@@ -73,6 +74,9 @@ bool worker_start(struct worker *worker);
 /* Hands over a connection. Any thread. False: no memory; the socket is still the caller's. */
 bool worker_add(struct worker *worker, int fd, const struct listener *listener,
                 const char *address);
+
+/* Makes the thread look at what else has happened. Any thread. */
+void worker_wake(struct worker *worker);
 
 /* Asks the thread to end; worker_free waits for it, and closes what is open. */
 void worker_stop(struct worker *worker);

@@ -9,7 +9,8 @@
  *     the oldest, or lies before a flush.
  *   - Else the one with the most to gain for its age: most of it dead, or less when the disk comes near its limit.
  *   - When what lives takes more than its share of the disk, or the keys more than theirs of memory, a cache evicts: the
- *     oldest segment goes, and what was visited since it was written is moved, up to half of it, if there is time.
+ *     oldest segment goes, and what was visited since it was written is moved: up to half of it, or an eighth while
+ *     writers wait.
  *     A store refuses instead (`full`), at a share that leaves enough dead bytes for cleaning to go on.
  *
  * What is carried, or the dead rise (the rules of enum cleaner_rule; each is the reason for one line of `decide`)
@@ -61,6 +62,7 @@ struct survey {
     uint64_t gain;
     bool unready; /* a sealed segment waits for its hint file or its sync */
     bool room_wanted, disk_full;
+    uint64_t wanted; /* somebody waits for room for a record larger than a segment */
 };
 
 /* A segment on its way out. */
@@ -384,10 +386,17 @@ static bool clean_entries(struct job *job)
     return true;
 }
 
-/* All that the job appended is on disk, whatever --sync says: the only other copy is about to go. */
+/* All that lets the segment go is on disk, whatever --sync says: the copies that the job appended, and the records that have
+ * replaced, deleted or flushed the others. Each was reserved before it took effect on what was looked at. (When evicting, only
+ * the copies count: to lose the rest is what it is for.) */
 static bool make_durable(struct job *job)
 {
     struct log *log = &job->store->log;
+    if (!job->evict) {
+        pthread_mutex_lock(&log->lock);
+        job->end_lsn = log->next_lsn;
+        pthread_mutex_unlock(&log->lock);
+    }
     if (!commit(job))
         return false;
     if (!job->end_lsn || !follows(job->store, CLEANER_RULE_SYNC))
@@ -599,6 +608,7 @@ static void look_around(struct store *store, struct survey *survey)
     survey->first = log->first;
     survey->room_wanted = log->room_wanted;
     survey->disk_full = log->spare_status == STORE_FULL;
+    survey->wanted = log->spare_size ? log->spare_size + (uint64_t)log->usual_size : 0;
     if (log->spare_count)
         store->cleaner.cramped = false;
     survey->headroom = HEADROOM * (uint64_t)log->usual_size;
@@ -625,7 +635,8 @@ static void look_around(struct store *store, struct survey *survey)
 /* The disk comes near its limit. */
 static bool is_tight(const struct survey *survey)
 {
-    return survey->disk + survey->headroom > survey->limit;
+    uint64_t room = survey->wanted > survey->headroom ? survey->wanted : survey->headroom;
+    return survey->disk + room > survey->limit;
 }
 
 /* What lives takes more than its share: the rest is what cleaning needs to be cheap (a cache) or possible (a store). */
@@ -650,12 +661,13 @@ static bool evict_oldest(struct store *store, const struct survey *survey, bool 
             log_seal_active(&store->log);
         return false;
     }
+    uint64_t end = atomic_load(&survey->first->end);
     struct job job = {.store = store,
                       .segment = survey->first,
                       .oldest = true,
                       .evict = true,
                       .urgent = true,
-                      .rescue = urgent ? 0 : atomic_load(&survey->first->end) / 2};
+                      .rescue = store->cleaner.cramped ? 0 : end / (urgent ? 8 : 2)};
     return run_job(&job);
 }
 
@@ -673,7 +685,7 @@ static bool remove_unread(struct store *store, const struct survey *survey)
 {
     struct job job = {
         .store = store, .segment = survey->empty, .oldest = survey->empty == survey->first};
-    return finish(&job);
+    return make_durable(&job) && finish(&job);
 }
 
 /* Whether the victim is worth its reading. */
@@ -695,19 +707,24 @@ static bool act_on(struct store *store, const struct survey *survey)
         return cache && evict_oldest(store, survey, true);
     if (cache && (atomic_load(&store->cleaner.index_full) || is_index_crowded(store)))
         return evict_oldest(store, survey, atomic_load(&store->cleaner.index_full));
-    if (cache && tight && is_crowded(store, survey))
-        return evict_oldest(store, survey, survey->room_wanted);
+    if (cache &&
+        is_crowded(store, survey)) /* in time: there is still room to rescue what was visited */
+        return evict_oldest(store, survey, tight && survey->room_wanted);
     if (is_worth_cleaning(survey))
         return clean_victim(store, survey);
-    return cache && tight && survey->room_wanted && evict_oldest(store, survey, true);
+    bool last_resort = tight && survey->room_wanted && !survey->unready;
+    return cache && last_resort && evict_oldest(store, survey, true);
 }
 
 /* Says what the next step could bring to those who find no room. */
 static void tell_waiting(struct store *store, const struct survey *survey, bool acted)
 {
     struct cleaner *cleaner = &store->cleaner;
-    bool full = store->options.no_evictions && is_crowded(store, survey);
-    bool helpless = !acted && !survey->unready && (is_tight(survey) || survey->disk_full);
+    bool cache =
+        !store->options.no_evictions; /* it waits with evicting until somebody wants room */
+    bool full = !cache && is_crowded(store, survey);
+    bool tried = !cache || (survey->room_wanted && survey->first_ready);
+    bool helpless = !acted && tried && !survey->unready && (is_tight(survey) || survey->disk_full);
     bool changed = atomic_exchange(&cleaner->full, full) != full;
     changed |= atomic_exchange(&cleaner->helpless, helpless) != helpless;
     if (acted)
@@ -723,7 +740,9 @@ bool cleaner_step(struct store *store)
     if (atomic_load(&store->log.failed))
         return false;
     look_around(store, &survey);
-    if (survey.unready && is_tight(&survey)) /* what is not synced cannot be taken back */
+    if (survey.unready &&
+        (is_tight(&survey) ||
+         is_crowded(store, &survey))) /* what is not synced cannot be taken back */
         log_request_sync(&store->log, log_written_lsn(&store->log));
     bool acted = act_on(store, &survey);
     tell_waiting(store, &survey, acted);

@@ -628,6 +628,42 @@ bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
     return *cursor < size;
 }
 
+struct tag_scan {
+    uint64_t first, last;
+    void (*visit)(void *context, const struct keydir_entry *entry);
+    void *context;
+};
+
+static void scan_tag(const struct tag_scan *scan, struct keydir_entry entry)
+{
+    if (entry.location && entry.tag >= scan->first && entry.tag <= scan->last)
+        scan->visit(scan->context, &entry);
+}
+
+static void scan_buckets(const struct keydir_shard *shard, const struct tag_scan *scan,
+                         uint32_t from, uint32_t to)
+{
+    for (uint32_t where = from; where < to; where++)
+        for (uint32_t i = 0; i < 3; i++)
+            scan_tag(scan, get(bucket_at(shard, where), i));
+}
+
+void keydir_scan_tags(const struct keydir_shard *shard, uint64_t first, uint64_t last,
+                      void (*visit)(void *context, const struct keydir_entry *entry), void *context)
+{
+    const struct tag_scan scan = {.first = first, .last = last, .visit = visit, .context = context};
+    uint32_t size = load_size(&shard->size), next_size = load_size(&shard->next_size);
+    /* Homes keep the order of tags, during a growth too, and other buckets lie at most WINDOW behind: from the first home to
+     * the last, and then those that were wrapped to the start, at either size. */
+    uint32_t from = places_of(shard, first).home;
+    uint32_t to = places_of(shard, last).home + 1 + WINDOW;
+    uint32_t wrapped = to > size ? to - size : 0;
+    scan_buckets(shard, &scan, from, to < next_size ? to : next_size);
+    scan_buckets(shard, &scan, 0, wrapped < from ? wrapped : from);
+    for (uint32_t i = 0; i < shard->stash_count; i++)
+        scan_tag(&scan, shard->stash[i]);
+}
+
 void keydir_check(struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->next_size);

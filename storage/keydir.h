@@ -115,6 +115,12 @@ void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref);
 bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
                  bool (*visit)(void *context, struct keydir_entry *entry), void *context);
 
+/* Calls visit for each entry with a tag from `first` to `last`. What scans a shard by ranges of tags sees every entry that
+ * stays once, whatever moves between two calls. Takes as long as the part of the shard that the range is of all tags. */
+void keydir_scan_tags(const struct keydir_shard *shard, uint64_t first, uint64_t last,
+                      void (*visit)(void *context, const struct keydir_entry *entry),
+                      void *context);
+
 /* All entries of all shards; takes each lock in turn. */
 uint64_t keydir_count(struct keydir *keydir);
 

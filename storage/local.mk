@@ -9,6 +9,7 @@ libcachecask_a_SOURCES = \
     storage/hint.c storage/hint.h \
     storage/histogram.c storage/histogram.h \
     storage/keydir.c storage/keydir.h \
+    storage/list.c storage/list.h \
     storage/location.h \
     storage/log.c storage/log.h \
     storage/log_disk.c storage/log_disk.h \

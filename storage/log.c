@@ -84,12 +84,18 @@ static struct segment *take_spare(struct log *log, uint32_t capacity)
 static enum store_status want_spare(struct log *log, uint32_t capacity)
 {
     const struct log_options *options = &log->options;
+    uint64_t least = capacity + (LOG_SPARES + 1) * (uint64_t)log->usual_size;
+    if (capacity > log->usual_size && least > atomic_load(&log->disk_limit))
+        return STORE_FULL; /* and were all else thrown away */
     if (capacity > log->usual_size && capacity > log->spare_size)
         log->spare_size = capacity;
     pthread_cond_signal(&log->spare_wanted);
     bool coming = !log->stopping && log->spare_status == STORE_OK && log_may_allocate(log);
-    if (!coming && !(options->may_make_room && options->may_make_room(options->context)))
+    if (!coming && !(options->may_make_room && options->may_make_room(options->context))) {
+        if (capacity == log->spare_size)
+            log->spare_size = 0; /* nobody waits for it */
         return STORE_FULL;
+    }
     log->room_wanted = true;
     return STORE_AGAIN;
 }

@@ -16,11 +16,14 @@
 #include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
-#define TICK_MS         100
-#define SWEEP_ATTEMPTS  3
-#define CRAWL_S         60
-#define CRAWL_STEPS_MAX 100  /* a tick: what a large keydir may cost, some percents of a core */
-#define SWEEP_BUCKETS   1024 /* looked at with a shard's lock held: some ten microseconds */
+#define TICK_MS        100
+#define SWEEP_ATTEMPTS 3
+#define CRAWL_S        60
+#define CRAWL_GRACE_S                                                                              \
+    3 /* what has just expired is left for a get to find, which counts it (get_expired) */
+#define CRAWL_MIN     16384  /* buckets a tick: some tenths of a millisecond */
+#define CRAWL_MAX     262144 /* and what a large keydir may cost, some percents of a core */
+#define SWEEP_BUCKETS 1024   /* looked at with a shard's lock held: some ten microseconds */
 
 /* The oldest segment that wants a hint file, if it may have it. */
 static struct segment *next_unhinted(struct store *store)
@@ -132,37 +135,43 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
 {
     struct store *store = context;
     store->crawler.seen++;
-    if (!entry->expire_s || entry->expire_s > atomic_load(&store->now_s))
+    if (!entry->expire_s || entry->expire_s + CRAWL_GRACE_S > atomic_load(&store->now_s))
         return true;
     store_count_expired(store, entry->location);
     store_bury(store, entry->location);
     return false;
 }
 
-/* Looks at `buckets` buckets from where it was, and goes on in the next shard. */
-static void crawl_step(struct store *store, uint32_t buckets)
+/* Looks at up to SWEEP_BUCKETS buckets from where it was, and goes on in the next shard. Answers how many. */
+static uint32_t crawl_step(struct store *store)
 {
     struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
+    uint32_t from = store->crawler.cursor;
     keydir_lock(shard);
-    bool more = keydir_scan(shard, &store->crawler.cursor, buckets, keep_unexpired, store);
+    bool more = keydir_scan(shard, &store->crawler.cursor, SWEEP_BUCKETS, keep_unexpired, store);
     keydir_unlock(shard);
+    uint32_t looked = store->crawler.cursor > from ? store->crawler.cursor - from : 1;
     atomic_store_explicit(&store->crawler.checked, store->crawler.seen, memory_order_relaxed);
     if (more)
-        return;
+        return looked;
     store->crawler.cursor = 0;
     store->crawler.shard = (store->crawler.shard + 1) % store->keydir.shard_count;
     if (store->crawler.shard == 0)
         atomic_fetch_add_explicit(&store->crawler.passes, 1, memory_order_relaxed);
+    return looked;
 }
 
-/* The crawler: takes out what has expired without being asked for. It goes through the keydir once in CRAWL_S seconds; an entry
- * that moves meanwhile may be missed and is met the next time. */
+/* The crawler: takes out what has expired without being asked for. It goes through the keydir at least once in CRAWL_S seconds,
+ * a small one at each tick; an entry that moves meanwhile may be missed and is met the next time. */
 static void crawl(struct store *store)
 {
-    uint64_t buckets = atomic_load(&store->keydir.bytes) / sizeof(struct keydir_bucket);
-    uint64_t steps = buckets * TICK_MS / (CRAWL_S * 1000) / SWEEP_BUCKETS + 1;
-    for (uint64_t i = 0; i < steps && i < CRAWL_STEPS_MAX; i++)
-        crawl_step(store, SWEEP_BUCKETS);
+    uint64_t all = atomic_load(&store->keydir.bytes) / sizeof(struct keydir_bucket);
+    uint64_t share = all * TICK_MS / (CRAWL_S * 1000);
+    uint64_t wanted = share < CRAWL_MIN ? CRAWL_MIN : share < CRAWL_MAX ? share : CRAWL_MAX;
+    if (wanted > all)
+        wanted = all;
+    for (uint64_t looked = 0; looked < wanted;)
+        looked += crawl_step(store);
 }
 
 /* After many deletions, or under a lower limit. */

@@ -43,6 +43,7 @@
 
 struct store;
 struct store_session;
+struct store_list;
 
 struct store_options {
     const struct file_system *files; /* NULL: the operating system */
@@ -53,6 +54,7 @@ struct store_options {
     uint64_t disk_limit;  /* bytes of all files; 0: only the disk's own. See store_set_disk_limit */
     uint64_t clean_rate;  /* bytes a second that the cleaner may read; 0: as many as it needs */
     bool no_evictions;    /* a store: full is full; else a cache, which forgets its oldest data */
+    bool manual_cleaner;  /* for tests: no thread cleans, cleaner_step does */
     int sync_interval_ms; /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
     uint32_t shard_count; /* of the index; a power of two up to 65536; 0: 256 */
     uint32_t reader_threads; /* for values on disk; 0: 8 */
@@ -230,6 +232,30 @@ bool store_set_memory_limit(struct store *store, uint64_t bytes);
 /* Changes options->disk_limit, in both directions: 0 for none. Beyond the limit a cache forgets its oldest data, and a store
  * refuses what makes it grow. The files may for a short time take one segment more. Any thread. */
 void store_set_disk_limit(struct store *store, uint64_t bytes);
+
+/* Lists all keys that live, for operators. A listing belongs to one thread, which needs no session; unlike everything else here
+ * it waits for reads from the disk. A key that lives from store_list_new to the end is listed once; one that is stored,
+ * deleted or expires meanwhile once or not at all. Takes up to an eighth of the memory limit, at most 64 MiB, if no shard
+ * needs more. Ended before the store is closed; keys whose records cannot be read are left out and then told. */
+struct store_listed {
+    char key[STORE_KEY_MAX];
+    uint8_t key_len;
+    bool fetched;        /* a get has hit it, as far as known */
+    uint32_t expire_s;   /* 0: never */
+    uint32_t accessed_s; /* 0: unknown */
+    uint32_t client_flags;
+    uint32_t value_len;
+    uint64_t cas;
+    uint64_t size; /* bytes in the log */
+};
+
+struct store_list *store_list_new(struct store *store); /* NULL: no memory */
+void store_list_free(struct store_list *list);
+
+/* One step. STORE_OK: *out is the next key; STORE_AGAIN: none this time, go on; STORE_NOT_FOUND: that was all;
+ * STORE_NO_MEMORY: the listing cannot go on. */
+enum store_status store_list_next(struct store_list *list, uint32_t now_s,
+                                  struct store_listed *out);
 
 /* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is broken. Slow: for tests. */
 void store_check(struct store *store);

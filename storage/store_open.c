@@ -266,7 +266,7 @@ static enum store_status start_threads(struct store *store)
         return STORE_NO_MEMORY;
     maintain_share_memory(store);
     if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store) ||
-        !cleaner_start(store))
+        (!store->options.manual_cleaner && !cleaner_start(store)))
         return STORE_NO_MEMORY;
     return STORE_OK;
 }

@@ -4,6 +4,7 @@ storage_tests = \
     tests/unit/storage/test_hint \
     tests/unit/storage/test_histogram \
     tests/unit/storage/test_keydir \
+    tests/unit/storage/test_list \
     tests/unit/storage/test_location \
     tests/unit/storage/test_record \
     tests/unit/storage/test_segment \
@@ -23,6 +24,7 @@ tests_unit_storage_test_hint_SOURCES = tests/unit/storage/test_hint.c tests/unit
     $(storage_support)
 tests_unit_storage_test_histogram_SOURCES = tests/unit/storage/test_histogram.c $(storage_support)
 tests_unit_storage_test_keydir_SOURCES = tests/unit/storage/test_keydir.c $(storage_support)
+tests_unit_storage_test_list_SOURCES = tests/unit/storage/test_list.c $(storage_support)
 tests_unit_storage_test_location_SOURCES = tests/unit/storage/test_location.c $(storage_support)
 tests_unit_storage_test_record_SOURCES = tests/unit/storage/test_record.c $(storage_support)
 tests_unit_storage_test_segment_SOURCES = tests/unit/storage/test_segment.c tests/unit/storage/segment_file.h \

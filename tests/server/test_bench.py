@@ -1,0 +1,120 @@
+"""The load tool against the real server, as far as a server is needed: traces, fills, and where a sequence goes on."""
+import json
+import os
+import subprocess
+
+import pytest
+
+import support
+
+BENCH = os.environ.get("CACHECASK_BENCH") or os.path.join(os.path.dirname(support.CACHECASK), "cachecask-bench")
+
+pytestmark = pytest.mark.skipif(not os.path.exists(BENCH), reason="no cachecask-bench")
+
+
+def bench(server, *options):
+    """Runs the tool and returns its only phase."""
+    done = run("--json", "--port=%d" % server.port, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (phase,) = json.loads(done.stdout)["phases"]
+    assert phase["complete"] and phase["errors"] == phase["wrong"] == 0
+    return phase
+
+
+def run(*options):
+    return subprocess.run([BENCH, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=support.TIMEOUT, check=False)
+
+
+def trace_file(content):
+    path = os.path.join(support.place.new("trace"), "trace")
+    with open(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+def test_its_own_arithmetic_is_right():
+    done = run("--self-test")
+    assert done.returncode == 0 and b"FAILED" not in done.stdout and b"ok: " in done.stdout
+
+
+def test_a_fill_stores_what_was_missed_and_nothing_else(server):
+    options = ["--keys=100", "--requests=100", "--distribution=sequential", "--fill", "--verify", "--value-size=0-3000"]
+    for extra in ([], ["--pipeline=16"], ["--multiget=5", "--pipeline=3", "--requests=20"]):
+        with server.connect() as client:
+            client.talk(b"flush_all\r\n", b"OK\r\n")
+        for misses in (100, 0):
+            phase = bench(server, "--connections=1", *options, *extra)
+            assert (phase["hits"], phase["misses"]) == (100 - misses, misses)
+            assert phase["filled"] == phase["stored"] == misses
+    assert bench(server, "--keys=100", "--verify-all", "--value-size=0-3000")["hits"] == 100
+
+
+def test_a_pipeline_of_many_connections_is_filled_too(server):
+    phase = bench(server, "--keys=5000", "--requests=40000", "--distribution=zipf", "--fill", "--verify", "--pipeline=32",
+                  "--threads=2", "--connections=8", "--value-size=10-20000")
+    assert phase["hits"] + phase["misses"] == 40000 and phase["filled"] == phase["misses"] > 1000
+    assert phase["latency_us"]["set"]["count"] == phase["misses"]
+
+
+def test_sets_among_the_gets_are_no_fills(server):
+    phase = bench(server, "--keys=1000", "--requests=2000", "--op=mix", "--ratio=1:1", "--fill", "--verify")
+    assert phase["hits"] + phase["misses"] + phase["stored"] - phase["filled"] == 2000
+    assert 0 < phase["filled"] < phase["stored"]
+
+
+def test_scans_bring_keys_that_were_never_there(server):
+    options = ["--keys=50", "--distribution=scan", "--scan-every=100", "--scan-length=20", "--requests=1200", "--fill", "--verify",
+               "--connections=1"]
+    bench(server, "--keys=50", "--load")
+    assert bench(server, *options)["misses"] == 200
+    assert bench(server, *options, "--skip=1200")["misses"] == 200
+    assert bench(server, *options)["misses"] == 0  # the same ones again
+
+
+def test_skipping_goes_on_where_another_run_ended(server):
+    options = ["--keys=100", "--distribution=sequential", "--fill", "--verify", "--threads=3", "--connections=3"]
+    assert bench(server, *options, "--requests=30")["misses"] == 30
+    assert bench(server, *options, "--requests=30", "--skip=30")["misses"] == 30
+    assert server.stats()["curr_items"] == "60"
+
+
+def test_a_trace_is_replayed_line_by_line(server):
+    path = trace_file(b"".join(b"%s %d\r\n" % (key, size) for key, size in
+                               [(b"a", 5), (b"/a/long?path", 2000), (b"a", 5), (b"b", 0), (b"a", 5)]) + b"c\nc")
+    phase = bench(server, "--trace=" + path, "--fill", "--verify", "--connections=1")
+    assert (phase["hits"], phase["misses"], phase["filled"]) == (3, 4, 4)
+    with server.connect() as client:
+        sizes = {key: len(found[0]) for key, found in client.gets(b"a", b"/a/long?path", b"b", b"c").items()}
+    assert sizes == {b"a": 5, b"/a/long?path": 2000, b"b": 0, b"c": 100}
+    assert bench(server, "--trace=" + path, "--verify-all")["hits"] == 4
+
+
+def test_threads_share_the_lines_of_a_trace(server):
+    path = trace_file(b"".join(b"key-%d\n" % number for number in range(1001)))
+    phase = bench(server, "--trace=" + path, "--fill", "--verify", "--threads=3", "--connections=5", "--pipeline=7")
+    assert (phase["hits"], phase["misses"]) == (0, 1001)
+    assert bench(server, "--trace=" + path, "--requests=2002", "--threads=2", "--connections=2")["hits"] == 2002
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"", b"no request"), (b"a\n\nb\n", b"line 2"), (b"a b\n", b"line 1"), (b"k" * 251, b"line 1"), (b"a\nb 1073741825\n", b"line 2"),
+])
+def test_what_is_no_trace_is_refused_with_its_line(content, said):
+    done = run("--trace=" + trace_file(content))
+    assert done.returncode == 1 and said in done.stderr
+
+
+def test_a_trace_that_is_not_there():
+    done = run("--trace=/no/such/trace")
+    assert done.returncode == 1 and b"/no/such/trace" in done.stderr
+
+
+@pytest.mark.parametrize("options", [
+    ["--fill", "--op=set"], ["--fill", "--load"], ["-D", "nonsense"], ["-D", "zip"], ["-D", "scan:"], ["-D", "shift:0"],
+    ["-D", "uniform:1"], ["-D", "zipf:1x"], ["-D", "scan", "--scan-length=0"], ["-D", "shift", "--shift-every=0"],
+    ["-D", "scan", "--key-size=15"], ["--trace=x", "-D", "zipf"],
+], ids=" ".join)
+def test_options_that_make_no_sense(options):
+    done = run(*options)
+    assert done.returncode == 2 and done.stderr

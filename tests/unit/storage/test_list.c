@@ -1,0 +1,651 @@
+/* test_list.c: each key that lives is listed once, whatever happens to the others meanwhile. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/list.h"
+#include "storage/location.h"
+#include "storage/record.h"
+#include "storage/store_internal.h"
+#include "tests/unit/storage/support.h"
+
+#define KEYS  (SLOW_BUILD ? 4000 : 12000)
+#define VALUE 200
+#define CHURN 3000
+
+static struct rig rig;
+
+/* What a listing has shown of the keys name_of(0) to name_of(count - 1). */
+struct seen {
+    uint32_t count;
+    uint8_t *times;
+    uint32_t others; /* keys with another name */
+};
+
+static void name_of(char name[32], const char *kind, uint32_t number)
+{
+    snprintf(name, 32, "%s-%u", kind, number);
+}
+
+static void seen_init(struct seen *seen, uint32_t count)
+{
+    *seen = (struct seen){.count = count, .times = calloc(count, 1)};
+    assert_non_null(seen->times);
+}
+
+static void note(struct seen *seen, const struct store_listed *item)
+{
+    char name[STORE_KEY_MAX + 1];
+    unsigned number;
+    memcpy(name, item->key, item->key_len);
+    name[item->key_len] = '\0';
+    if (sscanf(name, "key-%u", &number) != 1 || number >= seen->count)
+        seen->others++;
+    else
+        seen->times[number]++;
+}
+
+/* Right after a start values are not cached: the evictor has made no page yet. */
+static bool cache_is_ready(void *context)
+{
+    (void)context;
+    return rig_stats(&rig).cache_pages >= 2;
+}
+
+static void open_and_wait(void)
+{
+    rig_open(&rig);
+    assert_true(wait_until(cache_is_ready, NULL));
+}
+
+/* The next key; false at the end. */
+static bool next(struct store_list *list, struct store_listed *item)
+{
+    enum store_status status;
+    while ((status = store_list_next(list, rig.now_s, item)) == STORE_AGAIN)
+        ;
+    if (status != STORE_OK)
+        assert_int_equal(status, STORE_NOT_FOUND);
+    return status == STORE_OK;
+}
+
+static void list_all(struct seen *seen)
+{
+    struct store_listed item;
+    struct store_list *list = store_list_new(rig.store);
+    assert_non_null(list);
+    while (next(list, &item))
+        note(seen, &item);
+    store_list_free(list);
+}
+
+/* All of [from, to) were listed so many times. */
+static void assert_times(const struct seen *seen, uint32_t from, uint32_t to, uint32_t times)
+{
+    for (uint32_t i = from; i < to; i++)
+        if (seen->times[i] != times)
+            fail_msg("key-%u was listed %u times", i, seen->times[i]);
+}
+
+static void put_all(const char *kind, uint32_t from, uint32_t to)
+{
+    char name[32], value[VALUE];
+    for (uint32_t i = from; i < to; i++) {
+        name_of(name, kind, i);
+        fill_pattern(value, sizeof value, i);
+        rig_put_bytes(&rig, name, value, sizeof value);
+        if (i % 100 == 0)
+            rig_commit(&rig);
+    }
+    rig_commit(&rig);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_init(&rig);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (rig.store)
+        store_check(rig.store);
+    rig_release(&rig);
+    return 0;
+}
+
+static void test_an_empty_store_has_nothing_to_list(void **state)
+{
+    (void)state;
+    struct store_listed item;
+    open_and_wait();
+    struct store_list *list = store_list_new(rig.store);
+    assert_false(next(list, &item));
+    assert_int_equal(store_list_next(list, rig.now_s, &item), STORE_NOT_FOUND);
+    store_list_free(list);
+}
+
+/* Lists one key that is alone in the store. */
+static struct store_listed list_one(void)
+{
+    struct store_listed item, more;
+    struct store_list *list = store_list_new(rig.store);
+    assert_true(next(list, &item));
+    assert_false(next(list, &more));
+    store_list_free(list);
+    return item;
+}
+
+static void assert_listed(const struct store_listed *item, uint32_t value_len, uint64_t cas)
+{
+    assert_int_equal(item->key_len, 6);
+    assert_memory_equal(item->key, "single", 6);
+    assert_int_equal(item->value_len, value_len);
+    assert_int_equal(item->client_flags, 77);
+    assert_int_equal(item->expire_s, RIG_NOW + 50);
+    assert_true(item->cas == cas);
+    assert_int_equal(item->size, record_size(6, value_len));
+}
+
+static void test_what_is_listed_of_a_key_hot_and_cold(void **state)
+{
+    (void)state;
+    const uint32_t lengths[] = {0, 1, 243, 244, 245, 252, 260, 300, 40000};
+    static char value[40000];
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        rig_release(&rig);
+        rig_init(&rig);
+        rig.options.memory_limit = UINT64_C(8) << 20; /* all are cached */
+        open_and_wait();
+        struct store_key key = rig_key(&rig, "single");
+        struct store_put put = {
+            .value = {{value, lengths[i]}}, .client_flags = 77, .expire_s = RIG_NOW + 20};
+        assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+        rig_touch(&rig, "single", RIG_NOW + 50);
+        struct store_listed item = list_one();
+        assert_listed(&item, lengths[i], put.cas);
+        assert_int_equal(item.accessed_s, RIG_NOW);
+        assert_false(item.fetched);
+        rig_expect_bytes(&rig, "single", value, lengths[i]);
+        item = list_one();
+        assert_true(item.fetched);
+        rig_reopen(&rig);
+        item = list_one();
+        assert_listed(&item, lengths[i], put.cas);
+        assert_int_equal(item.accessed_s, 0);
+        assert_false(item.fetched);
+    }
+}
+
+static void test_the_longest_and_the_shortest_key(void **state)
+{
+    (void)state;
+    struct seen seen;
+    char longest[STORE_KEY_MAX + 1];
+    memset(longest, 'k', STORE_KEY_MAX);
+    longest[STORE_KEY_MAX] = '\0';
+    open_and_wait();
+    rig_put(&rig, longest, "some value");
+    rig_put(&rig, "s", "some value");
+    rig_commit(&rig);
+    for (int turn = 0; turn < 2; turn++) {
+        seen_init(&seen, 1);
+        list_all(&seen);
+        assert_int_equal(seen.others, 2);
+        free(seen.times);
+        rig_reopen(&rig);
+    }
+}
+
+/* More keys than fit into one group, and more values than fit into memory. */
+static void test_each_key_of_a_large_store_once(void **state)
+{
+    (void)state;
+    struct seen seen;
+    open_and_wait();
+    put_all("key", 0, KEYS);
+    for (int turn = 0; turn < 2; turn++) {
+        seen_init(&seen, KEYS);
+        list_all(&seen);
+        assert_times(&seen, 0, KEYS, 1);
+        assert_int_equal(seen.others, 0);
+        free(seen.times);
+        rig_reopen(&rig);
+    }
+}
+
+static void test_one_shard_larger_than_a_group(void **state)
+{
+    (void)state;
+    struct seen seen;
+    rig.options.shard_count = 1;
+    open_and_wait();
+    put_all("key", 0, KEYS);
+    seen_init(&seen, KEYS);
+    list_all(&seen);
+    assert_times(&seen, 0, KEYS, 1);
+    free(seen.times);
+}
+
+static void test_what_is_dead_is_not_listed(void **state)
+{
+    (void)state;
+    struct seen seen;
+    open_and_wait();
+    put_all("key", 0, 10);
+    rig_delete(&rig, "key-1");
+    rig_put_until(&rig, "key-2", "x", RIG_NOW + 10);
+    rig_touch(&rig, "key-3", RIG_NOW + 10);
+    rig_touch(&rig, "key-4", RIG_NOW + 11);
+    rig_put(&rig, "key-5", "another value");
+    rig_commit(&rig);
+    rig.now_s += 10;
+    seen_init(&seen, 10);
+    list_all(&seen);
+    assert_times(&seen, 0, 1, 1);
+    assert_times(&seen, 1, 4, 0);
+    assert_times(&seen, 4, 10, 1);
+    free(seen.times);
+
+    maintain_stop(rig.store); /* what is flushed stays in the index */
+    rig.store->maintaining = false;
+    rig_flush(&rig, 0);
+    put_all("key", 7, 8);
+    seen_init(&seen, 10);
+    list_all(&seen);
+    assert_times(&seen, 0, 7, 0);
+    assert_times(&seen, 7, 8, 1);
+    assert_times(&seen, 8, 10, 0);
+    free(seen.times);
+
+    rig_flush(&rig, rig.now_s + 5);
+    rig_commit(&rig);
+    rig.now_s += 5;
+    seen_init(&seen, 10);
+    list_all(&seen);
+    assert_times(&seen, 0, 10, 0);
+    free(seen.times);
+}
+
+/* Between the copy of the keydir and the look at a key: what it is then counts. */
+static void test_what_changes_during_a_listing(void **state)
+{
+    (void)state;
+    struct seen seen;
+    struct store_listed item;
+    open_and_wait();
+    put_all("key", 0, 400);
+    seen_init(&seen, 400);
+    struct store_list *list = store_list_new(rig.store);
+    assert_int_equal(store_list_next(list, rig.now_s, &item), STORE_AGAIN); /* the copy */
+    for (uint32_t i = 0; i < 100; i++) {
+        char name[32];
+        name_of(name, "key", i);
+        rig_delete(&rig, name);
+        name_of(name, "key", i + 100);
+        rig_touch(&rig, name, RIG_NOW);
+        name_of(name, "key", i + 200);
+        rig_delete(&rig, name);
+        rig_put(&rig, name, "stored again");
+    }
+    put_all("key", 300, 350);
+    put_all("new", 0, KEYS); /* all others are evicted, and entries change their buckets */
+    while (next(list, &item))
+        note(&seen, &item);
+    store_list_free(list);
+    assert_times(&seen, 0, 200, 0);
+    assert_times(&seen, 200, 400, 1);
+    assert_int_equal(seen.others, 0);
+    free(seen.times);
+}
+
+/* A record that is not cached and not yet written can only be listed after a commit. */
+static void test_what_is_still_in_the_logs_buffer(void **state)
+{
+    (void)state;
+    static char value[700000];
+    struct seen seen;
+    rig.options.memory_limit = UINT64_C(4) << 20;
+    rig.options.segment_size = UINT32_C(4) << 20;
+    open_and_wait();
+    uint64_t commits = rig_stats(&rig).commits;
+    rig_put_bytes(&rig, "key-0", value, sizeof value);
+    assert_true(rig_stats(&rig).commits == commits);
+    seen_init(&seen, 1);
+    list_all(&seen);
+    assert_times(&seen, 0, 1, 1);
+    free(seen.times);
+}
+
+/* Flips a bit of the segment file that holds the records. */
+static void damage(uint32_t offset)
+{
+    char names[8][NAME_LEN];
+    assert_true(files_with_suffix(&rig.dir, ".seg", names, 8) >= 1);
+    file_flip_bit(&rig.dir, names[0], offset, 3);
+}
+
+static void test_damaged_records_are_left_out_and_told(void **state)
+{
+    (void)state;
+    /* In the header, the key and the value of a small record; in the key of a large one. */
+    const uint32_t places[] = {8, RECORD_HEADER_SIZE + 1, RECORD_HEADER_SIZE + 7};
+    for (size_t i = 0; i < 6; i++) {
+        static char value[1000];
+        uint32_t len = i < 3 ? 4 : sizeof value;
+        uint32_t place = SEGMENT_HEADER_SIZE + places[i % 3];
+        struct seen seen;
+        rig_release(&rig);
+        rig_init(&rig);
+        open_and_wait();
+        rig_put_bytes(&rig, "key-0", value, len);
+        rig_put_bytes(&rig, "key-1", value, len);
+        rig_commit(&rig);
+        rig_reopen(&rig); /* what recovery reads is whole */
+        damage(place);
+        seen_init(&seen, 2);
+        list_all(&seen);
+        bool unnoticed = i == 5; /* a value that is not read */
+        assert_times(&seen, 0, 1, unnoticed);
+        assert_times(&seen, 1, 2, 1);
+        assert_int_equal(rig.told.warnings, !unnoticed);
+        assert_true(unnoticed || told_has(&rig.told, "1 keys are missing in a listing"));
+        free(seen.times);
+    }
+}
+
+static void test_reads_that_fail_leave_only_their_keys_out(void **state)
+{
+    (void)state;
+    struct seen seen;
+    open_and_wait();
+    put_all("key", 0, 100);
+    rig_reopen(&rig);
+    seen_init(&seen, 100);
+    faulty_fail(&rig.faulty, CALL_PREAD, 10, 5, EIO);
+    list_all(&seen);
+    uint32_t listed = 0;
+    for (uint32_t i = 0; i < 100; i++)
+        listed += seen.times[i];
+    assert_int_equal(listed, 95);
+    assert_true(told_has(&rig.told, "5 keys are missing"));
+    free(seen.times);
+
+    rig.faulty.short_io = true;
+    seen_init(&seen, 100);
+    list_all(&seen);
+    assert_times(&seen, 0, 100, 1);
+    free(seen.times);
+}
+
+/* The reads of the listing, and those of them that went back in a file. */
+static struct {
+    pthread_t thread;
+    uint64_t reads, backwards;
+    int fd;
+    off_t offset;
+} order;
+
+static ssize_t watch_pread(void *context, int fd, void *data, size_t len, off_t offset)
+{
+    (void)context;
+    if (pthread_equal(pthread_self(), order.thread)) {
+        order.reads++;
+        order.backwards += fd == order.fd && offset < order.offset;
+        assert_true(len <= RECORD_HEADER_SIZE + STORE_KEY_MAX);
+        order.fd = fd;
+        order.offset = offset;
+    }
+    return file_system_os.pread(NULL, fd, data, len, offset);
+}
+
+static void test_files_are_read_in_order_and_values_are_not(void **state)
+{
+    (void)state;
+    struct seen seen;
+    rig.options.memory_limit = UINT64_C(2) << 20; /* one group */
+    open_and_wait();
+    put_all("key", 0, 4000);
+    rig_reopen(&rig);
+    memset(&order, 0, sizeof order);
+    order.thread = pthread_self();
+    rig.faulty.files.pread = watch_pread;
+    seen_init(&seen, 4000);
+    list_all(&seen);
+    assert_times(&seen, 0, 4000, 1);
+    assert_int_equal(order.reads, 4000);
+    assert_int_equal(order.backwards, 0);
+    free(seen.times);
+}
+
+static void test_sorting(void **state)
+{
+    (void)state;
+    struct dice dice = {.state = 5};
+    struct list_copy copies[1000];
+    for (int turn = 0; turn < 100; turn++) {
+        uint32_t count = dice_below(&dice, 1000);
+        uint64_t mask = turn % 2 ? UINT64_MAX : 0xf; /* many equal ones */
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            copies[i].order = dice_next(&dice) & mask;
+            copies[i].tag = ~copies[i].order;
+            sum += copies[i].tag;
+        }
+        list_sort(copies, count, UINT64_C(1) << 63);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_true(i == 0 || copies[i - 1].order <= copies[i].order);
+            assert_true(copies[i].tag == ~copies[i].order);
+            sum -= copies[i].tag;
+        }
+        assert_true(sum == 0);
+    }
+}
+
+/* Counts the entries, and adds their tags. */
+struct tags {
+    uint64_t count, sum, first, last;
+};
+
+static void add_tag(void *context, const struct keydir_entry *entry)
+{
+    struct tags *tags = context;
+    assert_true(entry->tag >= tags->first && entry->tag <= tags->last);
+    tags->count++;
+    tags->sum += entry->tag;
+}
+
+static void assert_ranges(struct keydir_shard *shard, uint64_t ranges, uint64_t count, uint64_t sum)
+{
+    struct tags tags = {0};
+    uint64_t width = UINT64_MAX / ranges;
+    for (uint64_t i = 0; i < ranges; i++) {
+        tags.first = i * width;
+        tags.last = i + 1 == ranges ? UINT64_MAX : tags.first + width - 1;
+        keydir_scan_tags(shard, tags.first, tags.last, add_tag, &tags);
+    }
+    assert_int_equal(tags.count, count);
+    assert_true(tags.sum == sum);
+}
+
+/* At all sizes and at each stage of growth, with entries anywhere. */
+static void test_ranges_of_tags_see_each_entry_once(void **state)
+{
+    (void)state;
+    struct dice dice = {.state = 3};
+    struct keydir keydir;
+    uint64_t count = 0, sum = 0;
+    assert_true(keydir_init(&keydir, 1, UINT64_C(4) << 20));
+    struct keydir_shard *shard = &keydir.shards[0];
+    keydir_lock(shard);
+    while (count < (SLOW_BUILD ? 5000 : 20000)) {
+        struct keydir_entry entry = {.tag = dice_next(&dice), .location = 8};
+        assert_true(keydir_insert(&keydir, shard, &entry));
+        sum += entry.tag;
+        if (++count % 61 == 0)
+            assert_ranges(shard, 1 + dice_below(&dice, 12), count, sum);
+    }
+    assert_ranges(shard, 5000, count, sum);
+    keydir_unlock(shard);
+    keydir_release(&keydir);
+}
+
+/* Others at work: keys come and go, are stored anew and moved, so that entries change their buckets and places all the
+ * time. */
+struct busy {
+    struct store_session *session;
+    pthread_t thread;
+    _Atomic bool stop;
+    uint64_t rounds;
+};
+
+static void no_wake(void *context)
+{
+    (void)context;
+}
+
+static void busy_put(struct busy *busy, const char *name, uint32_t len)
+{
+    static const char value[VALUE];
+    struct store_key key;
+    store_key_init(rig.store, &key, name, strlen(name));
+    struct store_put put = {.value = {{value, len}}};
+    enum store_status status = wait_put(busy->session, &key, RIG_NOW, &put);
+    if (status != STORE_OK)
+        give_up("store_put: status %d %s", status, rig.told.text);
+}
+
+static void busy_delete(struct busy *busy, const char *name)
+{
+    struct store_key key;
+    store_key_init(rig.store, &key, name, strlen(name));
+    wait_delete(busy->session, &key, RIG_NOW, STORE_IF_PRESENT, 0);
+}
+
+static void *keep_busy(void *context)
+{
+    struct busy *busy = context;
+    struct dice dice = {.state = 9};
+    while (!atomic_load(&busy->stop)) {
+        char name[32];
+        store_enter(busy->session);
+        for (int i = 0; i < 50; i++) {
+            name_of(name, "key", dice_below(&dice, KEYS / 2)); /* overwritten */
+            busy_put(busy, name, dice_below(&dice, VALUE));
+            name_of(name, "new", dice_below(&dice, KEYS)); /* the table grows */
+            busy_put(busy, name, 1);
+        }
+        uint32_t first = dice_below(&dice, CHURN - 100);
+        for (uint32_t i = 0; i < 100; i++) {
+            name_of(name, "churn", first + i);
+            busy_delete(busy, name);
+        }
+        for (uint32_t i = 100; i-- > 0;) { /* stored again where there is room now */
+            name_of(name, "churn", first + i);
+            busy_put(busy, name, 10);
+        }
+        store_leave(busy->session);
+        if (store_commit(busy->session) != STORE_OK)
+            give_up("store_commit: %s", rig.told.text);
+        busy->rounds++;
+    }
+    return NULL;
+}
+
+/* Counts keys that stay and are not listed once, and keys that come and go and are listed twice. */
+static uint32_t list_beside(void)
+{
+    struct store_listed item;
+    uint8_t stay[KEYS] = {0}, churn[CHURN] = {0};
+    uint32_t wrong = 0;
+    struct store_list *list = store_list_new(rig.store);
+    while (next(list, &item)) {
+        char name[STORE_KEY_MAX + 1] = "";
+        unsigned number;
+        memcpy(name, item.key, item.key_len);
+        if (sscanf(name, "key-%u", &number) == 1)
+            stay[number]++;
+        else if (sscanf(name, "churn-%u", &number) == 1)
+            churn[number]++;
+    }
+    store_list_free(list);
+    for (uint32_t i = 0; i < KEYS; i++)
+        wrong += stay[i] != 1;
+    for (uint32_t i = 0; i < CHURN; i++)
+        wrong += churn[i] > 1;
+    return wrong;
+}
+
+static bool has_cleaned(void)
+{
+    return rig_stats(&rig).cleaner_moved_bytes > KEYS * VALUE;
+}
+
+static void start_busy(struct busy *busy)
+{
+    store_leave(rig.session); /* idle in a batch it would keep the cache from evicting */
+    busy->session = store_session_new(rig.store, no_wake, NULL);
+    assert_non_null(busy->session);
+    assert_int_equal(pthread_create(&busy->thread, NULL, keep_busy, busy), 0);
+}
+
+static void stop_busy(struct busy *busy)
+{
+    atomic_store(&busy->stop, true);
+    pthread_join(busy->thread, NULL);
+    store_session_free(busy->session);
+    store_enter(rig.session);
+}
+
+static void test_while_others_write(void **state)
+{
+    (void)state;
+    const uint32_t shards[] = {1, 16, 16};
+    for (int i = 0; i < 3; i++) {
+        bool clean = i == 2; /* records are moved, and segments vanish */
+        struct busy busy = {0};
+        uint32_t wrong = 0;
+        rig_release(&rig);
+        rig_init(&rig);
+        rig.options.shard_count = shards[i];
+        rig.options.memory_limit = UINT64_C(2) << 20;
+        rig.options.no_evictions = true;
+        rig.options.disk_limit = clean ? KEYS * UINT64_C(700) : 0;
+        open_and_wait();
+        put_all("key", 0, KEYS);
+        start_busy(&busy);
+        int turns = SLOW_BUILD ? 5 : 10;
+        for (int turn = 0; turn < turns || (clean && !has_cleaned() && turn < 1000); turn++)
+            wrong += list_beside();
+        stop_busy(&busy);
+        assert_int_equal(wrong, 0);
+        assert_true(busy.rounds > 0);
+        assert_true(!clean || has_cleaned());
+        store_check(rig.store);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_empty_store_has_nothing_to_list),
+        TEST(what_is_listed_of_a_key_hot_and_cold),
+        TEST(the_longest_and_the_shortest_key),
+        TEST(each_key_of_a_large_store_once),
+        TEST(one_shard_larger_than_a_group),
+        TEST(what_is_dead_is_not_listed),
+        TEST(what_changes_during_a_listing),
+        TEST(what_is_still_in_the_logs_buffer),
+        TEST(damaged_records_are_left_out_and_told),
+        TEST(reads_that_fail_leave_only_their_keys_out),
+        TEST(files_are_read_in_order_and_values_are_not),
+        TEST(sorting),
+        TEST(ranges_of_tags_see_each_entry_once),
+        TEST(while_others_write),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
