@@ -6,6 +6,13 @@
  * forgotten; a main page's items stay, in a fresh main page, for as long as they were visited since. So a scan passes
  * through probation and leaves the main part alone. There are no free lists and no fragments: memory comes and goes in pages.
  *
+ * A tenth is right while the popular keys stay popular: then most items of a main page are visited from one eviction to the
+ * next. When they change, main holds what was popular once, and the new keys need room until they come again. That shows in
+ * main itself: more items than usual leave it unvisited. The more do, the larger the share of probation, up to nine tenths,
+ * where the whole behaves like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (keys that have left
+ * are remembered, and go to main at once when they come again) were tried and left out: they help when the popular keys
+ * change and pollute main when they do not, and cost memory. script/bench-hitratio measures.
+ *
  *     free ──cache_alloc──▶ filling ──full──▶ probation ──evict──▶ limbo ──no reader, no pin──▶ free
  *                                             main      ──evict──▶
  *
@@ -29,7 +36,9 @@
 #define PAGE_SIZE_MAX (UINT32_C(1) << 20)
 #define PAGE_SIZE_MIN (UINT32_C(64) << 10)
 #define HUGE_PAGE     (UINT64_C(2) << 20)
+#define PAGES_WANTED  128 /* so many make what is free or half full a small part of the whole */
 #define LIMBO_WAIT_MS 1
+#define STALE_PAGES   32
 #define GROUP         16 /* items whose buckets are fetched ahead together */
 
 static uint32_t item_size(const struct cache_item *item)
@@ -64,7 +73,7 @@ static struct cache_page *pop(struct cache_queue *queue)
 static uint32_t choose_page_size(uint64_t memory)
 {
     uint32_t size = PAGE_SIZE_MAX;
-    while (size > PAGE_SIZE_MIN && memory / size < 64)
+    while (size > PAGE_SIZE_MIN && memory / size < PAGES_WANTED)
         size /= 2;
     return size;
 }
@@ -107,11 +116,11 @@ void cache_release(struct cache *cache)
     pthread_cond_destroy(&cache->work);
 }
 
-/* Pages that the evictor keeps free. */
+/* Pages that the evictor keeps free; the last is for itself. */
 static uint32_t free_target(const struct cache *cache)
 {
     uint32_t target = cache->page_limit / 32;
-    return target < 2 ? 2 : target > 16 ? 16 : target;
+    return target < 3 ? 3 : target > 16 ? 16 : target;
 }
 
 /* With the lock held. */
@@ -136,10 +145,13 @@ void cache_set_limit(struct cache *cache, uint64_t bytes)
     pthread_mutex_unlock(&cache->lock);
 }
 
-static struct cache_page *take_page(struct cache *cache)
+/* Workers leave the last page to the evictor: a new value that finds none is on disk, but a visited item that cannot move to
+ * main is a hot one lost. */
+static struct cache_page *take_page(struct cache *cache, bool for_main)
 {
     pthread_mutex_lock(&cache->lock);
-    struct cache_page *page = cache->page_count <= cache->page_limit ? pop(&cache->free) : NULL;
+    bool any = cache->free.count > (for_main ? 0 : 1) && cache->page_count <= cache->page_limit;
+    struct cache_page *page = any ? pop(&cache->free) : NULL;
     if (has_work(cache))
         pthread_cond_signal(&cache->work);
     pthread_mutex_unlock(&cache->lock);
@@ -151,6 +163,7 @@ static void close_writer(struct cache *cache, struct cache_writer *writer,
 {
     if (!writer->page)
         return;
+    writer->page->in_main = queue == &cache->main;
     pthread_mutex_lock(&cache->lock);
     push(queue, writer->page);
     pthread_mutex_unlock(&cache->lock);
@@ -168,7 +181,7 @@ static struct cache_item *alloc_in(struct cache *cache, struct cache_writer *wri
     uint32_t size = (uint32_t)(sizeof(struct cache_item) + key_len + value_len + 7) & ~7u;
     if (!writer->page || writer->page->used + size > cache->page_size) {
         close_writer(cache, writer, queue);
-        writer->page = take_page(cache);
+        writer->page = take_page(cache, queue == &cache->main);
         if (!writer->page)
             return NULL;
     }
@@ -253,8 +266,10 @@ static void evict_item(struct cache *cache, struct cache_item *item, struct key_
     keydir_lock(shard);
     if (keydir_find(shard, hash.tag, &ref, &entry) && location_in_ram(entry.location) &&
         location_item(entry.location) == item) {
-        if ((keep_all || (entry.location & LOCATION_VISITED)) &&
-            keep_item(cache, shard, ref, &entry, item)) {
+        bool visited = entry.location & LOCATION_VISITED;
+        cache->visited += visited;
+        cache->unvisited += !visited;
+        if ((keep_all || visited) && keep_item(cache, shard, ref, &entry, item)) {
             atomic_fetch_add_explicit(&cache->kept_items, 1, memory_order_relaxed);
         } else {
             /* The cleaner asks whether it was ever hit. */
@@ -288,20 +303,39 @@ static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32
     return offset;
 }
 
+/* Follows how much of main is stale, as a moving average over some pages. */
+static void note_stale(struct cache *cache)
+{
+    double count = cache->visited + cache->unvisited;
+    if (count > 0)
+        cache->stale += (cache->unvisited / count - cache->stale) / STALE_PAGES;
+}
+
 static void evict_page(struct cache *cache, struct cache_page *page, bool keep_all)
 {
+    cache->visited = cache->unvisited = 0;
     for (uint32_t offset = 0; offset < page->used;)
         offset = evict_group(cache, page, offset, keep_all);
+    if (page->in_main)
+        note_stale(cache);
     page->retired = cache->retire(cache->context);
     pthread_mutex_lock(&cache->lock);
     push(&cache->limbo, page);
     pthread_mutex_unlock(&cache->lock);
 }
 
-/* The page that has to go: probation holds its tenth, the rest is main's. With the lock held. */
+/* The share of probation in all pages: a tenth while at most a quarter of main is stale, nine tenths from three quarters on. */
+static double probation_share(const struct cache *cache)
+{
+    double excess = cache->stale < 0.25 ? 0 : cache->stale > 0.75 ? 0.5 : cache->stale - 0.25;
+    return 0.1 + 1.6 * excess;
+}
+
+/* The page that has to go: probation holds its share, the rest is main's. With the lock held. */
 static struct cache_page *choose_victim(struct cache *cache)
 {
-    bool from_probation = cache->main.count == 0 || cache->probation.count * 10 > cache->page_limit;
+    bool from_probation = cache->main.count == 0 ||
+                          cache->probation.count > probation_share(cache) * cache->page_limit;
     struct cache_page *page = from_probation ? pop(&cache->probation) : pop(&cache->main);
     return page ? page : pop(&cache->main);
 }
@@ -373,6 +407,15 @@ static struct cache_page *take_worn_page(struct cache *cache)
     return pop(probation > main ? &cache->probation : &cache->main);
 }
 
+/* Whether a page in limbo waits only for readers inside an epoch, which leave soon. With the lock held. */
+static bool limbo_ends_soon(const struct cache *cache)
+{
+    for (const struct cache_page *page = cache->limbo.head; page; page = page->next)
+        if (!atomic_load_explicit(&page->pins, memory_order_relaxed))
+            return true;
+    return false;
+}
+
 /* One step towards enough free pages within the limit. False: only readers can help now. With the lock held. */
 static bool work_step(struct cache *cache)
 {
@@ -380,6 +423,9 @@ static bool work_step(struct cache *cache)
     return_pages(cache);
     if (!has_work(cache))
         return true;
+    /* To evict a page of hot items takes a page to move them to, or they are lost. */
+    if (cache->free.count == 0 && limbo_ends_soon(cache))
+        return false;
     /* What limbo holds will be free soon, if nobody has pinned it. */
     bool wanted =
         cache->free.count == 0 || cache->free.count + cache->limbo.count < free_target(cache);

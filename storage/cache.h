@@ -38,6 +38,7 @@ struct cache_page {
     uint32_t used;
     atomic_uint pins; /* replies being sent from it */
     atomic_uint dead; /* bytes of items that were overwritten or deleted */
+    bool in_main;     /* its items were visited in probation */
     uint64_t retired; /* epoch of its eviction: readers that entered before may still look */
     struct cache_page *next;
 };
@@ -83,6 +84,8 @@ struct cache {
     void *context;
 
     struct cache_writer main_writer; /* the evictor's */
+    uint32_t visited, unvisited;     /* items of the page that it evicts */
+    double stale; /* share of unvisited items in the main pages that it evicted lately */
     _Atomic uint64_t evicted_items, kept_items;
 };
 

@@ -134,7 +134,7 @@ static bool names(const struct job *job, const struct hint_entry *hinted, uint64
 
 static bool has_expired(const struct store *store, uint32_t expire_s)
 {
-    return expire_s && expire_s <= atomic_load_explicit(&store->now_s, memory_order_relaxed);
+    return store_is_expired(expire_s, atomic_load_explicit(&store->now_s, memory_order_relaxed));
 }
 
 /* What is done with a value that the keydir names. */
@@ -298,13 +298,16 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted,
     return STORE_OK;
 }
 
-/* Reads the record of a hint entry. False: it is damaged. */
-static bool read_record(struct job *job, const struct hint_entry *hinted, struct record *record)
+/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read now. */
+static enum store_status read_record(struct job *job, const struct hint_entry *hinted,
+                                     struct record *record)
 {
     uint32_t offset;
     job->cursor.offset = hinted->offset * UINT64_C(8);
-    return segment_cursor_next(&job->cursor, record, &offset) == CURSOR_RECORD &&
-           record->type == hinted->type;
+    enum cursor_status status = segment_cursor_next(&job->cursor, record, &offset);
+    if (status == CURSOR_FAILED)
+        return STORE_IO;
+    return status == CURSOR_RECORD && record->type == hinted->type ? STORE_OK : STORE_CORRUPT;
 }
 
 /* One hint entry. False: the job is over. */
@@ -316,10 +319,12 @@ static bool clean_entry(struct job *job, const struct hint_entry *hinted)
     uint32_t waits = 0;
     lock_and_decide(job, hinted, &looked);
     keydir_unlock(looked.shard);
-    if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE ||
-        !read_record(job, hinted, &record))
+    if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE)
         return true;
-    do { /* what was decided without the record may have changed */
+    status = read_record(job, hinted, &record);
+    if (status != STORE_OK)
+        return status == STORE_CORRUPT; /* it stays behind: see finish */
+    do {                                /* what was decided without the record may have changed */
         lock_and_decide(job, hinted, &looked);
         if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE) {
             keydir_unlock(looked.shard);
@@ -799,6 +804,8 @@ void cleaner_release(struct store *store)
 
 bool cleaner_start(struct store *store)
 {
+    store->cleaner.signalled =
+        true; /* one that is killed again and again must still get to its work */
     store->cleaner.started = pthread_create(&store->cleaner.thread, NULL, run_cleaner, store) == 0;
     return store->cleaner.started;
 }

@@ -48,7 +48,7 @@
 
 /* Fill at which a table begins to grow, in entries a thousand buckets (of three): 0.885 of all places. */
 #define FILL_MAX    2655
-#define FILL_SHRUNK 2300 /* and after it was made smaller */
+#define FILL_SHRUNK 2450 /* and after it was made smaller */
 
 static struct keydir_bucket *bucket_at(const struct keydir_shard *shard, uint32_t number)
 {
@@ -533,7 +533,8 @@ static void return_blocks(struct keydir_shard *shard, uint32_t size, uint32_t ol
 bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard)
 {
     uint32_t old = load_size(&shard->size);
-    uint64_t size = (uint64_t)shard->count * 1000 / FILL_SHRUNK + SIZE_MIN;
+    uint64_t size = (uint64_t)shard->count * 1000 / FILL_SHRUNK + 1;
+    size = size > SIZE_MIN ? size : SIZE_MIN;
     bool too_large = atomic_load(&keydir->bytes) > atomic_load(&keydir->bytes_max);
     if (size > (too_large ? old / 10 * 9 : old / 2))
         return false;

@@ -186,16 +186,10 @@ static enum store_status gather(struct store_list *list)
 
 /* Looking at one key. */
 
-/* As a get sees it: expired, or flushed. With its shard's lock held. */
+/* As a get sees it. With its shard's lock held. */
 static bool is_dead(const struct store *store, const struct keydir_entry *entry, uint32_t now_s)
 {
-    if (entry->expire_s && entry->expire_s <= now_s)
-        return true;
-    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
-        return true;
-    uint64_t flush_lsn = atomic_load_explicit(&store->log.flush_lsn, memory_order_acquire);
-    return flush_lsn > atomic_load_explicit(&store->swept_flush_lsn, memory_order_relaxed) &&
-           store_lsn_of(store, entry->location) < flush_lsn;
+    return store_is_expired(entry->expire_s, now_s) || store_is_flushed(store, entry, now_s);
 }
 
 static void fill_from_item(struct store_listed *out, const struct cache_item *item)

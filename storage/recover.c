@@ -67,6 +67,7 @@ struct state {
     _Atomic int status; /* enum store_status: the first that failed */
     _Atomic uint64_t items;
     _Atomic bool told_full;
+    _Atomic uint64_t exceeded; /* bytes of recovery->more_bytes that were taken */
 };
 
 static void note_name(void *argument, const char *name)
@@ -218,6 +219,26 @@ static bool refuse_full(struct state *state)
     return false;
 }
 
+/* A cache takes all keys at first, and gives the oldest up when it runs. False: there is no more to take. */
+static bool exceed_limit(struct state *state)
+{
+    struct recovery *recovery = state->recovery;
+    uint64_t step = recovery->more_bytes / 16;
+    if (step == 0 || atomic_fetch_add(&state->exceeded, step) + step > recovery->more_bytes)
+        return false;
+    atomic_fetch_add(&recovery->keydir->bytes_max, step);
+    return true;
+}
+
+static bool insert(struct state *state, struct keydir_shard *shard,
+                   const struct keydir_entry *entry)
+{
+    bool done;
+    while (!(done = keydir_insert(state->recovery->keydir, shard, entry)) && exceed_limit(state))
+        ;
+    return done;
+}
+
 static bool is_expired(const struct state *state, uint32_t expire_s)
 {
     return expire_s && expire_s <= state->recovery->now_s;
@@ -246,7 +267,7 @@ static bool apply(struct state *state, const struct load *load, const struct hin
         atomic_fetch_add_explicit(&state->dead, 1, memory_order_relaxed);
     keydir_lock(shard);
     if (!keydir_find(shard, hinted->tag, &ref, &old))
-        ok = nothing || keydir_insert(state->recovery->keydir, shard, &entry);
+        ok = nothing || insert(state, shard, &entry);
     else if (nothing)
         keydir_remove(shard, ref);
     else if ((old.location & LOCATION_PLACE_MASK) < (entry.location & LOCATION_PLACE_MASK))

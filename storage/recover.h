@@ -16,6 +16,8 @@ struct recovery {
     const struct tell *tell;
     struct keydir *keydir; /* empty; filled */
     struct log *log;       /* initialized; segments are adopted, its flush set */
+    uint64_t
+        more_bytes; /* what the keydir may take beyond its limit when the keys do not fit: a cache evicts them soon */
     void (*progress)(void *context, uint64_t done_bytes,
                      uint64_t all_bytes); /* any thread; or NULL */
     void *progress_context;

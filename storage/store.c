@@ -61,21 +61,6 @@ struct found {
     bool present;
 };
 
-static bool is_expired(const struct keydir_entry *entry, uint32_t now_s)
-{
-    return entry->expire_s && entry->expire_s <= now_s;
-}
-
-/* A flush that is due but could not be written (the disk refuses) has its effect all the same. */
-static bool is_flushed(const struct store *store, const struct keydir_entry *entry, uint32_t now_s)
-{
-    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
-        return true;
-    uint64_t flush_lsn = atomic_load_explicit(&store->log.flush_lsn, memory_order_acquire);
-    return flush_lsn > atomic_load_explicit(&store->swept_flush_lsn, memory_order_relaxed) &&
-           store_lsn_of(store, entry->location) < flush_lsn;
-}
-
 /* Takes an entry out of the keydir. */
 static void drop(struct store *store, struct found *found)
 {
@@ -96,12 +81,12 @@ static void lock_and_find(struct store_session *session, const struct store_key 
     found->present = keydir_find(found->shard, key->tag, &found->ref, &found->entry);
     if (!found->present)
         return;
-    if (is_expired(&found->entry, now_s)) {
+    if (store_is_expired(found->entry.expire_s, now_s)) {
         count_up(&session->counters.expired_items, 1);
         if (!store_was_visited(found->entry.location))
             count_up(&session->counters.expired_unfetched, 1);
         drop(store, found);
-    } else if (is_flushed(store, &found->entry, now_s)) {
+    } else if (store_is_flushed(store, &found->entry, now_s)) {
         drop(store, found);
         count_up(&session->counters.flushed_items, 1);
     }

@@ -178,7 +178,8 @@ struct store_put {
 };
 
 /* Stores a value. STORE_OK (acknowledge it after store_commit); STORE_EXISTS or STORE_NOT_FOUND by the condition;
- * STORE_AGAIN: room is being made; come again after the next wake. STORE_FULL: there is none to be made; STORE_READ_ONLY. */
+ * STORE_AGAIN: room is being made; commit, and come again after the next wake. STORE_FULL: there is none to be made;
+ * STORE_READ_ONLY. */
 enum store_status store_put(struct store_session *session, const struct store_key *key,
                             uint32_t now_s, struct store_put *put);
 

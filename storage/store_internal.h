@@ -88,6 +88,23 @@ static inline uint64_t store_lsn_of(const struct store *store, uint64_t location
     return segment->header.base_lsn + location_offset(location);
 }
 
+static inline bool store_is_expired(uint32_t expire_s, uint32_t now_s)
+{
+    return expire_s && expire_s <= now_s;
+}
+
+/* With the lock of the entry's shard. A flush that is due but could not be written (the disk refuses) has its effect all the
+ * same. */
+static inline bool store_is_flushed(const struct store *store, const struct keydir_entry *entry,
+                                    uint32_t now_s)
+{
+    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
+        return true;
+    uint64_t flush_lsn = atomic_load_explicit(&store->log.flush_lsn, memory_order_acquire);
+    return flush_lsn > atomic_load_explicit(&store->swept_flush_lsn, memory_order_relaxed) &&
+           store_lsn_of(store, entry->location) < flush_lsn;
+}
+
 /* Whether a get has hit the value since it was stored, or moved by the cleaner; with its shard's lock held. */
 static inline bool store_was_visited(uint64_t location)
 {

@@ -214,6 +214,7 @@ static enum store_status recover_store(struct store *store, struct recovery *rec
         .tell = &store->options.tell,
         .keydir = &store->keydir,
         .log = &store->log,
+        .more_bytes = options->no_evictions ? 0 : store->memory_max - options->memory_limit,
         .progress = options->progress,
         .progress_context = options->progress_context,
     };

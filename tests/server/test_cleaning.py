@@ -266,6 +266,19 @@ def test_limits_change_while_it_runs():
         assert number(client.stats(), "evictions") == evictions
 
 
+@pytest.mark.parametrize("how", ["stop", "kill9"])
+def test_a_cache_starts_with_less_memory_than_its_keys_need(how):
+    server = Server("-m", "16")
+    bench(server, "-k", "300000", "-S", "10", "--load")
+    server.options = ["-m", "4"]
+    server.restart(how)
+    with server.connect() as client:
+        wait_until(lambda: number(client.stats("store"), "keydir_bytes") <= 3 * MIB, "the oldest keys leave")
+        assert 50000 < number(client.stats(), "curr_items") < 130000
+        assert number(client.stats(), "evictions") > 170000
+    assert bench(server, "-k", "300000", "-S", "10", "--verify-all", "--allow-missing") > 50000
+
+
 def test_the_clean_rate_bounds_the_cleaner():
     server = Server("-m", "8", "--disk-limit=32m", "--clean-rate=1m")
     with server.connect() as client:

@@ -169,7 +169,8 @@ def cycle(server, writers, random_):
     ("-m", "1", "--segment-size=256k", "-t", "2"),
     ("-m", "8", "--sync=none", "--segment-size=64k"),
     ("-m", "8", "--sync=always", "--segment-size=1m"),
-], ids=["plenty of memory", "little memory", "small segments and no sync", "sync always"])
+    ("-m", "8", "-M", "--disk-limit=16m", "--segment-size=64k"),
+], ids=["plenty of memory", "little memory", "small segments and no sync", "sync always", "little disk"])
 def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(options):
     print("SEED=%d" % SEED)
     random_ = random.Random("%d %s" % (SEED, options))

@@ -11,6 +11,7 @@ storage_tests = \
     tests/unit/storage/test_cache \
     tests/unit/storage/test_log \
     tests/unit/storage/test_store \
+    tests/unit/storage/test_cleaner \
     tests/unit/storage/test_model \
     tests/unit/storage/test_recover
 
@@ -18,6 +19,7 @@ storage_support = tests/unit/storage/support.c tests/unit/storage/support.h
 tests_unit_storage_test_model_SOURCES = tests/unit/storage/test_model.c $(storage_support)
 tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)
 tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
+tests_unit_storage_test_cleaner_SOURCES = tests/unit/storage/test_cleaner.c $(storage_support)
 tests_unit_storage_test_store_SOURCES = tests/unit/storage/test_store.c $(storage_support)
 tests_unit_storage_test_datadir_SOURCES = tests/unit/storage/test_datadir.c $(storage_support)
 tests_unit_storage_test_hint_SOURCES = tests/unit/storage/test_hint.c tests/unit/storage/segment_file.h \

@@ -218,6 +218,20 @@ void temp_dir_copy(const struct temp_dir *from, struct temp_dir *to)
     free(names);
 }
 
+uint64_t temp_dir_bytes(const struct temp_dir *dir)
+{
+    uint64_t bytes = 0;
+    size_t count;
+    char(*names)[NAME_LEN] = all_names(dir, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct stat status;
+        if (fstatat(dir->fd, names[i], &status, 0) == 0) /* else it is gone */
+            bytes += (uint64_t)status.st_size;
+    }
+    free(names);
+    return bytes;
+}
+
 static uint64_t digest_more(uint64_t digest, const void *data, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -301,12 +315,11 @@ static bool must_fail(struct faulty *faulty, enum file_call call)
     return fails;
 }
 
-static void note_event(struct faulty *faulty, enum file_call call, int fd, off_t offset, size_t len)
+static void note_event(struct faulty *faulty, struct file_event event)
 {
     pthread_mutex_lock(&faulty->lock);
     if (faulty->event_count < CALLS_REMEMBERED)
-        faulty->events[faulty->event_count++] =
-            (struct file_event){.call = call, .fd = fd, .offset = offset, .len = len};
+        faulty->events[faulty->event_count++] = event;
     pthread_mutex_unlock(&faulty->lock);
 }
 
@@ -321,6 +334,12 @@ static void end_change(struct faulty *faulty)
     int error = errno;
     pthread_rwlock_unlock(&faulty->frozen);
     errno = error;
+}
+
+static void tell_before(struct faulty *faulty, enum file_call call, const char *name)
+{
+    if (faulty->before)
+        faulty->before(faulty->before_context, call, name);
 }
 
 #define CHANGE(context, call)                                                                      \
@@ -374,27 +393,32 @@ static ssize_t faulty_pread_nowait(void *context, int fd, void *data, size_t len
 static ssize_t faulty_pwrite(void *context, int fd, const void *data, size_t len, off_t offset)
 {
     struct faulty *faulty = context;
+    tell_before(faulty, CALL_PWRITE, NULL);
     if (must_fail(faulty, CALL_PWRITE))
         return -1;
     len = shorten(faulty, len);
     if (faulty->write_limit && len > faulty->write_limit)
         len = faulty->write_limit;
-    note_event(faulty, CALL_PWRITE, fd, offset, len);
+    note_event(faulty,
+               (struct file_event){.call = CALL_PWRITE, .fd = fd, .offset = offset, .len = len});
     return CHANGE(faulty, file_system_os.pwrite(NULL, fd, data, len, offset));
 }
 
 static int faulty_sync(void *context, int fd)
 {
     struct faulty *faulty = context;
+    tell_before(faulty, CALL_SYNC, NULL);
     if (must_fail(faulty, CALL_SYNC))
         return -1;
-    note_event(faulty, CALL_SYNC, fd, 0, 0);
-    return faulty->really_sync ? file_system_os.sync(NULL, fd) : 0;
+    int result = faulty->really_sync ? file_system_os.sync(NULL, fd) : 0;
+    note_event(faulty, (struct file_event){.call = CALL_SYNC, .fd = fd});
+    return result;
 }
 
 static int faulty_sync_dir(void *context, int fd)
 {
     struct faulty *faulty = context;
+    tell_before(faulty, CALL_SYNC_DIR, NULL);
     if (must_fail(faulty, CALL_SYNC_DIR))
         return -1;
     return faulty->really_sync ? file_system_os.sync_dir(NULL, fd) : 0;
@@ -414,11 +438,26 @@ static int faulty_allocate(void *context, int fd, off_t size)
     return room ? CHANGE(faulty, file_system_os.allocate(NULL, fd, size)) : -1;
 }
 
+static void give_space(struct faulty *faulty, off_t bytes)
+{
+    pthread_mutex_lock(&faulty->lock);
+    if (faulty->space >= 0)
+        faulty->space += bytes;
+    pthread_mutex_unlock(&faulty->lock);
+}
+
 static int faulty_truncate(void *context, int fd, off_t size)
 {
-    return must_fail(context, CALL_TRUNCATE)
-               ? -1
-               : CHANGE(context, file_system_os.truncate(NULL, fd, size));
+    uint64_t before;
+    if (must_fail(context, CALL_TRUNCATE))
+        return -1;
+    bool known = file_system_os.size(NULL, fd, &before) == 0;
+    int result = CHANGE(context, file_system_os.truncate(NULL, fd, size));
+    int error = errno;
+    if (known && result == 0)
+        give_space(context, (off_t)before - size);
+    errno = error;
+    return result;
 }
 
 static int faulty_size(void *context, int fd, uint64_t *size)
@@ -428,9 +467,10 @@ static int faulty_size(void *context, int fd, uint64_t *size)
 
 static int faulty_rename(void *context, int dir_fd, const char *from, const char *to)
 {
+    tell_before(context, CALL_RENAME, to);
     if (must_fail(context, CALL_RENAME))
         return -1;
-    note_event(context, CALL_RENAME, -1, 0, 0);
+    note_event(context, (struct file_event){.call = CALL_RENAME, .fd = -1});
     return CHANGE(context, file_system_os.rename(NULL, dir_fd, from, to));
 }
 
@@ -442,9 +482,32 @@ static int faulty_list(void *context, int dir_fd, void (*found)(void *argument, 
 
 static int faulty_unlink(void *context, int dir_fd, const char *name)
 {
-    return must_fail(context, CALL_UNLINK)
-               ? -1
-               : CHANGE(context, file_system_os.unlink(NULL, dir_fd, name));
+    struct file_event event = {.call = CALL_UNLINK, .fd = -1};
+    struct stat status;
+    tell_before(context, CALL_UNLINK, name);
+    if (must_fail(context, CALL_UNLINK))
+        return -1;
+    snprintf(event.name, sizeof event.name, "%s", name);
+    note_event(context, event);
+    bool known = fstatat(dir_fd, name, &status, 0) == 0;
+    int result = CHANGE(context, file_system_os.unlink(NULL, dir_fd, name));
+    int error = errno;
+    if (known && result == 0)
+        give_space(context, status.st_size);
+    errno = error;
+    return result;
+}
+
+/* What statvfs would say of a disk that faulty_set_space has made small. */
+static int faulty_space(void *context, int dir_fd, uint64_t *bytes)
+{
+    struct faulty *faulty = context;
+    (void)dir_fd;
+    pthread_mutex_lock(&faulty->lock);
+    int64_t space = faulty->space;
+    pthread_mutex_unlock(&faulty->lock);
+    *bytes = space < 0 ? UINT64_MAX / 2 : (uint64_t)space;
+    return 0;
 }
 
 static int faulty_replace(void *context, int from, int fd)
@@ -479,6 +542,7 @@ void faulty_init(struct faulty *faulty)
         .rename = faulty_rename,
         .list = faulty_list,
         .unlink = faulty_unlink,
+        .space = faulty_space,
         .replace = faulty_replace,
     };
 }
@@ -603,15 +667,20 @@ void rig_reopen(struct rig *rig)
     rig_open(rig);
 }
 
+void rig_go_on_in(struct rig *rig, const struct temp_dir *picture)
+{
+    rig_close(rig);
+    temp_dir_remove(&rig->dir);
+    rig->dir = *picture;
+}
+
 void rig_crash(struct rig *rig)
 {
     struct temp_dir left;
     pthread_rwlock_wrlock(&rig->faulty.frozen);
     temp_dir_copy(&rig->dir, &left);
     pthread_rwlock_unlock(&rig->faulty.frozen);
-    rig_close(rig);
-    temp_dir_remove(&rig->dir);
-    rig->dir = left;
+    rig_go_on_in(rig, &left);
 }
 
 void rig_release(struct rig *rig)
@@ -634,9 +703,11 @@ void rig_commit(struct rig *rig)
     assert_int_equal(rig_try_commit(rig), STORE_OK);
 }
 
-static void wait_a_little(void)
+/* As the server does: what the batch has written so far is committed, then it waits. */
+static void wait_a_little(struct store_session *session)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
+    store_commit(session);
     nanosleep(&pause, NULL);
 }
 
@@ -647,7 +718,7 @@ enum store_status wait_put(struct store_session *session, const struct store_key
     struct store_put wanted = *put;
     while ((status = store_put(session, key, now_s, put)) == STORE_AGAIN) {
         *put = wanted;
-        wait_a_little();
+        wait_a_little(session);
     }
     return status;
 }
@@ -657,7 +728,7 @@ enum store_status wait_delete(struct store_session *session, const struct store_
 {
     enum store_status status;
     while ((status = store_delete(session, key, now_s, condition, place)) == STORE_AGAIN)
-        wait_a_little();
+        wait_a_little(session);
     return status;
 }
 
@@ -667,7 +738,7 @@ enum store_status wait_touch(struct store_session *session, const struct store_k
 {
     enum store_status status;
     while ((status = store_touch(session, key, now_s, expire_s, condition, place)) == STORE_AGAIN)
-        wait_a_little();
+        wait_a_little(session);
     return status;
 }
 
@@ -675,7 +746,7 @@ enum store_status wait_flush(struct store_session *session, uint32_t when_s, uin
 {
     enum store_status status;
     while ((status = store_flush(session, when_s, now_s)) == STORE_AGAIN)
-        wait_a_little();
+        wait_a_little(session);
     return status;
 }
 

@@ -75,6 +75,9 @@ void file_flip_bit(const struct temp_dir *dir, const char *name, size_t byte, in
 size_t files_with_suffix(const struct temp_dir *dir, const char *suffix, char (*names)[NAME_LEN],
                          size_t max);
 
+/* The sizes of all files together. */
+uint64_t temp_dir_bytes(const struct temp_dir *dir);
+
 /* A digest of all names, owners, modes and bytes: unchanged means untouched. */
 uint64_t temp_dir_digest(const struct temp_dir *dir);
 
@@ -116,6 +119,7 @@ struct file_event {
     int fd;
     off_t offset;
     size_t len;
+    char name[NAME_LEN]; /* of what is unlinked */
 };
 
 struct faulty {
@@ -127,13 +131,19 @@ struct faulty {
     uint64_t fail_at[CALL_KINDS]; /* number of the first call that fails; 0: none */
     uint64_t fail_count[CALL_KINDS];
     int error[CALL_KINDS];
-    bool short_io;      /* reads and writes do about half of what they are asked */
-    bool never_cached;  /* pread_nowait always answers EAGAIN */
-    bool really_sync;   /* else syncs do nothing: a dead process needs none */
-    int64_t space;      /* bytes that may still be allocated; below 0: any number */
+    bool short_io;     /* reads and writes do about half of what they are asked */
+    bool never_cached; /* pread_nowait always answers EAGAIN */
+    bool really_sync;  /* else syncs do nothing: a dead process needs none */
+    int64_t
+        space; /* bytes that may still be allocated, unlinks give some back; below 0: any number */
     size_t write_limit; /* a pwrite writes no more than so many bytes; 0: any number */
     uint32_t event_count;
-    struct file_event events[CALLS_REMEMBERED]; /* writes, syncs and renames, in order */
+    struct file_event
+        events[CALLS_REMEMBERED]; /* writes, syncs (done), renames, unlinks, in order */
+    /* Called before each call that changes something or syncs, without any lock: to look, or to dawdle. Set while nothing
+     * happens; NULL: nobody wants to know. */
+    void (*before)(void *context, enum file_call call, const char *name);
+    void *before_context;
 };
 
 void faulty_init(struct faulty *faulty);
@@ -174,6 +184,9 @@ void rig_reopen(struct rig *rig); /* cleanly */
 void rig_crash(
     struct rig *rig); /* closes the store, but goes on in what a kill -9 would have left */
 void rig_release(struct rig *rig);
+
+/* Closes the store and goes on in a picture that temp_dir_copy has made of its directory. */
+void rig_go_on_in(struct rig *rig, const struct temp_dir *picture);
 
 /* Ends the batch that the rig's session is always in, commits it, and begins the next. */
 enum store_status rig_try_commit(struct rig *rig);

@@ -157,7 +157,7 @@ static void test_what_is_listed_of_a_key_hot_and_cold(void **state)
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         rig_release(&rig);
         rig_init(&rig);
-        rig.options.memory_limit = UINT64_C(8) << 20; /* all are cached */
+        rig.options.memory_limit = UINT64_C(32) << 20; /* all are cached */
         open_and_wait();
         struct store_key key = rig_key(&rig, "single");
         struct store_put put = {

@@ -1,0 +1,1059 @@
+/* test_cleaner.c: disk is taken back, and nothing dead comes back with it.
+ *
+ * Most tests clean by hand (options.manual_cleaner): they lay out segments one by one, with `seal` between them, wait until
+ * these may be cleaned, and take the steps. A segment with the value "garbage" in it is worth cleaning once that was written
+ * again; one with a "ballast" is not.
+ *
+ * Each carrying rule (enum cleaner_rule) has a test in two halves: with the rule the store is right after cleaning and a
+ * kill; without it the same layout goes wrong, so the test does look at what the rule is for.
+ */
+#define _GNU_SOURCE
+#include "tests/unit/storage/support.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/hint.h"
+#include "storage/store_internal.h"
+
+#define SEGMENT STORE_SEGMENT_SIZE_MIN
+#define BIG     45000 /* bytes of a ballast: of a segment more than a quarter, less than all */
+
+static struct rig rig;
+
+/* The rig, not yet open: a store that is cleaned by hand. */
+static void begin(void)
+{
+    rig_init(&rig);
+    rig.options.manual_cleaner = true;
+    rig.options.sync_interval_ms = 3600 * 1000; /* when somebody asks for it */
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    begin();
+    rig_open(&rig);
+    return 0;
+}
+
+static int set_up_closed(void **state)
+{
+    (void)state;
+    begin();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (rig.store)
+        store_check(rig.store);
+    rig_release(&rig);
+    return 0;
+}
+
+/* Layout. */
+
+static bool has_spares(void *context)
+{
+    struct log *log = context;
+    pthread_mutex_lock(&log->lock);
+    bool has = log->spare_count >= LOG_SPARES;
+    pthread_mutex_unlock(&log->lock);
+    return has;
+}
+
+static void write_all(void)
+{
+    struct log *log = &rig.store->log;
+    assert_int_equal(log_commit(log, log->next_lsn), STORE_OK);
+}
+
+static uint64_t active_id(void)
+{
+    return rig.store->log.active->header.id;
+}
+
+/* Goes on in the next segment; the answer is the id of the one that is sealed. */
+static uint64_t seal(void)
+{
+    struct log *log = &rig.store->log;
+    uint64_t id = active_id();
+    assert_true(wait_until(has_spares, log));
+    write_all();
+    log_seal_active(log);
+    write_all();
+    assert_true(active_id() != id);
+    return id;
+}
+
+static void put_big(const char *key, uint64_t seed)
+{
+    static char value[BIG];
+    fill_pattern(value, sizeof value, seed);
+    rig_put_bytes(&rig, key, value, sizeof value);
+}
+
+static void expect_big(const char *key, uint64_t seed)
+{
+    static char value[BIG];
+    fill_pattern(value, sizeof value, seed);
+    rig_expect_bytes(&rig, key, value, sizeof value);
+}
+
+/* What the newest of these stands in is worth cleaning when the next one is written. */
+static void put_garbage(void)
+{
+    static uint64_t seed;
+    put_big("garbage", seed++);
+}
+
+static void put_ballast(const char *key)
+{
+    put_big(key, 7);
+}
+
+static bool all_ready(void *context)
+{
+    struct log *log = context;
+    bool ready = true;
+    pthread_mutex_lock(&log->lock);
+    for (struct segment *segment = log->first; segment; segment = segment->next)
+        ready =
+            ready &&
+            (segment == log->active ||
+             (segment->hinted && segment->header.base_lsn + segment->end <= log_synced_lsn(log)));
+    pthread_mutex_unlock(&log->lock);
+    return ready;
+}
+
+/* Waits until all sealed segments may be cleaned. */
+static void settle(void)
+{
+    write_all();
+    log_request_sync(&rig.store->log, rig.store->log.next_lsn);
+    assert_true(wait_until(all_ready, &rig.store->log));
+}
+
+static uint32_t clean(void)
+{
+    uint32_t steps = 0;
+    settle();
+    while (cleaner_step(rig.store))
+        steps++;
+    return steps;
+}
+
+static bool is_there(uint64_t id)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, id, "seg");
+    return file_exists(&rig.dir, name);
+}
+
+static void kill_and_open(void)
+{
+    rig_crash(&rig);
+    rig_open(&rig);
+}
+
+static bool is_present(const char *name)
+{
+    struct store_key key = rig_key(&rig, name);
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    enum store_status status = rig_get(&rig, &key, &fetch, &item);
+    store_fetch_release(&fetch);
+    return status == STORE_OK;
+}
+
+static void skip_rule(uint32_t rule)
+{
+    atomic_store(&rig.store->cleaner.skipped_rules, rule);
+}
+
+/* The rules. */
+
+/* Lays out segments; the answer is the id of one that the cleaner will take. */
+typedef uint64_t layout(void);
+
+/* Whether all is as it should be, after a kill. */
+typedef bool verdict(void);
+
+static bool is_right(layout *lay_out, verdict *judge, uint32_t skipped)
+{
+    begin();
+    rig_open(&rig);
+    skip_rule(skipped);
+    uint64_t id = lay_out();
+    assert_true(is_there(id));
+    clean();
+    assert_false(is_there(id));
+    kill_and_open();
+    bool right = judge();
+    rig_reopen(&rig);
+    right = right && judge();
+    store_check(rig.store);
+    rig_release(&rig);
+    return right;
+}
+
+static void check_rule(uint32_t rule, layout *lay_out, verdict *judge)
+{
+    assert_true(is_right(lay_out, judge, 0));
+    assert_false(is_right(lay_out, judge, rule));
+}
+
+static uint64_t seal_and_bury(void)
+{
+    put_garbage();
+    uint64_t id = seal();
+    put_garbage();
+    return id;
+}
+
+static void put_old_value(void)
+{
+    rig_put(&rig, "key", "old");
+    put_ballast("keeps the old value's segment");
+    seal();
+}
+
+static bool key_is_absent(void)
+{
+    return !is_present("key");
+}
+
+static uint64_t lay_out_deletion(void)
+{
+    put_old_value();
+    rig_delete(&rig, "key");
+    return seal_and_bury();
+}
+
+static void test_a_deletion_is_carried(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_DELETE, lay_out_deletion, key_is_absent);
+}
+
+static void pass_time(uint32_t seconds)
+{
+    rig.now_s += seconds;
+    store_tick(rig.store, rig.now_s);
+}
+
+static uint64_t lay_out_expired(void)
+{
+    put_old_value();
+    rig_put_until(&rig, "key", "new", rig.now_s + 10);
+    uint64_t id = seal_and_bury();
+    pass_time(20);
+    return id;
+}
+
+static void test_an_expired_value_becomes_a_deletion(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_EXPIRED, lay_out_expired, key_is_absent);
+}
+
+static uint64_t lay_out_expired_and_seen(void)
+{
+    uint64_t id = lay_out_expired();
+    rig_expect(&rig, "key", NULL); /* takes it out of the index */
+    return id;
+}
+
+static void test_so_does_one_that_was_seen_to_be_expired(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_EXPIRED, lay_out_expired_and_seen, key_is_absent);
+}
+
+static uint64_t lay_out_expired_touch(void)
+{
+    put_old_value();
+    rig_touch(&rig, "key", rig.now_s + 10);
+    uint64_t id = seal_and_bury();
+    pass_time(20);
+    return id;
+}
+
+static void test_an_expired_touch_becomes_a_deletion(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_EXPIRED_TOUCH, lay_out_expired_touch, key_is_absent);
+}
+
+static bool key_has_expiry(void)
+{
+    return is_present("key") && rig_expiry(&rig, "key") == RIG_NOW + 1000;
+}
+
+static uint64_t lay_out_touch(void)
+{
+    put_old_value();
+    rig_touch(&rig, "key", rig.now_s + 1000);
+    return seal_and_bury();
+}
+
+static void test_a_touch_is_carried(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_TOUCH, lay_out_touch, key_has_expiry);
+}
+
+static void test_a_touch_is_not_carried_behind_a_later_one(void **state)
+{
+    (void)state;
+    put_old_value();
+    rig_touch(&rig, "key", rig.now_s + 500);
+    uint64_t id = seal_and_bury();
+    rig_touch(&rig, "key", rig.now_s + 1000);
+    clean();
+    assert_false(is_there(id));
+    kill_and_open();
+    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 1000);
+}
+
+static uint64_t lay_out_touched_value(void)
+{
+    rig_put(&rig, "key", "value");
+    uint64_t id = seal_and_bury();
+    rig_touch(&rig, "key", rig.now_s + 1000);
+    return id;
+}
+
+static void test_a_moved_value_takes_its_expiry_along(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_EXPIRY, lay_out_touched_value, key_has_expiry);
+}
+
+static uint64_t stored_cas;
+
+static uint64_t lay_out_cas(void)
+{
+    rig_put(&rig, "key", "value");
+    stored_cas = rig_cas(&rig, "key");
+    return seal_and_bury();
+}
+
+static bool key_has_its_cas(void)
+{
+    return rig_cas(&rig, "key") == stored_cas;
+}
+
+static void test_a_moved_value_keeps_its_cas_unique(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_CAS, lay_out_cas, key_has_its_cas);
+}
+
+/* The maintainer would take what is flushed out of the index before the cleaner sees it. */
+static void stop_maintainer(void)
+{
+    maintain_stop(rig.store);
+    rig.store->maintaining = false;
+}
+
+static uint64_t lay_out_flush(void)
+{
+    rig_put(&rig, "key", "value");
+    uint64_t id = seal_and_bury();
+    settle();
+    stop_maintainer();
+    rig_flush(&rig, 0);
+    return id;
+}
+
+static void test_nothing_is_moved_behind_a_flush(void **state)
+{
+    (void)state;
+    check_rule(CLEANER_RULE_FLUSH, lay_out_flush, key_is_absent);
+}
+
+/* Whether all that was written before each segment was removed had been synced. */
+static bool writes_are_synced_before_unlinks(void)
+{
+    const struct faulty *faulty = &rig.faulty;
+    uint32_t unlinked = 0;
+    for (uint32_t i = 0; i < faulty->event_count; i++) {
+        int written = -1;
+        if (faulty->events[i].call != CALL_UNLINK || !strstr(faulty->events[i].name, ".seg"))
+            continue;
+        for (uint32_t k = 0; k < i; k++) {
+            const struct file_event *event = &faulty->events[k];
+            if (event->call == CALL_PWRITE)
+                written = event->fd;
+            if (event->call == CALL_SYNC && event->fd == written)
+                written = -1;
+        }
+        if (written >= 0)
+            return false;
+        unlinked++;
+    }
+    assert_true(unlinked > 0);
+    return true;
+}
+
+static bool is_synced_first(layout *lay_out, uint32_t skipped)
+{
+    begin();
+    rig_open(&rig);
+    skip_rule(skipped);
+    uint64_t id = lay_out();
+    faulty_forget_events(&rig.faulty);
+    while (cleaner_step(rig.store))
+        ;
+    assert_false(is_there(id));
+    bool right = writes_are_synced_before_unlinks();
+    rig_release(&rig);
+    return right;
+}
+
+static uint64_t lay_out_move(void)
+{
+    rig_put(&rig, "key", "value");
+    uint64_t id = seal_and_bury();
+    settle();
+    return id;
+}
+
+static void test_copies_are_on_disk_before_the_segment_goes(void **state)
+{
+    (void)state;
+    assert_true(is_synced_first(lay_out_move, 0));
+    assert_false(is_synced_first(lay_out_move, CLEANER_RULE_SYNC));
+}
+
+static uint64_t lay_out_replaced(void)
+{
+    rig_put(&rig, "key", "value");
+    uint64_t id = seal();
+    settle();
+    rig_put(&rig, "key", "newer"); /* in the log's buffer, not even written */
+    return id;
+}
+
+static void test_what_replaces_a_value_is_on_disk_before_the_value_goes(void **state)
+{
+    (void)state;
+    assert_true(is_synced_first(lay_out_replaced, 0));
+    assert_false(is_synced_first(lay_out_replaced, CLEANER_RULE_SYNC));
+}
+
+/* Takes a picture of the directory when the first segment is about to go. */
+static struct {
+    bool taken, seen;
+    struct temp_dir dir;
+} picture;
+
+static void take_picture(void *context, enum file_call call, const char *name)
+{
+    (void)context;
+    if (picture.taken || call != CALL_UNLINK || !strstr(name, ".seg"))
+        return;
+    picture.taken = true;
+    picture.seen = is_present("key");
+    temp_dir_copy(&rig.dir, &picture.dir);
+}
+
+static void open_the_picture(void)
+{
+    rig.faulty.before = NULL;
+    assert_true(picture.taken);
+    rig_go_on_in(&rig, &picture.dir);
+    rig_open(&rig);
+}
+
+/* Segments full of what lives, and a limit that asks for less. */
+static uint64_t lay_out_crowd(void)
+{
+    char name[20];
+    rig_put(&rig, "key", "oldest");
+    put_ballast("oldest");
+    uint64_t id = seal();
+    for (int i = 0; i < 16; i++) {
+        snprintf(name, sizeof name, "ballast %d", i);
+        put_ballast(name);
+        seal();
+    }
+    settle();
+    return id;
+}
+
+static void limit_to_what_there_is(void)
+{
+    store_set_disk_limit(rig.store, rig_stats(&rig).disk_bytes);
+}
+
+static bool stays_gone(uint32_t skipped)
+{
+    begin();
+    rig.options.no_evictions = false;
+    rig_open(&rig);
+    skip_rule(skipped);
+    uint64_t id = lay_out_crowd();
+    limit_to_what_there_is();
+    picture.taken = false;
+    rig.faulty.before = take_picture;
+    clean();
+    assert_false(is_there(id));
+    assert_true(!is_present("key"));
+    open_the_picture();
+    bool right = picture.seen || !is_present("key");
+    rig_release(&rig);
+    return right;
+}
+
+static void test_evicted_keys_leave_the_disk_before_the_index(void **state)
+{
+    (void)state;
+    assert_true(stays_gone(0));
+    assert_false(stays_gone(CLEANER_RULE_EVICT));
+}
+
+/* A kill at each step. */
+
+#define PICTURES_MAX 200
+
+static struct temp_dir pictures[PICTURES_MAX];
+static uint32_t picture_count;
+
+static void take_every_picture(void *context, enum file_call call, const char *name)
+{
+    (void)context;
+    (void)call;
+    (void)name;
+    if (picture_count < PICTURES_MAX)
+        temp_dir_copy(&rig.dir, &pictures[picture_count++]);
+}
+
+static void test_a_kill_before_the_commit_of_what_replaces_a_value(void **state)
+{
+    (void)state;
+    uint64_t id = lay_out_replaced();
+    picture_count = 0;
+    rig.faulty.before = take_every_picture;
+    while (cleaner_step(rig.store))
+        ;
+    rig.faulty.before = NULL;
+    assert_false(is_there(id));
+    for (uint32_t i = 0; i < picture_count; i++) {
+        rig_go_on_in(&rig, &pictures[i]);
+        rig_open(&rig);
+        assert_true(is_present("key")); /* this value or that */
+    }
+    rig_expect(&rig, "key", "newer");
+}
+
+static void lay_out_everything(void)
+{
+    put_old_value();
+    rig_put(&rig, "deleted", "x");
+    rig_put(&rig, "expired", "old");
+    rig_put(&rig, "touched", "x");
+    rig_put(&rig, "touched away", "x");
+    put_ballast("more");
+    seal();
+    rig_delete(&rig, "deleted");
+    rig_put_until(&rig, "expired", "new", rig.now_s + 10);
+    rig_touch(&rig, "touched", rig.now_s + 1000);
+    rig_touch(&rig, "touched away", rig.now_s + 10);
+    rig_put(&rig, "moved", "x");
+    seal_and_bury();
+    rig_touch(&rig, "moved", rig.now_s + 1000);
+    seal_and_bury();
+    rig_delete(&rig, "garbage");
+    seal();
+    pass_time(20);
+    settle();
+}
+
+static void expect_everything(void)
+{
+    rig_expect(&rig, "key", "old");
+    rig_expect(&rig, "deleted", NULL);
+    rig_expect(&rig, "expired", NULL);
+    rig_expect(&rig, "touched", "x");
+    assert_int_equal(rig_expiry(&rig, "touched"), RIG_NOW + 1000);
+    rig_expect(&rig, "touched away", NULL);
+    rig_expect(&rig, "moved", "x");
+    assert_int_equal(rig_expiry(&rig, "moved"), RIG_NOW + 1000);
+    rig_expect(&rig, "garbage", NULL);
+    expect_big("more", 7);
+}
+
+static void test_a_kill_at_any_step_changes_nothing(void **state)
+{
+    (void)state;
+    lay_out_everything();
+    picture_count = 0;
+    rig.faulty.before = take_every_picture;
+    assert_true(clean() >= 2);
+    rig.faulty.before = NULL;
+    expect_everything();
+    assert_true(picture_count >= 8 && picture_count < PICTURES_MAX);
+    for (uint32_t i = 0; i < picture_count; i++) {
+        rig_go_on_in(&rig, &pictures[i]);
+        rig_open(&rig);
+        expect_everything();
+        clean(); /* and the rest of it after the kill */
+        expect_everything();
+        kill_and_open();
+        expect_everything();
+    }
+}
+
+static void test_a_moved_value_keeps_flags_expiry_and_bytes(void **state)
+{
+    (void)state;
+    struct store_key key = rig_key(&rig, "key");
+    struct store_put put = {
+        .value = {{"val", 3}, {"ue", 2}}, .client_flags = 0xdeadbeef, .expire_s = RIG_NOW + 77};
+    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+    uint64_t id = seal_and_bury();
+    clean();
+    assert_false(is_there(id));
+    for (int i = 0; i < 2; i++) {
+        struct store_fetch fetch = {0};
+        struct store_item item;
+        assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_OK);
+        assert_int_equal(item.value_len, 5);
+        assert_memory_equal(item.value, "value", 5);
+        assert_int_equal(item.client_flags, 0xdeadbeef);
+        assert_int_equal(item.expire_s, RIG_NOW + 77);
+        assert_int_equal(item.cas, put.cas);
+        store_fetch_release(&fetch);
+        kill_and_open();
+        key = rig_key(&rig, "key");
+    }
+}
+
+/* Which segment goes, and how. */
+
+static void test_a_dead_segment_goes_unread(void **state)
+{
+    (void)state;
+    put_old_value();
+    put_garbage();
+    uint64_t dead = seal();
+    put_garbage();
+    settle();
+    uint64_t reads = faulty_calls(&rig.faulty, CALL_PREAD);
+    assert_true(cleaner_step(rig.store));
+    assert_false(is_there(dead));
+    assert_int_equal(faulty_calls(&rig.faulty, CALL_PREAD), reads);
+    assert_int_equal(rig_stats(&rig).cleaner_moved_bytes, 0);
+}
+
+static void test_the_oldest_goes_unread_with_all_its_deletions(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "x");
+    rig_delete(&rig, "key");
+    put_garbage();
+    uint64_t oldest = seal();
+    rig_put(&rig, "other", "x");
+    rig_delete(&rig, "other");
+    put_ballast("lives");
+    uint64_t newer = seal();
+    put_garbage();
+    settle();
+    uint64_t reads = faulty_calls(&rig.faulty, CALL_PREAD);
+    assert_true(cleaner_step(rig.store));
+    assert_false(is_there(oldest));
+    assert_true(is_there(newer));
+    assert_int_equal(faulty_calls(&rig.faulty, CALL_PREAD), reads);
+}
+
+static void test_a_file_is_closed_when_its_last_reader_is_done(void **state)
+{
+    (void)state;
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    rig_put(&rig, "key", "value");
+    uint64_t id = seal_and_bury();
+    rig_reopen(&rig); /* now it is cold */
+    struct store_key key = rig_key(&rig, "key");
+    assert_int_equal(store_get(rig.session, &key, rig.now_s, &fetch, &item), STORE_COLD);
+    rig_put(&rig, "key", "newer");
+    clean();
+    assert_false(is_there(id));
+    assert_int_equal(log_reap(&rig.store->log), 1);
+    assert_int_equal(store_fetch_now(rig.session, &fetch),
+                     STORE_OK); /* from a file without a name */
+    assert_int_equal(fetch.status, STORE_OK);
+    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_OK);
+    assert_memory_equal(item.value, "newer", 5);
+    store_fetch_release(&fetch);
+    assert_int_equal(log_reap(&rig.store->log), 0);
+}
+
+/* The byte of a file where the words stand. */
+static size_t find_in_file(const char *name, const char *words)
+{
+    size_t len;
+    char *data = file_load(&rig.dir, name, &len);
+    char *at = memmem(data, len, words, strlen(words));
+    assert_non_null(at);
+    size_t offset = (size_t)(at - data);
+    free(data);
+    return offset;
+}
+
+static void test_a_damaged_record_keeps_its_segment_until_it_is_the_oldest(void **state)
+{
+    (void)state;
+    char name[SEGMENT_NAME_SIZE];
+    put_old_value();
+    rig_put(&rig, "key", "this will be damaged");
+    rig_put(&rig, "other", "x");
+    uint64_t id = seal_and_bury();
+    settle();
+    segment_name(name, id, "seg");
+    file_flip_bit(&rig.dir, name, find_in_file(name, "this will be damaged"), 3);
+    clean();
+    assert_true(is_there(id));
+    assert_true(told_has(&rig.told, "damaged"));
+    assert_int_equal(rig.told.warnings, 1);
+    rig_delete(&rig, "keeps the old value's segment");
+    clean(); /* the oldest goes, then this one is it */
+    settle();
+    store_set_disk_limit(rig.store, 1);
+    clean();
+    assert_false(is_there(id));
+    rig_expect(&rig, "key", NULL);
+    rig_expect(&rig, "other", "x");
+    kill_and_open();
+    rig_expect(&rig, "key", NULL);
+    rig_expect(&rig, "other", "x");
+}
+
+static void test_nothing_flushed_comes_back(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "x");
+    put_ballast("lives");
+    uint64_t first = seal();
+    rig_put(&rig, "key", "y");
+    uint64_t second = seal_and_bury();
+    rig_flush(&rig, 0);
+    rig_put(&rig, "after", "x");
+    while (clean() || is_there(first) || is_there(second))
+        ; /* the sweep takes its time */
+    kill_and_open();
+    rig_expect(&rig, "key", NULL);
+    rig_expect(&rig, "lives", NULL);
+    rig_expect(&rig, "after", "x");
+    assert_int_equal(rig_stats(&rig).keydir_entries, 1);
+}
+
+/* Eviction. */
+
+static void test_a_cache_drops_its_oldest_and_keeps_what_was_read(void **state)
+{
+    (void)state;
+    rig.options.no_evictions = false;
+    rig_open(&rig);
+    rig_put(&rig, "read", "x");
+    uint64_t id = lay_out_crowd();
+    rig_expect(&rig, "read", "x");
+    limit_to_what_there_is();
+    clean();
+    assert_false(is_there(id));
+    assert_true(rig_stats(&rig).evicted_items >= 2);
+    assert_true(rig_stats(&rig).evicted_unfetched >= 2);
+    for (int i = 0; i < 2; i++) {
+        rig_expect(&rig, "read", "x");
+        rig_expect(&rig, "key", NULL);
+        rig_expect(&rig, "oldest", NULL);
+        expect_big("ballast 15", 7);
+        kill_and_open();
+    }
+}
+
+/* From here on with the cleaner's thread. */
+
+static void open_with_thread(bool cache, uint32_t segments)
+{
+    rig.options.manual_cleaner = false;
+    rig.options.no_evictions = !cache;
+    rig.options.sync_interval_ms = 10;
+    rig.options.disk_limit = segments * (uint64_t)SEGMENT;
+    rig_open(&rig);
+}
+
+static enum store_status try_put_bytes(const char *name, uint32_t len, uint64_t seed)
+{
+    static char value[BIG];
+    struct store_key key = rig_key(&rig, name);
+    struct store_put put = {.value = {{value, len}}};
+    fill_pattern(value, len, seed);
+    enum store_status status = wait_put(rig.session, &key, rig.now_s, &put);
+    rig_commit(&rig);
+    return status;
+}
+
+static void numbered(char name[20], uint32_t number)
+{
+    snprintf(name, 20, "number %u", number);
+}
+
+/* Puts keys with values of 3000 bytes until the store is full; the answer is how many. */
+static uint32_t fill_up(void)
+{
+    char name[20];
+    enum store_status status = STORE_OK;
+    uint32_t count = 0;
+    for (; status == STORE_OK && count < 5000; count++) {
+        numbered(name, count);
+        status = try_put_bytes(name, 3000, count);
+        assert_true(temp_dir_bytes(&rig.dir) <= rig.options.disk_limit + SEGMENT);
+    }
+    assert_int_equal(status, STORE_FULL);
+    return count - 1;
+}
+
+static bool may_grow_again(void *context)
+{
+    (void)context;
+    return try_put_bytes("one more", 3000, 1) == STORE_OK;
+}
+
+static void expect_numbers(uint32_t from, uint32_t to)
+{
+    static char value[3000];
+    char name[20];
+    for (uint32_t i = from; i < to; i++) {
+        numbered(name, i);
+        fill_pattern(value, sizeof value, i);
+        rig_expect_bytes(&rig, name, value, sizeof value);
+    }
+}
+
+static void test_a_full_store_refuses_growth_and_nothing_else(void **state)
+{
+    (void)state;
+    char name[20];
+    open_with_thread(false, 24);
+    uint32_t count = fill_up();
+    assert_true(count * 3000 > 24 * SEGMENT / 2);
+    expect_numbers(0, count);
+    assert_int_equal(try_put_bytes("number 0", 4000, 1), STORE_FULL);
+    expect_numbers(0, 1); /* the old value stays */
+    assert_int_equal(try_put_bytes("number 0", 100, 1), STORE_OK);
+    for (uint32_t i = 1; i < count / 3; i++) {
+        numbered(name, i);
+        rig_delete(&rig, name);
+        rig_commit(&rig);
+        assert_true(temp_dir_bytes(&rig.dir) <= rig.options.disk_limit + SEGMENT);
+    }
+    assert_true(wait_until(may_grow_again, NULL));
+    expect_numbers(count / 3, count);
+    kill_and_open();
+    expect_numbers(count / 3, count);
+    rig_expect(&rig, "number 1", NULL);
+    assert_int_equal(rig_stats(&rig).evicted_items, 0);
+}
+
+static void test_a_full_disk_is_a_limit(void **state)
+{
+    (void)state;
+    char name[20];
+    enum store_status status = STORE_OK;
+    uint32_t count = 0;
+    open_with_thread(false, 200);
+    faulty_set_space(&rig.faulty, 20 * SEGMENT);
+    for (; status == STORE_OK && count < 5000; count++) {
+        numbered(name, count);
+        status = try_put_bytes(name, 3000, count);
+    }
+    assert_int_equal(status, STORE_FULL);
+    count--;
+    assert_true(count * 3000 > 8 * SEGMENT);
+    expect_numbers(0, count);
+    rig_delete(&rig, "number 0");
+    faulty_set_space(&rig.faulty, -1);
+    assert_true(wait_until(may_grow_again, NULL));
+    expect_numbers(1, count);
+    kill_and_open();
+    expect_numbers(1, count);
+    rig_expect(&rig, "number 0", NULL);
+}
+
+static void test_a_full_disk_can_be_emptied(void **state)
+{
+    (void)state;
+    char name[20];
+    enum store_status status = STORE_OK;
+    uint32_t count = 0;
+    open_with_thread(false, 200);
+    faulty_set_space(&rig.faulty, 20 * SEGMENT);
+    for (; status == STORE_OK && count < 5000; count++) {
+        numbered(name, count);
+        status = try_put_bytes(name, 3000, count);
+    }
+    assert_int_equal(status, STORE_FULL);
+    for (uint32_t i = 0; i < count / 2; i++) {
+        numbered(name, i);
+        rig_delete(&rig, name);
+        rig_commit(&rig);
+    }
+    assert_true(wait_until(may_grow_again, NULL));
+    expect_numbers(count / 2, count - 1);
+}
+
+static void test_a_cache_takes_every_write_within_its_limit(void **state)
+{
+    (void)state;
+    char name[20];
+    open_with_thread(true, 24);
+    for (uint32_t i = 0; i < 2000; i++) {
+        numbered(name, i);
+        assert_int_equal(try_put_bytes(name, 3000, i), STORE_OK);
+        assert_true(temp_dir_bytes(&rig.dir) <= rig.options.disk_limit + SEGMENT);
+    }
+    expect_numbers(1900, 2000);
+    rig_expect(&rig, "number 0", NULL);
+    assert_true(rig_stats(&rig).evicted_items > 1000);
+    kill_and_open();
+    rig_expect(&rig, "number 0", NULL);
+    expect_numbers(1900, 2000);
+}
+
+/* A record larger than a segment wants more room at once than is usually kept free. */
+static void test_room_is_made_for_a_large_value(void **state)
+{
+    (void)state;
+    static char value[6 * SEGMENT];
+    open_with_thread(true, 24);
+    char name[20];
+    for (uint32_t i = 0; i < 1000; i++) {
+        numbered(name, i);
+        assert_int_equal(try_put_bytes(name, 3000, i), STORE_OK);
+    }
+    rig_put_bytes(&rig, "large", value, sizeof value);
+    rig_expect_bytes(&rig, "large", value, sizeof value);
+}
+
+static void test_what_can_never_fit_is_refused_at_once(void **state)
+{
+    (void)state;
+    static char value[24 * SEGMENT];
+    open_with_thread(true, 24);
+    rig_put(&rig, "key", "x");
+    struct store_key key = rig_key(&rig, "too large");
+    struct store_put put = {.value = {{value, sizeof value}}};
+    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_FULL);
+    rig_expect(&rig, "key", "x"); /* nothing was evicted for it */
+    rig_put(&rig, "key", "y");
+}
+
+/* The index. */
+
+static enum store_status fill_index(uint32_t count)
+{
+    char name[20];
+    enum store_status status = STORE_OK;
+    for (uint32_t i = 0; i < count && status == STORE_OK; i++) {
+        numbered(name, i);
+        status = try_put_bytes(name, 100, i);
+    }
+    return status;
+}
+
+static void limit_index(void)
+{
+    atomic_store(&rig.store->keydir.bytes_max, 16 * 72 * sizeof(struct keydir_bucket));
+}
+
+static void test_a_cache_evicts_when_its_index_is_full(void **state)
+{
+    (void)state;
+    open_with_thread(true, 100);
+    limit_index();
+    assert_int_equal(fill_index(8000), STORE_OK);
+    assert_true(rig_stats(&rig).evicted_items > 3000);
+    rig_expect(&rig, "number 0", NULL);
+    assert_true(is_present("number 7999"));
+}
+
+static void test_a_store_refuses_when_its_index_is_full(void **state)
+{
+    (void)state;
+    open_with_thread(false, 100);
+    limit_index();
+    assert_int_equal(fill_index(8000), STORE_FULL);
+    assert_int_equal(rig_stats(&rig).evicted_items, 0);
+    assert_true(is_present("number 0"));
+    assert_int_equal(try_put_bytes("number 0", 50, 1), STORE_OK); /* no new key */
+    assert_true(rig_stats(&rig).keydir_entries > 2000);
+}
+
+/* Slots. */
+
+static void test_slots_are_used_again(void **state)
+{
+    (void)state;
+    const uint32_t segments = SLOW_BUILD ? 300 : 2000;
+    char name[20];
+    open_with_thread(true, 24);
+    for (uint32_t i = 0; i < segments; i++) {
+        numbered(name, i);
+        assert_int_equal(try_put_bytes(name, 40000, i), STORE_OK);
+        assert_int_equal(try_put_bytes("always", 20000, i), STORE_OK);
+        if (i % 16 == 0)
+            store_check(rig.store);
+    }
+    assert_true(rig_stats(&rig).cleaner_segments > segments - 40);
+    assert_true(rig.store->log.slot_count < 60);
+    kill_and_open();
+    assert_true(is_present("always"));
+    assert_true(is_present(name));
+}
+
+#define BY_HAND(test)    cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define BY_THREAD(test)  cmocka_unit_test_setup_teardown(test, set_up_closed, tear_down)
+#define TWO_HALVES(test) cmocka_unit_test(test)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TWO_HALVES(test_a_deletion_is_carried),
+        TWO_HALVES(test_an_expired_value_becomes_a_deletion),
+        TWO_HALVES(test_so_does_one_that_was_seen_to_be_expired),
+        TWO_HALVES(test_an_expired_touch_becomes_a_deletion),
+        TWO_HALVES(test_a_touch_is_carried),
+        TWO_HALVES(test_a_moved_value_takes_its_expiry_along),
+        TWO_HALVES(test_a_moved_value_keeps_its_cas_unique),
+        TWO_HALVES(test_nothing_is_moved_behind_a_flush),
+        TWO_HALVES(test_copies_are_on_disk_before_the_segment_goes),
+        TWO_HALVES(test_what_replaces_a_value_is_on_disk_before_the_value_goes),
+        TWO_HALVES(test_evicted_keys_leave_the_disk_before_the_index),
+        BY_HAND(test_a_touch_is_not_carried_behind_a_later_one),
+        BY_HAND(test_a_kill_before_the_commit_of_what_replaces_a_value),
+        BY_HAND(test_a_kill_at_any_step_changes_nothing),
+        BY_HAND(test_a_moved_value_keeps_flags_expiry_and_bytes),
+        BY_HAND(test_a_dead_segment_goes_unread),
+        BY_HAND(test_the_oldest_goes_unread_with_all_its_deletions),
+        BY_HAND(test_a_file_is_closed_when_its_last_reader_is_done),
+        BY_HAND(test_a_damaged_record_keeps_its_segment_until_it_is_the_oldest),
+        BY_HAND(test_nothing_flushed_comes_back),
+        BY_THREAD(test_a_cache_drops_its_oldest_and_keeps_what_was_read),
+        BY_THREAD(test_a_full_store_refuses_growth_and_nothing_else),
+        BY_THREAD(test_a_full_disk_is_a_limit),
+        BY_THREAD(test_a_full_disk_can_be_emptied),
+        BY_THREAD(test_a_cache_takes_every_write_within_its_limit),
+        BY_THREAD(test_room_is_made_for_a_large_value),
+        BY_THREAD(test_what_can_never_fit_is_refused_at_once),
+        BY_THREAD(test_a_cache_evicts_when_its_index_is_full),
+        BY_THREAD(test_a_store_refuses_when_its_index_is_full),
+        BY_THREAD(test_slots_are_used_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
