@@ -396,13 +396,13 @@ static uint32_t dead_bytes(const struct cache_page *page)
     return page ? atomic_load_explicit(&page->dead, memory_order_relaxed) : 0;
 }
 
-/* The oldest page of that queue where more is dead, if that is at least half of it: then to clear it costs less than the
+/* The oldest page of that queue where more is dead, if that is three quarters of it: then to clear it costs less than the
  * memory of a new one. With the lock held. */
 static struct cache_page *take_worn_page(struct cache *cache)
 {
     uint32_t probation = dead_bytes(cache->probation.head);
     uint32_t main = dead_bytes(cache->main.head);
-    if (cache->free.count == 0 || (probation > main ? probation : main) < cache->page_size / 2)
+    if (cache->free.count == 0 || (probation > main ? probation : main) < cache->page_size / 4 * 3)
         return NULL;
     return pop(probation > main ? &cache->probation : &cache->main);
 }

@@ -7,7 +7,7 @@
  * Which segment
  *   - One without anything alive goes unread if nothing in it could mask an older version, or nothing older is left: it is
  *     the oldest, or lies before a flush.
- *   - Else the one with the most to gain for its age: most of it dead, or less when the disk comes near its limit.
+ *   - Else the one with the most to gain for its age, when the disk comes near its limit, or more is dead than is tolerated.
  *   - When what lives takes more than its share of the disk, or the keys more than theirs of memory, a cache evicts: the
  *     oldest segment goes, and what was visited since it was written is moved: up to half of it, or an eighth while
  *     writers wait.
@@ -46,6 +46,7 @@
 #define COMMIT_BYTES (128 * 1024) /* moved between two commits: others may have to write it */
 #define GROUP        32           /* entries whose buckets are fetched ahead together */
 #define HEADROOM     4            /* segments: what is free when no cleaning is needed */
+#define GARBAGE_MAX  (UINT64_C(1) << 30)
 
 /* Entries of the keydir for 100 buckets' bytes at its limit: a little less than it surely takes. */
 #define INDEX_FILL   245
@@ -367,6 +368,21 @@ static bool commit(struct job *job)
     return !job->end_lsn || log_commit(&job->store->log, job->end_lsn) == STORE_OK;
 }
 
+/* Fetches the buckets of a group of entries, and then the items in RAM that those point to. */
+static void prefetch_group(const struct job *job, uint64_t first)
+{
+    uint64_t end = first + GROUP < job->hint.count ? first + GROUP : job->hint.count;
+    for (uint64_t i = first; i < end; i++)
+        keydir_prefetch(shard_of(job->store, &job->entries[i]), job->entries[i].tag);
+    for (uint64_t i = first; i < end; i++) {
+        bool elsewhere;
+        uint64_t location =
+            keydir_peek(shard_of(job->store, &job->entries[i]), job->entries[i].tag, &elsewhere);
+        if (location_in_ram(location))
+            __builtin_prefetch(location_item(location));
+    }
+}
+
 /* Moves and carries. False: the segment stays for now. */
 static bool clean_entries(struct job *job)
 {
@@ -374,8 +390,7 @@ static bool clean_entries(struct job *job)
     for (uint64_t i = 0; i < job->hint.count; i++) {
         const struct hint_entry *hinted = &job->entries[i];
         if (i % GROUP == 0)
-            for (uint64_t k = i; k < i + GROUP && k < job->hint.count; k++)
-                keydir_prefetch(shard_of(job->store, &job->entries[k]), job->entries[k].tag);
+            prefetch_group(job, i);
         if (!clean_entry(job, hinted))
             return false;
         if (job->uncommitted >= COMMIT_BYTES && !commit(job))
@@ -486,8 +501,7 @@ static void evict_entries(struct job *job)
 {
     for (uint64_t i = 0; i < job->hint.count; i++) {
         if (i % GROUP == 0)
-            for (uint64_t k = i; k < i + GROUP && k < job->hint.count; k++)
-                keydir_prefetch(shard_of(job->store, &job->entries[k]), job->entries[k].tag);
+            prefetch_group(job, i);
         evict_entry(job, &job->entries[i]);
     }
 }
@@ -693,13 +707,20 @@ static bool remove_unread(struct store *store, const struct survey *survey)
     return make_durable(&job) && finish(&job);
 }
 
-/* Whether the victim is worth its reading. */
-static bool is_worth_cleaning(const struct survey *survey)
+/* The garbage that may lie about while the disk has room: the deader a segment, the less there is to move. It is bounded by
+ * what a start has to read of hint files. */
+static uint64_t tolerated_garbage(const struct survey *survey)
 {
-    if (!survey->victim)
-        return false;
-    uint64_t end = atomic_load(&survey->victim->end);
-    return is_tight(survey) || survey->gain >= end / 4 * 3;
+    uint64_t share = survey->limit / 8 < GARBAGE_MAX ? survey->limit / 8 : GARBAGE_MAX;
+    return share > 2 * survey->live ? share : 2 * survey->live;
+}
+
+static bool is_worth_cleaning(const struct store *store, const struct survey *survey)
+{
+    if (!survey->victim || is_tight(survey))
+        return survey->victim;
+    bool wanted = store->options.manual_cleaner || survey->garbage > tolerated_garbage(survey);
+    return wanted && survey->gain >= atomic_load(&survey->victim->end) / 4 * 3;
 }
 
 static bool act_on(struct store *store, const struct survey *survey)
@@ -715,7 +736,7 @@ static bool act_on(struct store *store, const struct survey *survey)
     if (cache &&
         is_crowded(store, survey)) /* in time: there is still room to rescue what was visited */
         return evict_oldest(store, survey, tight && survey->room_wanted);
-    if (is_worth_cleaning(survey))
+    if (is_worth_cleaning(store, survey))
         return clean_victim(store, survey);
     bool last_resort = tight && survey->room_wanted && !survey->unready;
     return cache && last_resort && evict_oldest(store, survey, true);

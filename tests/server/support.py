@@ -413,7 +413,10 @@ def forget_page_cache(server):
     """Makes the system forget what it has read of the log, so that cold values come from the disk. Best effort."""
     for name in os.listdir(server.data_dir):
         if name.endswith(".seg"):
-            file = os.open(os.path.join(server.data_dir, name), os.O_RDONLY)
+            try:
+                file = os.open(os.path.join(server.data_dir, name), os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # the cleaner has removed it meanwhile
             os.fsync(file)
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(file)
