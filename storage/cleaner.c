@@ -1,4 +1,4 @@
-/* cleaner.c: disk is taken back.
+/* cleaner.c: disk and index are taken back.
  *
  * One thread takes one sealed segment after the other. It goes through the segment's hint entries, decides for each with its
  * key's shard locked, reads the records that are worth keeping, and appends them at the end of the log; makes that durable;
@@ -12,44 +12,22 @@
  *     oldest segment goes, and what was visited since it was written is moved: up to half of it, or an eighth while
  *     writers wait.
  *     A store refuses instead (`full`), at a share that leaves enough dead bytes for cleaning to go on.
- *
- * What is carried, or the dead rise (the rules of enum cleaner_rule; each is the reason for one line of `decide`)
- *   The log's last record of a key is its state, and what stands before it is masked by it. A record may be forgotten when
- *   something that stays in the log masks what it masked, or nothing older is left (it is in the oldest segment).
- *   - A value that the keydir points to is moved. It takes its expiry from the keydir, as the TOUCHes behind its old place
- *     no longer stand behind it, and keeps its CAS unique.
- *   - A value that was replaced or deleted is forgotten: the later record masks more.
- *   - A deletion is carried while its key is absent.
- *   - A value that has expired by its own expiry, and whose key is absent, has masked what is older and becomes a deletion.
- *     So does a TOUCH that has expired. (An expired value without an expiry of its own has such a TOUCH behind it.)
- *   - A TOUCH is carried while the key's value lies before it and still has its expiry.
- *   - What lies before a flush is forgotten; nothing is moved from before a flush to behind it.
- *
- * Eviction removes the file first and the keys from the index after that: once a client has been told that a key is not
- * there (its delete writes nothing then), no crash may bring it back.
  */
 #define _GNU_SOURCE
 #include "storage/cleaner.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-#include "storage/hint.h"
+#include "storage/clean.h"
 #include "storage/monotonic.h"
-#include "storage/store_internal.h"
 
-#define TICK_MS      100
-#define WAIT_MS      10
-#define WAITS_MAX    50           /* for a spare segment, before the disk counts as full */
-#define COMMIT_BYTES (128 * 1024) /* moved between two commits: others may have to write it */
-#define GROUP        32           /* entries whose buckets are fetched ahead together */
-#define HEADROOM     4            /* segments: what is free when no cleaning is needed */
-#define GARBAGE_MAX  (UINT64_C(1) << 30)
+#define TICK_MS     100
+#define HEADROOM    4 /* segments: what is free when no cleaning is needed */
+#define GARBAGE_MAX (UINT64_C(1) << 30)
 
 /* Entries of the keydir for 100 buckets' bytes at its limit: a little less than it surely takes. */
-#define INDEX_FILL   245
+#define INDEX_FILL  245
 
 struct survey {
     uint64_t disk, limit;
@@ -66,510 +44,6 @@ struct survey {
     uint64_t wanted; /* somebody waits for room for a record larger than a segment */
 };
 
-/* A segment on its way out. */
-struct job {
-    struct store *store;
-    struct segment *segment;
-    bool oldest;
-    bool evict;
-    uint64_t rescue; /* bytes that may still be moved, when evicting */
-    struct segment_cursor cursor;
-    struct hint hint;
-    struct hint_entry *entries;
-    uint64_t end_lsn; /* of what was appended */
-    uint64_t uncommitted;
-    uint64_t chunk_started_us;
-    bool urgent;
-};
-
-enum action {
-    ACTION_FORGET,
-    ACTION_LEAVE, /* evicted later */
-    ACTION_MOVE,
-    ACTION_CARRY,
-    ACTION_BURY, /* a deletion takes its place */
-};
-
-static bool follows(const struct store *store, uint32_t rule)
-{
-    return !(atomic_load_explicit(&store->cleaner.skipped_rules, memory_order_relaxed) & rule);
-}
-
-static bool is_stopping(struct store *store)
-{
-    pthread_mutex_lock(&store->cleaner.lock);
-    bool stopping = store->cleaner.stopping;
-    pthread_mutex_unlock(&store->cleaner.lock);
-    return stopping;
-}
-
-/* Waits for a signal, or so long. False: the end has come. */
-static bool wait_ms(struct cleaner *cleaner, uint32_t ms)
-{
-    struct timespec until = monotonic_in_ms(ms);
-    int result = 0;
-    pthread_mutex_lock(&cleaner->lock);
-    while (!cleaner->stopping && !cleaner->signalled && result != ETIMEDOUT)
-        result = pthread_cond_timedwait(&cleaner->wake, &cleaner->lock, &until);
-    cleaner->signalled = false;
-    bool go_on = !cleaner->stopping;
-    pthread_mutex_unlock(&cleaner->lock);
-    return go_on;
-}
-
-/* Deciding. */
-
-static uint64_t lsn_at(const struct job *job, const struct hint_entry *hinted)
-{
-    return job->segment->header.base_lsn + hinted->offset * UINT64_C(8);
-}
-
-/* Whether the entry names exactly the record of the hint entry. */
-static bool names(const struct job *job, const struct hint_entry *hinted, uint64_t location)
-{
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
-    return location_slot(location) == job->segment->slot &&
-           location_offset(location) == hinted->offset * 8;
-}
-
-static bool has_expired(const struct store *store, uint32_t expire_s)
-{
-    return store_is_expired(expire_s, atomic_load_explicit(&store->now_s, memory_order_relaxed));
-}
-
-/* What is done with a value that the keydir names. */
-static enum action decide_live(const struct job *job, const struct keydir_entry *entry)
-{
-    if (!job->evict)
-        return ACTION_MOVE;
-    return store_was_visited(entry->location) && location_size(entry->location) <= job->rescue
-               ? ACTION_MOVE
-               : ACTION_LEAVE;
-}
-
-static bool is_dead(const struct store *store, const struct keydir_entry *entry)
-{
-    return has_expired(store, entry->expire_s) ||
-           (store_lsn_of(store, entry->location) < atomic_load(&store->log.flush_lsn) &&
-            follows(store, CLEANER_RULE_FLUSH));
-}
-
-/* Drops the key of a value that is dead by a flush or by its expiry. With its shard locked. */
-static void drop_dead(struct store *store, struct keydir_shard *shard, struct keydir_ref ref,
-                      const struct keydir_entry *entry)
-{
-    if (has_expired(store, entry->expire_s))
-        store_count_expired(store, entry->location);
-    store_bury(store, entry->location);
-    keydir_remove(shard, ref);
-}
-
-/* With the key's shard locked. `entry` is NULL when the key is absent. */
-static enum action decide(const struct job *job, const struct hint_entry *hinted,
-                          const struct keydir_entry *entry)
-{
-    const struct store *store = job->store;
-    uint64_t lsn = lsn_at(job, hinted);
-    bool flushed = lsn < atomic_load(&store->log.flush_lsn) && follows(store, CLEANER_RULE_FLUSH);
-    bool masks = !job->oldest && !flushed; /* there may be something older that it masks */
-    bool expired = has_expired(store, hinted->expire_s);
-    switch (hinted->type) {
-    case RECORD_PUT:
-        if (entry)
-            return names(job, hinted, entry->location) ? decide_live(job, entry) : ACTION_FORGET;
-        return expired && masks && follows(store, CLEANER_RULE_EXPIRED) ? ACTION_BURY
-                                                                        : ACTION_FORGET;
-    case RECORD_DELETE:
-        return !entry && masks && follows(store, CLEANER_RULE_DELETE) ? ACTION_CARRY
-                                                                      : ACTION_FORGET;
-    case RECORD_TOUCH:
-        if (!masks)
-            return ACTION_FORGET;
-        if (!entry)
-            return expired && follows(store, CLEANER_RULE_EXPIRED_TOUCH) ? ACTION_BURY
-                                                                         : ACTION_FORGET;
-        return entry->expire_s == hinted->expire_s && store_lsn_of(store, entry->location) < lsn &&
-                       follows(store, CLEANER_RULE_TOUCH)
-                   ? ACTION_CARRY
-                   : ACTION_FORGET;
-    default: return ACTION_FORGET; /* FLUSH: its effect hangs on its place; headers repeat it */
-    }
-}
-
-static struct keydir_shard *shard_of(const struct store *store, const struct hint_entry *hinted)
-{
-    return &store->keydir.shards[hinted->shard_bits & store->shard_mask];
-}
-
-/* An entry with its shard locked, and what is to be done with it. */
-struct looked {
-    struct keydir_shard *shard;
-    struct keydir_ref ref;
-    struct keydir_entry entry;
-    enum action action;
-};
-
-static void lock_and_decide(const struct job *job, const struct hint_entry *hinted,
-                            struct looked *looked)
-{
-    looked->shard = shard_of(job->store, hinted);
-    keydir_lock(looked->shard);
-    bool present = hinted->type != RECORD_FLUSH &&
-                   keydir_find(looked->shard, hinted->tag, &looked->ref, &looked->entry);
-    if (present && is_dead(job->store, &looked->entry)) {
-        drop_dead(job->store, looked->shard, looked->ref, &looked->entry);
-        present = false;
-    }
-    looked->action = decide(job, hinted, present ? &looked->entry : NULL);
-}
-
-/* Appending. */
-
-static enum store_status reserve(struct job *job, uint64_t size, uint64_t rests_on,
-                                 struct log_room *room)
-{
-    struct store *store = job->store;
-    return log_reserve(&store->log, (uint32_t)size, LOG_ESSENTIAL, rests_on,
-                       atomic_load(&store->now_s), room);
-}
-
-static void append(struct job *job, struct log_room *room, const struct record *record)
-{
-    uint64_t size = record_size(record->key_len, record->value_len);
-    memcpy(room->data + RECORD_HEADER_SIZE, record->key, record->key_len);
-    memcpy(room->data + RECORD_HEADER_SIZE + record->key_len, record->value, record->value_len);
-    record_seal(room->data, record, room->segment->header.seed, room->offset);
-    segment_add_mask(room->segment, record->type, record->expire_s, size);
-    log_publish(room);
-    job->end_lsn = room->lsn + size;
-    job->uncommitted += size;
-    atomic_fetch_add_explicit(&job->store->cleaner.moved_bytes, size, memory_order_relaxed);
-}
-
-/* The keydir's entry, or the item in RAM that it points to, learns of the new place. With the shard locked. */
-static void point_to(struct job *job, struct looked *looked, const struct log_room *room,
-                     uint64_t size)
-{
-    uint64_t location = location_of(room->segment->slot, room->offset, size);
-    atomic_fetch_add_explicit(&room->segment->live_bytes, (int64_t)location_size(location),
-                              memory_order_relaxed);
-    atomic_fetch_sub_explicit(&job->segment->live_bytes,
-                              (int64_t)location_size(looked->entry.location), memory_order_relaxed);
-    if (location_in_ram(looked->entry.location))
-        ((struct cache_item *)location_item(looked->entry.location))->location = location;
-    else
-        keydir_set(looked->shard, looked->ref, location, looked->entry.expire_s);
-}
-
-/* Does what was decided. Unlocks the shard. STORE_OK; STORE_AGAIN: no room yet; else the job is over. */
-static enum store_status act(struct job *job, const struct hint_entry *hinted,
-                             struct looked *looked, struct record *record)
-{
-    struct log_room room;
-    bool move = looked->action == ACTION_MOVE;
-    uint64_t value_len = move ? record->value_len : 0;
-    uint64_t size = record_size(record->key_len, value_len);
-    bool rests = move && follows(job->store, CLEANER_RULE_FLUSH);
-    enum store_status status =
-        reserve(job, size, rests ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE, &room);
-    if (status == STORE_NOT_FOUND) { /* flushed since it was looked up */
-        drop_dead(job->store, looked->shard, looked->ref, &looked->entry);
-        status = STORE_OK;
-        move = false;
-    }
-    if (status != STORE_OK || (looked->action == ACTION_MOVE && !move)) {
-        keydir_unlock(looked->shard);
-        return status;
-    }
-    if (move) {
-        point_to(job, looked, &room, size);
-        if (follows(job->store, CLEANER_RULE_EXPIRY))
-            record->expire_s = looked->entry.expire_s;
-        if (!follows(job->store, CLEANER_RULE_CAS))
-            record->cas = room.cas;
-        if (job->evict)
-            job->rescue -= location_size(looked->entry.location);
-    } else if (looked->action == ACTION_BURY) {
-        *record = (struct record){
-            .type = RECORD_DELETE, .key = record->key, .key_len = record->key_len, .value = ""};
-    }
-    keydir_unlock(looked->shard);
-    append(job, &room, record);
-    return STORE_OK;
-}
-
-/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read now. */
-static enum store_status read_record(struct job *job, const struct hint_entry *hinted,
-                                     struct record *record)
-{
-    uint32_t offset;
-    job->cursor.offset = hinted->offset * UINT64_C(8);
-    enum cursor_status status = segment_cursor_next(&job->cursor, record, &offset);
-    if (status == CURSOR_FAILED)
-        return STORE_IO;
-    return status == CURSOR_RECORD && record->type == hinted->type ? STORE_OK : STORE_CORRUPT;
-}
-
-/* One hint entry. False: the job is over. */
-static bool clean_entry(struct job *job, const struct hint_entry *hinted)
-{
-    struct looked looked;
-    struct record record;
-    enum store_status status;
-    uint32_t waits = 0;
-    lock_and_decide(job, hinted, &looked);
-    keydir_unlock(looked.shard);
-    if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE)
-        return true;
-    status = read_record(job, hinted, &record);
-    if (status != STORE_OK)
-        return status == STORE_CORRUPT; /* it stays behind: see finish */
-    do {                                /* what was decided without the record may have changed */
-        lock_and_decide(job, hinted, &looked);
-        if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE) {
-            keydir_unlock(looked.shard);
-            return true;
-        }
-        status = act(job, hinted, &looked, &record);
-    } while (status == STORE_AGAIN && waits++ < WAITS_MAX &&
-             wait_ms(&job->store->cleaner, WAIT_MS));
-    if (status == STORE_AGAIN || status == STORE_FULL)
-        job->store->cleaner.cramped = true;
-    return status == STORE_OK;
-}
-
-/* Keeps to the clean rate, and lets others go first when there is time. */
-static void pace(struct job *job, uint64_t bytes)
-{
-    struct store *store = job->store;
-    uint64_t now_us = monotonic_us();
-    uint64_t pause_us = job->urgent ? 0 : now_us - job->chunk_started_us;
-    uint64_t rate = store->options.clean_rate;
-    if (rate) {
-        uint64_t *allowance = &store->cleaner.allowance_us;
-        *allowance = (*allowance > now_us ? *allowance : now_us) + bytes * 1000000 / rate;
-        if (*allowance > now_us + pause_us)
-            pause_us = *allowance - now_us;
-    }
-    uint64_t until_us = now_us + pause_us;
-    while (now_us < until_us && !is_stopping(store)) {
-        uint64_t rest_us = until_us - now_us < 20000 ? until_us - now_us : 20000;
-        struct timespec rest = {.tv_nsec = (long)rest_us * 1000};
-        nanosleep(&rest, NULL);
-        now_us = monotonic_us();
-    }
-    job->chunk_started_us = now_us;
-}
-
-static bool commit(struct job *job)
-{
-    job->uncommitted = 0;
-    return !job->end_lsn || log_commit(&job->store->log, job->end_lsn) == STORE_OK;
-}
-
-/* Fetches the buckets of a group of entries, and then the items in RAM that those point to. */
-static void prefetch_group(const struct job *job, uint64_t first)
-{
-    uint64_t end = first + GROUP < job->hint.count ? first + GROUP : job->hint.count;
-    for (uint64_t i = first; i < end; i++)
-        keydir_prefetch(shard_of(job->store, &job->entries[i]), job->entries[i].tag);
-    for (uint64_t i = first; i < end; i++) {
-        bool elsewhere;
-        uint64_t location =
-            keydir_peek(shard_of(job->store, &job->entries[i]), job->entries[i].tag, &elsewhere);
-        if (location_in_ram(location))
-            __builtin_prefetch(location_item(location));
-    }
-}
-
-/* Moves and carries. False: the segment stays for now. */
-static bool clean_entries(struct job *job)
-{
-    uint64_t paced = 0; /* offset up to which the pace was kept */
-    for (uint64_t i = 0; i < job->hint.count; i++) {
-        const struct hint_entry *hinted = &job->entries[i];
-        if (i % GROUP == 0)
-            prefetch_group(job, i);
-        if (!clean_entry(job, hinted))
-            return false;
-        if (job->uncommitted >= COMMIT_BYTES && !commit(job))
-            return false;
-        uint64_t offset = hinted->offset * UINT64_C(8);
-        if (offset - paced >= COMMIT_BYTES) {
-            pace(job, offset - paced);
-            paced = offset;
-            if (is_stopping(job->store))
-                return false;
-        }
-    }
-    return true;
-}
-
-/* All that lets the segment go is on disk, whatever --sync says: the copies that the job appended, and the records that have
- * replaced, deleted or flushed the others. Each was reserved before it took effect on what was looked at. (When evicting, only
- * the copies count: to lose the rest is what it is for.) */
-static bool make_durable(struct job *job)
-{
-    struct log *log = &job->store->log;
-    if (!job->evict) {
-        pthread_mutex_lock(&log->lock);
-        job->end_lsn = log->next_lsn;
-        pthread_mutex_unlock(&log->lock);
-    }
-    if (!commit(job))
-        return false;
-    if (!job->end_lsn || !follows(job->store, CLEANER_RULE_SYNC))
-        return true;
-    while (log_synced_lsn(log) < job->end_lsn && !atomic_load(&log->failed)) {
-        log_request_sync(log, job->end_lsn);
-        if (!wait_ms(&job->store->cleaner, WAIT_MS))
-            return false;
-    }
-    return log_synced_lsn(log) >= job->end_lsn;
-}
-
-/* Removing. */
-
-static bool unlink_files(struct job *job)
-{
-    const struct store_options *options = &job->store->options;
-    const struct file_system *files = options->files;
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, job->segment->header.id, "hint");
-    files->unlink(files->context, options->dir_fd, name);
-    segment_name(name, job->segment->header.id, "seg");
-    /* Durable too: of two segments that are removed the older must not come back alone. */
-    if (files->unlink(files->context, options->dir_fd, name) == 0 &&
-        files->sync_dir(files->context, options->dir_fd) == 0)
-        return true;
-    if (!job->segment->damaged)
-        tell(&options->tell, TELL_ERROR, "cannot remove %s in data directory %s: %s", name,
-             options->dir_name, strerror(errno));
-    job->segment->damaged = true; /* not again and again */
-    return false;
-}
-
-/* Takes the keys of the values that were not moved out of the keydir. */
-static void evict_entry(struct job *job, const struct hint_entry *hinted)
-{
-    struct keydir_shard *shard = shard_of(job->store, hinted);
-    struct cleaner *cleaner = &job->store->cleaner;
-    struct keydir_entry entry;
-    struct keydir_ref ref;
-    keydir_lock(shard);
-    if (hinted->type == RECORD_PUT && keydir_find(shard, hinted->tag, &ref, &entry) &&
-        names(job, hinted, entry.location)) {
-        bool dead = has_expired(job->store, entry.expire_s) ||
-                    lsn_at(job, hinted) < atomic_load(&job->store->log.flush_lsn);
-        if (!dead) {
-            atomic_fetch_add_explicit(&cleaner->evicted_items, 1, memory_order_relaxed);
-            if (!store_was_visited(entry.location))
-                atomic_fetch_add_explicit(&cleaner->evicted_unfetched, 1, memory_order_relaxed);
-        }
-        drop_dead(job->store, shard, ref, &entry);
-    }
-    keydir_unlock(shard);
-}
-
-static bool drop_lost(void *context, struct keydir_entry *entry)
-{
-    const struct job *job = context;
-    uint64_t location = entry->location;
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
-    if (location_slot(location) != job->segment->slot)
-        return true;
-    store_bury(job->store, entry->location);
-    return false;
-}
-
-/* What is still named lies in damaged places of the oldest segment, or the hint file did not know of it. */
-static void drop_all_lost(struct job *job)
-{
-    struct store *store = job->store;
-    for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
-        struct keydir_shard *shard = &store->keydir.shards[i];
-        uint32_t cursor = 0;
-        keydir_lock(shard);
-        keydir_scan(shard, &cursor, UINT32_MAX, drop_lost, job);
-        keydir_unlock(shard);
-    }
-}
-
-static void evict_entries(struct job *job)
-{
-    for (uint64_t i = 0; i < job->hint.count; i++) {
-        if (i % GROUP == 0)
-            prefetch_group(job, i);
-        evict_entry(job, &job->entries[i]);
-    }
-}
-
-static int64_t live_bytes(const struct segment *segment)
-{
-    return atomic_load_explicit(&segment->live_bytes, memory_order_relaxed);
-}
-
-static void remove_segment(struct job *job)
-{
-    struct store *store = job->store;
-    store->cleaner.cramped = false;
-    log_doom(&store->log, job->segment);
-    log_reap(&store->log);
-    atomic_fetch_add_explicit(&store->cleaner.segments, 1, memory_order_relaxed);
-}
-
-/* The last steps of a job whose records are where they should be. */
-static bool finish(struct job *job)
-{
-    if (!job->oldest && live_bytes(job->segment) > 0) {
-        tell(&job->store->options.tell, TELL_WARNING,
-             "segment %016llx has damaged records: it is kept until it is the oldest",
-             (unsigned long long)job->segment->header.id);
-        job->segment->damaged = true; /* their older versions must not come back */
-        return true;
-    }
-    bool evict_first = !follows(job->store, CLEANER_RULE_EVICT);
-    if (evict_first && job->evict)
-        evict_entries(job);
-    if (!unlink_files(job))
-        return false;
-    if (job->evict)
-        evict_entries(job);
-    if (live_bytes(job->segment) > 0)
-        drop_all_lost(job);
-    remove_segment(job);
-    return true;
-}
-
-static bool load_entries(struct job *job)
-{
-    struct store *store = job->store;
-    const struct store_options *options = &store->options;
-    enum store_status status =
-        hint_read(options->files, options->dir_fd, job->segment, &job->hint, &job->entries);
-    if (status != STORE_OK)
-        status = hint_collect(options->files, job->segment, atomic_load(&job->segment->end),
-                              store->datadir.hash_seed, false, &options->tell, &job->hint,
-                              &job->entries);
-    return status == STORE_OK;
-}
-
-/* Takes a segment back. False: it did not work now. */
-static bool run_job(struct job *job)
-{
-    job->chunk_started_us = monotonic_us();
-    bool ok =
-        load_entries(job) && segment_cursor_init(&job->cursor, job->store->options.files,
-                                                 job->segment, atomic_load(&job->segment->end));
-    ok = ok && (job->evict && job->rescue == 0 ? true : clean_entries(job)) && make_durable(job) &&
-         finish(job);
-    segment_cursor_release(&job->cursor);
-    free(job->entries);
-    return ok;
-}
-
 /* Choosing. */
 
 /* Whether the segment may be cleaned at all: its content and its hint are final and on disk. With log.lock held. */
@@ -583,7 +57,7 @@ static bool is_ready(const struct log *log, const struct segment *segment, bool 
 
 static void weigh(struct survey *survey, const struct store *store, struct segment *segment)
 {
-    int64_t live = live_bytes(segment);
+    int64_t live = clean_live_bytes(segment);
     uint64_t end = atomic_load(&segment->end);
     bool oldest = segment == survey->first;
     uint64_t keep = (live > 0 ? (uint64_t)live : 0) +
@@ -632,7 +106,7 @@ static void look_around(struct store *store, struct survey *survey)
         store->cleaner.cramped = false;
     survey->headroom = HEADROOM * (uint64_t)log->usual_size;
     for (struct segment *segment = log->first; segment; segment = segment->next) {
-        int64_t live = live_bytes(segment);
+        int64_t live = clean_live_bytes(segment);
         survey->live += live > 0 ? (uint64_t)live : 0;
         used += atomic_load(&segment->end);
         bool ready = is_ready(log, segment, &unsynced);
@@ -681,30 +155,22 @@ static bool evict_oldest(struct store *store, const struct survey *survey, bool 
         return false;
     }
     uint64_t end = atomic_load(&survey->first->end);
-    struct job job = {.store = store,
-                      .segment = survey->first,
-                      .oldest = true,
-                      .evict = true,
-                      .urgent = true,
-                      .rescue = store->cleaner.cramped ? 0 : end / (urgent ? 8 : 2)};
-    return run_job(&job);
+    struct clean_order order = {
+        .oldest = true,
+        .evict = true,
+        .urgent = true,
+        .rescue = store->cleaner.cramped ? 0 : end / (urgent ? 8 : 2),
+    };
+    return clean_segment(store, survey->first, &order);
 }
 
 static bool clean_victim(struct store *store, const struct survey *survey)
 {
-    struct job job = {.store = store,
-                      .segment = survey->victim,
-                      .oldest = survey->victim == survey->first,
-                      .urgent = survey->room_wanted ||
-                                survey->disk + survey->headroom / 2 > survey->limit};
-    return run_job(&job);
-}
-
-static bool remove_unread(struct store *store, const struct survey *survey)
-{
-    struct job job = {
-        .store = store, .segment = survey->empty, .oldest = survey->empty == survey->first};
-    return make_durable(&job) && finish(&job);
+    struct clean_order order = {
+        .oldest = survey->victim == survey->first,
+        .urgent = survey->room_wanted || survey->disk + survey->headroom / 2 > survey->limit,
+    };
+    return clean_segment(store, survey->victim, &order);
 }
 
 /* The garbage that may lie about while the disk has room: the deader a segment, the less there is to move. It is bounded by
@@ -728,7 +194,7 @@ static bool act_on(struct store *store, const struct survey *survey)
     bool cache = !store->options.no_evictions;
     bool tight = is_tight(survey);
     if (survey->empty)
-        return remove_unread(store, survey);
+        return clean_unread(store, survey->empty, survey->empty == survey->first);
     if (store->cleaner.cramped) /* what needs room to make room must wait */
         return cache && evict_oldest(store, survey, true);
     if (cache && (atomic_load(&store->cleaner.index_full) || is_index_crowded(store)))
@@ -777,11 +243,33 @@ bool cleaner_step(struct store *store)
 
 /* The thread. */
 
+bool cleaner_is_stopping(struct store *store)
+{
+    pthread_mutex_lock(&store->cleaner.lock);
+    bool stopping = store->cleaner.stopping;
+    pthread_mutex_unlock(&store->cleaner.lock);
+    return stopping;
+}
+
+bool cleaner_wait_ms(struct store *store, uint32_t ms)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    struct timespec until = monotonic_in_ms(ms);
+    int result = 0;
+    pthread_mutex_lock(&cleaner->lock);
+    while (!cleaner->stopping && !cleaner->signalled && result != ETIMEDOUT)
+        result = pthread_cond_timedwait(&cleaner->wake, &cleaner->lock, &until);
+    cleaner->signalled = false;
+    bool go_on = !cleaner->stopping;
+    pthread_mutex_unlock(&cleaner->lock);
+    return go_on;
+}
+
 static void *run_cleaner(void *context)
 {
     struct store *store = context;
-    while (wait_ms(&store->cleaner, TICK_MS)) {
-        while (!is_stopping(store) && cleaner_step(store))
+    while (cleaner_wait_ms(store, TICK_MS)) {
+        while (!cleaner_is_stopping(store) && cleaner_step(store))
             ;
         log_reap(&store->log);
     }

@@ -1,5 +1,5 @@
 /* cleaner.h: takes disk and index back: moves what is worth keeping, evicts what is not, and removes segments. See
- * cleaner.c. */
+ * cleaner.c, which chooses, and clean.c, which takes one segment back. */
 #ifndef CACHECASK_STORAGE_CLEANER_H
 #define CACHECASK_STORAGE_CLEANER_H
 
@@ -51,6 +51,10 @@ void cleaner_signal(struct store *store);
 
 /* Whether room may still be made on disk; for the log. */
 bool cleaner_may_help(void *store);
+
+/* Waits for a signal, or so long. False: the end has come. For the cleaner's thread. */
+bool cleaner_wait_ms(struct store *store, uint32_t ms);
+bool cleaner_is_stopping(struct store *store);
 
 /* One step: picks a segment and takes it back. False: there is nothing to do now. For the cleaner's thread, and for tests
  * that have none. */

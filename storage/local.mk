@@ -2,6 +2,7 @@
 noinst_LIBRARIES += libcachecask.a
 libcachecask_a_SOURCES = \
     storage/cache.c storage/cache.h \
+    storage/clean.c storage/clean.h \
     storage/cleaner.c storage/cleaner.h \
     storage/datadir.c storage/datadir.h \
     storage/file.c storage/file.h \
