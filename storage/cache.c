@@ -363,6 +363,8 @@ static bool free_limbo(struct cache *cache)
 static bool add_page(struct cache *cache)
 {
     struct cache_page *page = pop(&cache->returned);
+    if (page)
+        madvise(page->data, cache->page_size, MADV_HUGEPAGE);
     if (!page && cache->unborn < cache->page_max)
         page = &cache->pages[cache->unborn++];
     if (!page)
@@ -386,6 +388,8 @@ static void return_pages(struct cache *cache)
         if (!page)
             return;
         madvise(page->data, cache->page_size, MADV_DONTNEED);
+        /* Else the system fills the hole again when it makes one huge page of what is around it. */
+        madvise(page->data, cache->page_size, MADV_NOHUGEPAGE);
         cache->page_count--;
         push(&cache->returned, page);
     }
