@@ -166,14 +166,6 @@ static void lock_and_decide(const struct job *job, const struct hint_entry *hint
 
 /* Appending. */
 
-static enum store_status reserve(struct job *job, uint64_t size, uint64_t rests_on,
-                                 struct log_room *room)
-{
-    struct store *store = job->store;
-    return log_reserve(&store->log, (uint32_t)size, LOG_ESSENTIAL, rests_on,
-                       atomic_load(&store->now_s), room);
-}
-
 static void append(struct job *job, struct log_room *room, const struct record *record)
 {
     uint64_t size = record_size(record->key_len, record->value_len);
@@ -204,38 +196,44 @@ static void point_to(struct job *job, struct looked *looked, const struct log_ro
 
 /* Does what was decided. Unlocks the shard. STORE_OK; STORE_AGAIN: no room yet; else the job is over. */
 static enum store_status act(struct job *job, const struct hint_entry *hinted,
-                             struct looked *looked, struct record *record)
+                             struct looked *looked, const struct record *found)
 {
     struct log_room room;
+    struct store *store = job->store;
+    struct record record = *found;
     bool move = looked->action == ACTION_MOVE;
-    uint64_t value_len = move ? record->value_len : 0;
-    uint64_t size = record_size(record->key_len, value_len);
-    bool rests = move && follows(job->store, CLEANER_RULE_FLUSH);
-    enum store_status status =
-        reserve(job, size, rests ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE, &room);
+    if (move && follows(store, CLEANER_RULE_EXPIRY))
+        record.expire_s = looked->entry.expire_s;
+    if (looked->action == ACTION_BURY)
+        record = (struct record){
+            .type = RECORD_DELETE, .key = found->key, .key_len = found->key_len, .value = ""};
+    uint64_t size = record_size(record.key_len, record.value_len);
+    struct hint_entry entry = *hinted;
+    entry.type = record.type;
+    entry.expire_s = record.expire_s;
+    entry.size = (uint32_t)(size / RECORD_ALIGN);
+    bool rests = move && follows(store, CLEANER_RULE_FLUSH);
+    enum store_status status = log_reserve(&store->log, &entry, LOG_ESSENTIAL,
+                                           rests ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE,
+                                           atomic_load(&store->now_s), &room);
     if (status == STORE_NOT_FOUND) { /* flushed since it was looked up */
-        drop_dead(job->store, looked->shard, looked->ref, &looked->entry);
-        status = STORE_OK;
-        move = false;
+        drop_dead(store, looked->shard, looked->ref, &looked->entry);
+        keydir_unlock(looked->shard);
+        return STORE_OK;
     }
-    if (status != STORE_OK || (looked->action == ACTION_MOVE && !move)) {
+    if (status != STORE_OK) {
         keydir_unlock(looked->shard);
         return status;
     }
     if (move) {
         point_to(job, looked, &room, size);
-        if (follows(job->store, CLEANER_RULE_EXPIRY))
-            record->expire_s = looked->entry.expire_s;
-        if (!follows(job->store, CLEANER_RULE_CAS))
-            record->cas = room.cas;
+        if (!follows(store, CLEANER_RULE_CAS))
+            record.cas = room.cas;
         if (job->order.evict)
             job->order.rescue -= location_size(looked->entry.location);
-    } else if (looked->action == ACTION_BURY) {
-        *record = (struct record){
-            .type = RECORD_DELETE, .key = record->key, .key_len = record->key_len, .value = ""};
     }
     keydir_unlock(looked->shard);
-    append(job, &room, record);
+    append(job, &room, &record);
     return STORE_OK;
 }
 

@@ -19,7 +19,8 @@
  *
  * A hint is believed if and only if both checksums match, it names this segment of this store, and its length is what its
  * count says (H1). It holds nothing that the segment does not: it may be missing, and is made anew by a scan (H2). It is
- * written under another name and renamed when complete, without a sync: a torn one does not match its checksum.
+ * written under another name, while the segment fills, and renamed when complete, without a sync: a torn one does not match
+ * its checksum.
  */
 #define XXH_INLINE_ALL
 #include "storage/hint.h"
@@ -53,7 +54,7 @@ struct disk_header {
 
 _Static_assert(sizeof(struct disk_header) == HINT_HEADER_SIZE, "the header is 112 bytes on disk");
 
-#define CHUNK 4096 /* entries written at a time */
+#define CHUNK 1024 /* entries written at a time */
 
 /* Whether the header is whole and speaks of this segment, in a file of such size. */
 static bool header_fits(const struct disk_header *header, const struct segment *segment,
@@ -256,16 +257,42 @@ enum store_status hint_collect(const struct file_system *files, const struct seg
 }
 
 /* A hint file being written. */
-struct writer {
+struct hint_writer {
     const struct file_system *files;
-    int fd;
+    const struct segment *segment;
+    struct hint hint;
+    int dir_fd, fd;
     uint64_t offset;
     uint32_t count;
     XXH3_state_t check;
     struct hint_entry entries[CHUNK];
 };
 
-static bool flush(struct writer *writer)
+struct hint_writer *hint_begin(const struct file_system *files, int dir_fd,
+                               const struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, segment->header.id, "hint-tmp");
+    struct hint_writer *writer = aligned_alloc(64, (sizeof *writer + 63) & ~(size_t)63);
+    if (!writer)
+        return NULL;
+    writer->files = files;
+    writer->segment = segment;
+    writer->hint = (struct hint){0};
+    writer->dir_fd = dir_fd;
+    writer->offset = sizeof(struct disk_header);
+    writer->count = 0;
+    XXH3_64bits_reset_withSeed(&writer->check, segment->header.seed);
+    writer->fd = files->open(files->context, dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC);
+    if (writer->fd >= 0)
+        return writer;
+    int error = errno;
+    free(writer);
+    errno = error;
+    return NULL;
+}
+
+static bool flush(struct hint_writer *writer)
 {
     size_t len = writer->count * sizeof(struct hint_entry);
     XXH3_64bits_update(&writer->check, writer->entries, len);
@@ -277,14 +304,28 @@ static bool flush(struct writer *writer)
 
 static bool write_entry(void *context, const struct hint_entry *entry)
 {
-    struct writer *writer = context;
+    struct hint_writer *writer = context;
     writer->entries[writer->count++] = *entry;
     return writer->count < CHUNK || flush(writer);
 }
 
-static bool write_header(struct writer *writer, const struct segment *segment,
-                         const struct hint *hint)
+bool hint_add(struct hint_writer *writer, const struct hint_entry *entries, uint32_t count,
+              uint64_t cas_max)
 {
+    writer->hint.cas_max = cas_max;
+    writer->hint.count += count;
+    for (uint32_t i = 0; i < count; i++) {
+        writer->hint.touches += entries[i].type == RECORD_TOUCH;
+        if (!write_entry(writer, &entries[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool write_header(struct hint_writer *writer)
+{
+    const struct segment *segment = writer->segment;
+    const struct hint *hint = &writer->hint;
     struct disk_header header = {
         .magic = MAGIC,
         .version = 1,
@@ -304,43 +345,55 @@ static bool write_header(struct writer *writer, const struct segment *segment,
     return file_write_all(writer->files, writer->fd, &header, sizeof header, 0);
 }
 
-static enum store_status scan_and_write(struct writer *writer, const struct segment *segment,
-                                        uint64_t hash_seed, const struct tell *told,
-                                        struct hint *hint)
+/* Closes the file, and renames it when it is `whole`, else removes it. */
+static bool put_away(struct hint_writer *writer, bool whole)
 {
-    uint64_t keys = hint->keys;
-    XXH3_64bits_reset_withSeed(&writer->check, segment->header.seed);
-    enum store_status status = hint_scan(writer->files, segment, atomic_load(&segment->end),
-                                         hash_seed, false, told, write_entry, writer, hint);
-    hint->keys = keys;
-    if (status != STORE_OK)
-        return status;
-    return flush(writer) && write_header(writer, segment, hint) ? STORE_OK : STORE_IO;
+    const struct file_system *files = writer->files;
+    char name[SEGMENT_NAME_SIZE], fresh[SEGMENT_NAME_SIZE];
+    segment_name(name, writer->segment->header.id, "hint");
+    segment_name(fresh, writer->segment->header.id, "hint-tmp");
+    int error = errno;
+    if (files->close(files->context, writer->fd) < 0 && whole) {
+        error = errno;
+        whole = false;
+    }
+    if (whole && files->rename(files->context, writer->dir_fd, fresh, name) < 0) {
+        error = errno;
+        whole = false;
+    }
+    if (!whole)
+        files->unlink(files->context, writer->dir_fd, fresh);
+    free(writer);
+    errno = error;
+    return whole;
+}
+
+enum store_status hint_finish(struct hint_writer *writer, uint64_t end, uint64_t keys,
+                              struct hint *hint)
+{
+    writer->hint.end = end;
+    writer->hint.keys = keys;
+    *hint = writer->hint;
+    bool whole = flush(writer) && write_header(writer);
+    return put_away(writer, whole) ? STORE_OK : STORE_IO;
+}
+
+void hint_abandon(struct hint_writer *writer)
+{
+    put_away(writer, false);
 }
 
 enum store_status hint_make(const struct file_system *files, int dir_fd,
                             const struct segment *segment, uint64_t hash_seed, uint64_t keys,
                             const struct tell *told, struct hint *hint)
 {
-    char name[SEGMENT_NAME_SIZE], fresh[SEGMENT_NAME_SIZE];
-    segment_name(name, segment->header.id, "hint");
-    segment_name(fresh, segment->header.id, "hint-tmp");
-    struct writer *writer = aligned_alloc(64, (sizeof *writer + 63) & ~(size_t)63);
+    struct hint_writer *writer = hint_begin(files, dir_fd, segment);
     if (!writer)
-        return STORE_NO_MEMORY;
-    *hint = (struct hint){.keys = keys};
-    writer->files = files;
-    writer->offset = sizeof(struct disk_header);
-    writer->count = 0;
-    writer->fd = files->open(files->context, dir_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC);
-    enum store_status status =
-        writer->fd < 0 ? STORE_IO : scan_and_write(writer, segment, hash_seed, told, hint);
-    if (writer->fd >= 0 && files->close(files->context, writer->fd) < 0)
-        status = STORE_IO;
-    free(writer);
-    if (status == STORE_OK && files->rename(files->context, dir_fd, fresh, name) < 0)
-        status = STORE_IO;
-    if (status != STORE_OK)
-        files->unlink(files->context, dir_fd, fresh);
+        return STORE_IO;
+    enum store_status status = hint_scan(files, segment, atomic_load(&segment->end), hash_seed,
+                                         false, told, write_entry, writer, &writer->hint);
+    if (status == STORE_OK)
+        return hint_finish(writer, writer->hint.end, keys, hint);
+    hint_abandon(writer);
     return status;
 }

@@ -56,6 +56,23 @@ enum store_status hint_collect(const struct file_system *files, const struct seg
                                const struct tell *told, struct hint *hint,
                                struct hint_entry **entries);
 
+/* A hint file that is written while its segment grows. */
+struct hint_writer;
+
+/* Begins one, under another name. NULL, with errno: the file cannot be made, or out of memory. */
+struct hint_writer *hint_begin(const struct file_system *files, int dir_fd,
+                               const struct segment *segment);
+
+/* Adds records in the order of the log; `cas_max` is the highest CAS unique given so far. False: the disk refused it. */
+bool hint_add(struct hint_writer *writer, const struct hint_entry *entries, uint32_t count,
+              uint64_t cas_max);
+
+/* Gives the file its header and its name when the segment is sealed with `end` bytes of log; sets *hint. STORE_OK; STORE_IO,
+ * and there is none. Frees the writer, as hint_abandon does, which removes the file. */
+enum store_status hint_finish(struct hint_writer *writer, uint64_t end, uint64_t keys,
+                              struct hint *hint);
+void hint_abandon(struct hint_writer *writer);
+
 /* Scans a sealed segment and writes its hint file, in constant memory. On STORE_OK sets *hint; STORE_IO, STORE_NO_MEMORY:
  * there is none, and the next start scans the segment. */
 enum store_status hint_make(const struct file_system *files, int dir_fd,

@@ -41,8 +41,8 @@ static char *take(struct log *log, uint32_t size)
     if (buffer->used == 0)
         buffer->base_lsn = log->next_lsn;
     if (buffer->extent_count == 0 || buffer->extents[buffer->extent_count - 1].segment != segment)
-        buffer->extents[buffer->extent_count++] =
-            (struct log_extent){.segment = segment, .start = buffer->used, .offset = end};
+        buffer->extents[buffer->extent_count++] = (struct log_extent){
+            .segment = segment, .start = buffer->used, .offset = end, .record = buffer->records};
     char *data = buffer->data + buffer->used;
     buffer->used += size;
     atomic_store_explicit(&segment->end, end + size, memory_order_relaxed);
@@ -137,7 +137,8 @@ static bool buffer_has_room(struct log *log, uint32_t size)
     size_t want = (size_t)size + SEGMENT_HEADER_SIZE;
     if (buffer->used == 0 && buffer->capacity < want)
         return log_size_buffer(buffer, want);
-    return buffer->used + want <= buffer->capacity && buffer->extent_count + 1 < LOG_EXTENTS;
+    return buffer->used + want <= buffer->capacity && buffer->records < LOG_BUFFER_RECORDS &&
+           buffer->extent_count + 1 < LOG_EXTENTS;
 }
 
 /* Whether the active segment takes `size` bytes more. */
@@ -184,29 +185,32 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, enum log
     return status;
 }
 
-static void reserve_locked(struct log *log, uint32_t size, struct log_room *room)
+static void reserve_locked(struct log *log, const struct hint_entry *entry, struct log_room *room)
 {
+    struct log_buffer *buffer = log->current;
     room->segment = log->active;
     room->offset = atomic_load_explicit(&log->active->end, memory_order_relaxed);
     room->lsn = log->next_lsn;
     room->cas = log->next_cas++;
-    room->buffer = log->current;
-    room->data = take(log, size);
-    room->buffer->records++;
-    atomic_fetch_add_explicit(&room->buffer->copying, 1, memory_order_relaxed);
+    room->buffer = buffer;
+    room->data = take(log, entry->size * RECORD_ALIGN);
+    buffer->cas_max = room->cas;
+    buffer->entries[buffer->records] = *entry;
+    buffer->entries[buffer->records++].offset = room->offset / RECORD_ALIGN;
+    atomic_fetch_add_explicit(&buffer->copying, 1, memory_order_relaxed);
 }
 
-enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint64_t rests_on,
-                              uint32_t now_s, struct log_room *room)
+enum store_status log_reserve(struct log *log, const struct hint_entry *entry, enum log_use use,
+                              uint64_t rests_on, uint32_t now_s, struct log_room *room)
 {
-    assert(size % RECORD_ALIGN == 0 && size >= RECORD_HEADER_SIZE);
-    enum store_status status = lock_with_room(log, size, use);
+    assert(entry->size >= RECORD_HEADER_SIZE / RECORD_ALIGN);
+    enum store_status status = lock_with_room(log, entry->size * RECORD_ALIGN, use);
     if (status != STORE_OK)
         return status;
     log->now_s = now_s;
     bool flushed = rests_on < atomic_load_explicit(&log->flush_lsn, memory_order_relaxed);
     if (!flushed)
-        reserve_locked(log, size, room);
+        reserve_locked(log, entry, room);
     pthread_mutex_unlock(&log->lock);
     return flushed ? STORE_NOT_FOUND : STORE_OK;
 }
@@ -215,7 +219,9 @@ enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, 
 static uint64_t append_flush(struct log *log, uint32_t when_s)
 {
     struct log_room room;
-    reserve_locked(log, RECORD_HEADER_SIZE, &room);
+    struct hint_entry entry = {
+        .size = RECORD_HEADER_SIZE / RECORD_ALIGN, .expire_s = when_s, .type = RECORD_FLUSH};
+    reserve_locked(log, &entry, &room);
     struct record record = {.type = RECORD_FLUSH, .expire_s = when_s};
     record_seal(room.data, &record, room.segment->header.seed, room.offset);
     if (when_s == 0)
@@ -270,14 +276,7 @@ static enum store_status commit_locked(struct log *log)
         return STORE_OK;
     if (!log_write_buffer(log, buffer) && !log_repair(log, buffer))
         return STORE_READ_ONLY;
-    bool sealed = buffer->extent_count > 1;
-    atomic_fetch_add_explicit(&log->commits, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&log->commit_records, buffer->records, memory_order_relaxed);
-    atomic_fetch_add_explicit(&log->bytes_written, buffer->used, memory_order_relaxed);
-    atomic_store_explicit(&log->written_lsn, buffer->base_lsn + buffer->used, memory_order_release);
-    log_reset_buffer(buffer);
-    if (sealed)
-        log->options.on_sealed(log->options.context);
+    log_note_written(log, buffer);
     return STORE_OK;
 }
 
@@ -298,7 +297,7 @@ enum store_status log_commit(struct log *log, uint64_t lsn)
 static bool init_buffers(struct log *log)
 {
     for (int i = 0; i < 2; i++)
-        if (!log_size_buffer(&log->buffers[i], LOG_BUFFER_SIZE))
+        if (!log_init_buffer(&log->buffers[i]))
             return false;
     log->current = &log->buffers[0];
     return true;
@@ -389,14 +388,18 @@ void log_release(struct log *log)
     struct segment *next;
     for (struct segment *segment = log->first; segment; segment = next) {
         next = segment->next;
+        if (segment->hint_writer)
+            hint_abandon(segment->hint_writer);
         segment_free(log->options.files, segment);
     }
     for (struct segment *segment = log->doomed; segment; segment = next) {
         next = segment->next_doomed;
         segment_free(log->options.files, segment);
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         free(log->buffers[i].data);
+        free(log->buffers[i].entries);
+    }
     log_free_slots(log->slots);
     pthread_mutex_destroy(&log->lock);
     pthread_mutex_destroy(&log->write_lock);

@@ -12,14 +12,17 @@
 #include <stdint.h>
 
 #include "storage/file.h"
+#include "storage/hint.h"
 #include "storage/histogram.h"
 #include "storage/segment.h"
 #include "storage/status.h"
 #include "storage/tell.h"
 
-#define LOG_EXTENTS    16
-#define LOG_SPARES     2 /* segments kept ready */
-#define LOG_SPARES_MAX 8 /* and with those made for a record larger than a segment */
+#define LOG_EXTENTS        16
+#define LOG_SPARES         2 /* segments kept ready */
+#define LOG_BUFFER_SIZE    (UINT64_C(2) << 20)
+#define LOG_BUFFER_RECORDS 16384
+#define LOG_SPARES_MAX     8 /* and with those made for a record larger than a segment */
 
 struct log_options {
     const struct file_system *files;
@@ -45,6 +48,7 @@ struct log_extent {
     struct segment *segment;
     size_t start;    /* in the buffer */
     uint32_t offset; /* in the segment */
+    uint32_t record; /* the first one's number in the buffer */
 };
 
 /* What was appended and not yet written. There are two: one is filled while the other is written. */
@@ -54,6 +58,9 @@ struct log_buffer {
     size_t used;
     uint64_t base_lsn; /* of data[0], when used is not 0 */
     uint32_t records;
+    struct hint_entry *
+        entries; /* of the records, for the hint file; LOG_BUFFER_RECORDS of them, memory as used */
+    uint64_t cas_max; /* highest CAS unique given */
     uint32_t extent_count;
     struct log_extent extents[LOG_EXTENTS];
     _Atomic uint32_t copying; /* reservations that are not published yet */
@@ -134,13 +141,13 @@ void log_release(struct log *log);
 
 #define LOG_RESTS_ON_NONE UINT64_MAX
 
-/* Reserves `size` bytes at the end of the log; the order of calls is the order of the log. The caller writes the record to
- * room->data and then calls log_publish, soon and without taking a lock between. `rests_on` is the LSN of the record that
- * this one takes for granted, or LOG_RESTS_ON_NONE. Never waits for a file to be made.
+/* Reserves room at the end of the log for the record that *entry describes (all but its offset); the order of calls is the
+ * order of the log. The caller writes the record to room->data and then calls log_publish, soon and without taking a lock
+ * between. `rests_on` is the LSN of the record that this one takes for granted, or LOG_RESTS_ON_NONE. Never waits for a file to be made.
  * STORE_AGAIN: no room yet, on_room will be called; STORE_NOT_FOUND: a flush has killed what it rests on; STORE_FULL;
  * STORE_READ_ONLY. */
-enum store_status log_reserve(struct log *log, uint32_t size, enum log_use use, uint64_t rests_on,
-                              uint32_t now_s, struct log_room *room);
+enum store_status log_reserve(struct log *log, const struct hint_entry *entry, enum log_use use,
+                              uint64_t rests_on, uint32_t now_s, struct log_room *room);
 
 static inline void log_publish(struct log_room *room)
 {

@@ -68,7 +68,14 @@ bool log_size_buffer(struct log_buffer *buffer, size_t capacity)
     return true;
 }
 
-void log_reset_buffer(struct log_buffer *buffer)
+bool log_init_buffer(struct log_buffer *buffer)
+{
+    buffer->entries = malloc(LOG_BUFFER_RECORDS * sizeof *buffer->entries);
+    return buffer->entries && log_size_buffer(buffer, LOG_BUFFER_SIZE);
+}
+
+/* Empties a buffer whose content is written, and gives back what a large record needed. */
+static void reset_buffer(struct log_buffer *buffer)
 {
     buffer->used = 0;
     buffer->records = 0;
@@ -87,6 +94,35 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer)
             return false;
     }
     return true;
+}
+
+/* The hint file of a segment grows with it. Where that fails it is made by a scan, as after a crash. */
+static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t i)
+{
+    const struct log_extent *extent = &buffer->extents[i];
+    struct segment *segment = extent->segment;
+    uint32_t end = i + 1 < buffer->extent_count ? extent[1].record : buffer->records;
+    if (extent->offset == 0 && log_disk_has_room(log, 0))
+        segment->hint_writer = hint_begin(log->options.files, log->options.dir_fd, segment);
+    if (segment->hint_writer && !hint_add(segment->hint_writer, &buffer->entries[extent->record],
+                                          end - extent->record, buffer->cas_max)) {
+        hint_abandon(segment->hint_writer);
+        segment->hint_writer = NULL;
+    }
+}
+
+void log_note_written(struct log *log, struct log_buffer *buffer)
+{
+    bool sealed = buffer->extent_count > 1;
+    for (uint32_t i = 0; i < buffer->extent_count; i++)
+        add_hints(log, buffer, i);
+    atomic_fetch_add_explicit(&log->commits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->commit_records, buffer->records, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->bytes_written, buffer->used, memory_order_relaxed);
+    atomic_store_explicit(&log->written_lsn, buffer->base_lsn + buffer->used, memory_order_release);
+    reset_buffer(buffer);
+    if (sealed)
+        log->options.on_sealed(log->options.context);
 }
 
 /* The bytes of the segment that have reached the kernel. */
@@ -201,10 +237,8 @@ static bool repair_with_stuck(struct log *log)
     struct log_buffer *buffer = log->stuck;
     if (!log_repair(log, buffer))
         return false;
-    if (buffer) {
-        atomic_store(&log->written_lsn, buffer->base_lsn + buffer->used);
-        log_reset_buffer(buffer);
-    }
+    if (buffer)
+        log_note_written(log, buffer);
     return true;
 }
 

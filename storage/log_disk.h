@@ -11,16 +11,18 @@ void log_free_slots(struct segment **slots);
 /* Gives a segment its slot. False: all are taken. With log->lock held, or at the start. */
 bool log_give_slot(struct log *log, struct segment *segment);
 
-#define LOG_BUFFER_SIZE (UINT64_C(2) << 20)
+/* Makes a buffer that is all zero ready for use. False: no memory. */
+bool log_init_buffer(struct log_buffer *buffer);
 
 /* Gives a buffer, which is empty, this capacity. False: no memory, and it stays as it was. */
 bool log_size_buffer(struct log_buffer *buffer, size_t capacity);
 
-/* Empties a buffer whose content is written, and gives back what a large record needed. */
-void log_reset_buffer(struct log_buffer *buffer);
-
 /* Writes a buffer's extents to their segments. False with errno. With write_lock held. */
 bool log_write_buffer(struct log *log, struct log_buffer *buffer);
+
+/* Counts a buffer that has been written, adds its records to the hint files, tells how far the log is written, and empties the
+ * buffer. With write_lock held. */
+void log_note_written(struct log *log, struct log_buffer *buffer);
 
 /* After a failure: makes new files of all that is not synced, and writes `buffer` to them (NULL: none). False: that
  * failed too; the log refuses appends from now on (log->failed) and keeps the buffer. With write_lock held. */

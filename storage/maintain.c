@@ -47,11 +47,17 @@ static bool write_hint(struct store *store, struct segment *segment)
     const struct store_options *options = &store->options;
     struct hint hint;
     assert(atomic_load(&segment->end) >= SEGMENT_HEADER_SIZE); /* else the truncate takes it all */
-    if (!log_disk_has_room(&store->log, 0))
+    uint64_t keys = keydir_count(&store->keydir);
+    struct hint_writer *writer = segment->hint_writer;
+    enum store_status status;
+    segment->hint_writer = NULL;
+    if (writer)
+        status = hint_finish(writer, atomic_load(&segment->end), keys, &hint);
+    else if (!log_disk_has_room(&store->log, 0))
         return true; /* the disk is nearly full: what is left is for data */
-    enum store_status status =
-        hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed,
-                  keydir_count(&store->keydir), &options->tell, &hint);
+    else
+        status = hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed, keys,
+                           &options->tell, &hint);
     if (status != STORE_OK) {
         tell(&options->tell, TELL_WARNING, "cannot write the hint file of segment %016llx: %s",
              (unsigned long long)segment->header.id, strerror(errno));

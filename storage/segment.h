@@ -36,6 +36,8 @@ enum segment_state {
     SEGMENT_DOOMED, /* nothing in it is needed; the file goes with the last pin */
 };
 
+struct hint_writer;
+
 struct segment {
     struct segment_header header;
     uint32_t slot; /* its number in locations: see location.h */
@@ -48,6 +50,8 @@ struct segment {
     /* Bytes that cleaning it may have to carry on: of deletions and TOUCHes, and of what expiring values leave behind. 0 means
      * that there is none of these. */
     _Atomic uint32_t mask_bytes;
+    struct hint_writer *
+        hint_writer; /* of its hint file, if it grows with the segment; the log's, then the maintainer's */
     bool hinted;          /* its hint file is written, or will not be; under log.lock */
     bool damaged;         /* it holds live records that cannot be read; the cleaner's own */
     uint32_t hint_bytes;  /* of its hint file; under log.lock */

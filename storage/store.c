@@ -24,7 +24,8 @@ void store_key_init(const struct store *store, struct store_key *key, const char
     assert(len > 0 && len <= STORE_KEY_MAX);
     struct key_hash hash = hash_key(data, len, store->datadir.hash_seed);
     *key = (struct store_key){.data = data,
-                              .len = (uint32_t)len,
+                              .len = (uint16_t)len,
+                              .shard_bits = (uint16_t)hash.shard_bits,
                               .shard = hash.shard_bits & store->shard_mask,
                               .tag = hash.tag};
     keydir_prefetch(&store->keydir.shards[key->shard], key->tag);
@@ -382,6 +383,19 @@ static void write_record(struct store_session *session, struct log_room *room,
     count_up(&session->counters.user_bytes, record->key_len + (uint64_t)record->value_len);
 }
 
+/* What the log is told of a record that is to be written. */
+static struct hint_entry entry_for(const struct store_key *key, uint8_t type, uint64_t value_len,
+                                   uint32_t expire_s)
+{
+    return (struct hint_entry){
+        .tag = key->tag,
+        .size = (uint32_t)(record_size(key->len, value_len) / RECORD_ALIGN),
+        .expire_s = expire_s,
+        .shard_bits = key->shard_bits,
+        .type = type,
+    };
+}
+
 /* Points the key to its new record; `item` is the value in RAM, or NULL. */
 static enum store_status index_put(struct store *store, const struct store_key *key,
                                    struct found *found, uint64_t location, struct cache_item *item,
@@ -424,7 +438,8 @@ static enum store_status put_locked(struct store *store, const struct store_key 
                                     uint32_t now_s, struct store_put *put, struct found *found,
                                     struct cache_item *item, struct log_room *room)
 {
-    uint64_t size = record_size(key->len, (uint64_t)put->value[0].len + put->value[1].len);
+    uint64_t value_len = (uint64_t)put->value[0].len + put->value[1].len;
+    uint64_t size = record_size(key->len, value_len);
     enum store_status status = check_condition(found, put->condition, put->place);
     if (status == STORE_OK)
         status = check_room(store, found, size);
@@ -433,11 +448,12 @@ static enum store_status put_locked(struct store *store, const struct store_key 
     uint64_t rests_on = LOG_RESTS_ON_NONE;
     if (put->condition == STORE_IF_SAME || put->condition == STORE_IF_PRESENT)
         rests_on = store_lsn_of(store, found->entry.location);
-    status = log_reserve(&store->log, (uint32_t)size, LOG_NORMAL, rests_on, now_s, room);
-    if (status != STORE_OK)
-        return status;
     if (put->keep_expiry && found->present)
         put->expire_s = found->entry.expire_s;
+    struct hint_entry entry = entry_for(key, RECORD_PUT, value_len, put->expire_s);
+    status = log_reserve(&store->log, &entry, LOG_NORMAL, rests_on, now_s, room);
+    if (status != STORE_OK)
+        return status;
     put->cas = put->cas ? put->cas : room->cas;
     if (item) {
         item->cas = put->cas;
@@ -479,17 +495,18 @@ enum store_status store_put(struct store_session *session, const struct store_ke
     return STORE_OK;
 }
 
-/* Looks the key up and reserves room for a record that has no value; on STORE_OK the shard stays locked. */
+/* Looks the key up and reserves room for *entry, which has no value; on STORE_OK the shard stays locked. */
 static enum store_status lock_for_mark(struct store_session *session, const struct store_key *key,
                                        uint32_t now_s, enum store_condition condition,
-                                       uint64_t place, enum log_use use, struct found *found,
-                                       struct log_room *room)
+                                       uint64_t place, const struct hint_entry *entry,
+                                       struct found *found, struct log_room *room)
 {
+    enum log_use use = entry->type == RECORD_DELETE ? LOG_ESSENTIAL : LOG_NORMAL;
     assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
     lock_and_find(session, key, now_s, found);
     enum store_status status = check_condition(found, condition, place);
     if (status == STORE_OK)
-        status = log_reserve(&session->store->log, (uint32_t)record_size(key->len, 0), use,
+        status = log_reserve(&session->store->log, entry, use,
                              store_lsn_of(session->store, found->entry.location), now_s, room);
     if (status != STORE_OK)
         keydir_unlock(found->shard);
@@ -510,8 +527,9 @@ enum store_status store_delete(struct store_session *session, const struct store
 {
     struct found found;
     struct log_room room;
+    struct hint_entry entry = entry_for(key, RECORD_DELETE, 0, 0);
     enum store_status status =
-        lock_for_mark(session, key, now_s, condition, place, LOG_ESSENTIAL, &found, &room);
+        lock_for_mark(session, key, now_s, condition, place, &entry, &found, &room);
     if (status != STORE_OK)
         return status;
     drop(session->store, &found);
@@ -526,8 +544,9 @@ enum store_status store_touch(struct store_session *session, const struct store_
 {
     struct found found;
     struct log_room room;
+    struct hint_entry entry = entry_for(key, RECORD_TOUCH, 0, expire_s);
     enum store_status status =
-        lock_for_mark(session, key, now_s, condition, place, LOG_NORMAL, &found, &room);
+        lock_for_mark(session, key, now_s, condition, place, &entry, &found, &room);
     if (status != STORE_OK)
         return status;
     keydir_set(found.shard, found.ref, found.entry.location, expire_s);

@@ -93,7 +93,8 @@ void store_leave(struct store_session *session);
 /* A key, hashed for one store. `data` stays the caller's. */
 struct store_key {
     const char *data;
-    uint32_t len; /* 1 to STORE_KEY_MAX */
+    uint16_t len;        /* 1 to STORE_KEY_MAX */
+    uint16_t shard_bits; /* the low ones are the shard */
     uint32_t shard;
     uint64_t tag;
 };

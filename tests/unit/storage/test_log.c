@@ -84,9 +84,11 @@ static enum store_status try_append(uint32_t value_len, enum log_use use, uint64
 {
     struct log_room room;
     uint32_t size = (uint32_t)record_size(8, value_len);
+    const struct hint_entry entry = {.size = size / RECORD_ALIGN, .type = RECORD_PUT};
     enum store_status status;
     const struct timespec pause = {.tv_nsec = 1000000};
-    while ((status = log_reserve(&lg, size, use, LOG_RESTS_ON_NONE, RIG_NOW, &room)) == STORE_AGAIN)
+    while ((status = log_reserve(&lg, &entry, use, LOG_RESTS_ON_NONE, RIG_NOW, &room)) ==
+           STORE_AGAIN)
         nanosleep(&pause, NULL); /* until the allocator has made a segment */
     if (status != STORE_OK)
         return status;
@@ -188,7 +190,9 @@ static void test_a_commit_waits_for_copies_under_way(void **state)
     struct committer committer = {0};
     struct log_room room;
     void *result;
-    assert_int_equal(log_reserve(&lg, 40, LOG_NORMAL, LOG_RESTS_ON_NONE, RIG_NOW, &room), STORE_OK);
+    const struct hint_entry entry = {.size = 40 / RECORD_ALIGN, .type = RECORD_PUT};
+    assert_int_equal(log_reserve(&lg, &entry, LOG_NORMAL, LOG_RESTS_ON_NONE, RIG_NOW, &room),
+                     STORE_OK);
     committer.lsn = append(10);
     assert_int_equal(pthread_create(&committer.thread, NULL, run_commit, &committer), 0);
     nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);

@@ -16,7 +16,9 @@
 
 #include <xxhash.h>
 
+#include "storage/hint.h"
 #include "storage/segment.h"
+#include "storage/store_internal.h"
 
 #define FILES_MAX 1000
 
@@ -402,7 +404,8 @@ static void test_half_made_files_are_removed(void **state)
     file_save(&rig.dir, "0000000000000001.tmp", "half", 4);
     file_save(&rig.dir, "0000000000000001.hint-tmp", "half", 4);
     rig_open(&rig);
-    assert_int_equal(count_files("tmp"), 0);
+    assert_false(file_exists(&rig.dir, "0000000000000001.tmp"));
+    assert_false(file_exists(&rig.dir, "0000000000000001.hint-tmp"));
     rig_expect(&rig, "key", "x");
 }
 
@@ -555,6 +558,49 @@ static void test_hint_files_are_written_in_the_background(void **state)
     rig_open(&rig);
     log_fill(5);
     assert_true(wait_until(all_hinted, NULL));
+}
+
+/* The hint file of a segment that is still in the log, and what a scan of it finds. */
+static void compare_hint_with_scan(const struct segment *segment)
+{
+    struct hint hint, scanned;
+    struct hint_entry *entries, *found;
+    uint64_t seed = rig.store->datadir.hash_seed;
+    assert_int_equal(hint_read(&file_system_os, rig.dir.fd, segment, &hint, &entries), STORE_OK);
+    assert_int_equal(hint_collect(&file_system_os, segment, atomic_load(&segment->end), seed, false,
+                                  &rig.told.tell, &scanned, &found),
+                     STORE_OK);
+    assert_int_equal(hint.count, scanned.count);
+    assert_int_equal(hint.touches, scanned.touches);
+    assert_int_equal(hint.end, scanned.end);
+    assert_true(hint.cas_max >= scanned.cas_max);
+    assert_memory_equal(entries, found, hint.count * sizeof *entries);
+    free(entries);
+    free(found);
+}
+
+static void test_a_hint_that_grew_with_its_segment_says_what_a_scan_finds(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "key %d", i);
+        rig_put_until(&rig, key, "some value", i % 3 ? RIG_NOW + 1000 : 0);
+        if (i % 5 == 0)
+            rig_touch(&rig, key, RIG_NOW + 2000);
+        if (i % 7 == 0)
+            rig_delete(&rig, key);
+        if (i % 999 == 0)
+            rig_flush(&rig, RIG_NOW + 100000);
+    }
+    rig_commit(&rig);
+    assert_true(count_files("hint-tmp") >= 1); /* of the segment that is being filled */
+    log_fill(2);
+    assert_true(wait_until(all_hinted, NULL));
+    const struct log *log = &rig.store->log;
+    for (const struct segment *segment = log->first; segment != log->active;
+         segment = segment->next)
+        compare_hint_with_scan(segment);
 }
 
 /* Damage. */
@@ -902,6 +948,7 @@ int main(void)
         TEST(a_damaged_hint_file_is_told_and_not_believed),
         TEST(a_hint_file_of_another_segment_is_not_believed),
         TEST(hint_files_are_written_in_the_background),
+        TEST(a_hint_that_grew_with_its_segment_says_what_a_scan_finds),
         TEST(one_flipped_bit_costs_one_value),
         TEST(a_flipped_bit_in_a_segment_header_costs_nothing),
         TEST(a_lost_segment_header_is_told),
