@@ -22,11 +22,15 @@
 #include <time.h>
 
 #include "storage/hash.h"
+#include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
 #define STEP_BUCKETS 1024 /* homes of a range: the lock is held for some ten microseconds */
 #define STEP_ENTRIES (3 * STEP_BUCKETS)
-#define PAUSE_NS     20000 /* between two steps */
+#define PAUSE_US     20  /* between two steps */
+#define BURST_US     200 /* worked at a time; rested as long, at most ten times that */
+#define BURST_KEYS   64
+#define BURST_MOVES  4096 /* of copies in a sort */
 #define SHARD_BITS   16
 #define ON_DISK      (UINT64_C(1) << 63)
 #define FIRST_BIT    (UINT64_C(1) << 63)
@@ -54,12 +58,31 @@ void store_list_free(struct store_list *list)
     free(list);
 }
 
+static void sleep_us(uint64_t us)
+{
+    const struct timespec pause = {.tv_nsec = (long)us * 1000};
+    nanosleep(&pause, NULL);
+}
+
+/* Works half of the time, in short bursts. A low priority alone would not keep this thread out of the way: where all
+ * processors are busy a scheduler lets it have its milliseconds, and a client waits. */
+static void rest(struct list_pace *pace)
+{
+    uint64_t worked_us = monotonic_us() - pace->since_us;
+    if (worked_us < BURST_US)
+        return;
+    sleep_us(worked_us < 10 * BURST_US ? worked_us : 10 * BURST_US);
+    pace->since_us = monotonic_us();
+}
+
 /* Radix exchange: in place, for qsort may take as much memory again. */
-void list_sort(struct list_copy *copies, size_t count, uint64_t bit)
+void list_sort(struct list_copy *copies, size_t count, uint64_t bit, struct list_pace *pace)
 {
     for (; count > 1 && bit; bit >>= 1) {
         size_t low = 0, high = count;
         while (low < high) {
+            if (++pace->moves % BURST_MOVES == 0)
+                rest(pace);
             if (!(copies[low].order & bit)) {
                 low++;
                 continue;
@@ -68,7 +91,7 @@ void list_sort(struct list_copy *copies, size_t count, uint64_t bit)
             copies[low] = copies[--high];
             copies[high] = swapped;
         }
-        list_sort(copies, low, bit >> 1);
+        list_sort(copies, low, bit >> 1, pace);
         copies += low;
         count -= low;
     }
@@ -137,13 +160,6 @@ static bool copy_range(struct store_list *list, struct keydir_shard *shard, uint
     return true;
 }
 
-/* Lets others have the lock of a shard. To unlock it alone would not: they wake up too late. */
-static void pause_copying(void)
-{
-    const struct timespec pause = {.tv_nsec = PAUSE_NS};
-    nanosleep(&pause, NULL);
-}
-
 /* Adds the entries of the next shard. */
 static bool copy_shard(struct store_list *list)
 {
@@ -154,7 +170,9 @@ static bool copy_shard(struct store_list *list)
         uint64_t first = i * width;
         uint64_t last = i + 1 == steps ? UINT64_MAX : first + width - 1;
         if (i > 0)
-            pause_copying();
+            sleep_us(
+                PAUSE_US); /* others have the lock; to unlock it alone would not do: they wake up too late */
+        rest(&list->pace);
         if (!copy_range(list, shard, first, last))
             return false;
     }
@@ -180,7 +198,7 @@ static enum store_status gather(struct store_list *list)
             return STORE_NO_MEMORY;
     } while (list->shard < keydir->shard_count &&
              list->count + count_of(&keydir->shards[list->shard]) <= group_max(list));
-    list_sort(list->copies, list->count, FIRST_BIT);
+    list_sort(list->copies, list->count, FIRST_BIT, &list->pace);
     return STORE_AGAIN;
 }
 
@@ -290,6 +308,8 @@ static enum store_status list_copied(struct store_list *list, const struct list_
 
 enum store_status store_list_next(struct store_list *list, uint32_t now_s, struct store_listed *out)
 {
+    if (list->next % BURST_KEYS == 0)
+        rest(&list->pace);
     if (list->next < list->count)
         return list_copied(list, &list->copies[list->next++], now_s, out);
     if (list->shard < list->store->keydir.shard_count)

@@ -16,6 +16,12 @@ struct list_copy {
     uint64_t order; /* by its place then, in RAM before on disk; the last 16 bits are the shard */
 };
 
+/* So that a listing keeps out of the way. */
+struct list_pace {
+    uint64_t since_us; /* it has worked */
+    uint32_t moves;
+};
+
 struct store_list {
     struct store *store;
     uint32_t shard; /* the next one to be copied */
@@ -24,9 +30,10 @@ struct store_list {
     size_t next;   /* the copy whose turn it is */
     bool overflow; /* there were more copies to be made than the capacity */
     uint64_t unreadable;
+    struct list_pace pace;
 };
 
 /* Sorts copies by their order, from `bit` of it down. */
-void list_sort(struct list_copy *copies, size_t count, uint64_t bit);
+void list_sort(struct list_copy *copies, size_t count, uint64_t bit, struct list_pace *pace);
 
 #endif

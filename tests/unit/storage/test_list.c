@@ -434,7 +434,7 @@ static void test_sorting(void **state)
             copies[i].tag = ~copies[i].order;
             sum += copies[i].tag;
         }
-        list_sort(copies, count, UINT64_C(1) << 63);
+        list_sort(copies, count, UINT64_C(1) << 63, &(struct list_pace){0});
         for (uint32_t i = 0; i < count; i++) {
             assert_true(i == 0 || copies[i - 1].order <= copies[i].order);
             assert_true(copies[i].tag == ~copies[i].order);
