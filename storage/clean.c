@@ -166,12 +166,25 @@ static void lock_and_decide(const struct job *job, const struct hint_entry *hint
 
 /* Appending. */
 
-static void append(struct job *job, struct log_room *room, const struct record *record)
+static bool commit(struct job *job)
+{
+    job->uncommitted = 0;
+    return !job->end_lsn || log_commit(&job->store->log, job->end_lsn) == STORE_OK;
+}
+
+/* `outside` is NULL, or says where the value lies that is not copied. */
+static void append(struct job *job, struct log_room *room, const struct record *record,
+                   const struct log_outside *outside)
 {
     uint64_t size = record_size(record->key_len, record->value_len);
+    uint64_t seed = room->segment->header.seed;
     memcpy(room->data + RECORD_HEADER_SIZE, record->key, record->key_len);
-    memcpy(room->data + RECORD_HEADER_SIZE + record->key_len, record->value, record->value_len);
-    record_seal(room->data, record, room->segment->header.seed, room->offset);
+    if (outside) {
+        record_seal_parts(room->data, record, seed, room->offset, outside->value);
+    } else {
+        memcpy(room->data + RECORD_HEADER_SIZE + record->key_len, record->value, record->value_len);
+        record_seal(room->data, record, seed, room->offset);
+    }
     segment_add_mask(room->segment, record->type, record->expire_s, size);
     log_publish(room);
     job->end_lsn = room->lsn + size;
@@ -213,9 +226,12 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted,
     entry.expire_s = record.expire_s;
     entry.size = (uint32_t)(size / RECORD_ALIGN);
     bool rests = move && follows(store, CLEANER_RULE_FLUSH);
-    enum store_status status = log_reserve(&store->log, &entry, LOG_ESSENTIAL,
-                                           rests ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE,
-                                           atomic_load(&store->now_s), &room);
+    bool large = record.value_len >= LOG_OUTSIDE_MIN;
+    struct log_outside outside = {.value = {{record.value, record.value_len}},
+                                  .head_len = RECORD_HEADER_SIZE + record.key_len};
+    enum store_status status = log_reserve(
+        &store->log, &entry, large ? &outside : NULL, LOG_ESSENTIAL,
+        rests ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE, atomic_load(&store->now_s), &room);
     if (status == STORE_NOT_FOUND) { /* flushed since it was looked up */
         drop_dead(store, looked->shard, looked->ref, &looked->entry);
         keydir_unlock(looked->shard);
@@ -233,8 +249,9 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted,
             job->order.rescue -= location_size(looked->entry.location);
     }
     keydir_unlock(looked->shard);
-    append(job, &room, &record);
-    return STORE_OK;
+    append(job, &room, &record, large ? &outside : NULL);
+    return !large || commit(job) ? STORE_OK
+                                 : STORE_READ_ONLY; /* the record lies where the next is read to */
 }
 
 /* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read now. */
@@ -297,12 +314,6 @@ static void pace(struct job *job, uint64_t bytes)
         now_us = monotonic_us();
     }
     job->chunk_started_us = now_us;
-}
-
-static bool commit(struct job *job)
-{
-    job->uncommitted = 0;
-    return !job->end_lsn || log_commit(&job->store->log, job->end_lsn) == STORE_OK;
 }
 
 /* Fetches the buckets of a group of entries, and then the items in RAM that those point to. */

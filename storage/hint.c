@@ -199,6 +199,7 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
     *hint = (struct hint){.end = SEGMENT_HEADER_SIZE};
     if (!segment_cursor_init(&cursor, files, segment, end))
         return STORE_IO;
+    cursor.skims = true;
     while (go_on) {
         at = segment_cursor_next(&cursor, &record, &offset);
         if (at != CURSOR_RECORD && at != CURSOR_DAMAGE)

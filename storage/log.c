@@ -8,6 +8,9 @@
  * (they take no locks and are short), and writes the whole buffer with one pwrite a segment; who comes meanwhile waits for
  * the lock and mostly finds his records written already. What is written is always a contiguous prefix of the log (L1).
  *
+ * A large value is not copied: its buffer has room for header and key, and says where the value lies; who brings it commits
+ * before he lets go of it. If the disk refuses it, it is copied after all, for the repair.
+ *
  * The header of a segment goes through the buffer like a record, so a segment's first bytes come with its first commit.
  *
  * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
@@ -40,7 +43,9 @@ static char *take(struct log *log, uint32_t size)
     uint32_t end = atomic_load_explicit(&segment->end, memory_order_relaxed);
     if (buffer->used == 0)
         buffer->base_lsn = log->next_lsn;
-    if (buffer->extent_count == 0 || buffer->extents[buffer->extent_count - 1].segment != segment)
+    const struct log_extent *last =
+        buffer->extent_count ? &buffer->extents[buffer->extent_count - 1] : NULL;
+    if (!last || last->segment != segment || last->outside[0].len)
         buffer->extents[buffer->extent_count++] = (struct log_extent){
             .segment = segment, .start = buffer->used, .offset = end, .record = buffer->records};
     char *data = buffer->data + buffer->used;
@@ -48,6 +53,22 @@ static char *take(struct log *log, uint32_t size)
     atomic_store_explicit(&segment->end, end + size, memory_order_relaxed);
     log->next_lsn += size;
     return data;
+}
+
+/* Takes room in the segment for what is written from elsewhere, behind what the buffer holds. */
+static void take_outside(struct log *log, const struct record_part value[RECORD_PARTS])
+{
+    struct log_buffer *buffer = log->current;
+    struct log_extent *extent = &buffer->extents[buffer->extent_count - 1];
+    uint32_t len = 0;
+    for (int i = 0; i < RECORD_PARTS; i++) {
+        extent->outside[i] = value[i];
+        len += (uint32_t)value[i].len;
+    }
+    assert(value[0].len); /* tells that there is something */
+    buffer->outside += len;
+    atomic_fetch_add_explicit(&log->active->end, len, memory_order_relaxed);
+    log->next_lsn += len;
 }
 
 /* Makes `segment` the active one; its header is the first thing in it. */
@@ -125,20 +146,18 @@ void log_seal_active(struct log *log)
     pthread_mutex_lock(&log->lock);
     if (atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE &&
         log->current->extent_count + 1 < LOG_EXTENTS && !atomic_load(&log->failed) &&
-        log->current->used + SEGMENT_HEADER_SIZE <= log->current->capacity)
+        log->current->used + SEGMENT_HEADER_SIZE <= LOG_BUFFER_SIZE)
         roll(log, RECORD_HEADER_SIZE, LOG_NORMAL);
     pthread_mutex_unlock(&log->lock);
 }
 
-/* Whether the current buffer takes `size` bytes more (and a segment header) without being written first. */
-static bool buffer_has_room(struct log *log, uint32_t size)
+/* Whether the current buffer takes `size` bytes more (and a segment header) without being written first. A record makes
+ * three extents at most: a segment's header, what is before its value, and what is behind it. */
+static bool buffer_has_room(const struct log *log, uint64_t size)
 {
-    struct log_buffer *buffer = log->current;
-    size_t want = (size_t)size + SEGMENT_HEADER_SIZE;
-    if (buffer->used == 0 && buffer->capacity < want)
-        return log_size_buffer(buffer, want);
-    return buffer->used + want <= buffer->capacity && buffer->records < LOG_BUFFER_RECORDS &&
-           buffer->extent_count + 1 < LOG_EXTENTS;
+    const struct log_buffer *buffer = log->current;
+    return buffer->used + size + SEGMENT_HEADER_SIZE <= LOG_BUFFER_SIZE &&
+           buffer->records < LOG_BUFFER_RECORDS && buffer->extent_count + 2 < LOG_EXTENTS;
 }
 
 /* Whether the active segment takes `size` bytes more. */
@@ -156,19 +175,16 @@ static bool is_kept_back(struct log *log, enum log_use use)
     return log->last_resort && use == LOG_NORMAL;
 }
 
-/* On STORE_OK the lock is held and the reservation may be made. */
-static enum store_status lock_with_room(struct log *log, uint32_t size, enum log_use use)
+/* On STORE_OK the lock is held and `size` bytes may be reserved, `buffered` of them in the buffer. */
+static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t buffered,
+                                        enum log_use use)
 {
     enum store_status status = STORE_OK;
     pthread_mutex_lock(&log->lock);
     while (status == STORE_OK) {
         if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
             status = STORE_READ_ONLY;
-        } else if (!buffer_has_room(log, size)) {
-            if (log->current->used == 0) {
-                status = STORE_FULL; /* no memory for so large a buffer */
-                break;
-            }
+        } else if (!buffer_has_room(log, buffered)) {
             uint64_t lsn = log->next_lsn;
             pthread_mutex_unlock(&log->lock);
             status = log_commit(log, lsn);
@@ -185,32 +201,53 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, enum log
     return status;
 }
 
-static void reserve_locked(struct log *log, const struct hint_entry *entry, struct log_room *room)
+static uint64_t value_len_of(const struct log_outside *outside)
 {
+    return outside ? outside->value[0].len + outside->value[1].len : 0;
+}
+
+/* Header and key, the value from elsewhere, the padding. */
+static char *take_around(struct log *log, uint32_t size, const struct log_outside *outside)
+{
+    uint32_t padding = size - outside->head_len - (uint32_t)value_len_of(outside);
+    char *data = take(log, outside->head_len);
+    take_outside(log, outside->value);
+    if (padding)
+        memset(take(log, padding), 0, padding);
+    return data;
+}
+
+static void reserve_locked(struct log *log, const struct hint_entry *entry,
+                           const struct log_outside *outside, struct log_room *room)
+{
+    uint32_t size = entry->size * RECORD_ALIGN;
     struct log_buffer *buffer = log->current;
     room->segment = log->active;
     room->offset = atomic_load_explicit(&log->active->end, memory_order_relaxed);
     room->lsn = log->next_lsn;
     room->cas = log->next_cas++;
     room->buffer = buffer;
-    room->data = take(log, entry->size * RECORD_ALIGN);
+    room->data = outside ? take_around(log, size, outside) : take(log, size);
     buffer->cas_max = room->cas;
     buffer->entries[buffer->records] = *entry;
     buffer->entries[buffer->records++].offset = room->offset / RECORD_ALIGN;
     atomic_fetch_add_explicit(&buffer->copying, 1, memory_order_relaxed);
 }
 
-enum store_status log_reserve(struct log *log, const struct hint_entry *entry, enum log_use use,
+enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
+                              const struct log_outside *outside, enum log_use use,
                               uint64_t rests_on, uint32_t now_s, struct log_room *room)
 {
+    uint32_t size = entry->size * RECORD_ALIGN;
     assert(entry->size >= RECORD_HEADER_SIZE / RECORD_ALIGN);
-    enum store_status status = lock_with_room(log, entry->size * RECORD_ALIGN, use);
+    assert(size - value_len_of(outside) <= LOG_BUFFER_SIZE / 2);
+    enum store_status status = lock_with_room(log, size, size - value_len_of(outside), use);
     if (status != STORE_OK)
         return status;
     log->now_s = now_s;
     bool flushed = rests_on < atomic_load_explicit(&log->flush_lsn, memory_order_relaxed);
     if (!flushed)
-        reserve_locked(log, entry, room);
+        reserve_locked(log, entry, outside, room);
     pthread_mutex_unlock(&log->lock);
     return flushed ? STORE_NOT_FOUND : STORE_OK;
 }
@@ -221,7 +258,7 @@ static uint64_t append_flush(struct log *log, uint32_t when_s)
     struct log_room room;
     struct hint_entry entry = {
         .size = RECORD_HEADER_SIZE / RECORD_ALIGN, .expire_s = when_s, .type = RECORD_FLUSH};
-    reserve_locked(log, &entry, &room);
+    reserve_locked(log, &entry, NULL, &room);
     struct record record = {.type = RECORD_FLUSH, .expire_s = when_s};
     record_seal(room.data, &record, room.segment->header.seed, room.offset);
     if (when_s == 0)
@@ -233,7 +270,8 @@ static uint64_t append_flush(struct log *log, uint32_t when_s)
 
 enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn)
 {
-    enum store_status status = lock_with_room(log, RECORD_HEADER_SIZE, LOG_ESSENTIAL);
+    enum store_status status =
+        lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_ESSENTIAL);
     if (status != STORE_OK)
         return status;
     log->now_s = now_s;
@@ -244,7 +282,7 @@ enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, ui
 
 void log_flush_if_due(struct log *log, uint32_t now_s)
 {
-    if (lock_with_room(log, RECORD_HEADER_SIZE, LOG_ESSENTIAL) != STORE_OK)
+    if (lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_ESSENTIAL) != STORE_OK)
         return; /* it stays due */
     if (now_s >= atomic_load(&log->flush_deadline_s))
         append_flush(log, 0);
@@ -269,8 +307,12 @@ static struct log_buffer *swap_buffers(struct log *log)
 
 static enum store_status commit_locked(struct log *log)
 {
-    if (atomic_load(&log->failed))
+    if (atomic_load(&log->failed)) {
+        pthread_mutex_lock(&log->lock);
+        log_keep_outside(log->current);
+        pthread_mutex_unlock(&log->lock);
         return STORE_READ_ONLY;
+    }
     struct log_buffer *buffer = swap_buffers(log);
     if (!buffer)
         return STORE_OK;
@@ -396,10 +438,8 @@ void log_release(struct log *log)
         next = segment->next_doomed;
         segment_free(log->options.files, segment);
     }
-    for (int i = 0; i < 2; i++) {
-        free(log->buffers[i].data);
-        free(log->buffers[i].entries);
-    }
+    for (int i = 0; i < 2; i++)
+        log_free_buffer(&log->buffers[i]);
     log_free_slots(log->slots);
     pthread_mutex_destroy(&log->lock);
     pthread_mutex_destroy(&log->write_lock);

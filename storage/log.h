@@ -43,19 +43,29 @@ struct log_options {
     void *context;
 };
 
-/* A piece of a buffer that belongs to one segment. */
+/* Larger values are not copied into a buffer but written from where they lie. */
+#define LOG_OUTSIDE_MIN (UINT32_C(256) << 10)
+
+struct log_outside {
+    struct record_part value[RECORD_PARTS]; /* the first one is not empty */
+    uint32_t head_len;                      /* of the record's header and key */
+};
+
+/* A piece of a buffer that belongs to one segment, and what stands behind it there. */
 struct log_extent {
     struct segment *segment;
-    size_t start;    /* in the buffer */
-    uint32_t offset; /* in the segment */
-    uint32_t record; /* the first one's number in the buffer */
+    size_t start;                             /* in the buffer */
+    uint32_t offset;                          /* in the segment */
+    uint32_t record;                          /* the first one's number in the buffer */
+    struct record_part outside[RECORD_PARTS]; /* a large value */
+    char *kept;                               /* a copy of it, if it could not be written */
 };
 
 /* What was appended and not yet written. There are two: one is filled while the other is written. */
 struct log_buffer {
-    char *data;
-    size_t capacity;
+    char *data; /* LOG_BUFFER_SIZE bytes */
     size_t used;
+    uint64_t outside;  /* bytes of the log that are not in data */
     uint64_t base_lsn; /* of data[0], when used is not 0 */
     uint32_t records;
     struct hint_entry *
@@ -117,7 +127,7 @@ struct log {
 
 /* Room for one record, to be filled by its owner: until log_publish nothing behind it can be committed. */
 struct log_room {
-    char *data;
+    char *data; /* for all of it, or for header and key */
     struct segment *segment;
     uint32_t offset;
     uint64_t lsn;
@@ -143,10 +153,12 @@ void log_release(struct log *log);
 
 /* Reserves room at the end of the log for the record that *entry describes (all but its offset); the order of calls is the
  * order of the log. The caller writes the record to room->data and then calls log_publish, soon and without taking a lock
- * between. `rests_on` is the LSN of the record that this one takes for granted, or LOG_RESTS_ON_NONE. Never waits for a file to be made.
+ * between. `rests_on` is the LSN of the record that this one takes for granted, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN bytes and more is not copied: it is `outside`
+ * (else NULL), where it must stay until log_commit has returned, with whatever answer. Never waits for a file to be made.
  * STORE_AGAIN: no room yet, on_room will be called; STORE_NOT_FOUND: a flush has killed what it rests on; STORE_FULL;
  * STORE_READ_ONLY. */
-enum store_status log_reserve(struct log *log, const struct hint_entry *entry, enum log_use use,
+enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
+                              const struct log_outside *outside, enum log_use use,
                               uint64_t rests_on, uint32_t now_s, struct log_room *room);
 
 static inline void log_publish(struct log_room *room)

@@ -57,31 +57,52 @@ bool log_give_slot(struct log *log, struct segment *segment)
     return true;
 }
 
-bool log_size_buffer(struct log_buffer *buffer, size_t capacity)
-{
-    char *data = malloc(capacity);
-    if (!data)
-        return false;
-    free(buffer->data);
-    buffer->data = data;
-    buffer->capacity = capacity;
-    return true;
-}
-
 bool log_init_buffer(struct log_buffer *buffer)
 {
     buffer->entries = malloc(LOG_BUFFER_RECORDS * sizeof *buffer->entries);
-    return buffer->entries && log_size_buffer(buffer, LOG_BUFFER_SIZE);
+    buffer->data = malloc(LOG_BUFFER_SIZE);
+    return buffer->entries && buffer->data;
 }
 
-/* Empties a buffer whose content is written, and gives back what a large record needed. */
+static void free_kept(struct log_buffer *buffer)
+{
+    for (uint32_t i = 0; i < buffer->extent_count; i++)
+        free(buffer->extents[i].kept);
+    buffer->extent_count = 0;
+}
+
+void log_free_buffer(struct log_buffer *buffer)
+{
+    free_kept(buffer);
+    free(buffer->data);
+    free(buffer->entries);
+}
+
 static void reset_buffer(struct log_buffer *buffer)
 {
-    buffer->used = 0;
+    free_kept(buffer);
+    buffer->used = buffer->outside = 0;
     buffer->records = 0;
-    buffer->extent_count = 0;
-    if (buffer->capacity > LOG_BUFFER_SIZE)
-        log_size_buffer(buffer, LOG_BUFFER_SIZE);
+}
+
+void log_keep_outside(struct log_buffer *buffer)
+{
+    for (uint32_t i = 0; i < buffer->extent_count; i++) {
+        struct log_extent *extent = &buffer->extents[i];
+        struct record_part *value = extent->outside;
+        size_t len = value[0].len + value[1].len;
+        if (len == 0 || extent->kept)
+            continue;
+        extent->kept = malloc(len);
+        if (extent->kept) {
+            memcpy(extent->kept, value[0].data, value[0].len);
+            memcpy(extent->kept + value[0].len, value[1].data, value[1].len);
+            value[0].data = extent->kept;
+            value[1].data = extent->kept + value[0].len;
+        } else {
+            memset(value, 0, RECORD_PARTS * sizeof *value);
+        }
+    }
 }
 
 bool log_write_buffer(struct log *log, struct log_buffer *buffer)
@@ -89,9 +110,14 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer)
     for (uint32_t i = 0; i < buffer->extent_count; i++) {
         const struct log_extent *extent = &buffer->extents[i];
         size_t end = i + 1 < buffer->extent_count ? extent[1].start : buffer->used;
-        if (!file_write_all(log->options.files, extent->segment->fd, buffer->data + extent->start,
-                            end - extent->start, extent->offset))
-            return false;
+        uint64_t offset = extent->offset;
+        const struct record_part parts[] = {{buffer->data + extent->start, end - extent->start},
+                                            extent->outside[0],
+                                            extent->outside[1]};
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; offset += parts[k++].len)
+            if (parts[k].len && !file_write_all(log->options.files, extent->segment->fd,
+                                                parts[k].data, parts[k].len, offset))
+                return false;
     }
     return true;
 }
@@ -118,8 +144,9 @@ void log_note_written(struct log *log, struct log_buffer *buffer)
         add_hints(log, buffer, i);
     atomic_fetch_add_explicit(&log->commits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&log->commit_records, buffer->records, memory_order_relaxed);
-    atomic_fetch_add_explicit(&log->bytes_written, buffer->used, memory_order_relaxed);
-    atomic_store_explicit(&log->written_lsn, buffer->base_lsn + buffer->used, memory_order_release);
+    uint64_t bytes = buffer->used + buffer->outside;
+    atomic_fetch_add_explicit(&log->bytes_written, bytes, memory_order_relaxed);
+    atomic_store_explicit(&log->written_lsn, buffer->base_lsn + bytes, memory_order_release);
     reset_buffer(buffer);
     if (sealed)
         log->options.on_sealed(log->options.context);
@@ -222,6 +249,8 @@ bool log_repair(struct log *log, struct log_buffer *buffer)
     }
     error = errno;
     log->stuck = buffer;
+    if (buffer)
+        log_keep_outside(buffer);
     if (!was_failed)
         tell(&log->options.tell, TELL_ERROR,
              "the store is read-only: its disk refuses writes (%s). Check the disk, its mount and "

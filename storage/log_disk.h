@@ -11,11 +11,13 @@ void log_free_slots(struct segment **slots);
 /* Gives a segment its slot. False: all are taken. With log->lock held, or at the start. */
 bool log_give_slot(struct log *log, struct segment *segment);
 
-/* Makes a buffer that is all zero ready for use. False: no memory. */
+/* Makes a buffer that is all zero ready for use. False: no memory; it is freed all the same. */
 bool log_init_buffer(struct log_buffer *buffer);
+void log_free_buffer(struct log_buffer *buffer);
 
-/* Gives a buffer, which is empty, this capacity. False: no memory, and it stays as it was. */
-bool log_size_buffer(struct log_buffer *buffer, size_t capacity);
+/* Copies the values that lie outside, for those who brought them are about to let them go. One that finds no memory is left
+ * out: what is read of it later is a damaged record, and it was never acknowledged. */
+void log_keep_outside(struct log_buffer *buffer);
 
 /* Writes a buffer's extents to their segments. False with errno. With write_lock held. */
 bool log_write_buffer(struct log *log, struct log_buffer *buffer);

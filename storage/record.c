@@ -62,11 +62,12 @@ static bool header_sane(const struct header *header)
     }
 }
 
-void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset)
+/* Writes the header for a body with this checksum. */
+static void write_header(char *out, const struct record *record, uint64_t body_check,
+                         uint64_t local)
 {
-    size_t body = record->key_len + (size_t)record->value_len;
-    uint64_t local = seed_at(seed, offset);
     struct header header = {
+        .body_check = (uint32_t)body_check,
         .cas = record->cas,
         .expire_s = record->expire_s,
         .client_flags = record->client_flags,
@@ -76,12 +77,32 @@ void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t
         .state = record->state,
     };
     assert(header_sane(&header));
-    assert(offset % RECORD_ALIGN == 0);
-    header.body_check = (uint32_t)XXH3_64bits_withSeed(out + RECORD_HEADER_SIZE, body, local);
     header.header_check = header_check(&header, local);
     memcpy(out, &header, sizeof header);
+}
+
+void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset)
+{
+    size_t body = record->key_len + (size_t)record->value_len;
+    uint64_t local = seed_at(seed, offset);
+    assert(offset % RECORD_ALIGN == 0);
+    write_header(out, record, XXH3_64bits_withSeed(out + RECORD_HEADER_SIZE, body, local), local);
     size_t end = RECORD_HEADER_SIZE + body;
     memset(out + end, 0, record_size(record->key_len, record->value_len) - end);
+}
+
+void record_seal_parts(char *out, const struct record *record, uint64_t seed, uint64_t offset,
+                       const struct record_part parts[RECORD_PARTS])
+{
+    XXH3_state_t state;
+    uint64_t local = seed_at(seed, offset);
+    assert(offset % RECORD_ALIGN == 0);
+    XXH3_INITSTATE(&state);
+    XXH3_64bits_reset_withSeed(&state, local);
+    XXH3_64bits_update(&state, out + RECORD_HEADER_SIZE, record->key_len);
+    for (int i = 0; i < RECORD_PARTS; i++)
+        XXH3_64bits_update(&state, parts[i].data, parts[i].len);
+    write_header(out, record, XXH3_64bits_digest(&state), local);
 }
 
 enum record_status record_decode(const char *data, size_t len, uint64_t seed, uint64_t offset,
@@ -111,4 +132,24 @@ enum record_status record_decode(const char *data, size_t len, uint64_t seed, ui
     if (header.body_check != (uint32_t)XXH3_64bits_withSeed(record->key, body, local))
         return RECORD_BAD_BODY;
     return RECORD_OK;
+}
+
+enum record_status record_check_body(const char header[RECORD_HEADER_SIZE], uint64_t seed,
+                                     uint64_t offset, record_read *read, void *context)
+{
+    struct header decoded;
+    XXH3_state_t state;
+    memcpy(&decoded, header, sizeof decoded);
+    uint64_t end = sizeof decoded + decoded.key_len + (uint64_t)decoded.value_len;
+    XXH3_INITSTATE(&state);
+    XXH3_64bits_reset_withSeed(&state, seed_at(seed, offset));
+    for (uint64_t at = sizeof decoded; at < end;) {
+        const char *data;
+        size_t len = read(context, at, end - at, &data);
+        if (len == 0)
+            return RECORD_CUT;
+        XXH3_64bits_update(&state, data, len);
+        at += len;
+    }
+    return decoded.body_check == (uint32_t)XXH3_64bits_digest(&state) ? RECORD_OK : RECORD_BAD_BODY;
 }

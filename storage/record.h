@@ -8,6 +8,7 @@
 
 #define RECORD_HEADER_SIZE 32
 #define RECORD_ALIGN       8
+#define RECORD_PARTS       2 /* a value may come in so many */
 
 enum record_type {
     RECORD_PUT = 1,    /* the key's state: value, flags, expiry, CAS unique */
@@ -54,9 +55,28 @@ static inline uint64_t record_size(uint32_t key_len, uint64_t value_len)
  * `seed` is the segment's, `offset` the record's place in it; key and value of *record are not looked at. */
 void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset);
 
+/* Bytes that lie elsewhere. */
+struct record_part {
+    const char *data;
+    size_t len;
+};
+
+/* The same for a value that lies elsewhere, in `parts`, and is written behind the key from there: at `out` there are only
+ * header and key. The padding is the caller's to clear. */
+void record_seal_parts(char *out, const struct record *record, uint64_t seed, uint64_t offset,
+                       const struct record_part parts[RECORD_PARTS]);
+
 /* Reads and checks the record at data[0..len), which lies at `offset` of a segment with `seed`. On RECORD_OK *record
  * views into data; on RECORD_BAD_BODY and RECORD_CUT its lengths are set, so that record_size() says where the next lies. */
 enum record_status record_decode(const char *data, size_t len, uint64_t seed, uint64_t offset,
                                  struct record *record);
+
+/* Brings up to `len` bytes of a record from its byte `at` on, valid until the next call. Returns how many; 0: cannot. */
+typedef size_t record_read(void *context, uint64_t at, uint64_t len, const char **data);
+
+/* Checks the body of a record that is not in memory as a whole, with the header that record_decode has found good.
+ * RECORD_OK, RECORD_BAD_BODY; RECORD_CUT: it could not be read. */
+enum record_status record_check_body(const char header[RECORD_HEADER_SIZE], uint64_t seed,
+                                     uint64_t offset, record_read *read, void *context);
 
 #endif

@@ -251,6 +251,46 @@ static const char *at(const struct segment_cursor *cursor, uint64_t offset, size
     return cursor->buffer + (offset - cursor->start);
 }
 
+struct long_record {
+    struct segment_cursor *cursor;
+    uint64_t offset;
+    bool failed; /* to read it; else it may just end too early */
+};
+
+static size_t read_piece(void *context, uint64_t place, uint64_t len, const char **data)
+{
+    struct long_record *record = context;
+    uint64_t offset = record->offset + place;
+    size_t got;
+    if (len > READ_SIZE)
+        len = READ_SIZE;
+    record->failed = !fill(record->cursor, offset, len);
+    if (record->failed)
+        return 0;
+    *data = at(record->cursor, offset, &got);
+    return got < len ? got : len;
+}
+
+/* Checks a record without having all of it in memory. False: it cannot be read. */
+static bool skim(struct segment_cursor *cursor, uint64_t offset, struct record *record,
+                 enum record_status *status)
+{
+    char header[RECORD_HEADER_SIZE];
+    struct long_record context = {.cursor = cursor, .offset = offset};
+    size_t len;
+    if (!fill(cursor, offset, RECORD_HEADER_SIZE + record->key_len))
+        return false;
+    const char *data = at(cursor, offset, &len);
+    if (len < RECORD_HEADER_SIZE + (size_t)record->key_len)
+        return true; /* the file is shorter than it was: the record is cut */
+    memcpy(header, data, RECORD_HEADER_SIZE);
+    memcpy(cursor->key, data + RECORD_HEADER_SIZE, record->key_len);
+    record->key = cursor->key;
+    record->value = NULL;
+    *status = record_check_body(header, cursor->segment->header.seed, offset, read_piece, &context);
+    return !context.failed;
+}
+
 static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record *record,
                    enum record_status *status)
 {
@@ -268,6 +308,8 @@ static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record
     }
     if (*status != RECORD_CUT)
         return true;
+    if (cursor->skims && size > READ_SIZE)
+        return skim(cursor, offset, record, status);
     if (!fill(cursor, offset, size))
         return false;
     data = at(cursor, offset, &len);

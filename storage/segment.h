@@ -121,6 +121,8 @@ struct segment_cursor {
     uint64_t start;  /* offset in the segment of buffer[0] */
     uint64_t offset; /* of the next record */
     uint64_t end;    /* where to stop */
+    bool skims;      /* long values are checked in pieces and not given: record->value is NULL */
+    char key[256];   /* of such a record */
 };
 
 enum cursor_status {

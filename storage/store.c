@@ -54,6 +54,8 @@ void store_prefetch_again(const struct store *store, const struct store_key *key
     prefetch_item(keydir_peek_elsewhere(&store->keydir.shards[key->shard], key->tag));
 }
 
+#define FETCH_NOW_MAX (UINT32_C(1) << 20)
+
 /* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */
 struct found {
     struct keydir_shard *shard;
@@ -312,6 +314,8 @@ enum store_status store_get(struct store_session *session, const struct store_ke
 
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
 {
+    if (location_size(fetch->location) > FETCH_NOW_MAX)
+        return fetch->status = STORE_AGAIN; /* to copy it would take a while */
     return reader_read(session->store->options.files, fetch, true);
 }
 
@@ -372,15 +376,52 @@ static struct cache_item *prepare_item(struct store_session *session, const stru
     return item;
 }
 
-/* Seals and publishes a record whose room is reserved, and remembers it for the commit. */
-static void write_record(struct store_session *session, struct log_room *room,
-                         const struct record *record)
+/* Publishes a record that is sealed, and remembers it for the commit. */
+static void publish_record(struct store_session *session, struct log_room *room,
+                           const struct record *record)
 {
     uint64_t size = record_size(record->key_len, record->value_len);
-    record_seal(room->data, record, room->segment->header.seed, room->offset);
     log_publish(room);
     session->commit_lsn = room->lsn + size;
     count_up(&session->counters.user_bytes, record->key_len + (uint64_t)record->value_len);
+}
+
+/* Writes a record without a value, or with a small one. */
+static void write_record(struct store_session *session, struct log_room *room,
+                         const struct store_key *key, const struct record *record,
+                         const struct store_put *put)
+{
+    memcpy(room->data + RECORD_HEADER_SIZE, key->data, key->len);
+    if (put)
+        copy_value(room->data + RECORD_HEADER_SIZE + key->len, put);
+    record_seal(room->data, record, room->segment->header.seed, room->offset);
+    publish_record(session, room, record);
+}
+
+/* Writes a record with a large value, from where that lies. */
+static void write_large(struct store_session *session, struct log_room *room,
+                        const struct store_key *key, const struct record *record,
+                        const struct log_outside *outside)
+{
+    memcpy(room->data + RECORD_HEADER_SIZE, key->data, key->len);
+    record_seal_parts(room->data, record, room->segment->header.seed, room->offset, outside->value);
+    publish_record(session, room, record);
+    log_commit(&session->store->log, session->commit_lsn); /* its status: by store_commit, too */
+}
+
+/* Whether the value is written from where it lies; sets *outside. */
+static bool is_large(const struct store_key *key, const struct store_put *put,
+                     struct log_outside *outside)
+{
+    const struct store_bytes *value = put->value;
+    if ((uint64_t)value[0].len + value[1].len < LOG_OUTSIDE_MIN)
+        return false;
+    bool swap = value[0].len == 0;
+    *outside = (struct log_outside){
+        .value = {{value[swap].data, value[swap].len}, {value[!swap].data, value[!swap].len}},
+        .head_len = RECORD_HEADER_SIZE + key->len,
+    };
+    return true;
 }
 
 /* What the log is told of a record that is to be written. */
@@ -436,7 +477,8 @@ static enum store_status check_room(struct store *store, const struct found *fou
 /* With the shard locked: decides, reserves and indexes. */
 static enum store_status put_locked(struct store *store, const struct store_key *key,
                                     uint32_t now_s, struct store_put *put, struct found *found,
-                                    struct cache_item *item, struct log_room *room)
+                                    struct cache_item *item, const struct log_outside *outside,
+                                    struct log_room *room)
 {
     uint64_t value_len = (uint64_t)put->value[0].len + put->value[1].len;
     uint64_t size = record_size(key->len, value_len);
@@ -451,7 +493,7 @@ static enum store_status put_locked(struct store *store, const struct store_key 
     if (put->keep_expiry && found->present)
         put->expire_s = found->entry.expire_s;
     struct hint_entry entry = entry_for(key, RECORD_PUT, value_len, put->expire_s);
-    status = log_reserve(&store->log, &entry, LOG_NORMAL, rests_on, now_s, room);
+    status = log_reserve(&store->log, &entry, outside, LOG_NORMAL, rests_on, now_s, room);
     if (status != STORE_OK)
         return status;
     put->cas = put->cas ? put->cas : room->cas;
@@ -471,17 +513,18 @@ enum store_status store_put(struct store_session *session, const struct store_ke
     struct log_room room;
     uint16_t chosen = put->cas ? RECORD_STATE_CAS_CHOSEN : 0;
     put->state |= chosen;
+    struct log_outside outside;
+    bool large = is_large(key, put, &outside);
     struct cache_item *item = prepare_item(session, key, put);
     lock_and_find(session, key, now_s, &found);
-    enum store_status status = put_locked(session->store, key, now_s, put, &found, item, &room);
+    enum store_status status =
+        put_locked(session->store, key, now_s, put, &found, item, large ? &outside : NULL, &room);
     keydir_unlock(found.shard);
     if (status != STORE_OK) {
         if (item)
             cache_unalloc(&session->writer, item);
         return status;
     }
-    memcpy(room.data + RECORD_HEADER_SIZE, key->data, key->len);
-    copy_value(room.data + RECORD_HEADER_SIZE + key->len, put);
     struct record record = {
         .type = RECORD_PUT,
         .cas = put->cas,
@@ -491,7 +534,10 @@ enum store_status store_put(struct store_session *session, const struct store_ke
         .key_len = (uint8_t)key->len,
         .state = put->state,
     };
-    write_record(session, &room, &record);
+    if (large)
+        write_large(session, &room, key, &record, &outside);
+    else
+        write_record(session, &room, key, &record, put);
     return STORE_OK;
 }
 
@@ -506,7 +552,7 @@ static enum store_status lock_for_mark(struct store_session *session, const stru
     lock_and_find(session, key, now_s, found);
     enum store_status status = check_condition(found, condition, place);
     if (status == STORE_OK)
-        status = log_reserve(&session->store->log, entry, use,
+        status = log_reserve(&session->store->log, entry, NULL, use,
                              store_lsn_of(session->store, found->entry.location), now_s, room);
     if (status != STORE_OK)
         keydir_unlock(found->shard);
@@ -517,9 +563,8 @@ static void write_mark(struct store_session *session, const struct store_key *ke
                        uint32_t expire_s, struct log_room *room)
 {
     struct record record = {.type = type, .expire_s = expire_s, .key_len = (uint8_t)key->len};
-    memcpy(room->data + RECORD_HEADER_SIZE, key->data, key->len);
     segment_add_mask(room->segment, type, expire_s, record_size(key->len, 0));
-    write_record(session, room, &record);
+    write_record(session, room, key, &record, NULL);
 }
 
 enum store_status store_delete(struct store_session *session, const struct store_key *key,

@@ -251,9 +251,12 @@ class Server:
     def is_alive(self):
         return self.process is not None and self.process.poll() is None
 
-    def resident_mib(self):
+    def resident_mib(self, field="VmRSS"):
         with open("/proc/%d/status" % self.process.pid, encoding="ascii") as status:
-            return int(re.search(r"^VmRSS:\s+(\d+) kB", status.read(), re.M).group(1)) / 1024
+            return int(re.search(r"^%s:\s+(\d+) kB" % field, status.read(), re.M).group(1)) / 1024
+
+    def peak_mib(self):
+        return self.resident_mib("VmHWM")
 
     def stats(self, which=""):
         with self.connect() as client:

@@ -236,6 +236,22 @@ def test_the_largest_items(limit, size):
         assert client.get(b"k") == value + b"+"
 
 
+def test_a_large_value_takes_its_size_once():
+    mib = 500 if support.LONG else 100
+    server = Server("-I", "600m", "-m", "16", "--disk-limit", "4g")
+    value = value_of(b"huge", mib << 20)
+    before = server.resident_mib()
+    with server.connect() as client:
+        client.set(b"k", value)
+        assert client.get(b"k") == value
+    assert server.peak_mib() < before + mib + ROOM_MIB
+    server.restart("kill9")
+    with server.connect() as client:
+        assert client.get(b"k") == value
+    print("a value of %d MiB: at most %.1f MiB" % (mib, server.peak_mib()))
+    assert server.peak_mib() < before + mib + ROOM_MIB
+
+
 def test_many_items_larger_than_the_cache():
     server = Server("-I", "16m", "-m", "16")
     values = {b"k%d" % i: value_of(b"k%d" % i, 8000000 + i) for i in range(10)}

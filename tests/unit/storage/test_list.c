@@ -305,7 +305,7 @@ static void test_what_changes_during_a_listing(void **state)
 static void test_what_is_still_in_the_logs_buffer(void **state)
 {
     (void)state;
-    static char value[700000];
+    static char value[200000];
     struct seen seen;
     rig.options.memory_limit = UINT64_C(4) << 20;
     rig.options.segment_size = UINT32_C(4) << 20;

@@ -69,6 +69,54 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* A large value, half in one place and half in another; the caller frees both. */
+static struct log_outside make_outside(uint32_t value_len)
+{
+    struct log_outside outside = {.head_len = RECORD_HEADER_SIZE + 8};
+    for (int i = 0; i < RECORD_PARTS; i++) {
+        size_t len = i ? value_len / 2 : value_len - value_len / 2;
+        char *data = malloc(len);
+        fill_pattern(data, len, value_len + (uint64_t)i);
+        outside.value[i] = (struct record_part){data, len};
+    }
+    return outside;
+}
+
+/* Overwrites it first: nobody may look there any more. */
+static void free_outside(struct log_outside *outside)
+{
+    for (int i = 0; i < RECORD_PARTS; i++) {
+        memset((char *)outside->value[i].data, 0xee, outside->value[i].len);
+        free((char *)outside->value[i].data);
+    }
+}
+
+/* `meanwhile` is called between its publication and its commit, if it is not NULL. */
+static enum store_status append_outside(uint32_t value_len, void (*meanwhile)(void))
+{
+    struct log_room room;
+    struct log_outside outside = make_outside(value_len);
+    uint32_t size = (uint32_t)record_size(8, value_len);
+    const struct hint_entry entry = {.size = size / RECORD_ALIGN, .type = RECORD_PUT};
+    enum store_status status;
+    while ((status = log_reserve(&lg, &entry, &outside, LOG_NORMAL, LOG_RESTS_ON_NONE, RIG_NOW,
+                                 &room)) == STORE_AGAIN)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    if (status == STORE_OK) {
+        struct record record = {
+            .type = RECORD_PUT, .cas = room.cas, .key_len = 8, .value_len = value_len};
+        memcpy(room.data + RECORD_HEADER_SIZE, &room.cas, 8);
+        record_seal_parts(room.data, &record, room.segment->header.seed, room.offset,
+                          outside.value);
+        log_publish(&room);
+        if (meanwhile)
+            meanwhile();
+        status = log_commit(&lg, room.lsn + size);
+    }
+    free_outside(&outside);
+    return status;
+}
+
 /* Writes the record that `room` was reserved for; its CAS unique tells which one it is. */
 static void fill_and_publish(struct log_room *room, uint32_t value_len)
 {
@@ -87,7 +135,7 @@ static enum store_status try_append(uint32_t value_len, enum log_use use, uint64
     const struct hint_entry entry = {.size = size / RECORD_ALIGN, .type = RECORD_PUT};
     enum store_status status;
     const struct timespec pause = {.tv_nsec = 1000000};
-    while ((status = log_reserve(&lg, &entry, use, LOG_RESTS_ON_NONE, RIG_NOW, &room)) ==
+    while ((status = log_reserve(&lg, &entry, NULL, use, LOG_RESTS_ON_NONE, RIG_NOW, &room)) ==
            STORE_AGAIN)
         nanosleep(&pause, NULL); /* until the allocator has made a segment */
     if (status != STORE_OK)
@@ -191,7 +239,7 @@ static void test_a_commit_waits_for_copies_under_way(void **state)
     struct log_room room;
     void *result;
     const struct hint_entry entry = {.size = 40 / RECORD_ALIGN, .type = RECORD_PUT};
-    assert_int_equal(log_reserve(&lg, &entry, LOG_NORMAL, LOG_RESTS_ON_NONE, RIG_NOW, &room),
+    assert_int_equal(log_reserve(&lg, &entry, NULL, LOG_NORMAL, LOG_RESTS_ON_NONE, RIG_NOW, &room),
                      STORE_OK);
     committer.lsn = append(10);
     assert_int_equal(pthread_create(&committer.thread, NULL, run_commit, &committer), 0);
@@ -257,13 +305,26 @@ static void test_more_segments_than_a_buffer_knows_are_written_in_between(void *
     assert_int_equal(scan_log(), 3 * LOG_EXTENTS);
 }
 
+static void test_large_values_are_written_from_where_they_lie(void **state)
+{
+    (void)state;
+    uint64_t records = 0;
+    for (uint32_t i = 0; i < 20; i++) {
+        append(i); /* waits in the buffer before it */
+        assert_int_equal(append_outside(LOG_OUTSIDE_MIN + i, NULL), STORE_OK);
+        records += 2;
+    }
+    append_and_commit(0);
+    assert_int_equal(scan_log(), records + 1);
+}
+
 static void test_a_record_larger_than_a_segment_gets_a_larger_one(void **state)
 {
     (void)state;
     append(10);
     append(300000);
     append(10);
-    append(3000000); /* and larger than the buffer */
+    assert_int_equal(append_outside(3000000, NULL), STORE_OK); /* and larger than the buffer */
     append_and_commit(10);
     assert_int_equal(scan_log(), 5);
 }
@@ -404,6 +465,26 @@ static void test_a_disk_that_stays_broken_makes_the_log_read_only_until_it_works
     assert_int_equal(scan_log(), 3);
 }
 
+static void somebody_finds_the_disk_broken(void)
+{
+    atomic_store(&lg.failed, true);
+}
+
+/* The disk fails when it is written, or has failed before: it is copied. */
+static void test_large_values_outlive_their_owner_when_the_disk_fails(void **state)
+{
+    (void)state;
+    append_and_commit(100);
+    faulty_fail(&faulty, CALL_PWRITE, 1, FOREVER, EIO);
+    assert_int_equal(append_outside(300000, NULL), STORE_READ_ONLY);
+    faulty_heal(&faulty);
+    assert_true(wait_until(works, NULL));
+    assert_int_equal(append_outside(300000, somebody_finds_the_disk_broken), STORE_READ_ONLY);
+    assert_true(wait_until(works, NULL));
+    append_and_commit(100);
+    assert_int_equal(scan_log(), 4);
+}
+
 #define TEST(name)        cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 #define TEST_SYNCED(name) cmocka_unit_test_setup_teardown(test_##name, set_up_synced, tear_down)
 
@@ -417,6 +498,8 @@ int main(void)
         TEST(threads_share_one_order_and_their_commits),
         TEST(a_commit_writes_once_to_each_segment_it_touches),
         TEST(more_segments_than_a_buffer_knows_are_written_in_between),
+        TEST(large_values_are_written_from_where_they_lie),
+        TEST(large_values_outlive_their_owner_when_the_disk_fails),
         TEST(a_record_larger_than_a_segment_gets_a_larger_one),
         TEST(short_writes_are_completed),
         TEST(segments_are_made_before_they_are_needed),

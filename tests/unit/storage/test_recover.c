@@ -630,6 +630,36 @@ static void test_one_flipped_bit_costs_one_value(void **state)
     assert_int_equal(rig_stats(&rig).corrupt_records, 1);
 }
 
+/* Long values are not read as a whole, but checked all the same. */
+static void test_a_flipped_bit_in_a_long_value_costs_that_value(void **state)
+{
+    (void)state;
+    static char value[1000000];
+    char name[NAME_LEN];
+    for (size_t flip = 0; flip < sizeof value; flip += sizeof value / 3) {
+        rig_put(&rig, "a", "x");
+        rig_put_bytes(&rig, "b", value, sizeof value);
+        rig_put_bytes(&rig, "c", value, sizeof value);
+        rig_put(&rig, "d", "x");
+        rig_commit(&rig);
+        uint64_t id = 0; /* each has a segment of its own: the second one's */
+        size_t at = SEGMENT_HEADER_SIZE + RECORD_HEADER_SIZE + 1 + flip;
+        for (const struct segment *segment = rig.store->log.first; segment; segment = segment->next)
+            if (atomic_load(&segment->end) > sizeof value)
+                id = segment->header.id;
+        rig_close(&rig);
+        remove_files(".hint");
+        segment_name(name, id, "seg");
+        file_flip_bit(&rig.dir, name, at, 3);
+        rig_open(&rig);
+        rig_expect(&rig, "a", "x");
+        rig_expect_bytes(&rig, "b", value, sizeof value);
+        rig_expect(&rig, "c", NULL);
+        rig_expect(&rig, "d", "x");
+        file_flip_bit(&rig.dir, name, at, 3);
+    }
+}
+
 static void test_a_flipped_bit_in_a_segment_header_costs_nothing(void **state)
 {
     (void)state;
@@ -950,6 +980,7 @@ int main(void)
         TEST(hint_files_are_written_in_the_background),
         TEST(a_hint_that_grew_with_its_segment_says_what_a_scan_finds),
         TEST(one_flipped_bit_costs_one_value),
+        TEST(a_flipped_bit_in_a_long_value_costs_that_value),
         TEST(a_flipped_bit_in_a_segment_header_costs_nothing),
         TEST(a_lost_segment_header_is_told),
         TEST(a_torn_tail_is_cut_and_is_no_damage),
