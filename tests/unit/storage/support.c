@@ -685,6 +685,8 @@ void rig_crash(struct rig *rig)
 
 void rig_release(struct rig *rig)
 {
+    if (rig->store)
+        store_check(rig->store);
     rig_close(rig);
     temp_dir_remove(&rig->dir);
     sem_destroy(&rig->woken);

@@ -183,7 +183,7 @@ void rig_close(struct rig *rig);  /* the store */
 void rig_reopen(struct rig *rig); /* cleanly */
 void rig_crash(
     struct rig *rig); /* closes the store, but goes on in what a kill -9 would have left */
-void rig_release(struct rig *rig);
+void rig_release(struct rig *rig); /* after a store_check */
 
 /* Closes the store and goes on in a picture that temp_dir_copy has made of its directory. */
 void rig_go_on_in(struct rig *rig, const struct temp_dir *picture);

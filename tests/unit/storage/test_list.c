@@ -110,8 +110,6 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    if (rig.store)
-        store_check(rig.store);
     rig_release(&rig);
     return 0;
 }

@@ -32,7 +32,6 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    store_check(rig.store);
     rig_release(&rig);
     return 0;
 }
