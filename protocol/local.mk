@@ -6,6 +6,7 @@ libprotocol_a_SOURCES = \
     protocol/text.c protocol/text.h \
     protocol/text_command.c \
     protocol/text_get.c \
+    protocol/text_guard.c \
     protocol/text_input.h \
     protocol/text_reply.c \
     protocol/text_store.c \

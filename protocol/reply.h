@@ -38,6 +38,11 @@ enum reply_status {
     REPLY_NO_MEMORY,          /* SERVER_ERROR out of memory storing object */
     REPLY_READ_ONLY,          /* SERVER_ERROR the disk refuses writes */
     REPLY_LINE_TOO_LONG,      /* CLIENT_ERROR line too long, then the connection closes */
+
+    REPLY_UNAUTHENTICATED,   /* CLIENT_ERROR unauthenticated */
+    REPLY_WRONG_PASSWORD,    /* CLIENT_ERROR authentication failure */
+    REPLY_BAD_PASSWORD_FORM, /* CLIENT_ERROR bad authentication token format */
+
     REPLY_STATUS_COUNT,
 };
 

@@ -53,6 +53,8 @@ enum request_op {
     OP_LRU_CRAWLER,     /* A */
     OP_SLABS,           /* A */
     OP_REFRESH_CERTS,
+
+    OP_AUTHENTICATE, /* value: `user password`, of a guarded stream only */
 };
 
 enum request_flag {

@@ -4,6 +4,7 @@
  * file cuts it up:
  *
  *     swallow > 0     a refused data block: dropped
+ *     guard           a password is missing: text_guard.c
  *     in_get          keys of a get line: text_get.c
  *     otherwise       a line: whole: text_command.c
  *                             over LINE_LEN_MAX and no end in sight: parse_endless
@@ -56,7 +57,7 @@ static enum parse_status parse_endless(struct text_input *in)
     return text_parse_get_key(in);
 }
 
-static void trim_line_end(struct text_input *in, const char *newline)
+void text_end_line(struct text_input *in, const char *newline)
 {
     const char *end = newline;
     if (end > in->line && end[-1] == '\r')
@@ -69,12 +70,14 @@ static void trim_line_end(struct text_input *in, const char *newline)
 
 static enum parse_status parse_next(struct text_input *in)
 {
+    if (in->parser->guard)
+        return text_parse_guarded(in);
     if (in->parser->in_get)
         return text_parse_get_key(in);
     size_t len = (size_t)(in->data_end - in->line);
     const char *newline = len > 0 ? memchr(in->line, '\n', len) : NULL;
     if (newline != NULL) {
-        trim_line_end(in, newline);
+        text_end_line(in, newline);
         return text_parse_line(in);
     }
     return len > LINE_LEN_MAX ? parse_endless(in) : PARSE_PARTIAL;

@@ -13,6 +13,13 @@ enum parse_status {
     PARSE_CLOSE,   /* the stream ends here: answer request->error (if not REPLY_NONE), close */
 };
 
+/* Whether the client must show a password first (-Y). */
+enum text_guard {
+    TEXT_GUARD_NONE,
+    TEXT_GUARD_CLOSED, /* only a password is taken */
+    TEXT_GUARD_ASKED,  /* OP_AUTHENTICATE is to be run: who runs it sets one of the others */
+};
+
 /* The state between two calls: what a connection must remember. Copying it is a way to come back to
  * this point. */
 struct text_parser {
@@ -21,6 +28,7 @@ struct text_parser {
     uint32_t get_flags;     /* in a get line: request flags of its keys */
     int64_t get_exptime;    /* in a gat line: its expiry */
     bool in_get;            /* the next bytes are keys of a get line */
+    uint8_t guard;          /* of enum text_guard */
 };
 
 /* Starts a connection's parser; no item is larger than item_size_max bytes (ITEM_OVERHEAD

@@ -13,6 +13,9 @@
 /* A line longer than this is not waited for: only get lines go on. */
 #define LINE_LEN_MAX       2048
 
+/* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
+#define TEXT_BLOCK_LEN_MAX (INT32_MAX - 2)
+
 /* As many blanks may stand before the `get` of a line that is longer than that. */
 #define LEADING_BLANKS_MAX 100
 
@@ -61,6 +64,12 @@ uint32_t text_noreply(const struct text_input *in);
 /* The expiry of touch and gat, which must fit into 32 bits with its sign and takes no plus, as in
  * memcached. */
 bool text_exptime(struct bytes word, int64_t *out);
+
+/* The line ends at this newline: sets line_end and next. */
+void text_end_line(struct text_input *in, const char *newline);
+
+/* The next request of a client that has not shown a password yet. */
+enum parse_status text_parse_guarded(struct text_input *in);
 
 /* Dispatches a complete line; in->at stands at its beginning. */
 enum parse_status text_parse_line(struct text_input *in);

@@ -47,6 +47,9 @@ static const struct line lines[REPLY_STATUS_COUNT] = {
     [REPLY_NO_MEMORY] = LINE("SERVER_ERROR out of memory storing object"),
     [REPLY_READ_ONLY] = LINE("SERVER_ERROR the disk refuses writes"),
     [REPLY_LINE_TOO_LONG] = LINE("CLIENT_ERROR line too long"),
+    [REPLY_UNAUTHENTICATED] = LINE("CLIENT_ERROR unauthenticated"),
+    [REPLY_WRONG_PASSWORD] = LINE("CLIENT_ERROR authentication failure"),
+    [REPLY_BAD_PASSWORD_FORM] = LINE("CLIENT_ERROR bad authentication token format"),
 };
 
 static const char digit_pairs[] = "0001020304050607080910111213141516171819"

@@ -9,9 +9,6 @@
  */
 #include "protocol/text_input.h"
 
-/* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
-#define BLOCK_LEN_MAX (INT32_MAX - 2)
-
 /* As memcached: 64 bits are read, the lower 32 are kept. */
 static bool read_client_flags(struct bytes word, uint32_t *out)
 {
@@ -30,7 +27,7 @@ enum parse_status text_parse_store(struct text_input *in, enum request_op op)
     bool numbers_ok = read_client_flags(text_word(in), &request->client_flags);
     numbers_ok &= token_int64(text_word(in), &request->exptime);
     uint64_t len;
-    if (!token_uint64(text_word(in), &len) || len > BLOCK_LEN_MAX)
+    if (!token_uint64(text_word(in), &len) || len > TEXT_BLOCK_LEN_MAX)
         return text_refuse(in, REPLY_BAD_FORMAT);
     if (op == OP_CAS)
         numbers_ok &= token_uint64(text_word(in), &request->cas);

@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/auth_file.h"
 #include "src/command.h"
 #include "src/dump.h"
+#include "src/journal.h"
 #include "src/number.h"
 
 #define WORDS_MAX 8
@@ -234,14 +236,40 @@ static void run_disklimit(struct worker *worker, const struct request *request, 
     reply->status = REPLY_OK;
 }
 
-static void run_shutdown(struct worker *worker, struct reply *reply)
+static void run_shutdown(struct worker *worker, const struct request *request, struct reply *reply)
 {
     if (!worker->server->settings.enable_shutdown) {
         reply->status = REPLY_SHUTDOWN_DISABLED;
         return;
     }
+    if (request->args.len && !is(request->args, "graceful")) {
+        say(reply, "CLIENT_ERROR invalid shutdown mode\r\n");
+        return;
+    }
     reply->status = REPLY_NONE;
     server_stop();
+}
+
+/* A client shows its password. What it has sent behind that is parsed in the next round, by the rule that holds then. */
+static void run_authenticate(struct worker *worker, struct conn *conn,
+                             const struct request *request, struct reply *reply)
+{
+    static const enum reply_status answers[] = {
+        [AUTH_GRANTED] = REPLY_STORED,
+        [AUTH_REFUSED] = REPLY_WRONG_PASSWORD,
+        [AUTH_MALFORMED] = REPLY_BAD_PASSWORD_FORM,
+    };
+    enum auth_result result =
+        auth_file_check(worker->server->auth_file, request->value.data, request->value.len);
+    conn->parser.guard = result == AUTH_GRANTED ? TEXT_GUARD_NONE : TEXT_GUARD_CLOSED;
+    conn->stopped = true;
+    reply->status = answers[result];
+    counter_add(&worker->counters.auth_cmds, 1);
+    if (result == AUTH_GRANTED)
+        return;
+    counter_add(&worker->counters.auth_errors, 1);
+    if (worker->verbosity >= JOURNAL_EVENTS)
+        journal("<%d authentication failure: %s", conn->fd, conn->address);
 }
 
 enum run_result command_run_admin(struct worker *worker, struct conn *conn,
@@ -257,7 +285,8 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_STATS: run_stats(worker, conn, request, reply); break;
     case OP_CACHE_MEMLIMIT: run_memlimit(worker, request, reply); break;
     case OP_CACHE_DISKLIMIT: run_disklimit(worker, request, reply); break;
-    case OP_SHUTDOWN: run_shutdown(worker, reply); break;
+    case OP_SHUTDOWN: run_shutdown(worker, request, reply); break;
+    case OP_AUTHENTICATE: run_authenticate(worker, conn, request, reply); break;
     case OP_LRU: run_lru(request, reply); break;
     case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;
     case OP_SLABS: run_slabs(request, reply); break;

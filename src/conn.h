@@ -42,6 +42,7 @@ struct conn {
     size_t len, pos;
     uint32_t first_piece, piece_count;
     size_t out_bytes;
+    int turns;    /* requests that were run, of -R */
     bool wrote;   /* the store was changed: reply after the commit */
     bool stopped; /* nothing more of it is run in this round */
     bool closing; /* close when all is sent */

@@ -2,12 +2,14 @@
 bin_PROGRAMS += cachecask
 cachecask_SOURCES = \
     src/address.c src/address.h \
+    src/auth_file.c src/auth_file.h \
     src/clock.c src/clock.h \
     src/command.c src/command.h \
     src/command_admin.c \
     src/conn.c src/conn.h \
     src/counters.def \
     src/dump.c src/dump.h \
+    src/journal.c src/journal.h \
     src/listen.c \
     src/main.c \
     src/number.h \
@@ -16,5 +18,6 @@ cachecask_SOURCES = \
     src/server.c src/server.h \
     src/settings.c src/settings.h \
     src/stats.c src/stats.h \
+    src/trace.c src/trace.h \
     src/worker.c src/worker.h
 cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS)

@@ -1,5 +1,6 @@
 /* main.c: cachecask from its start to its end, in order. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "src/auth_file.h"
+#include "src/journal.h"
 #include "src/process.h"
 #include "src/server.h"
 
@@ -19,7 +22,7 @@ static void say(void *context, enum tell_level level, const char *message)
 {
     static const char *const prefix[] = {"error: ", "warning: ", ""};
     (void)context;
-    fprintf(stderr, "%s%s\n", prefix[level], message);
+    journal("%s%s", prefix[level], message);
 }
 
 /* Shows a long recovery to who sits in front of it. */
@@ -81,49 +84,89 @@ static bool open_store(struct server *server, int dir_fd)
     return store_open(&server->store, &options) == STORE_OK;
 }
 
+/* As many as there is room for. */
+static void list_addresses(const struct server *server, char *out, size_t room)
+{
+    size_t len = 0;
+    *out = '\0';
+    for (int i = 0; i < server->listener_count && len < room; i++)
+        len += (size_t)snprintf(out + len, room - len, "%s%s", i ? ", " : "",
+                                server->listeners[i].address);
+}
+
 static void ready(struct server *server)
 {
     struct store_stats stats;
     store_stats(server->store, &stats);
-    fprintf(stderr, "cachecask %s ready on", PACKAGE_VERSION);
-    for (int i = 0; i < server->listener_count; i++)
-        fprintf(stderr, "%s %s", i ? "," : "", server->listeners[i].address);
-    fprintf(stderr, ", data in %s: %llu keys recovered in %.3f s\n", server->settings.data_dir,
-            (unsigned long long)stats.recovered_items, (double)stats.recovery_us / 1e6);
+    char addresses[JOURNAL_LINE_MAX / 2];
+    list_addresses(server, addresses, sizeof addresses);
+    journal("cachecask %s ready on %s, data in %s: %llu keys recovered in %.3f s", PACKAGE_VERSION,
+            addresses, server->settings.data_dir, (unsigned long long)stats.recovered_items,
+            (double)stats.recovery_us / 1e6);
     process_write_pid();
     process_daemon_ready();
 }
 
-static bool lock_memory(const struct settings *settings)
+/* Locks what there is, and what will come: what is still to come must fit into the limit too, or it could not be had. */
+static bool try_to_lock(size_t still_to_come)
 {
-    if (!settings->lock_memory || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)
-        return true;
-    perror("-k: cannot lock the memory (see ulimit -l)");
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+        return false;
+    void *probe = mmap(NULL, still_to_come, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (probe != MAP_FAILED)
+        return munmap(probe, still_to_come) == 0;
+    int error = errno;
+    munlockall();
+    errno = error;
     return false;
+}
+
+/* Without the right to it the server runs all the same, as memcached does. */
+static void lock_memory(const struct settings *settings)
+{
+    if (settings->lock_memory && !try_to_lock((size_t)settings->memory_mib << 20))
+        journal("warning: -k: cannot lock the memory: %s (see ulimit -l)", strerror(errno));
 }
 
 /* From here on we are who we will be: opens the store and serves. */
 static bool serve(struct server *server, int dir_fd)
 {
-    if (!process_become_user(&server->settings) || !lock_memory(&server->settings) ||
-        !open_store(server, dir_fd))
+    if (!process_become_user(&server->settings))
         return false;
+    if (!open_store(server, dir_fd))
+        return false;
+    lock_memory(&server->settings);
     bool ok = server_run(server, ready);
     if (ok)
         store_close(server->store);
     return ok;
 }
 
+/* The file may be one that only root can read; SIGHUP then finds it closed, and says so. */
+static bool open_auth_file(struct server *server)
+{
+    char why[AUTH_FILE_WHY_MAX];
+    const char *path = server->settings.auth_file;
+    if (!path)
+        return true;
+    server->auth_file = auth_file_open(path, why);
+    if (!server->auth_file)
+        fprintf(stderr, "password file %s: %s\n", path, why);
+    return server->auth_file != NULL;
+}
+
 /* What must be done while we may still be root. */
 static bool prepare(struct server *server, int *dir_fd)
 {
     struct settings *settings = &server->settings;
-    if (!process_check_user(settings) || !process_set_limits(settings) || !server_listen(server))
+    if (!process_check_user(settings) || !process_set_limits(settings) || !open_auth_file(server) ||
+        !server_listen(server))
         return false;
     *dir_fd = process_open_data_dir(settings);
     if (*dir_fd < 0 || (settings->daemonize && !process_daemonize()))
         return false;
-    return process_open_pid(settings);
+    process_open_pid(settings);
+    return true;
 }
 
 static int run(struct server *server)

@@ -1,3 +1,4 @@
+/* process.c: limits, user, data directory, background, pid file. */
 #define _GNU_SOURCE
 #include "src/process.h"
 
@@ -8,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define FILES_BESIDES_CONNECTIONS 4096 /* segments of the log, listeners, event bases */
+#define FILES_NEEDED              64   /* the fewest of them */
 
 static int pid_fd = -1;
 static bool pid_written;
@@ -38,28 +41,44 @@ bool process_check_user(const struct settings *settings)
     return user != NULL;
 }
 
+/* Sets a limit to what is wanted, or as near to it as we may. Returns what holds. */
+static rlim_t raise_limit(int resource, rlim_t wanted)
+{
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) < 0)
+        return 0;
+    if (limit.rlim_cur >= wanted)
+        return limit.rlim_cur;
+    struct rlimit higher = {wanted, limit.rlim_max < wanted ? wanted : limit.rlim_max};
+    if (setrlimit(resource, &higher) == 0)
+        return wanted;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    return setrlimit(resource, &limit) == 0 ? limit.rlim_cur : 0;
+}
+
+static bool set_open_files(const struct settings *settings)
+{
+    rlim_t connections = (rlim_t)settings->max_connections;
+    rlim_t files = raise_limit(RLIMIT_NOFILE, connections + FILES_BESIDES_CONNECTIONS);
+    if (files >= connections + FILES_NEEDED)
+        return true;
+    bool enough = files >= connections;
+    fprintf(stderr,
+            "%sthe limit of open files (ulimit -n) is %llu: too low for %d connections. Raise it, "
+            "start as root, or lower -c\n",
+            enough ? "warning: " : "", (unsigned long long)files, settings->max_connections);
+    return enough;
+}
+
 bool process_set_limits(const struct settings *settings)
 {
-    rlim_t wanted = (rlim_t)settings->max_connections + FILES_BESIDES_CONNECTIONS;
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-        limit.rlim_cur = limit.rlim_max < wanted && geteuid() != 0 ? limit.rlim_max : wanted;
-        if (limit.rlim_max < limit.rlim_cur)
-            limit.rlim_max = limit.rlim_cur;
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 ||
-            limit.rlim_cur < (rlim_t)settings->max_connections + 64)
-            fprintf(stderr,
-                    "warning: the limit of open files (ulimit -n) is too low for %d connections; "
-                    "lower -c\n",
-                    settings->max_connections);
+    if (settings->lock_memory)
+        raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY); /* if it is not enough, the lock will say so */
+    if (settings->core_dumps && raise_limit(RLIMIT_CORE, RLIM_INFINITY) == 0) {
+        fprintf(stderr, "-r: cannot raise the limit of core files: %s\n", strerror(errno));
+        return false;
     }
-    if (!settings->core_dumps)
-        return true;
-    limit = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
-    if (setrlimit(RLIMIT_CORE, &limit) == 0)
-        return true;
-    fprintf(stderr, "-r: cannot raise the limit of core files: %s\n", strerror(errno));
-    return false;
+    return set_open_files(settings);
 }
 
 /* Where the data goes if nobody says: $STATE_DIRECTORY (systemd's), /var/lib for root, else the user's own place. */
@@ -115,8 +134,11 @@ bool process_become_user(const struct settings *settings)
     if (!user || user->pw_uid == 0)
         return true;
     if (setgroups(0, NULL) == 0 && setresgid(user->pw_gid, user->pw_gid, user->pw_gid) == 0 &&
-        setresuid(user->pw_uid, user->pw_uid, user->pw_uid) == 0 && setuid(0) < 0)
+        setresuid(user->pw_uid, user->pw_uid, user->pw_uid) == 0 && setuid(0) < 0) {
+        if (settings->core_dumps)
+            prctl(PR_SET_DUMPABLE, 1); /* a change of user takes it away */
         return true;
+    }
     fprintf(stderr, "cannot become the user %s: %s\n", settings->user, strerror(errno));
     return false;
 }
@@ -161,14 +183,13 @@ void process_daemon_ready(void)
     daemon_pipe = -1;
 }
 
-bool process_open_pid(const struct settings *settings)
+void process_open_pid(const struct settings *settings)
 {
     if (!settings->pid_file)
-        return true;
+        return;
     pid_fd = open(settings->pid_file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (pid_fd < 0)
-        fprintf(stderr, "-P: cannot write %s: %s\n", settings->pid_file, strerror(errno));
-    return pid_fd >= 0;
+        fprintf(stderr, "warning: -P: cannot write %s: %s\n", settings->pid_file, strerror(errno));
 }
 
 void process_write_pid(void)

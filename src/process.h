@@ -9,7 +9,7 @@
 /* Refuses to serve as root. False: said why. */
 bool process_check_user(const struct settings *settings);
 
-/* Raises the limit of open files as far as the settings need, and allows core dumps if they say so. */
+/* Raises the limits of open files, locked memory and core dumps as far as the settings need. False: said why. */
 bool process_set_limits(const struct settings *settings);
 
 /* Opens the data directory, making it if need be, for the user that will serve. Sets settings->data_dir where it was left
@@ -25,9 +25,9 @@ bool process_daemonize(void);
 /* Tells the waiting parent, and lets go of the terminal. */
 void process_daemon_ready(void);
 
-/* Opens the pid file while we may, leaving it as it is; writes our id when we are the one who serves; removes it at the
+/* Opens the pid file while we may (if that fails it is said, and there is none), leaving it as it is; writes our id when we are the one who serves; removes it at the
  * end. A server that is refused does not touch that of another. */
-bool process_open_pid(const struct settings *settings);
+void process_open_pid(const struct settings *settings);
 void process_write_pid(void);
 void process_remove_pid(const struct settings *settings);
 

@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "src/address.h"
+#include "src/auth_file.h"
 #include "src/dump.h"
+#include "src/journal.h"
 #include "src/worker.h"
 
 #define ACCEPTS   64 /* at a time */
@@ -25,6 +27,11 @@ static uint64_t now_us(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static bool verbose(const struct server *server, enum journal_level level)
+{
+    return atomic_load_explicit(&server->verbosity, memory_order_relaxed) >= (int)level;
 }
 
 static void listen_again(struct server *server)
@@ -75,6 +82,9 @@ static void refuse(struct server *server, int fd)
     (void)ignored;
     close(fd);
     atomic_fetch_add(&server->rejected_connections, 1);
+    if (verbose(server, JOURNAL_EVENTS))
+        journal("too many open connections: one refused (-c is %d)",
+                server->settings.max_connections);
 }
 
 static void hand_over(struct server *server, struct listener *listener, int fd, const char *address)
@@ -97,10 +107,9 @@ static void accept_failed(struct server *server)
     if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
         return; /* nobody there any more, or a client that left at once */
     if (atomic_load(&server->listen_disabled_num) == 0)
-        fprintf(stderr,
-                "cannot accept connections: %s. Raise the limit of open files (ulimit -n) or lower "
-                "-c\n",
-                strerror(errno));
+        journal(
+            "cannot accept connections: %s. Raise the limit of open files (ulimit -n) or lower -c",
+            strerror(errno));
     stop_listening(server);
 }
 
@@ -139,16 +148,31 @@ void server_connection_closed(struct server *server)
 static void on_stop(evutil_socket_t fd, short what, void *context)
 {
     struct server *server = context;
-    (void)fd;
     (void)what;
+    if (verbose(server, JOURNAL_EVENTS))
+        journal("stopping: %s", strsignal(fd)); /* libevent gives the signal's number as fd */
     event_base_loopbreak(server->base);
 }
 
+/* The operator has changed the password file. */
+static void reload_passwords(struct server *server)
+{
+    char why[AUTH_FILE_WHY_MAX];
+    const char *path = server->settings.auth_file;
+    if (!server->auth_file)
+        return;
+    if (!auth_file_reload(server->auth_file, why))
+        journal("password file %s: %s. What was read before stays in force", path, why);
+    else if (verbose(server, JOURNAL_EVENTS))
+        journal("password file %s: read again", path);
+}
+
+/* SIGHUP: reads again what can be changed while the server runs. */
 static void on_hangup(evutil_socket_t fd, short what, void *context)
 {
     (void)fd;
     (void)what;
-    (void)context; /* nothing is reloaded, and that is no reason to die */
+    reload_passwords(context);
 }
 
 void server_stop(void)
@@ -194,6 +218,8 @@ static bool watch_listeners(struct server *server)
             event_new(server->base, listener->fd, EV_READ | EV_PERSIST, on_connection, listener);
         if (!listener->event || event_add(listener->event, NULL) < 0)
             return false;
+        if (verbose(server, JOURNAL_COMMANDS))
+            journal("<%d server listening on %s", listener->fd, listener->address);
     }
     atomic_store(&server->accepting, true);
     return server->resume != NULL;
@@ -257,4 +283,5 @@ void server_release(struct server *server)
         if (server->listeners[i].is_unix)
             unlink(server->settings.unix_path);
     }
+    auth_file_close(server->auth_file);
 }

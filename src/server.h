@@ -17,6 +17,7 @@
 
 #define SERVER_LISTENERS_MAX 128
 
+struct auth_file;
 struct dump;
 struct worker;
 
@@ -37,9 +38,10 @@ struct server {
     int listener_count;
     struct worker **workers;
     struct dump *dump;
-    int next_worker;      /* gets the next connection */
-    struct event *resume; /* listens again after the descriptors ran out */
-    struct event *tick;   /* once a second */
+    struct auth_file *auth_file; /* NULL: no password is asked for */
+    int next_worker;             /* gets the next connection */
+    struct event *resume;        /* listens again after the descriptors ran out */
+    struct event *tick;          /* once a second */
     struct event *signals[4];
     uint64_t disabled_since_us;
     bool stopping;
@@ -61,7 +63,7 @@ bool server_run(struct server *server, void (*ready)(struct server *server));
 /* Ends server_run; any thread. */
 void server_stop(void);
 
-/* Closes the sockets. */
+/* Closes the sockets and the password file. */
 void server_release(struct server *server);
 
 /* A connection is over: another may come. Any thread. */

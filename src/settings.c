@@ -31,8 +31,11 @@ enum kind {
     CONFIG,   /* --config */
     SHOW_HELP,
     SHOW_VERSION,
+    DELIMITER,     /* -D: one character */
     IGNORED,       /* no argument */
     IGNORED_VALUE, /* with one */
+    IGNORED_ANY,   /* with or without =value; a name that ends in * stands for all that begin so */
+    NOTE,          /* a line of the help, no option */
 };
 
 struct option {
@@ -68,14 +71,18 @@ static const struct option options[] = {
     {'c', "conn-limit", "<num>", NUMBER, AT(max_connections), 1, 1 << 20,
      "connections at the same time (default: 1024)"},
     {'k', "lock-memory", NULL, FLAG, AT(lock_memory), 0, 0, "keep all memory from being swapped"},
-    {'v', "verbose", NULL, COUNT, AT(verbosity), 0, 0, "say what happens (-vv: more)"},
+    {'v', "verbose", NULL, COUNT, AT(verbosity), 0, 0,
+     "say what is unusual: clients refused, wrong passwords, idle ones closed"},
+    {0, "-vv", NULL, NOTE, 0, 0, 0, "also connections that come and go, commands and replies"},
+    {0, "-vvv", NULL, NOTE, 0, 0, 0, "also what each connection waits for"},
     {'h', "help", NULL, SHOW_HELP, 0, 0, 0, "print this and exit"},
     {'i', "license", NULL, SHOW_HELP, 0, 0, 0, "print the license and exit"},
     {'V', "version", NULL, SHOW_VERSION, 0, 0, 0, "print the version and exit"},
     {'P', "pidfile", "<file>", STRING, AT(pid_file), 0, 0, "write the process id to this file"},
     {'t', "threads", "<num>", NUMBER, AT(threads), 1, 1024, "worker threads (default: 4)"},
     {'R', "max-reqs-per-event", "<num>", NUMBER, AT(requests_per_event), 1, INT_MAX,
-     "requests of one connection before others get their turn (default: 20)"},
+     "requests of one connection before others get their turn (default: what\n"
+     "fits into 16 kB read and 64 kB of replies)"},
     {'C', "disable-cas", NULL, FLAG, AT(disable_cas), 0, 0, "accepted for memcached's sake"},
     {'b', "listen-backlog", "<num>", NUMBER, AT(backlog), 1, INT_MAX,
      "connections that may wait to be accepted (default: 1024)"},
@@ -87,12 +94,20 @@ static const struct option options[] = {
     {'X', "disable-dumping", NULL, FLAG, AT(disable_dump), 0, 0,
      "refuse \"stats cachedump\" and \"lru_crawler metadump\""},
     {'W', "disable-watch", NULL, FLAG, AT(disable_watch), 0, 0, "refuse the command \"watch\""},
+    {'D', "prefix-delimiter", "<char>", DELIMITER, 0, 0, 0,
+     "character that ends the prefix of a key in \"stats detail\" (default: \":\");\n"
+     "given, they are counted from the start"},
+    {'Y', "auth-file", "<file>", STRING, AT(auth_file), 0, 0,
+     "clients must show a password of this file, whose lines are user:password\n"
+     "(text protocol only; SIGHUP reads it again)"},
     {'f', "slab-growth-factor", "<num>", IGNORED_VALUE, 0, 0, 0,
      "accepted, means nothing here: no slabs"},
     {'n', "slab-min-size", "<bytes>", IGNORED_VALUE, 0, 0, 0,
      "accepted, means nothing here: no slabs"},
     {'L', "enable-largepages", NULL, IGNORED, 0, 0, 0, "accepted: large pages are used anyway"},
     {'N', "napi-ids", "<num>", IGNORED_VALUE, 0, 0, 0, "accepted, means nothing here"},
+    {'e', "memory-file", "<file>", IGNORED_VALUE, 0, 0, 0,
+     "accepted, means nothing here: all data survives a restart"},
     {0, "data-dir", "<path>", STRING, AT(data_dir), 0, 0,
      "directory of the data (default: $STATE_DIRECTORY, /var/lib/cachecask/PORT for root,\n"
      "else cachecask/PORT in $XDG_STATE_HOME or ~/.local/state)"},
@@ -115,28 +130,41 @@ static const struct option options[] = {
      "refuse connections over the limit at once (default)"},
     {0, "no_maxconns_fast", NULL, NO_FLAG, AT(maxconns_fast), 0, 0,
      "let them wait until others have closed"},
-    {0, "modern", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "no_modern", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "hashpower", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "no_hashexpand", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "hash_algorithm", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "tail_repair_time", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "slab_reassign", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "no_slab_reassign", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "slab_automove", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "slab_chunk_max", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "lru_crawler", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "no_lru_crawler", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "lru_crawler_sleep", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "lru_crawler_tocrawl", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "lru_maintainer", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "no_lru_maintainer", NULL, IGNORED, 0, 0, 0, NULL},
-    {0, "hot_lru_pct", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "warm_lru_pct", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "hot_max_factor", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "warm_max_factor", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "temporary_ttl", "", IGNORED_VALUE, 0, 0, 0, NULL},
-    {0, "no_chunked_items", NULL, IGNORED, 0, 0, 0, NULL},
+    {0, "idle_timeout", "<num>", NUMBER, AT(idle_timeout_s), 0, INT_MAX,
+     "seconds after which an idle TCP connection is closed (default: 0, never)"},
+    {0, "track_sizes", NULL, FLAG, AT(track_sizes), 0, 0, "count for \"stats sizes\""},
+    {0, "no_track_sizes", NULL, NO_FLAG, AT(track_sizes), 0, 0, "do not (default)"},
+    {0, "watcher_logbuf_size", "<num>", NUMBER, AT(watcher_logbuf_kib), 1, 1 << 20,
+     "kilobytes that may wait for one \"watch\" (default: 256)"},
+    {0, "worker_logbuf_size", "<num>", NUMBER, AT(worker_logbuf_kib), 1, 1 << 20,
+     "kilobytes that may wait in one worker for all of them (default: 64)"},
+    {0, "read_buf_mem_limit", "<num>", NUMBER, AT(read_buf_mem_limit), 0, INT_MAX,
+     "accepted, means nothing here: a connection that waits holds no buffer"},
+    {0, "modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "hashpower", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_hashexpand", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "hash_algorithm", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "tail_repair_time", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "slab_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_slab_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "lru_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_lru_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "hot_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "warm_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "temporary_ttl", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_temporary_ttl", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_chunked_items", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "inline_ascii_resp", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_inline_ascii_resp", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "resp_obj_mem_limit", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "sock_cookie_id", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "drop_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_drop_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "relaxed_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_relaxed_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "ext_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
+    {0, "no_ext_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
 };
 
 #define OPTION_COUNT (sizeof options / sizeof *options)
@@ -147,23 +175,51 @@ static const struct settings defaults = {
     .memory_mib = 64,
     .max_connections = 1024,
     .threads = 4,
-    .requests_per_event = 20,
     .backlog = 1024,
     .protocol = "auto",
     .item_size_max = 1 << 20,
     .maxconns_fast = true,
     .sync_interval_ms = 1000,
+    .prefix_delimiter = ':',
+    .watcher_logbuf_kib = 256,
+    .worker_logbuf_kib = 64,
 };
 
 static enum settings_result bad(const struct option *option, const char *value, const char *wanted)
 {
-    char name[64];
-    if (option->name)
-        snprintf(name, sizeof name, "--%s", option->name);
-    else
-        snprintf(name, sizeof name, "-%c", option->letter);
-    fprintf(stderr, "%s: \"%s\" is no %s; see --help\n", name, value, wanted);
+    if (option->letter)
+        fprintf(stderr, "-%c, ", option->letter);
+    fprintf(stderr, "--%s: \"%s\" is no %s; see --help\n", option->name, value, wanted);
     return SETTINGS_BAD;
+}
+
+/* A number of bytes in the largest unit that fits. */
+static void format_size(char out[24], unsigned long long size)
+{
+    static const char units[] = "\0kmgt";
+    int unit = 0;
+    for (; size && size % 1024 == 0 && units[unit + 1]; unit++)
+        size /= 1024;
+    snprintf(out, 24, "%llu%.1s", size, &units[unit]);
+}
+
+static enum settings_result out_of_range(const struct option *option, const char *value)
+{
+    char wanted[80], min[24], max[24];
+    bool sized = option->kind == MIB || option->kind == BYTES;
+    unsigned shift = option->kind == MIB ? 20 : 0;
+    if (sized) {
+        format_size(min, (unsigned long long)option->min << shift);
+        format_size(max, (unsigned long long)option->max << shift);
+    } else {
+        snprintf(min, sizeof min, option->kind == OCTAL ? "%llo" : "%lld", option->min);
+        snprintf(max, sizeof max, option->kind == OCTAL ? "%llo" : "%lld", option->max);
+    }
+    if (option->max == INT_MAX || option->max == LLONG_MAX / 2)
+        snprintf(wanted, sizeof wanted, "%s, %s or more", sized ? "size" : "number", min);
+    else
+        snprintf(wanted, sizeof wanted, "%s from %s to %s", sized ? "size" : "number", min, max);
+    return bad(option, value, wanted);
 }
 
 /* A number with an optional k, m, g or t, worth `unit` without one. False: it is none. */
@@ -222,7 +278,7 @@ static enum settings_result set_sized(const struct option *option, const char *v
     uint64_t size;
     if (!parse_size(value, unit, &size) || size / unit < (uint64_t)option->min ||
         size / unit > (uint64_t)option->max)
-        return bad(option, value, "size in the allowed range");
+        return out_of_range(option, value);
     *field = size / unit;
     return SETTINGS_RUN;
 }
@@ -232,28 +288,50 @@ static enum settings_result set_number(const struct option *option, const char *
     long long number;
     if (!parse_number(value, option->kind == OCTAL ? 8 : 10, &number) || number < option->min ||
         number > option->max)
-        return bad(option, value, "number in the allowed range");
+        return out_of_range(option, value);
     *field = (int)number;
     return SETTINGS_RUN;
+}
+
+/* The names that -o takes for memcached's sake, in lines of a bearable length. */
+static void print_ignored(void)
+{
+    size_t column = (size_t)printf("   - accepted without effect:");
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct option *option = &options[i];
+        if (option->kind != IGNORED_ANY)
+            continue;
+        if (column + strlen(option->name) > 95)
+            column = (size_t)printf("\n%29s", "") - 1;
+        column += (size_t)printf(" %s", option->name);
+    }
+    putchar('\n');
 }
 
 static void print_help(void)
 {
     printf("cachecask %s: memcached that remembers\n", PACKAGE_VERSION);
     const char *dashes = "--";
+    bool in_list = false;
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *option = &options[i];
         char left[64];
         int at = 0;
         if (!option->help)
             continue;
+        if (option->kind == NOTE)
+            dashes = "";
+        else if (!in_list)
+            dashes = "--";
         if (option->letter)
             at += snprintf(left, sizeof left, "-%c, ", option->letter);
         snprintf(left + at, sizeof left - (size_t)at, "%s%s%s%s", dashes, option->name,
                  option->argument ? "=" : "", option->argument ? option->argument : "");
-        if (option->kind == EXTENDED)
-            dashes = "   - "; /* the rows behind it are its names */
-        printf("%-30s", left);
+        if (option->kind == EXTENDED) { /* the rows behind it are its names */
+            in_list = true;
+            dashes = "   - ";
+        }
+        printf("%-29s ", left);
         for (const char *c = option->help; *c; c++) {
             putchar(*c);
             if (*c == '\n')
@@ -261,6 +339,7 @@ static void print_help(void)
         }
         putchar('\n');
     }
+    print_ignored();
     printf("\nBuilt in: unix-socket\n");
 }
 
@@ -276,6 +355,16 @@ static enum settings_result add_listen(struct settings *settings, const char *va
         return SETTINGS_BAD;
     }
     settings->listen[settings->listen_count++] = value;
+    return SETTINGS_RUN;
+}
+
+static enum settings_result set_delimiter(struct settings *settings, const struct option *option,
+                                          const char *value)
+{
+    if (strlen(value) != 1)
+        return bad(option, value, "single character");
+    settings->prefix_delimiter = *value;
+    settings->stats_detail = true;
     return SETTINGS_RUN;
 }
 
@@ -308,8 +397,11 @@ static enum settings_result apply(struct settings *settings, const struct option
             puts("cachecask is free software under the MIT license: see the file LICENSE.");
         return SETTINGS_EXIT;
     case SHOW_VERSION: printf("cachecask %s\n", PACKAGE_VERSION); return SETTINGS_EXIT;
+    case DELIMITER: return set_delimiter(settings, option, value);
     case IGNORED:
-    case IGNORED_VALUE: return SETTINGS_RUN;
+    case IGNORED_VALUE:
+    case IGNORED_ANY: return SETTINGS_RUN;
+    case NOTE: break;
     }
     return SETTINGS_BAD;
 }
@@ -322,15 +414,21 @@ static const struct option *find_letter(char letter)
     return NULL;
 }
 
+static char dash(char c)
+{
+    return c == '_' ? '-' : c;
+}
+
 /* By long name, of which `len` bytes are given; - and _ are the same. */
 static const struct option *find_name(const char *name, size_t len)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const char *known = options[i].name;
         size_t k = 0;
-        while (k < len && options[i].name[k] &&
-               (options[i].name[k] == name[k] || (options[i].name[k] == '-' && name[k] == '_')))
+        while (k < len && known[k] && dash(known[k]) == dash(name[k]))
             k++;
-        if (k == len && options[i].name[k] == '\0')
+        bool found = known[k] == '*' || (k == len && known[k] == '\0');
+        if (found && options[i].kind != NOTE)
             return &options[i];
     }
     return NULL;
@@ -353,6 +451,10 @@ static enum settings_result apply_named(struct settings *settings, const char *w
     }
     if (option->argument && !value && option->kind != IGNORED_VALUE) {
         fprintf(stderr, "option %s needs a value; see --help\n", word);
+        return SETTINGS_BAD;
+    }
+    if (!option->argument && value && next && option->kind != IGNORED_ANY) {
+        fprintf(stderr, "option %s takes no value; see --help\n", word);
         return SETTINGS_BAD;
     }
     return apply(settings, option, value);
@@ -437,15 +539,26 @@ static enum settings_result apply_word(struct settings *settings, const char *wo
     return SETTINGS_BAD;
 }
 
+/* A comment begins with a # at the start or behind a blank. */
+static void cut_comment(char *line)
+{
+    for (char *at = line; (at = strchr(at, '#')); at++)
+        if (at == line || isspace((unsigned char)at[-1])) {
+            *at = '\0';
+            return;
+        }
+}
+
 /* A line is one option, with its value behind a blank or =. */
 static enum settings_result apply_line(struct settings *settings, char *line)
 {
     line += strspn(line, " \t");
     line[strcspn(line, "\r\n")] = '\0';
+    cut_comment(line);
     for (size_t len = strlen(line); len && isspace((unsigned char)line[len - 1]); len--)
         line[len - 1] = '\0';
-    if (*line == '\0' || *line == '#')
-        return SETTINGS_RUN;
+    if (*line == '\0' || strncmp(line, "logfile", strlen("logfile")) == 0)
+        return SETTINGS_RUN; /* Debian's memcached.conf has such a line, for its start script */
     char *kept = keep(settings, line);
     if (!kept)
         return SETTINGS_BAD;
@@ -469,20 +582,39 @@ static enum settings_result parse_config(struct settings *settings, const char *
     size_t room = 0;
     int number = 0;
     enum settings_result result = SETTINGS_RUN;
+    if (settings->in_config) {
+        fprintf(stderr, "a configuration file cannot name another one: %s\n", path);
+        return SETTINGS_BAD;
+    }
     FILE *file = fopen(path, "re");
     if (!file) {
         fprintf(stderr, "configuration file %s: %s\n", path, strerror(errno));
         return SETTINGS_BAD;
     }
+    settings->in_config = true;
     while (result == SETTINGS_RUN && getline(&line, &room, file) >= 0) {
         number++;
         result = apply_line(settings, line);
     }
+    settings->in_config = false;
     if (result == SETTINGS_BAD)
         fprintf(stderr, "configuration file %s: stopped at line %d\n", path, number);
     free(line);
     fclose(file);
     return result;
+}
+
+/* Passwords are for the text protocol: a client of another one would come in without. */
+static enum settings_result check_auth_file(struct settings *settings)
+{
+    if (!settings->auth_file)
+        return SETTINGS_RUN;
+    if (strcmp(settings->protocol, "binary") == 0) {
+        fprintf(stderr, "-Y is for the text protocol: it excludes -B binary\n");
+        return SETTINGS_BAD;
+    }
+    settings->protocol = "ascii";
+    return SETTINGS_RUN;
 }
 
 static enum settings_result check(const struct settings *settings)
@@ -507,7 +639,8 @@ enum settings_result settings_parse(struct settings *settings, int argc, char **
         if (offered && !next)
             i++; /* it was taken */
     }
-    return check(settings);
+    enum settings_result result = check(settings);
+    return result == SETTINGS_RUN ? check_auth_file(settings) : result;
 }
 
 /* What `stats settings` shows: memcached's names, which tools look for. */
@@ -555,25 +688,47 @@ void settings_each(const struct settings *settings,
     emit_number(&to, "chunk_size", 48);
     emit_number(&to, "num_threads", settings->threads);
     emit_number(&to, "num_threads_per_udp", settings->threads);
-    emit_text(&to, "stat_key_prefix", ":");
-    emit_text(&to, "detail_enabled", "no");
+    emit_text(&to, "stat_key_prefix", (char[]){settings->prefix_delimiter, 0});
+    emit_text(&to, "detail_enabled", yes_no(settings->stats_detail));
     emit_number(&to, "reqs_per_event", settings->requests_per_event);
     emit_text(&to, "cas_enabled", yes_no(!settings->disable_cas));
     emit_number(&to, "tcp_backlog", settings->backlog);
     emit_text(&to, "binding_protocol",
               strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : "ascii");
     emit_text(&to, "auth_enabled_sasl", "no");
-    emit_text(&to, "auth_enabled_ascii", "no");
+    emit_text(&to, "auth_enabled_ascii", settings->auth_file ? settings->auth_file : "no");
     emit_number(&to, "item_size_max", (long long)settings->item_size_max);
     emit_text(&to, "maxconns_fast", yes_no(settings->maxconns_fast));
     emit_number(&to, "hashpower_init", 0);
     emit_text(&to, "slab_reassign", "no");
     emit_number(&to, "slab_automove", 0);
+    emit_text(&to, "slab_automove_ratio", "0.80");
+    emit_number(&to, "slab_automove_window", 30);
+    emit_number(&to, "slab_chunk_max", 524288);
     emit_text(&to, "lru_crawler", "yes");
+    emit_number(&to, "lru_crawler_sleep", 0);
+    emit_number(&to, "lru_crawler_tocrawl", 0);
+    emit_number(&to, "tail_repair_time", 0);
     emit_text(&to, "flush_enabled", yes_no(!settings->disable_flush));
     emit_text(&to, "dump_enabled", yes_no(!settings->disable_dump));
     emit_text(&to, "hash_algorithm", "xxh3");
+    emit_text(&to, "lru_maintainer_thread", "no");
+    emit_text(&to, "lru_segmented", "no");
+    emit_number(&to, "hot_lru_pct", 0);
+    emit_number(&to, "warm_lru_pct", 0);
+    emit_text(&to, "hot_max_factor", "0.00");
+    emit_text(&to, "warm_max_factor", "0.00");
+    emit_text(&to, "temp_lru", "no");
+    emit_number(&to, "temporary_ttl", 0);
+    emit_number(&to, "idle_timeout", settings->idle_timeout_s);
+    emit_number(&to, "watcher_logbuf_size", (long long)settings->watcher_logbuf_kib << 10);
+    emit_number(&to, "worker_logbuf_size", (long long)settings->worker_logbuf_kib << 10);
+    emit_number(&to, "read_buf_mem_limit", (long long)settings->read_buf_mem_limit << 20);
+    emit_text(&to, "track_sizes", yes_no(settings->track_sizes));
+    emit_text(&to, "inline_ascii_response", "no");
     emit_text(&to, "ssl_enabled", "no");
+    emit_text(&to, "num_napi_ids", NULL);
+    emit_text(&to, "memory_file", NULL);
     emit_text(&to, "data_dir", settings->data_dir);
     emit_number(&to, "sync_interval_ms", settings->sync_interval_ms);
     emit_number(&to, "segment_size", (long long)settings->segment_size);

@@ -26,7 +26,7 @@ struct settings {
     int verbosity;
     const char *pid_file;
     int threads;
-    int requests_per_event;
+    int requests_per_event; /* 0: no limit by their number */
     bool disable_cas;
     int backlog;
     const char *protocol;   /* -B: auto or ascii */
@@ -42,6 +42,16 @@ struct settings {
     uint64_t segment_size;  /* bytes; 0: chosen by the disk's size */
     uint64_t disk_limit;    /* bytes; 0: 16 times the memory, at least 1 GiB */
     uint64_t clean_rate;    /* bytes a second; 0: as many as are needed */
+
+    const char *auth_file;  /* -Y; NULL: no password is asked for */
+    int idle_timeout_s;     /* 0: none */
+    bool stats_detail;      /* -D: `stats detail` is on from the start */
+    char prefix_delimiter;  /* of -D */
+    bool track_sizes;       /* `stats sizes` is on */
+    int watcher_logbuf_kib; /* of each `watch` */
+    int worker_logbuf_kib;  /* of each worker, for all of them */
+    int read_buf_mem_limit; /* MiB, shown and without effect: a connection that waits holds no buffer */
+    bool in_config;         /* while a configuration file is read */
 };
 
 enum settings_result {

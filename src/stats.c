@@ -101,7 +101,8 @@ static void connections(struct server *server, struct text *text)
     number(text, "connection_structures", open);
 }
 
-static void commands(const struct counters *sum, const struct store_stats *store, struct text *text)
+static void commands(const struct counters *sum, const struct store_stats *store,
+                     bool has_idle_timeout, struct text *text)
 {
     number(text, "cmd_get", sum->cmd_get);
     number(text, "cmd_set", sum->cmd_set);
@@ -125,8 +126,10 @@ static void commands(const struct counters *sum, const struct store_stats *store
     number(text, "touch_misses", sum->touch_misses);
     number(text, "store_too_large", sum->store_too_large);
     number(text, "store_no_memory", sum->store_no_memory);
-    number(text, "auth_cmds", 0);
-    number(text, "auth_errors", 0);
+    number(text, "auth_cmds", sum->auth_cmds);
+    number(text, "auth_errors", sum->auth_errors);
+    if (has_idle_timeout)
+        number(text, "idle_kicks", sum->idle_kicks);
     number(text, "bytes_read", sum->bytes_read);
     number(text, "bytes_written", sum->bytes_written);
 }
@@ -174,7 +177,7 @@ static void general(struct server *server, struct text *text)
     store_stats(server->store, &store);
     process(server, text);
     connections(server, text);
-    commands(&sum, &store, text);
+    commands(&sum, &store, server->settings.idle_timeout_s, text);
     number(text, "limit_maxbytes", store.memory_limit);
     number(text, "accepting_conns", atomic_load(&server->accepting));
     number(text, "listen_disabled_num", atomic_load(&server->listen_disabled_num));
@@ -235,7 +238,9 @@ static void add_setting(void *context, const char *name, const char *value)
 
 static void settings_group(struct server *server, struct text *text)
 {
-    settings_each(&server->settings, add_setting, text);
+    struct settings settings = server->settings;
+    settings.verbosity = atomic_load(&server->verbosity);
+    settings_each(&settings, add_setting, text);
 }
 
 static void items_group(struct server *server, struct text *text)

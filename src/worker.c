@@ -18,6 +18,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@
 
 #include "src/command.h"
 #include "src/dump.h"
+#include "src/journal.h"
+#include "src/trace.h"
 
 #define INPUT_SIZE  (512 << 10)
 #define ROUNDS_MAX  16         /* between two looks at what else has happened */
@@ -47,6 +50,8 @@ static void close_conn(struct worker *worker, struct conn *conn)
 {
     if (is_dumping(conn))
         abandon_dump(worker);
+    if (worker->verbosity >= JOURNAL_COMMANDS)
+        trace_closed(conn);
     pthread_mutex_lock(&worker->lock);
     if (conn->previous)
         conn->previous->next = conn->next;
@@ -167,6 +172,7 @@ static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_us
     bool left_over = conn->stopped && conn->in_len;
     conn->wrote = conn->stopped = false;
     conn->out_bytes = 0;
+    conn->turns = 0;
     conn->piece_count = 0;
     if (left_over) { /* requests that wait come before new ones are read */
         conn_reuse(conn);
@@ -235,9 +241,17 @@ static void stop_before(struct conn *conn, const struct slot *slot)
     conn->need = 0;
 }
 
+/* Whether the connection has had its share of this round: of replies, or of requests (-R; a multiget is one). */
+static bool is_others_turn(const struct worker *worker, const struct conn *conn)
+{
+    return conn->out_bytes > REPLIES_MAX || !output_has_room(&worker->output) ||
+           conn->turns >= worker->requests_per_event;
+}
+
 static void run_slot(struct worker *worker, struct slot *slot)
 {
     struct conn *conn = slot->conn;
+    size_t reply_at = worker->output.used;
     if (conn->stopped) {
         if (conn->fetching)
             command_look_ahead(worker, conn, slot);
@@ -247,7 +261,7 @@ static void run_slot(struct worker *worker, struct slot *slot)
         stop_before(conn, slot);
         return;
     }
-    if (conn->out_bytes > REPLIES_MAX || !output_has_room(&worker->output)) {
+    if (is_others_turn(worker, conn)) {
         counter_add(&worker->counters.conn_yields, 1);
         stop_before(conn, slot);
         return;
@@ -256,7 +270,11 @@ static void run_slot(struct worker *worker, struct slot *slot)
         output_begin(&worker->output);
         conn->first_piece = worker->output.count;
     }
-    switch (command_run(worker, conn, slot)) {
+    enum run_result result = command_run(worker, conn, slot);
+    if (worker->verbosity >= JOURNAL_COMMANDS && result != RUN_WAIT)
+        trace_request(conn, slot, &worker->output, reply_at);
+    conn->turns += !(slot->request.flags & REQUEST_MORE);
+    switch (result) {
     case RUN_DONE: break;
     case RUN_WAIT: stop_before(conn, slot); break;
     case RUN_CLOSE:
@@ -337,6 +355,8 @@ static void finish_conn(struct worker *worker, struct conn *conn, enum store_sta
         wait_for_sync(worker, conn);
     else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN)
         conn->closing = true;
+    if (worker->verbosity >= JOURNAL_STATES)
+        trace_state(conn);
     resume(conn);
 }
 
@@ -354,6 +374,7 @@ static enum store_status commit(struct worker *worker)
 static void run_round(struct worker *worker)
 {
     worker->now_s = clock_now_s(&worker->server->clock);
+    worker->verbosity = atomic_load_explicit(&worker->server->verbosity, memory_order_relaxed);
     output_reset(&worker->output);
     store_enter(worker->session);
     read_all(worker);
@@ -380,6 +401,8 @@ static void take_arrivals(struct worker *worker)
     struct arrival *arrival = worker->arrivals, *next;
     worker->arrivals = NULL;
     pthread_mutex_unlock(&worker->lock);
+    worker->now_s = clock_now_s(&worker->server->clock);
+    worker->verbosity = atomic_load_explicit(&worker->server->verbosity, memory_order_relaxed);
     for (; arrival; arrival = next) {
         next = arrival->next;
         struct conn *conn = conn_new(worker, arrival->fd, arrival->listener, arrival->address);
@@ -389,6 +412,9 @@ static void take_arrivals(struct worker *worker)
             continue;
         }
         text_parser_init(&conn->parser, (uint32_t)worker->server->settings.item_size_max);
+        conn->parser.guard = worker->server->auth_file ? TEXT_GUARD_CLOSED : TEXT_GUARD_NONE;
+        if (worker->verbosity >= JOURNAL_COMMANDS)
+            trace_opened(conn);
         atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
         pthread_mutex_lock(&worker->lock);
         conn->next = worker->conns;
@@ -469,6 +495,44 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
         resume(worker->dumping);
 }
 
+/* Idle connections (-o idle_timeout). */
+
+/* Whether nothing is under way that would come back to it; a client that does not read its answers is idle too. */
+static bool may_be_kicked(const struct conn *conn)
+{
+    return !conn->listener->is_unix && !conn->is_ready && !conn->sync_lsn && !conn->fetching &&
+           !conn->parked && !is_dumping(conn);
+}
+
+static void kick_idle(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+    struct conn *conn, *next;
+    uint32_t limit_s = (uint32_t)worker->server->settings.idle_timeout_s;
+    (void)fd;
+    (void)what;
+    worker->now_s = clock_now_s(&worker->server->clock);
+    for (conn = worker->conns; conn; conn = next) {
+        next = conn->next;
+        uint32_t last_s = atomic_load_explicit(&conn->last_command_s, memory_order_relaxed);
+        if (worker->now_s <= last_s + limit_s || !may_be_kicked(conn))
+            continue;
+        if (worker->verbosity >= JOURNAL_EVENTS)
+            journal("<%d closed: idle for more than %u s: %s", conn->fd, limit_s, conn->address);
+        counter_add(&worker->counters.idle_kicks, 1);
+        close_conn(worker, conn);
+    }
+}
+
+static bool watch_idle(struct worker *worker)
+{
+    const struct timeval second = {.tv_sec = 1};
+    if (!worker->server->settings.idle_timeout_s)
+        return true;
+    worker->idle_tick = event_new(worker->base, -1, EV_PERSIST, kick_idle, worker);
+    return worker->idle_tick && event_add(worker->idle_tick, &second) == 0;
+}
+
 static void *run_worker(void *context)
 {
     struct worker *worker = context;
@@ -493,6 +557,8 @@ struct worker *worker_new(struct server *server, uint32_t id)
         return NULL;
     worker->server = server;
     worker->id = id;
+    worker->requests_per_event =
+        server->settings.requests_per_event ? server->settings.requests_per_event : INT_MAX;
     pthread_mutex_init(&worker->lock, NULL);
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME);
     worker->base = event_base_new_with_config(config);
@@ -506,7 +572,7 @@ struct worker *worker_new(struct server *server, uint32_t id)
         return NULL;
     worker->wake_event =
         event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
-    if (!worker->wake_event)
+    if (!worker->wake_event || !watch_idle(worker))
         return NULL;
     event_add(worker->wake_event, NULL);
     return worker;
@@ -556,6 +622,8 @@ void worker_free(struct worker *worker)
     output_release(&worker->output);
     free(worker->input);
     event_free(worker->wake_event);
+    if (worker->idle_tick)
+        event_free(worker->idle_tick);
     event_base_free(worker->base);
     close(worker->wake_fd);
     pthread_mutex_destroy(&worker->lock);

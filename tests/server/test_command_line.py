@@ -1,6 +1,10 @@
 """Options, the start line, signals, and the ways to end."""
 import os
+import pwd
 import re
+import resource
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +16,7 @@ import support
 from support import CACHECASK, Client, Server, free_port
 
 only_root = pytest.mark.skipif(not support.is_root(), reason="only root can become another user")
+needs_memcached = pytest.mark.skipif(not os.path.exists("/usr/bin/memcached"), reason="needs Debian's memcached")
 
 
 def run(*arguments):
@@ -351,3 +356,287 @@ def test_the_default_data_directory_of_a_service():
     server.command = lambda: [part for part in Server.command(server) if not part.startswith("--data-dir")]
     server.start()
     assert path in server.log() and "store" in os.listdir(path)
+
+
+# All options of memcached
+
+MEMCACHED = "/usr/bin/memcached"
+MEMCACHED_CONF = "/etc/memcached.conf"
+
+# What each option that takes a value is tried with; those of -o as well.
+VALUES = {
+    "port": None, "listen": None, "user": None,  # the server under test has these anyway
+    "udp-port": "0", "unix-mask": "700", "memory-limit": "64", "conn-limit": "100", "pidfile": "/no/such/place",
+    "slab-growth-factor": "1.25", "slab-min-size": "48", "threads": "2", "max-reqs-per-event": "20", "listen-backlog": "100",
+    "protocol": "auto", "max-item-size": "1m", "memory-file": "/no/such/file", "napi_ids": "1", "D": ":",
+    "hash_algorithm": "murmur3", "tail_repair_time": "0", "ext_path": "/no/such/file:1G", "read_buf_mem_limit": "0",
+}
+FLAGS_OF_O = {"maxconns_fast", "no_lru_crawler", "no_lru_maintainer", "track_sizes", "no_hashexpand", "modern", "no_modern",
+              "ext_drop_unread"}
+NOT_IN_EVERY_BUILD = {"udp-port"}
+# They have tests of their own: they change what the server is, or need files.
+APART = {"unix-socket", "daemon", "help", "license", "version", "auth-file", "enable-ssl", "enable-sasl", "extended"}
+
+
+def options_of_memcached():
+    """[(letter, name, takes a value)] and the names of -o, from what Debian's memcached says itself."""
+    said = subprocess.run([MEMCACHED, "-h"], stdout=subprocess.PIPE, check=True).stdout.decode()
+    named = re.findall(r"^-(\w),? +--([\w-]+)(=?)", said, re.M)
+    letters = [(letter, None, True) for letter in re.findall(r"^-(\w) <", said, re.M)]
+    extended = re.findall(r"^   - (\w+):", said, re.M)
+    assert len(named) > 30 and len(extended) > 40
+    takes_value = {"R", "N"}  # whose rows do not show it
+    return [(letter, name, bool(value) or letter in takes_value) for letter, name, value in named] + letters, extended
+
+
+def tried():
+    """The options of memcached to be tried, with their values."""
+    options, _ = options_of_memcached()
+    _, known, _ = run("-h")
+    for letter, name, takes_value in options:
+        value = VALUES.get(name or letter, "1") if takes_value else ""
+        left_out = name in APART or value is None or (name in NOT_IN_EVERY_BUILD and name not in known)
+        if not left_out:
+            yield letter, name, value
+
+
+@needs_memcached
+def test_every_letter_of_memcached_starts_it():
+    options = []
+    for letter, _, value in tried():
+        options += ["-" + letter] + ([value] if value else [])
+    server = Server(*options)
+    assert server.stats("settings")["maxconns"] == "100"
+
+
+@needs_memcached
+@pytest.mark.parametrize("form", ["--name=value", "--name value", "-letter value in one word"])
+def test_every_long_option_of_memcached_starts_it(form):
+    options = []
+    for letter, name, value in tried():
+        if name is None:
+            continue
+        if not value:
+            options.append("--" + name)
+        elif form == "--name=value":
+            options.append("--%s=%s" % (name, value))
+        elif form == "--name value":
+            options += ["--" + name, value]
+        else:
+            options.append("-%s %s" % (letter, value))
+    server = Server(*options)
+    assert server.stats("settings")["maxconns"] == "100"
+
+
+@needs_memcached
+def test_every_extended_option_of_memcached_starts_it():
+    _, extended = options_of_memcached()
+    words = [name if name in FLAGS_OF_O else "%s=%s" % (name, VALUES.get(name, "1")) for name in extended
+             if not name.startswith("ssl_")]  # which need -Z, and files
+    more = ("inline_ascii_resp,slab_sizes=64-128,resp_obj_mem_limit=1,drop_privileges,no_drop_privileges,relaxed_privileges,"
+            "no_maxconns_fast,no_slab_reassign,no_inline_ascii_resp,lru_segmented,no_chunked_items,temporary_ttl=5")
+    server = Server("-o", ",".join(words), "-o", more)
+    settings = server.stats("settings")
+    assert settings["track_sizes"] == "yes" and settings["maxconns_fast"] == "no" and settings["idle_timeout"] == "1"
+
+
+@needs_memcached
+def test_stats_settings_have_the_names_and_the_order_of_memcached():
+    ours = list(Server().stats("settings"))
+    port = free_port()
+    user = ["-u", "nobody"] if support.is_root() else []
+    process = subprocess.Popen([MEMCACHED, "-l", "127.0.0.1", "-p", str(port), *user])
+    support.guardian.tell(b"+", process.pid)
+    try:
+        support.wait_until(lambda: is_listening(port), "memcached listens")
+        with Client(("127.0.0.1", port)) as client:
+            theirs = list(client.stats("settings"))
+    finally:
+        process.kill()
+        process.wait()
+        support.guardian.tell(b"-", process.pid)
+    theirs = [name for name in theirs if not name.startswith(("ext_", "ssl_")) and name != "slab_automove_freeratio"]
+    assert [name for name in ours if name in theirs] == theirs
+
+
+def is_listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def memcached_user_can_serve():
+    try:
+        pwd.getpwnam("memcache")
+    except KeyError:
+        return False
+    return support.is_root() and os.path.exists(MEMCACHED_CONF)
+
+
+@pytest.mark.skipif(not memcached_user_can_serve(), reason="needs root, Debian's memcached.conf and its user")
+@pytest.mark.parametrize("how", ["as a file", "as arguments"])
+def test_debians_memcached_conf_starts_it(how):
+    data = support.place.new("data")
+    shutil.chown(data, "memcache")
+    port = free_port()
+    if how == "as a file":
+        arguments = ["--config=" + MEMCACHED_CONF]  # it says -d, too
+    else:
+        arguments = arguments_of_debians_wrapper()
+    # Ours come behind: the port and the directory, so that no other server is in the way.
+    command = [CACHECASK, *arguments, "-p", str(port), "--data-dir=" + data]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    support.guardian.tell(b"+", process.pid)
+    support.wait_until(lambda: process.poll() is not None or is_listening(port), "it listens")
+    assert process.poll() in (None, 0), process.stderr.read()
+    support.wait_until(lambda: is_listening(port), "it listens")
+    with Client(("127.0.0.1", port)) as client:
+        stats, settings = client.stats(), client.stats("settings")
+    pid = int(stats["pid"])
+    support.guardian.tell(b"+", pid)
+    try:
+        assert (settings["maxbytes"], settings["inter"]) == (str(64 << 20), "127.0.0.1")
+        assert os.stat("/proc/%d" % pid).st_uid == pwd.getpwnam("memcache").pw_uid
+        assert (pid != process.pid) == (how == "as a file")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        support.wait_until(lambda: process.poll() is not None, "the one who was started ends")
+        support.wait_until(lambda: not os.path.exists("/proc/%d" % pid) or is_zombie(pid), "the server ends")
+        for ended in (pid, process.pid):
+            support.guardian.tell(b"-", ended)
+
+
+def arguments_of_debians_wrapper():
+    """What systemd-memcached-wrapper gives to memcached: the lines with an option, but -d and -h, through a shell."""
+    words = []
+    with open(MEMCACHED_CONF, encoding="ascii") as conf:
+        for line in conf:
+            line = re.sub(r"(?<!\\)#[^#]*", "", line).strip()
+            if line.startswith("-") and line[1:2] not in ("d", "h"):
+                words.append(line)
+    return shlex.split(" ".join(words))
+
+
+def test_a_configuration_file_in_debians_form():
+    path = os.path.join(support.place.new("conf"), "memcached.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("logfile /var/log/memcached.log\n-m 128 # memory\n# -c 5\n\t-c\t77\r\n--max-item-size=2m\n--threads 2\n")
+    settings = Server("--config=" + path).stats("settings")
+    assert (settings["maxbytes"], settings["maxconns"], settings["item_size_max"], settings["num_threads"]) == (
+        str(128 << 20), "77", str(2 << 20), "2")
+
+
+def test_a_configuration_file_does_not_name_another():
+    path = os.path.join(support.place.new("conf"), "endless.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("--config=%s\n" % path)
+    assert path in refused("--config=" + path)
+
+
+def test_all_options_of_ours_by_o():
+    data = support.place.new("data")
+    server = Server("-o", "data-dir=%s,sync=none,segment_size=1m,disk-limit=64m,clean-rate=1m,idle-timeout=9" % data)
+    settings = server.stats("settings")
+    assert (settings["sync_interval_ms"], settings["segment_size"], settings["disk_limit"], settings["clean_rate"],
+            settings["idle_timeout"]) == ("-1", str(1 << 20), str(64 << 20), str(1 << 20), "9")
+
+
+@pytest.mark.parametrize("options, wanted", [
+    (["-c", "0"], "-c, --conn-limit: \"0\" is no number from 1 to 1048576"),
+    (["-t", "-3"], "from 1 to 1024"), (["-I", "2g"], "from 1k to 1g"), (["-I", "100"], "from 1k to 1g"),
+    (["-R", "0"], "1 or more"), (["-a", "1000"], "from 0 to 777"), (["-m", "0"], "from 1m"),
+    (["-o", "idle_timeout=-1"], "0 or more"), (["-D", "ab"], "single character"), (["-j"], "unknown option -j"),
+    (["--nonsense=5"], "unknown option --nonsense"), (["-o", "modern,nonsense"], "unknown option nonsense"),
+    (["--daemon=5"], "takes no value"), (["-o", "idle_timeout"], "needs a value"),
+], ids=str)
+def test_what_is_wrong_with_an_option_is_said(options, wanted):
+    assert wanted in refused(*options)
+
+
+def test_the_help_names_every_row_of_the_manual_page():
+    program = os.path.join(os.path.dirname(__file__), "../../script/man-page")
+    subprocess.run([program, "--check", CACHECASK], check=True)
+
+
+# Limits of the process
+
+def limits_of(pid):
+    with open("/proc/%d/limits" % pid, encoding="ascii") as limits:
+        return {line[:26].strip(): line[26:].split()[0] for line in limits}
+
+
+def test_the_limit_of_open_files_is_raised_for_the_connections():
+    server = Server("-c", "3000")
+    assert int(limits_of(server.process.pid)["Max open files"]) >= 3000
+
+
+@only_root
+def test_too_few_open_files_for_the_connections_are_an_error():
+    """As nobody, whose hard limit cannot be raised."""
+    nobody = pwd.getpwnam("nobody")
+
+    def become_nobody():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+        os.setgid(nobody.pw_gid)
+        os.setuid(nobody.pw_uid)
+
+    command = [CACHECASK, "-p", str(free_port()), "-l", "127.0.0.1", "--data-dir=" + support.place.new("data"), "-c", "300"]
+    done = subprocess.run(command, preexec_fn=become_nobody, stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=False)
+    assert done.returncode == 1 and b"ulimit -n) is 200: too low for 300 connections" in done.stderr
+
+
+def test_core_files_of_any_size():
+    server = Server("-r")
+    pid = server.process.pid
+    assert limits_of(pid)["Max core file size"] == limits_of(os.getpid())["Max core file size"] or support.is_root()
+    if support.is_root():
+        assert limits_of(pid)["Max core file size"] == "unlimited"
+        assert os.stat("/proc/%d/status" % pid).st_uid != 0, "the kernel would write no core file"
+
+
+def test_memory_is_locked_or_the_reason_is_told():
+    if support.SANITIZED:
+        pytest.skip("a sanitizer's memory is too large to be locked")
+    server = Server("-k")
+    with open("/proc/%d/status" % server.process.pid, encoding="ascii") as status:
+        locked = int(re.search(r"^VmLck:\s+(\d+) kB", status.read(), re.M).group(1))
+    assert locked > 0 or "warning: -k" in server.log()
+
+
+def test_the_backlog_is_what_was_asked_for():
+    if not shutil.which("ss"):
+        pytest.skip("no ss here")
+    server = Server("-b", "77")
+    said = subprocess.run(["ss", "-Hltn", "sport = :%d" % server.port], stdout=subprocess.PIPE, check=True).stdout.split()
+    assert said[2] == b"77"
+
+
+def test_a_pid_file_that_cannot_be_written_is_told_and_no_obstacle():
+    assert "/no/such/place" in Server("-P", "/no/such/place").log()
+
+
+# Ends
+
+def test_sigusr1_ends_it_well(server):
+    with server.connect() as client:
+        client.set(b"k", b"x")
+    server.process.send_signal(signal.SIGUSR1)
+    assert server.reap() == 0
+    server.start()
+    with server.connect() as client:
+        assert client.get(b"k") == b"x"
+
+
+def test_sighup_changes_nothing_without_a_password_file(server):
+    server.process.send_signal(signal.SIGHUP)
+    with server.connect() as client:
+        client.set(b"k", b"x")
+    assert server.is_alive() and server.log().count("\n") == 1
+
+
+def test_shutdown_only_if_allowed_and_well_formed():
+    with Server().connect() as client:
+        client.talk(b"shutdown\r\n", b"SERVER_ERROR: shutdown not enabled\r\n")
+    server = Server("-A")
+    with server.connect() as client:
+        client.talk(b"shutdown now\r\n", b"CLIENT_ERROR invalid shutdown mode\r\n")
+        assert server.is_alive()

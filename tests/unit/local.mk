@@ -35,11 +35,19 @@ tests_unit_storage_test_recover_SOURCES = tests/unit/storage/test_recover.c $(st
 
 protocol_tests = \
     tests/unit/protocol/test_text \
+    tests/unit/protocol/test_text_guard \
     tests/unit/protocol/test_text_reply \
     tests/unit/protocol/test_token
 
+server_tests = \
+    tests/unit/src/test_auth_file \
+    tests/unit/src/test_journal
+
+tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/auth_file.c src/auth_file.h
+tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
+
 if HAVE_CMOCKA
-check_PROGRAMS += $(storage_tests) $(protocol_tests)
+check_PROGRAMS += $(storage_tests) $(protocol_tests) $(server_tests)
 else
 check-local:
 	@echo "cmocka is missing; on Debian: apt-get install libcmocka-dev, then ./configure again" >&2

@@ -91,6 +91,7 @@ static inline const char *op_name(enum request_op op)
         [OP_LRU_CRAWLER] = "lru_crawler",
         [OP_SLABS] = "slabs",
         [OP_REFRESH_CERTS] = "refresh_certs",
+        [OP_AUTHENTICATE] = "authenticate",
     };
     return names[op];
 }

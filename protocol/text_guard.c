@@ -1,0 +1,55 @@
+/* text_guard.c: the stream of a client that has not shown a password yet.
+ *
+ * Its only command is `set <key> <flags> <exptime> <length>` with `user password` as the data block.
+ * Nothing is stored, so key, flags and time may be anything, and `noreply` does not hide the answer.
+ * All other lines are refused one by one. Until the server has decided (OP_AUTHENTICATE) nothing
+ * behind the block is looked at: what it means depends on the answer.
+ */
+#include "protocol/text_input.h"
+
+#include <string.h>
+
+/* A longer block is no password, and is not waited for. */
+#define TOKEN_LEN_MAX 1024
+
+static bool read_len(struct text_input *in, uint64_t *len)
+{
+    for (int i = 0; i < 3; i++)
+        text_word(in);
+    return token_uint64(text_word(in), len) && *len <= TEXT_BLOCK_LEN_MAX;
+}
+
+static enum parse_status parse_password(struct text_input *in, uint64_t len)
+{
+    const char *block = in->next;
+    if (len > TOKEN_LEN_MAX)
+        return text_refuse_block(in, REPLY_BAD_PASSWORD_FORM, len);
+    if ((uint64_t)(in->data_end - block) < len + 2) {
+        in->need = (size_t)(block - in->line) + len + 2;
+        return PARSE_PARTIAL;
+    }
+    in->next = block + len + 2;
+    if (block[len] != '\r' || block[len + 1] != '\n')
+        return text_refuse(in, REPLY_BAD_CHUNK);
+    in->request->value = (struct bytes){block, len};
+    in->parser->guard = TEXT_GUARD_ASKED;
+    return text_accept(in, OP_AUTHENTICATE);
+}
+
+enum parse_status text_parse_guarded(struct text_input *in)
+{
+    size_t len = (size_t)(in->data_end - in->line);
+    const char *newline = len > 0 ? memchr(in->line, '\n', len) : NULL;
+    if (in->parser->guard == TEXT_GUARD_ASKED || (newline == NULL && len <= LINE_LEN_MAX))
+        return PARSE_PARTIAL;
+    if (newline == NULL) {
+        in->next = in->data_end;
+        text_refuse(in, REPLY_UNAUTHENTICATED);
+        return PARSE_CLOSE;
+    }
+    text_end_line(in, newline);
+    uint64_t block_len;
+    if (token_is(text_word(in), "set", 3) && read_len(in, &block_len))
+        return parse_password(in, block_len);
+    return text_refuse(in, REPLY_UNAUTHENTICATED);
+}

@@ -1,0 +1,108 @@
+/* trace.c: the lines of -vv and -vvv, in the form that operators of memcached know:
+ *
+ *     <24 new client connection from tcp:127.0.0.1:40512
+ *     <24 get key
+ *     >24 VALUE key 0 5
+ *     >24 END
+ *     <24 connection closed
+ *
+ * Only first lines are shown, never a value: it may be a secret (a password among them), and megabytes long.
+ */
+#define _GNU_SOURCE
+#include "src/trace.h"
+
+#include <string.h>
+
+#include "src/journal.h"
+
+#define LINE_SEEN_MAX 512 /* a line is looked for so far */
+#define BINARY_SEEN   24  /* the header of a request of the binary protocol */
+#define BINARY_MAGIC  '\x80'
+
+void trace_opened(const struct conn *conn)
+{
+    journal("<%d new client connection from %s", conn->fd, conn->address);
+}
+
+void trace_closed(const struct conn *conn)
+{
+    journal("<%d connection closed", conn->fd);
+}
+
+static void write_line(const struct conn *conn, char direction, const char *line, size_t len)
+{
+    char escaped[JOURNAL_ESCAPED_MAX];
+    if (len > LINE_SEEN_MAX)
+        len = LINE_SEEN_MAX;
+    const char *newline = memchr(line, '\n', len);
+    if (newline)
+        len = (size_t)(newline - line);
+    if (newline && len && line[len - 1] == '\r')
+        len--;
+    journal("%c%d %s", direction, conn->fd, journal_escape(escaped, line, len));
+}
+
+static void trace_command(const struct conn *conn, const struct slot *slot)
+{
+    const char *at = conn->data + slot->pos_before;
+    size_t len = conn->len - slot->pos_before;
+    size_t refused = slot->parser_before.swallow < len ? (size_t)slot->parser_before.swallow : len;
+    if (slot->parser_before.in_get)
+        return; /* a further key of a line that has been shown */
+    at += refused;
+    len -= refused;
+    if (len && *at == BINARY_MAGIC && len > BINARY_SEEN)
+        len = BINARY_SEEN;
+    write_line(conn, '<', at, len);
+}
+
+static void trace_reply(const struct conn *conn, const struct slot *slot, const char *reply,
+                        size_t len)
+{
+    static const char end[] = "END\r\n";
+    const size_t end_len = sizeof end - 1;
+    if (len == 0)
+        return;
+    write_line(conn, '>', reply, len);
+    bool more = slot->request.flags & REQUEST_MORE;
+    if (slot->request.op == OP_GET && !more && len > end_len &&
+        memcmp(reply + len - end_len, end, end_len) == 0)
+        write_line(conn, '>', end, end_len);
+}
+
+void trace_request(const struct conn *conn, const struct slot *slot, const struct output *output,
+                   size_t reply_at)
+{
+    trace_command(conn, slot);
+    const struct piece *last = output->count ? &output->pieces[output->count - 1] : NULL;
+    if (output->used == reply_at && last && last->kind == PIECE_HEAP &&
+        slot->request.op == OP_STATS)
+        trace_reply(conn, slot, last->data, last->len);
+    else
+        trace_reply(conn, slot, output->arena + reply_at, output->used - reply_at);
+}
+
+static const char *state_of(const struct conn *conn)
+{
+    if (conn->fetching)
+        return "waits for values from disk";
+    if (conn->sync_lsn)
+        return "waits for the disk to sync";
+    if (conn->parked)
+        return "waits for room";
+    if (conn->worker->dumping == conn)
+        return "is sent a list of keys";
+    if (conn->pending)
+        return "waits for its client to read";
+    if (conn->closing)
+        return "closes";
+    if (conn->stopped)
+        return "has more requests and gives others their turn";
+    return conn->in_len ? "waits for the rest of a request" : "waits for a request";
+}
+
+void trace_state(const struct conn *conn)
+{
+    journal("%d: %zu of %zu bytes done, %zu bytes of replies; %s", conn->fd, conn->pos, conn->len,
+            conn->out_bytes, state_of(conn));
+}
