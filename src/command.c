@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "src/number.h"
+#include "src/watch.h"
 
 /* A value, and what holds it. */
 struct lookup {
@@ -192,6 +193,8 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
         counter_add(&counters->cmd_get, 1);
         counter_add(hit ? &counters->get_hits : &counters->get_misses, 1);
     }
+    if (watch_wants(worker))
+        watch_got(worker, conn, slot, hit, hit ? lookup.item.value_len : 0);
     if (!hit) {
         reply_status(worker, conn, request, REPLY_MISS);
         return RUN_DONE;
@@ -350,6 +353,8 @@ static enum run_result run_store(struct worker *worker, struct conn *conn, const
     if (status == REPLY_NONE)
         return RUN_WAIT;
     counter_add(&worker->counters.cmd_set, 1);
+    if (watch_wants(worker))
+        watch_stored(worker, conn, slot, status);
     reply_status(worker, conn, &slot->request, status);
     return RUN_DONE;
 }
@@ -448,6 +453,8 @@ static enum run_result run_delete(struct worker *worker, struct conn *conn, cons
         store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
     if (status != STORE_AGAIN)
         counter_add(status == STORE_OK ? &counters->delete_hits : &counters->delete_misses, 1);
+    if (watch_wants(worker) && status != STORE_AGAIN)
+        watch_deleted(worker, conn, slot, status == STORE_OK);
     return reply_marked(worker, conn, slot, status, REPLY_DELETED);
 }
 
@@ -463,14 +470,31 @@ static enum run_result run_flush(struct worker *worker, struct conn *conn, const
         if (reply == REPLY_NONE)
             return RUN_WAIT;
         counter_add(&worker->counters.cmd_flush, 1);
+        watch_system(worker, "flush_all", "at", when ? when : worker->now_s);
     }
     reply_status(worker, conn, &slot->request, reply);
     return RUN_DONE;
 }
 
-enum run_result command_run(struct worker *worker, struct conn *conn, const struct slot *slot)
+/* All but those that tell who watches more than their line. */
+static enum run_result run_other(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     struct reply reply = {0};
+    switch (slot->request.op) {
+    case OP_INCR:
+    case OP_DECR: return run_count(worker, conn, slot);
+    case OP_TOUCH: return run_touch(worker, conn, slot);
+    case OP_FLUSH_ALL: return run_flush(worker, conn, slot);
+    case OP_INVALID:
+        reply_status(worker, conn, &slot->request, slot->request.error);
+        return slot->close ? RUN_CLOSE : RUN_DONE;
+    case OP_QUIT: return RUN_CLOSE;
+    default: return command_run_admin(worker, conn, &slot->request, &reply);
+    }
+}
+
+enum run_result command_run(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
     switch (slot->request.op) {
     case OP_GET: return run_get(worker, conn, slot);
     case OP_SET:
@@ -479,15 +503,12 @@ enum run_result command_run(struct worker *worker, struct conn *conn, const stru
     case OP_APPEND:
     case OP_PREPEND:
     case OP_CAS: return run_store(worker, conn, slot);
-    case OP_INCR:
-    case OP_DECR: return run_count(worker, conn, slot);
-    case OP_TOUCH: return run_touch(worker, conn, slot);
     case OP_DELETE: return run_delete(worker, conn, slot);
-    case OP_FLUSH_ALL: return run_flush(worker, conn, slot);
-    case OP_INVALID:
-        reply_status(worker, conn, &slot->request, slot->request.error);
-        return slot->close ? RUN_CLOSE : RUN_DONE;
-    case OP_QUIT: return RUN_CLOSE;
-    default: return command_run_admin(worker, conn, &slot->request, &reply);
+    default: break;
     }
+    enum run_result result = run_other(worker, conn, slot);
+    bool ran = result == RUN_DONE || result == RUN_CLOSE; /* nobody sees how he began to watch */
+    if (watch_wants(worker) && ran)
+        watch_ran(worker, conn, slot);
+    return result;
 }

@@ -9,6 +9,7 @@ enum run_result {
     RUN_DONE,
     RUN_WAIT,  /* a value comes from disk: run it again when conn->fetching is 0 */
     RUN_CLOSE, /* done; close the connection when all is sent */
+    RUN_WATCH, /* done; what else the client sends is dropped */
 };
 
 /* Carries out a request and writes its reply to the worker's output. */

@@ -7,13 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol/token.h"
 #include "src/auth_file.h"
 #include "src/command.h"
 #include "src/dump.h"
 #include "src/journal.h"
 #include "src/number.h"
+#include "src/watch.h"
 
-#define WORDS_MAX 8
+#define WORDS_MAX     8
+#define CLASSES       64 /* their numbers are below this; all but class 1 are empty here */
+#define CLASS_LARGEST 39 /* memcached has pages to move among so many */
 
 struct words {
     struct bytes word[WORDS_MAX];
@@ -60,11 +64,84 @@ static void say(struct reply *reply, const char *text)
     reply->text_len = strlen(text);
 }
 
+static void start_dump(struct worker *worker, struct conn *conn, enum dump_form form,
+                       uint64_t limit, struct reply *reply)
+{
+    switch (dump_start(worker->server->dump, form, limit, worker)) {
+    case DUMP_STARTED:
+        worker->dumping = conn;
+        reply->status = REPLY_NONE;
+        break;
+    case DUMP_BUSY: say(reply, "BUSY currently processing crawler request\r\n"); break;
+    case DUMP_FAILED: say(reply, "ERROR an unknown error happened\r\n"); break;
+    }
+}
+
+/* stats cachedump CLASS LIMIT: of the one class there is, and no more than LIMIT; 0 for all. */
+static void run_cachedump(struct worker *worker, struct conn *conn, const struct words *args,
+                          struct reply *reply)
+{
+    uint64_t class, limit;
+    if (worker->server->settings.disable_dump)
+        say(reply, "CLIENT_ERROR stats cachedump not allowed\r\n");
+    else if (args->count < 3)
+        say(reply, "CLIENT_ERROR bad command line\r\n");
+    else if (!number_parse(args->word[1].data, args->word[1].len, &class) ||
+             !number_parse(args->word[2].data, args->word[2].len, &limit))
+        reply->status = REPLY_BAD_FORMAT;
+    else if (class >= CLASSES)
+        say(reply, "CLIENT_ERROR Illegal slab id\r\n");
+    else if (class != 1)
+        say(reply, "END\r\n");
+    else
+        start_dump(worker, conn, DUMP_CACHE, limit, reply);
+}
+
+static void run_sizes(struct worker *worker, struct conn *conn, struct reply *reply)
+{
+    if (atomic_load(&worker->server->sizes_enabled))
+        start_dump(worker, conn, DUMP_SIZES, 0, reply);
+    else
+        say(reply, "STAT sizes_status disabled\r\nEND\r\n");
+}
+
+static void enable_sizes(struct worker *worker, bool on, struct reply *reply)
+{
+    atomic_store(&worker->server->sizes_enabled, on);
+    say(reply, on ? "STAT sizes_status enabled\r\n" : "STAT sizes_status disabled\r\n");
+}
+
+/* The groups of stats that do more than show figures. False: it is none of them. */
+static bool run_special_stats(struct worker *worker, struct conn *conn, const struct words *args,
+                              struct reply *reply)
+{
+    struct bytes group = args->word[0];
+    if (is(group, "detail") && is(args->word[1], "on"))
+        watch_set_detail(worker->server->watch, true);
+    else if (is(group, "detail") && is(args->word[1], "off"))
+        watch_set_detail(worker->server->watch, false);
+    else if (is(group, "detail") && !is(args->word[1], "dump"))
+        say(reply, "CLIENT_ERROR usage: stats detail on|off|dump\r\n");
+    else if (is(group, "cachedump"))
+        run_cachedump(worker, conn, args, reply);
+    else if (is(group, "sizes"))
+        run_sizes(worker, conn, reply);
+    else if (is(group, "sizes_enable") || is(group, "sizes_disable"))
+        enable_sizes(worker, is(group, "sizes_enable"), reply);
+    else
+        return false;
+    return true;
+}
+
 static void run_stats(struct worker *worker, struct conn *conn, const struct request *request,
                       struct reply *reply)
 {
     char *text;
     size_t len;
+    struct words args = split(request->args);
+    reply->status = REPLY_OK;
+    if (args.count && run_special_stats(worker, conn, &args, reply))
+        return;
     if (!stats_answer(worker->server, request->args.data, request->args.len, &text, &len)) {
         reply->status = REPLY_ERROR;
         return;
@@ -74,39 +151,89 @@ static void run_stats(struct worker *worker, struct conn *conn, const struct req
     reply->status = REPLY_NONE;
 }
 
+/* A number as lru tune and others take it; a sign or a point is fine. False: it is none. */
+static bool read_decimal(struct bytes word, double *out)
+{
+    char text[32];
+    if (!is_number(word) || word.len >= sizeof text)
+        return false;
+    memcpy(text, word.data, word.len);
+    text[word.len] = '\0';
+    *out = strtod(text, NULL);
+    return true;
+}
+
+/* lru tune HOT_PERCENT WARM_PERCENT HOT_FACTOR WARM_FACTOR */
+static void run_tune(const struct words *args, struct reply *reply)
+{
+    double hot, warm, hot_factor, warm_factor;
+    if (args->count < 5 || !read_decimal(args->word[1], &hot) ||
+        !read_decimal(args->word[2], &warm) || !read_decimal(args->word[3], &hot_factor) ||
+        !read_decimal(args->word[4], &warm_factor))
+        return;
+    if (hot + warm > 80)
+        say(reply, "ERROR hot and warm pcts must not exceed 80\r\n");
+    else if (hot_factor <= 0 || warm_factor <= 0)
+        say(reply, "ERROR hot/warm age factors must be greater than 0\r\n");
+    else
+        reply->status = REPLY_OK;
+}
+
 static void run_lru(const struct request *request, struct reply *reply)
 {
     struct words args = split(request->args);
     reply->status = REPLY_ERROR;
     if (args.count == 0)
         return;
-    bool tune = is(args.word[0], "tune") && args.count >= 5 && is_number(args.word[1]) &&
-                is_number(args.word[2]) && is_number(args.word[3]) && is_number(args.word[4]);
+    if (is(args.word[0], "tune"))
+        run_tune(&args, reply);
     bool mode = is(args.word[0], "mode") && args.count >= 2 &&
                 (is(args.word[1], "flat") || is(args.word[1], "segmented"));
     bool ttl = is(args.word[0], "temp_ttl") && args.count >= 2 && is_number(args.word[1]);
-    if (tune || mode || ttl)
+    if (mode || ttl)
         reply->status = REPLY_OK;
+}
+
+static void run_reassign(const struct words *args, struct reply *reply)
+{
+    int64_t from, to;
+    if (args->count != 3)
+        reply->status = REPLY_ERROR;
+    else if (!token_int64(args->word[1], &from) || !token_int64(args->word[2], &to))
+        reply->status = REPLY_BAD_FORMAT;
+    else if (from == to)
+        say(reply, "SAME src and dst class are identical\r\n");
+    else if (from < 0 || to < 0 || from > CLASS_LARGEST || to > CLASS_LARGEST)
+        say(reply, "BADCLASS invalid src or dst class id\r\n");
+    else
+        say(reply, "NOSPARE source class has no spare pages\r\n");
+}
+
+/* slabs automove 0|1|2, or ratio with a number */
+static void run_automove(const struct words *args, struct reply *reply)
+{
+    struct bytes level = args->word[1];
+    double ratio;
+    uint64_t number;
+    reply->status = REPLY_ERROR;
+    if (is(level, "ratio")) {
+        if (read_decimal(args->word[2], &ratio))
+            reply->status = REPLY_OK;
+    } else if (!token_uint64(level, &number)) {
+        reply->status = REPLY_BAD_FORMAT;
+    } else if (number <= 2) {
+        reply->status = REPLY_OK;
+    }
 }
 
 static void run_slabs(const struct request *request, struct reply *reply)
 {
     struct words args = split(request->args);
     reply->status = REPLY_ERROR;
-    if (args.count >= 3 && is(args.word[0], "reassign")) {
-        if (is_number(args.word[1]) && is_number(args.word[2]))
-            say(reply, "NOSPARE source class has no spare pages\r\n");
-        else
-            reply->status = REPLY_BAD_FORMAT;
-    } else if (args.count >= 2 && is(args.word[0], "automove")) {
-        bool level =
-            args.word[1].len == 1 && args.word[1].data[0] >= '0' && args.word[1].data[0] <= '2';
-        bool ratio = args.count >= 3 && is(args.word[1], "ratio") && is_number(args.word[2]);
-        if (level || ratio)
-            reply->status = REPLY_OK;
-        else
-            reply->status = is_number(args.word[1]) ? REPLY_ERROR : REPLY_BAD_FORMAT;
-    }
+    if (args.count >= 2 && is(args.word[0], "reassign"))
+        run_reassign(&args, reply);
+    else if (args.count >= 2 && is(args.word[0], "automove"))
+        run_automove(&args, reply);
 }
 
 /* "all", or a list of classes with commas: the one class there is, or others, which are empty. False: it is neither. */
@@ -120,9 +247,10 @@ static bool read_classes(struct bytes list, bool *one, bool *others)
     while (at < list.len) {
         uint32_t class = 0;
         size_t start = at;
-        for (; at < list.len && list.data[at] >= '0' && list.data[at] <= '9' && class < 64; at++)
+        for (; at < list.len && list.data[at] >= '0' && list.data[at] <= '9' && class < CLASSES;
+             at++)
             class = class * 10 + (uint32_t)(list.data[at] - '0');
-        bool number = at > start && class > 0 && class < 64;
+        bool number = at > start && class > 0 && class < CLASSES;
         if ((at > start && !number) || (at < list.len && list.data[at] != ','))
             return false;
         *one = *one || class == 1;
@@ -130,19 +258,6 @@ static bool read_classes(struct bytes list, bool *one, bool *others)
         at++;
     }
     return true;
-}
-
-static void start_dump(struct worker *worker, struct conn *conn, enum dump_form form,
-                       struct reply *reply)
-{
-    switch (dump_start(worker->server->dump, form, worker)) {
-    case DUMP_STARTED:
-        worker->dumping = conn;
-        reply->status = REPLY_NONE;
-        break;
-    case DUMP_BUSY: say(reply, "BUSY currently processing crawler request\r\n"); break;
-    case DUMP_FAILED: say(reply, "ERROR an unknown error happened\r\n"); break;
-    }
 }
 
 static void run_dump(struct worker *worker, struct conn *conn, enum dump_form form,
@@ -153,11 +268,11 @@ static void run_dump(struct worker *worker, struct conn *conn, enum dump_form fo
         say(reply,
             form == DUMP_META ? "ERROR metadump not allowed\r\n" : "ERROR mgdump not allowed\r\n");
     else if (is(list, "hash"))
-        start_dump(worker, conn, form, reply);
+        start_dump(worker, conn, form, 0, reply);
     else if (!read_classes(list, &one, &others))
         say(reply, "BADCLASS invalid class id\r\n");
     else if (one)
-        start_dump(worker, conn, form, reply);
+        start_dump(worker, conn, form, 0, reply);
     else if (others)
         say(reply, dump_end_line(form));
     else
@@ -210,19 +325,22 @@ static void run_crawler(struct worker *worker, struct conn *conn, const struct r
 static void run_verbosity(struct worker *worker, const struct request *request, struct reply *reply)
 {
     atomic_store(&worker->server->verbosity, request->delta < 10 ? (int)request->delta : 10);
+    watch_system(worker, "verbosity", "level", request->delta);
     reply->status = REPLY_OK;
 }
 
 static void run_memlimit(struct worker *worker, const struct request *request, struct reply *reply)
 {
-    if (request->delta < 8)
+    if (request->delta < 8) {
         reply->status = REPLY_MEMLIMIT_TOO_SMALL;
-    else if (request->delta < 1 << 30 &&
-             store_set_memory_limit(worker->server->store, request->delta << 20))
+    } else if (request->delta < 1 << 30 &&
+               store_set_memory_limit(worker->server->store, request->delta << 20)) {
+        watch_system(worker, "memory_limit", "megabytes", request->delta);
         reply->status = REPLY_OK;
-    else
+    } else {
         say(reply, "SERVER_ERROR the limit is beyond what this server can grow to: restart it with "
                    "-m\r\n");
+    }
 }
 
 /* As cache_memlimit does with -m; 0 lifts the limit. */
@@ -233,6 +351,7 @@ static void run_disklimit(struct worker *worker, const struct request *request, 
         return;
     }
     store_set_disk_limit(worker->server->store, request->delta << 20);
+    watch_system(worker, "disk_limit", "megabytes", request->delta);
     reply->status = REPLY_OK;
 }
 
@@ -272,9 +391,35 @@ static void run_authenticate(struct worker *worker, struct conn *conn,
         journal("<%d authentication failure: %s", conn->fd, conn->address);
 }
 
+static enum run_result run_watch(struct worker *worker, struct conn *conn,
+                                 const struct request *request, struct reply *reply)
+{
+    uint32_t events = watch_parse(request->args);
+    uint32_t watcher;
+    if (worker->server->settings.disable_watch) {
+        say(reply, "CLIENT_ERROR watch commands not allowed\r\n");
+        return RUN_DONE;
+    }
+    if (!events) {
+        reply->status = REPLY_ERROR;
+        return RUN_DONE;
+    }
+    switch (watch_add(worker->server->watch, events, worker, &watcher)) {
+    case WATCH_ADDED: break;
+    case WATCH_TOO_MANY:
+        say(reply, "WATCHER_TOO_MANY log watcher limit reached\r\n");
+        return RUN_DONE;
+    case WATCH_FAILED: say(reply, "WATCHER_FAILED failed to add log watcher\r\n"); return RUN_DONE;
+    }
+    worker_add_watcher(worker, conn, watcher);
+    reply->status = REPLY_OK;
+    return RUN_WATCH;
+}
+
 enum run_result command_run_admin(struct worker *worker, struct conn *conn,
                                   const struct request *request, struct reply *reply)
 {
+    enum run_result result = RUN_DONE;
     switch (request->op) {
     case OP_VERSION:
         reply->status = REPLY_VERSION;
@@ -289,6 +434,7 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_AUTHENTICATE: run_authenticate(worker, conn, request, reply); break;
     case OP_LRU: run_lru(request, reply); break;
     case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;
+    case OP_WATCH: result = run_watch(worker, conn, request, reply); break;
     case OP_SLABS: run_slabs(request, reply); break;
     case OP_REFRESH_CERTS: say(reply, "Error TLS not enabled\r\n"); break;
     default: reply->status = REPLY_ERROR; break;
@@ -299,5 +445,5 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     } else if (reply->status != REPLY_NONE) {
         command_reply(worker, conn, request, reply);
     }
-    return RUN_DONE;
+    return result;
 }

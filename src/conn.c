@@ -103,11 +103,14 @@ static ssize_t receive(struct conn *conn, char *to, size_t room)
     return got;
 }
 
-static enum conn_received received(ssize_t got)
+static enum conn_received received(struct conn *conn, ssize_t got)
 {
     if (got > 0)
         return CONN_RECEIVED;
-    return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? CONN_NOTHING : CONN_GONE;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return CONN_NOTHING;
+    conn->close_reason = got < 0 ? "error" : NULL;
+    return CONN_GONE;
 }
 
 void conn_reuse(struct conn *conn)
@@ -127,11 +130,11 @@ enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
         if (got > 0)
             conn->in_len += (size_t)got;
         conn_reuse(conn);
-        return received(got);
+        return received(conn, got);
     }
     ssize_t got = receive(conn, arena + conn->in_len, CONN_READ_SIZE);
     if (got <= 0)
-        return received(got);
+        return received(conn, got);
     if (conn->in_len)
         memcpy(arena, conn->in, conn->in_len);
     conn->data = arena;

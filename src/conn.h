@@ -42,10 +42,11 @@ struct conn {
     size_t len, pos;
     uint32_t first_piece, piece_count;
     size_t out_bytes;
-    int turns;    /* requests that were run, of -R */
-    bool wrote;   /* the store was changed: reply after the commit */
-    bool stopped; /* nothing more of it is run in this round */
-    bool closing; /* close when all is sent */
+    int turns;                /* requests that were run, of -R */
+    bool wrote;               /* the store was changed: reply after the commit */
+    bool stopped;             /* nothing more of it is run in this round */
+    bool closing;             /* close when all is sent */
+    const char *close_reason; /* for those who watch; NULL: the client was done */
 
     /* What keeps it from going on after the round. */
     struct piece *pending; /* output that the socket did not take */
@@ -57,6 +58,11 @@ struct conn {
     struct conn *next_parked;
     struct store_fetch *cold[CONN_COLD_MAX]; /* fetched, or on their way */
     uint32_t cold_count, fetching;
+
+    /* Of a connection that watches: it answers nothing any more. */
+    _Atomic bool watching;
+    uint32_t watcher;
+    struct conn *next_watching;
 };
 
 /* Takes over the socket. NULL: no memory; the socket is closed. */

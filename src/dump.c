@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "src/encode.h"
 #include "src/server.h"
 #include "src/worker.h"
 #include "storage/store.h"
@@ -57,6 +58,7 @@ struct dump {
     bool stopping;
     enum dump_state state;
     enum dump_form form;
+    uint64_t limit;
     struct worker *worker;
     struct chunk chunks[DUMP_CHUNKS];
     uint32_t chunk_count;
@@ -64,29 +66,10 @@ struct dump {
 
 const char *dump_end_line(enum dump_form form)
 {
-    return form == DUMP_META ? "END\r\n" : "EN\r\n";
+    return form == DUMP_MG ? "EN\r\n" : "END\r\n";
 }
 
 /* Lines. */
-
-static size_t write_url_encoded(char *out, const char *key, size_t len)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    size_t used = 0;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)key[i];
-        bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                     c == '-' || c == '_' || c == '.' || c == '~';
-        if (plain) {
-            out[used++] = (char)c;
-            continue;
-        }
-        out[used++] = '%';
-        out[used++] = hex[c >> 4];
-        out[used++] = hex[c & 15];
-    }
-    return used;
-}
 
 static size_t write_base64(char *out, const char *key, size_t len)
 {
@@ -109,7 +92,7 @@ static size_t write_meta(char *out, const struct store_listed *item)
 {
     size_t len = 4;
     memcpy(out, "key=", len);
-    len += write_url_encoded(out + len, item->key, item->key_len);
+    len += encode_url(out + len, item->key, item->key_len);
     len +=
         (size_t)snprintf(out + len, LINE_SIZE - len,
                          " exp=%" PRId64 " la=%" PRIu32 " cas=%" PRIu64
@@ -144,33 +127,115 @@ static size_t write_mg(char *out, const struct store_listed *item)
     return len + strlen(end);
 }
 
+/* A key that cannot stand in a line as it is has none: this form has no way to write it. */
+static size_t write_cached(char *out, const struct store_listed *item)
+{
+    if (!is_plain(item))
+        return 0;
+    return (size_t)snprintf(out, LINE_SIZE, "ITEM %.*s [%" PRIu32 " b; %" PRIu32 " s]\r\n",
+                            (int)item->key_len, item->key, item->value_len, item->expire_s);
+}
+
+/* Sizes. */
+
+/* By steps of 32 bytes as in memcached, and above 1 MiB by powers of two. */
+#define SIZE_STEP   32
+#define SIZE_SMALL  (UINT32_C(1) << 20)
+#define SIZE_COUNTS (SIZE_SMALL / SIZE_STEP + 12)
+
+struct sizes {
+    uint32_t shown; /* of the counts */
+    uint64_t counts[SIZE_COUNTS];
+};
+
+static uint64_t size_of_count(uint32_t i)
+{
+    uint32_t small = SIZE_SMALL / SIZE_STEP;
+    return i <= small ? (uint64_t)i * SIZE_STEP : (uint64_t)SIZE_SMALL << (i - small);
+}
+
+static void count_size(struct sizes *sizes, const struct store_listed *item)
+{
+    uint64_t size = (uint64_t)item->key_len + item->value_len + ITEM_OVERHEAD;
+    uint32_t i = size <= SIZE_SMALL ? (uint32_t)((size + SIZE_STEP - 1) / SIZE_STEP)
+                                    : SIZE_SMALL / SIZE_STEP;
+    while (i < SIZE_COUNTS - 1 && size_of_count(i) < size)
+        i++;
+    sizes->counts[i]++;
+}
+
+/* False: they do not all fit. */
+static bool write_sizes(struct sizes *sizes, struct chunk *chunk)
+{
+    for (; sizes->shown < SIZE_COUNTS; sizes->shown++) {
+        if (!sizes->counts[sizes->shown])
+            continue;
+        if (chunk->len + 2 * LINE_SIZE > CHUNK_SIZE)
+            return false;
+        chunk->len += (size_t)snprintf(chunk->data + chunk->len, LINE_SIZE,
+                                       "STAT %" PRIu64 " %" PRIu64 "\r\n",
+                                       size_of_count(sizes->shown), sizes->counts[sizes->shown]);
+    }
+    return true;
+}
+
 /* The thread. */
+
+/* A dump that runs. */
+struct run {
+    struct store_list *list;
+    enum dump_form form;
+    uint64_t left; /* keys that it may still list */
+    struct sizes *sizes;
+    bool listed; /* all keys */
+};
 
 static bool is_unwanted(struct dump *dump)
 {
     return atomic_load_explicit(&dump->unwanted, memory_order_relaxed);
 }
 
-/* Fills a chunk. STORE_AGAIN: there is more; STORE_NOT_FOUND: it ends with the last line; STORE_NO_MEMORY. */
-static enum store_status fill_chunk(struct dump *dump, struct store_list *list, struct chunk *chunk)
+static void write_item(struct run *run, struct chunk *chunk, const struct store_listed *item)
+{
+    char *out = chunk->data + chunk->len;
+    switch (run->form) {
+    case DUMP_META: chunk->len += write_meta(out, item); break;
+    case DUMP_MG: chunk->len += write_mg(out, item); break;
+    case DUMP_CACHE: chunk->len += write_cached(out, item); break;
+    case DUMP_SIZES: count_size(run->sizes, item); break;
+    }
+    run->left--;
+}
+
+/* Lists until the chunk is full. STORE_AGAIN: there is more; STORE_NOT_FOUND: that was all; STORE_NO_MEMORY. */
+static enum store_status list_keys(struct dump *dump, struct run *run, struct chunk *chunk)
 {
     uint32_t now_s = clock_now_s(&dump->server->clock);
     struct store_listed item;
-    enum store_status status = STORE_AGAIN;
     while (chunk->len + 2 * LINE_SIZE <= CHUNK_SIZE && !is_unwanted(dump)) {
-        status = store_list_next(list, now_s, &item);
-        if (status != STORE_OK && status != STORE_AGAIN)
-            break;
+        enum store_status status =
+            run->left ? store_list_next(run->list, now_s, &item) : STORE_NOT_FOUND;
         if (status == STORE_OK)
-            chunk->len += dump->form == DUMP_META ? write_meta(chunk->data + chunk->len, &item)
-                                                  : write_mg(chunk->data + chunk->len, &item);
+            write_item(run, chunk, &item);
+        else if (status != STORE_AGAIN)
+            return status;
     }
-    if (status == STORE_NOT_FOUND) {
-        const char *end = dump_end_line(dump->form);
-        memcpy(chunk->data + chunk->len, end, strlen(end));
-        chunk->len += strlen(end);
-    }
-    return status == STORE_OK ? STORE_AGAIN : status;
+    return STORE_AGAIN;
+}
+
+/* Fills a chunk. STORE_AGAIN: there is more; STORE_NOT_FOUND: it ends with the last line; STORE_NO_MEMORY. */
+static enum store_status fill_chunk(struct dump *dump, struct run *run, struct chunk *chunk)
+{
+    enum store_status status = run->listed ? STORE_NOT_FOUND : list_keys(dump, run, chunk);
+    if (status != STORE_NOT_FOUND)
+        return status;
+    run->listed = true;
+    if (run->form == DUMP_SIZES && !write_sizes(run->sizes, chunk))
+        return STORE_AGAIN;
+    const char *end = dump_end_line(run->form);
+    memcpy(chunk->data + chunk->len, end, strlen(end));
+    chunk->len += strlen(end);
+    return STORE_NOT_FOUND;
 }
 
 /* Hands a chunk to the worker when there is room. False: nobody wants it. */
@@ -192,12 +257,12 @@ static bool push_chunk(struct dump *dump, struct chunk chunk, bool last)
 }
 
 /* False: it has failed, or nobody wants it. */
-static bool push_all(struct dump *dump, struct store_list *list)
+static bool push_all(struct dump *dump, struct run *run)
 {
     enum store_status status = STORE_AGAIN;
     while (status == STORE_AGAIN) {
         struct chunk chunk = {.data = malloc(CHUNK_SIZE)};
-        status = chunk.data ? fill_chunk(dump, list, &chunk) : STORE_NO_MEMORY;
+        status = chunk.data ? fill_chunk(dump, run, &chunk) : STORE_NO_MEMORY;
         if ((status != STORE_AGAIN && status != STORE_NOT_FOUND) ||
             !push_chunk(dump, chunk, status == STORE_NOT_FOUND)) {
             free(chunk.data);
@@ -237,17 +302,23 @@ static void *run_dumps(void *context)
     /* Clients come first; a refusal changes nothing that matters. */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
     while (wait_for_work(dump)) {
-        struct store_list *list = store_list_new(dump->server->store);
-        if (!list || !push_all(dump, list))
+        /* Form and limit stay as they are until the dump is idle again. */
+        struct run run = {
+            .form = dump->form, .left = dump->limit, .list = store_list_new(dump->server->store)};
+        run.sizes = run.form == DUMP_SIZES ? calloc(1, sizeof *run.sizes) : NULL;
+        bool ready = run.list && (run.sizes || run.form != DUMP_SIZES);
+        if (!ready || !push_all(dump, &run))
             give_up(dump);
-        store_list_free(list);
+        store_list_free(run.list);
+        free(run.sizes);
     }
     return NULL;
 }
 
 /* The workers' side. */
 
-enum dump_started dump_start(struct dump *dump, enum dump_form form, struct worker *worker)
+enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t limit,
+                             struct worker *worker)
 {
     enum dump_started result = DUMP_BUSY;
     pthread_mutex_lock(&dump->lock);
@@ -258,6 +329,7 @@ enum dump_started dump_start(struct dump *dump, enum dump_form form, struct work
     if (result == DUMP_STARTED) {
         dump->state = WANTED;
         dump->form = form;
+        dump->limit = limit ? limit : UINT64_MAX;
         dump->worker = worker;
         atomic_store(&dump->unwanted, false);
         pthread_cond_signal(&dump->changed);

@@ -3,6 +3,7 @@
 #define CACHECASK_SRC_DUMP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "src/output.h"
 
@@ -13,8 +14,10 @@ struct server;
 struct worker;
 
 enum dump_form {
-    DUMP_META, /* a line about each key */
-    DUMP_MG,   /* an mg command for each key */
+    DUMP_META,  /* a line about each key */
+    DUMP_MG,    /* an mg command for each key */
+    DUMP_CACHE, /* `stats cachedump`: key, length, expiry */
+    DUMP_SIZES, /* `stats sizes`: how many items there are of each size */
 };
 
 /* The server's dump; its thread is made when it is first wanted. NULL: no memory. */
@@ -30,7 +33,9 @@ enum dump_started {
     DUMP_FAILED,  /* no thread */
 };
 
-enum dump_started dump_start(struct dump *dump, enum dump_form form, struct worker *worker);
+/* At most `limit` keys; 0: all. */
+enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t limit,
+                             struct worker *worker);
 
 enum dump_taken {
     DUMP_NOTHING, /* not yet */

@@ -9,15 +9,20 @@ cachecask_SOURCES = \
     src/conn.c src/conn.h \
     src/counters.def \
     src/dump.c src/dump.h \
+    src/encode.h \
     src/journal.c src/journal.h \
     src/listen.c \
     src/main.c \
     src/number.h \
     src/output.c src/output.h \
+    src/prefix.c src/prefix.h \
     src/process.c src/process.h \
     src/server.c src/server.h \
     src/settings.c src/settings.h \
     src/stats.c src/stats.h \
     src/trace.c src/trace.h \
+    src/watch.c src/watch.h \
+    src/watch_lines.c \
+    src/watch_log.c src/watch_log.h \
     src/worker.c src/worker.h
 cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS)

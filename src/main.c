@@ -12,8 +12,10 @@
 
 #include "src/auth_file.h"
 #include "src/journal.h"
+#include "src/prefix.h"
 #include "src/process.h"
 #include "src/server.h"
+#include "src/watch.h"
 
 #define SEGMENTS_PER_DISK 64 /* a small store has about this many files */
 #define PROGRESS_AFTER_US 1000000
@@ -77,6 +79,7 @@ static bool open_store(struct server *server, int dir_fd)
         .no_evictions = settings->no_evictions,
         .sync_interval_ms = settings->sync_interval_ms,
         .now_s = clock_now_s(&server->clock),
+        .observer = {server, watch_wants_evicted, watch_evicted},
         .tell = {.write = say},
         .progress = show_progress,
         .progress_context = server,
@@ -128,18 +131,36 @@ static void lock_memory(const struct settings *settings)
         journal("warning: -k: cannot lock the memory: %s (see ulimit -l)", strerror(errno));
 }
 
+/* What the threads of the store may already tell things to. */
+static bool open_watch(struct server *server)
+{
+    const struct settings *settings = &server->settings;
+    server->prefixes = prefixes_new(settings->prefix_delimiter);
+    server->watch = watch_new((uint32_t)settings->threads, (uint32_t)settings->worker_logbuf_kib,
+                              (uint32_t)settings->watcher_logbuf_kib, &server->observed,
+                              settings->stats_detail);
+    atomic_store(&server->sizes_enabled, settings->track_sizes);
+    if (server->prefixes && server->watch)
+        return true;
+    journal("not enough memory for the logs of \"watch\"");
+    return false;
+}
+
 /* From here on we are who we will be: opens the store and serves. */
 static bool serve(struct server *server, int dir_fd)
 {
-    if (!process_become_user(&server->settings))
+    if (!process_become_user(&server->settings) || !open_watch(server))
         return false;
     if (!open_store(server, dir_fd))
         return false;
     lock_memory(&server->settings);
     bool ok = server_run(server, ready);
-    if (ok)
-        store_close(server->store);
-    return ok;
+    if (!ok)
+        return false;
+    store_close(server->store);
+    watch_free(server->watch);
+    prefixes_free(server->prefixes);
+    return true;
 }
 
 /* The file may be one that only root can read; SIGHUP then finds it closed, and says so. */

@@ -17,6 +17,7 @@
 #include "src/auth_file.h"
 #include "src/dump.h"
 #include "src/journal.h"
+#include "src/watch.h"
 #include "src/worker.h"
 
 #define ACCEPTS   64 /* at a time */
@@ -270,6 +271,7 @@ bool server_run(struct server *server, void (*ready)(struct server *server))
     ready(server);
     event_base_dispatch(server->base);
     dump_stop(server->dump);
+    watch_stop(server->watch);
     stop_workers(server);
     dump_free(server->dump);
     free_events(server);

@@ -19,6 +19,8 @@
 
 struct auth_file;
 struct dump;
+struct prefixes;
+struct watch;
 struct worker;
 
 struct listener {
@@ -39,9 +41,13 @@ struct server {
     struct worker **workers;
     struct dump *dump;
     struct auth_file *auth_file; /* NULL: no password is asked for */
-    int next_worker;             /* gets the next connection */
-    struct event *resume;        /* listens again after the descriptors ran out */
-    struct event *tick;          /* once a second */
+    struct watch *watch;
+    struct prefixes *prefixes;
+    _Atomic uint32_t observed;  /* of enum watch_event: what somebody wants to be told */
+    _Atomic bool sizes_enabled; /* stats sizes answers */
+    int next_worker;            /* gets the next connection */
+    struct event *resume;       /* listens again after the descriptors ran out */
+    struct event *tick;         /* once a second */
     struct event *signals[4];
     uint64_t disabled_since_us;
     bool stopping;

@@ -11,7 +11,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "src/encode.h"
+#include "src/prefix.h"
 #include "src/server.h"
+#include "src/watch.h"
 #include "src/worker.h"
 
 /* A growing text. */
@@ -73,6 +76,7 @@ static void reset(struct server *server)
 #undef COUNTER
     atomic_store(&server->total_connections, 0);
     atomic_store(&server->rejected_connections, 0);
+    prefixes_clear(server->prefixes);
 }
 
 static void process(struct server *server, struct text *text)
@@ -134,12 +138,24 @@ static void commands(const struct counters *sum, const struct store_stats *store
     number(text, "bytes_written", sum->bytes_written);
 }
 
-static void items(const struct counters *sum, const struct store_stats *store, struct text *text)
+static void watchers(struct server *server, struct text *text)
+{
+    struct watch_stats watch;
+    watch_get_stats(server->watch, &watch);
+    number(text, "log_worker_dropped", watch.worker_dropped);
+    number(text, "log_worker_written", watch.worker_written);
+    number(text, "log_watcher_skipped", watch.watcher_skipped);
+    number(text, "log_watcher_sent", watch.watcher_sent);
+    number(text, "log_watchers", watch.watchers);
+}
+
+static void items(struct server *server, const struct counters *sum,
+                  const struct store_stats *store, struct text *text)
 {
     /* The rows about slabs and LRU queues stand there for the tools that look for them. */
     static const char *const none[] = {"slab_reassign_running", "slabs_moved",
                                        "lru_crawler_running"};
-    static const char *const some[] = {"lru_maintainer_juggles", "malloc_fails", "log_watchers"};
+    static const char *const some[] = {"lru_maintainer_juggles", "malloc_fails"};
     static const char *const last[] = {"lrutail_reflocked", "moves_to_cold",   "moves_to_warm",
                                        "moves_within_lru",  "direct_reclaims", "lru_bumps_dropped"};
     uint64_t power = 0;
@@ -153,6 +169,7 @@ static void items(const struct counters *sum, const struct store_stats *store, s
     number(text, "lru_crawler_starts", store->crawler_passes);
     for (size_t i = 0; i < sizeof some / sizeof *some; i++)
         number(text, some[i], 0);
+    watchers(server, text);
     number(text, "bytes", store->live_bytes);
     number(text, "curr_items", store->keydir_entries);
     number(text, "total_items", sum->total_items);
@@ -184,7 +201,7 @@ static void general(struct server *server, struct text *text)
     number(text, "time_in_listen_disabled_us", atomic_load(&server->listen_disabled_us));
     number(text, "threads", (uint64_t)server->settings.threads);
     number(text, "conn_yields", sum.conn_yields);
-    items(&sum, &store, text);
+    items(server, &sum, &store, text);
 }
 
 static void store_group(struct server *server, struct text *text)
@@ -238,29 +255,58 @@ static void add_setting(void *context, const char *name, const char *value)
 
 static void settings_group(struct server *server, struct text *text)
 {
-    struct settings settings = server->settings;
-    settings.verbosity = atomic_load(&server->verbosity);
-    settings_each(&settings, add_setting, text);
+    struct settings now = server->settings; /* with what was changed since the start */
+    struct store_stats store;
+    store_stats(server->store, &store);
+    now.memory_mib = store.memory_limit >> 20;
+    now.verbosity = atomic_load(&server->verbosity);
+    now.stats_detail = atomic_load(&server->observed) & WATCH_DETAIL;
+    now.track_sizes = atomic_load(&server->sizes_enabled);
+    settings_each(&now, add_setting, text);
 }
 
+/* One class, one queue: what memcached says of its queues is all of the cold one here. */
 static void items_group(struct server *server, struct text *text)
 {
     struct store_stats store;
     store_stats(server->store, &store);
     if (store.keydir_entries == 0)
         return;
-    number(text, "items:1:number", store.keydir_entries);
-    number(text, "items:1:age", 0);
-    number(text, "items:1:mem_requested", store.live_bytes);
-    number(text, "items:1:evicted", store.evicted_items);
-    number(text, "items:1:evicted_nonzero", 0);
-    number(text, "items:1:evicted_time", 0);
-    number(text, "items:1:outofmemory", 0);
-    number(text, "items:1:tailrepairs", 0);
-    number(text, "items:1:reclaimed", store.expired_items);
-    number(text, "items:1:expired_unfetched", store.expired_unfetched);
-    number(text, "items:1:evicted_unfetched", store.evicted_unfetched);
-    number(text, "items:1:evicted_active", store.evicted_items - store.evicted_unfetched);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {
+        {"number", store.keydir_entries},
+        {"number_hot", 0},
+        {"number_warm", 0},
+        {"number_cold", store.keydir_entries},
+        {"age_hot", 0},
+        {"age_warm", 0},
+        {"age", 0},
+        {"mem_requested", store.live_bytes},
+        {"evicted", store.evicted_items},
+        {"evicted_nonzero", 0},
+        {"evicted_time", 0},
+        {"outofmemory", 0},
+        {"tailrepairs", 0},
+        {"reclaimed", store.expired_items},
+        {"expired_unfetched", store.expired_unfetched},
+        {"evicted_unfetched", store.evicted_unfetched},
+        {"evicted_active", store.evicted_items - store.evicted_unfetched},
+        {"crawler_reclaimed", store.crawler_reclaimed},
+        {"crawler_items_checked", store.crawler_checked},
+        {"lrutail_reflocked", 0},
+        {"moves_to_cold", 0},
+        {"moves_to_warm", 0},
+        {"moves_within_lru", 0},
+        {"direct_reclaims", 0},
+        {"hits_to_hot", 0},
+        {"hits_to_warm", 0},
+        {"hits_to_cold", store.ram_hits + store.disk_hits},
+        {"hits_to_temp", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        add(text, "STAT items:1:%s %" PRIu64 "\r\n", rows[i].name, rows[i].value);
 }
 
 static void slabs_group(struct server *server, struct text *text)
@@ -272,10 +318,11 @@ static void slabs_group(struct server *server, struct text *text)
     if (store.keydir_entries) {
         number(text, "1:chunk_size", store.live_bytes / store.keydir_entries);
         number(text, "1:chunks_per_page", 1);
-        number(text, "1:total_pages", store.cache_pages);
+        number(text, "1:total_pages", store.cache_pages ? store.cache_pages : 1);
         number(text, "1:total_chunks", store.keydir_entries);
         number(text, "1:used_chunks", store.keydir_entries);
         number(text, "1:free_chunks", 0);
+        number(text, "1:free_chunks_end", 0);
         number(text, "1:get_hits", sum.get_hits);
         number(text, "1:cmd_set", sum.cmd_set);
         number(text, "1:delete_hits", sum.delete_hits);
@@ -289,10 +336,23 @@ static void slabs_group(struct server *server, struct text *text)
     number(text, "total_malloced", store.cache_bytes + store.keydir_bytes);
 }
 
-static void sizes_group(struct server *server, struct text *text)
+static void add_prefix(void *context, const char *prefix, size_t len,
+                       const uint64_t counts[PREFIX_COUNTERS])
 {
-    (void)server;
-    add(text, "STAT sizes_status disabled\r\n");
+    char name[3 * STORE_KEY_MAX];
+    bool plain = true;
+    for (size_t i = 0; i < len; i++)
+        plain = plain && (unsigned char)prefix[i] > ' ' && prefix[i] != 127;
+    size_t name_len = plain ? len : encode_url(name, prefix, len);
+    add(context, "PREFIX %.*s get %" PRIu64 " hit %" PRIu64 " set %" PRIu64 " del %" PRIu64 "\r\n",
+        (int)name_len, plain ? prefix : name, counts[PREFIX_GET], counts[PREFIX_HIT],
+        counts[PREFIX_SET], counts[PREFIX_DELETE]);
+}
+
+/* `stats detail dump`: the other words of detail are no questions (command_admin.c). */
+static void detail_group(struct server *server, struct text *text)
+{
+    prefixes_each(server->prefixes, add_prefix, text);
 }
 
 static void one_conn(struct text *text, const struct conn *conn, uint32_t now_s)
@@ -300,7 +360,7 @@ static void one_conn(struct text *text, const struct conn *conn, uint32_t now_s)
     uint32_t last = atomic_load_explicit(&conn->last_command_s, memory_order_relaxed);
     add(text, "STAT %d:addr %s\r\n", conn->fd, conn->address);
     add(text, "STAT %d:listen_addr %s\r\n", conn->fd, conn->listener->address);
-    add(text, "STAT %d:state conn_read\r\n", conn->fd);
+    add(text, "STAT %d:state %s\r\n", conn->fd, conn->watching ? "conn_watch" : "conn_read");
     add(text, "STAT %d:secs_since_last_cmd %u\r\n", conn->fd, now_s > last ? now_s - last : 0);
 }
 
@@ -327,7 +387,7 @@ static const struct {
     void (*write)(struct server *server, struct text *text);
 } groups[] = {
     {"", general},          {"settings", settings_group}, {"items", items_group},
-    {"slabs", slabs_group}, {"sizes", sizes_group},       {"conns", conns_group},
+    {"slabs", slabs_group}, {"detail", detail_group},     {"conns", conns_group},
     {"store", store_group},
 };
 

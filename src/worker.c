@@ -29,6 +29,7 @@
 #include "src/dump.h"
 #include "src/journal.h"
 #include "src/trace.h"
+#include "src/watch.h"
 
 #define INPUT_SIZE  (512 << 10)
 #define ROUNDS_MAX  16         /* between two looks at what else has happened */
@@ -46,12 +47,24 @@ static void abandon_dump(struct worker *worker)
     dump_abandon(worker->server->dump);
 }
 
+static void remove_watcher(struct worker *worker, struct conn *conn)
+{
+    struct conn **at = &worker->watching;
+    while (*at != conn)
+        at = &(*at)->next_watching;
+    *at = conn->next_watching;
+    watch_remove(worker->server->watch, conn->watcher);
+}
+
 static void close_conn(struct worker *worker, struct conn *conn)
 {
     if (is_dumping(conn))
         abandon_dump(worker);
     if (worker->verbosity >= JOURNAL_COMMANDS)
         trace_closed(conn);
+    if (conn->watching)
+        remove_watcher(worker, conn);
+    watch_closed(worker, conn);
     pthread_mutex_lock(&worker->lock);
     if (conn->previous)
         conn->previous->next = conn->next;
@@ -119,9 +132,53 @@ static void feed_dump(struct conn *conn)
         abandon_dump(conn->worker);
 }
 
+/* Sends a watcher's lines, as far as its socket takes them; for more there will be a wake. */
+static void feed_watcher(struct conn *conn)
+{
+    struct piece piece;
+    while (!conn->pending && !conn->sync_lsn && !conn->closing &&
+           watch_take(conn->worker->server->watch, conn->watcher, &piece))
+        if (!conn_defer(conn, &piece, 1) || conn_send_pending(conn) == CONN_BROKEN) {
+            conn->close_reason = "error";
+            conn->closing = true;
+        }
+    if (conn->closing && !conn->sync_lsn)
+        close_conn(conn->worker, conn);
+}
+
+/* A watcher has nothing to say any more, but that it has gone. */
+static void on_watcher_readable(evutil_socket_t fd, short what, void *context)
+{
+    struct conn *conn = context;
+    size_t used;
+    (void)fd;
+    (void)what;
+    if (conn_receive(conn, conn->worker->input, &used) != CONN_GONE)
+        return;
+    conn->closing = true;
+    conn_listen(conn, false);
+    feed_watcher(conn);
+}
+
+void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watcher)
+{
+    conn->watching = true;
+    conn->watcher = watcher;
+    conn->next_watching = worker->watching;
+    worker->watching = conn;
+    conn_listen(conn, false);
+    event_assign(&conn->read_event, worker->base, conn->fd, EV_READ | EV_PERSIST,
+                 on_watcher_readable, conn);
+    conn_listen(conn, true);
+}
+
 /* Goes on with a connection if nothing holds it any more. */
 static void resume(struct conn *conn)
 {
+    if (conn->watching) {
+        feed_watcher(conn);
+        return;
+    }
     feed_dump(conn);
     if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked || is_dumping(conn)) {
         conn_listen(conn, false);
@@ -278,7 +335,13 @@ static void run_slot(struct worker *worker, struct slot *slot)
     case RUN_DONE: break;
     case RUN_WAIT: stop_before(conn, slot); break;
     case RUN_CLOSE:
+        conn->close_reason = slot->close ? "error" : NULL;
         conn->closing = conn->stopped = true;
+        conn->pos = conn->len;
+        break;
+    case RUN_WATCH:
+        conn->closing = false;
+        conn->stopped = true;
         conn->pos = conn->len;
         break;
     }
@@ -351,10 +414,12 @@ static void finish_conn(struct worker *worker, struct conn *conn, enum store_sta
         conn->closing = true;
     if (conn->wrote && committed != STORE_OK && committed != STORE_AGAIN)
         refuse_writes(worker, conn);
-    if (conn->wrote && committed == STORE_AGAIN && conn->piece_count)
+    if (conn->wrote && committed == STORE_AGAIN && conn->piece_count) {
         wait_for_sync(worker, conn);
-    else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN)
+    } else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN) {
+        conn->close_reason = "error";
         conn->closing = true;
+    }
     if (worker->verbosity >= JOURNAL_STATES)
         trace_state(conn);
     resume(conn);
@@ -423,6 +488,7 @@ static void take_arrivals(struct worker *worker)
         worker->conns = conn;
         worker->conn_count++;
         pthread_mutex_unlock(&worker->lock);
+        watch_opened(worker, conn);
     }
 }
 
@@ -480,6 +546,15 @@ static void take_parked(struct worker *worker)
     }
 }
 
+static void feed_watchers(struct worker *worker)
+{
+    struct conn *next;
+    for (struct conn *conn = worker->watching; conn; conn = next) {
+        next = conn->next_watching;
+        feed_watcher(conn);
+    }
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *context)
 {
     struct worker *worker = context;
@@ -491,6 +566,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
     take_fetches(worker);
     take_synced(worker);
     take_parked(worker);
+    feed_watchers(worker);
     if (worker->dumping)
         resume(worker->dumping);
 }
@@ -501,7 +577,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
 static bool may_be_kicked(const struct conn *conn)
 {
     return !conn->listener->is_unix && !conn->is_ready && !conn->sync_lsn && !conn->fetching &&
-           !conn->parked && !is_dumping(conn);
+           !conn->parked && !is_dumping(conn) && !conn->watching;
 }
 
 static void kick_idle(evutil_socket_t fd, short what, void *context)
@@ -520,6 +596,7 @@ static void kick_idle(evutil_socket_t fd, short what, void *context)
         if (worker->verbosity >= JOURNAL_EVENTS)
             journal("<%d closed: idle for more than %u s: %s", conn->fd, limit_s, conn->address);
         counter_add(&worker->counters.idle_kicks, 1);
+        conn->close_reason = "idle_timeout";
         close_conn(worker, conn);
     }
 }

@@ -56,6 +56,7 @@ struct worker {
     struct conn *ready, *ready_tail;
     struct conn *syncing;
     struct conn *parked;         /* their next request waits for room on disk or in the index */
+    struct conn *watching;       /* those that have become watchers */
     struct conn *dumping;        /* its client waits for a dump; one at most in the server */
     struct store_fetch *scratch; /* for values that the page cache has */
     uint32_t fetching;           /* fetches with the readers */
@@ -87,6 +88,9 @@ void worker_free(struct worker *worker);
 
 /* The connection's request was told STORE_AGAIN: it is run again after a wake. Its command answers RUN_WAIT. */
 void worker_park(struct worker *worker, struct conn *conn);
+
+/* The connection is that of a watcher from now on. Its command answers RUN_WATCH. */
+void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watcher);
 
 void worker_on_readable(evutil_socket_t fd, short what, void *context);
 void worker_on_writable(evutil_socket_t fd, short what, void *context);

@@ -398,6 +398,33 @@ static bool unlink_files(struct job *job)
     return false;
 }
 
+/* The observer is told of a value that its key still names; with its shard locked. */
+static void tell_evicted(const struct job *job, const struct keydir_entry *entry,
+                         const struct record *record)
+{
+    const struct store_observer *observer = &job->store->options.observer;
+    struct store_evicted evicted = {.key = record->key,
+                                    .key_len = (uint16_t)record->key_len,
+                                    .fetched = store_was_visited(entry->location),
+                                    .expire_s = entry->expire_s,
+                                    .value_len = record->value_len};
+    if (location_in_ram(entry->location)) {
+        const struct cache_item *item = location_item(entry->location);
+        evicted.accessed_s = atomic_load_explicit(&item->accessed_s, memory_order_relaxed);
+    }
+    observer->evicted(observer->context, &evicted);
+}
+
+/* Whether somebody wants to know about the value of a hint entry, and its key can be read. */
+static bool read_for_observer(struct job *job, const struct hint_entry *hinted,
+                              struct record *record)
+{
+    const struct store_observer *observer = &job->store->options.observer;
+    return observer->evicted && hinted->type == RECORD_PUT &&
+           observer->wants_evicted(observer->context) &&
+           read_record(job, hinted, record) == STORE_OK;
+}
+
 /* Takes the keys of the values that were not moved out of the keydir. */
 static void evict_entry(struct job *job, const struct hint_entry *hinted)
 {
@@ -405,6 +432,8 @@ static void evict_entry(struct job *job, const struct hint_entry *hinted)
     struct cleaner *cleaner = &job->store->cleaner;
     struct keydir_entry entry;
     struct keydir_ref ref;
+    struct record record;
+    bool observed = read_for_observer(job, hinted, &record);
     keydir_lock(shard);
     if (hinted->type == RECORD_PUT && keydir_find(shard, hinted->tag, &ref, &entry) &&
         names(job, hinted, entry.location)) {
@@ -414,6 +443,8 @@ static void evict_entry(struct job *job, const struct hint_entry *hinted)
             atomic_fetch_add_explicit(&cleaner->evicted_items, 1, memory_order_relaxed);
             if (!store_was_visited(entry.location))
                 atomic_fetch_add_explicit(&cleaner->evicted_unfetched, 1, memory_order_relaxed);
+            if (observed)
+                tell_evicted(job, &entry, &record);
         }
         drop_dead(job->store, shard, ref, &entry);
     }

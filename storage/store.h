@@ -42,6 +42,24 @@
 #define STORE_SYNC_ALWAYS 0 /* a write is acknowledged when it is on disk: store_synced */
 
 struct store;
+
+/* A value that is evicted: told by the cleaner, just before it goes. */
+struct store_evicted {
+    const char *key;
+    uint16_t key_len;
+    bool fetched;        /* a get has hit it, as far as known */
+    uint32_t accessed_s; /* last get, as far as known; 0: unknown */
+    uint32_t expire_s;   /* 0: never */
+    uint32_t value_len;
+};
+
+/* Who wants to know what is evicted. Both are called by the cleaner's thread, and must not wait. */
+struct store_observer {
+    void *context;
+    bool (*wants_evicted)(void *context); /* keys are read from the disk only if it says so */
+    void (*evicted)(void *context, const struct store_evicted *evicted);
+};
+
 struct store_session;
 struct store_list;
 
@@ -60,7 +78,8 @@ struct store_options {
     uint32_t reader_threads; /* for values on disk; 0: 8 */
     uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */
     uint32_t now_s;
-    struct tell tell; /* where messages go; also says why store_open failed */
+    struct store_observer observer; /* all NULL: nobody */
+    struct tell tell;               /* where messages go; also says why store_open failed */
     void (*random)(void *bytes, size_t len); /* NULL: the operating system's */
     void (*progress)(void *context, uint64_t done_bytes,
                      uint64_t all_bytes); /* of recovery, from any

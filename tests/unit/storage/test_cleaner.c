@@ -514,6 +514,59 @@ static void test_evicted_keys_leave_the_disk_before_the_index(void **state)
     assert_false(stays_gone(CLEANER_RULE_EVICT));
 }
 
+/* Who wants to know what is evicted. */
+
+struct seen {
+    bool wants;
+    uint32_t asked, keys;
+    uint64_t value_bytes;
+    char last[STORE_KEY_MAX + 1];
+};
+
+static bool wants_evicted(void *context)
+{
+    struct seen *seen = context;
+    seen->asked++;
+    return seen->wants;
+}
+
+static void see_evicted(void *context, const struct store_evicted *evicted)
+{
+    struct seen *seen = context;
+    memcpy(seen->last, evicted->key, evicted->key_len);
+    seen->last[evicted->key_len] = '\0';
+    assert_int_equal(evicted->expire_s, 0);
+    seen->keys++;
+    seen->value_bytes += evicted->value_len;
+}
+
+static void evict_seen_by(struct seen *seen)
+{
+    begin();
+    rig.options.no_evictions = false;
+    rig.options.observer = (struct store_observer){seen, wants_evicted, see_evicted};
+    rig_open(&rig);
+    lay_out_crowd();
+    limit_to_what_there_is();
+    clean();
+    assert_true(rig_stats(&rig).evicted_items > 0);
+    assert_true(seen->asked > 0);
+}
+
+static void test_who_wants_to_know_is_told_what_is_evicted(void **state)
+{
+    (void)state;
+    struct seen seen = {.wants = true}, nobody = {.wants = false};
+    evict_seen_by(&seen);
+    assert_int_equal(seen.keys, rig_stats(&rig).evicted_items);
+    assert_true(seen.value_bytes > 0);
+    assert_false(is_present(seen.last));
+    rig_release(&rig);
+    evict_seen_by(&nobody);
+    assert_int_equal(nobody.keys, 0);
+    rig_release(&rig);
+}
+
 /* A kill at each step. */
 
 #define PICTURES_MAX 200
@@ -1018,6 +1071,7 @@ int main(void)
         TWO_HALVES(test_copies_are_on_disk_before_the_segment_goes),
         TWO_HALVES(test_what_replaces_a_value_is_on_disk_before_the_value_goes),
         TWO_HALVES(test_evicted_keys_leave_the_disk_before_the_index),
+        TWO_HALVES(test_who_wants_to_know_is_told_what_is_evicted),
         BY_HAND(test_a_touch_is_not_carried_behind_a_later_one),
         BY_HAND(test_a_kill_before_the_commit_of_what_replaces_a_value),
         BY_HAND(test_a_kill_at_any_step_changes_nothing),
