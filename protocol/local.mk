@@ -1,6 +1,10 @@
 # protocol/: bytes to requests, replies to bytes.
 noinst_LIBRARIES += libprotocol.a
 libprotocol_a_SOURCES = \
+    protocol/binary.c protocol/binary.h \
+    protocol/binary_reply.c \
+    protocol/parse.h \
+    protocol/parser.c protocol/parser.h \
     protocol/reply.h \
     protocol/request.h \
     protocol/text.c protocol/text.h \

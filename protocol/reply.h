@@ -43,6 +43,11 @@ enum reply_status {
     REPLY_WRONG_PASSWORD,    /* CLIENT_ERROR authentication failure */
     REPLY_BAD_PASSWORD_FORM, /* CLIENT_ERROR bad authentication token format */
 
+    /* The binary protocol's own: what a value is in them is the mechanism's. */
+    REPLY_SASL_DONE,
+    REPLY_SASL_CONTINUE, /* the client must say more */
+    REPLY_SASL_FAILED,
+
     REPLY_STATUS_COUNT,
 };
 
@@ -51,7 +56,7 @@ struct reply {
     uint32_t client_flags;
     uint64_t cas;
     uint64_t number;
-    const char *value; /* REPLY_VALUE */
+    const char *value; /* REPLY_VALUE, REPLY_SASL_DONE, REPLY_SASL_CONTINUE */
     size_t value_len;
     const char *text; /* REPLY_VERSION, REPLY_TEXT */
     size_t text_len;

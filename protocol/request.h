@@ -16,7 +16,13 @@
 
 #include "protocol/reply.h"
 
-#define KEY_LEN_MAX   250
+#define KEY_LEN_MAX 250
+
+enum protocol {
+    PROTOCOL_TEXT,
+    PROTOCOL_BINARY,
+    PROTOCOL_AUTO, /* of a connection: the first byte will tell */
+};
 
 /* What -I measures: the value, its key, and this much for the header that every item has. */
 #define ITEM_OVERHEAD 56
@@ -55,6 +61,12 @@ enum request_op {
     OP_REFRESH_CERTS,
 
     OP_AUTHENTICATE, /* value: `user password`, of a guarded stream only */
+
+    /* The binary protocol's own. */
+    OP_NOOP,
+    OP_SASL_LIST,
+    OP_SASL_AUTH, /* args: the mechanism; V: the client's first word */
+    OP_SASL_STEP, /* the same: its next one */
 };
 
 enum request_flag {
@@ -63,19 +75,32 @@ enum request_flag {
     REQUEST_TOUCH = 1 << 2,     /* a get that sets the expiry (gat, gats) */
     REQUEST_MORE = 1 << 3,      /* another key of the same multiget follows */
     REQUEST_TOO_LARGE = 1 << 4, /* over the item limit: no value here, the parser swallows it */
+
+    /* The binary protocol's own; far up, so that the others may grow. */
+    REQUEST_QUIET = 1 << 24,    /* success is not answered, nor is the miss of a get */
+    REQUEST_SHOW_KEY = 1 << 25, /* the answer of a get repeats the key */
+    REQUEST_CREATE = 1 << 26,   /* incr, decr: a counter that is missing begins with `initial` */
 };
 
 struct request {
     enum request_op op;
     uint32_t flags;          /* of enum request_flag */
     enum reply_status error; /* OP_INVALID: what to answer */
+    enum protocol protocol;  /* whose answer is wanted: PROTOCOL_TEXT or PROTOCOL_BINARY */
     struct bytes key;
     struct bytes value; /* without its final \r\n */
     struct bytes args;  /* the words behind the command's name, without blanks around them */
     uint32_t client_flags;
     int64_t exptime; /* as the client wrote it: relative, absolute or negative */
-    uint64_t cas;
+    uint64_t cas;    /* OP_CAS; of others, if it is not 0: only if the item's is the same */
     uint64_t delta;
+    uint64_t initial; /* REQUEST_CREATE; its expiry is exptime */
+
+    /* What a binary answer repeats of its request. */
+    struct {
+        uint32_t opaque; /* as its bytes came */
+        uint8_t opcode;
+    } binary;
 };
 
 #endif

@@ -5,13 +5,8 @@
 #ifndef CACHECASK_PROTOCOL_TEXT_H
 #define CACHECASK_PROTOCOL_TEXT_H
 
+#include "protocol/parse.h"
 #include "protocol/request.h"
-
-enum parse_status {
-    PARSE_REQUEST, /* *request is set, *consumed bytes are done with */
-    PARSE_PARTIAL, /* more bytes are needed; *consumed may be above 0: swallowed */
-    PARSE_CLOSE,   /* the stream ends here: answer request->error (if not REPLY_NONE), close */
-};
 
 /* Whether the client must show a password first (-Y). */
 enum text_guard {

@@ -104,7 +104,7 @@ void command_reply(struct worker *worker, struct conn *conn, const struct reques
                    const struct reply *reply)
 {
     struct output *output = &worker->output;
-    size_t len = text_reply_head(request, reply, output_at(output));
+    size_t len = reply_head(request, reply, output_at(output));
     conn->out_bytes += len;
     output_wrote(output, len);
 }
@@ -128,13 +128,13 @@ static bool reply_value(struct worker *worker, struct conn *conn, const struct r
                           .value = item->value,
                           .value_len = item->value_len};
     char *out = output_at(output);
-    size_t len = text_reply_head(request, &reply, out);
+    size_t len = reply_head(request, &reply, out);
     bool handed_over = false;
     conn->out_bytes += len + item->value_len;
     if (item->value_len <= OUTPUT_COPY_MAX) {
         memcpy(out + len, item->value, item->value_len);
         len += item->value_len;
-        len += text_reply_tail(request, &reply, out + len);
+        len += reply_tail(request, &reply, out + len);
         output_wrote(output, len);
         return false;
     }
@@ -146,7 +146,7 @@ static bool reply_value(struct worker *worker, struct conn *conn, const struct r
         output_add(output, item->value, item->value_len, PIECE_FETCH, lookup->fetch);
         handed_over = true;
     }
-    output_wrote(output, text_reply_tail(request, &reply, output_at(output)));
+    output_wrote(output, reply_tail(request, &reply, output_at(output)));
     return handed_over;
 }
 
@@ -161,38 +161,53 @@ static bool let_go(struct worker *worker, struct conn *conn, struct store_fetch 
     return worker->scratch != NULL;
 }
 
+/* As look_up, and the item's expiry is set to the request's. */
+static enum store_status look_up_and_touch(struct worker *worker, struct conn *conn,
+                                           const struct slot *slot, struct lookup *lookup)
+{
+    uint32_t expire_s = clock_expiry(slot->request.exptime, worker->now_s);
+    enum store_status status;
+    do {
+        status = look_up(worker, conn, &slot->key, lookup);
+        if (status != STORE_OK)
+            return status;
+        status = store_touch(worker->session, &slot->key, worker->now_s, expire_s, STORE_IF_SAME,
+                             lookup->item.place);
+        worker->wrote = conn->wrote = true;
+        if (status != STORE_OK)
+            lookup_end(worker, conn, lookup->fetch);
+        if (status == STORE_AGAIN)
+            worker_park(worker, conn);
+    } while (status == STORE_EXISTS);
+    return status;
+}
+
+static void count_get(struct counters *counters, bool hit)
+{
+    counter_add(&counters->cmd_get, 1);
+    counter_add(hit ? &counters->get_hits : &counters->get_misses, 1);
+}
+
+static void count_touch(struct counters *counters, bool hit)
+{
+    counter_add(&counters->cmd_touch, 1);
+    counter_add(hit ? &counters->touch_hits : &counters->touch_misses, 1);
+}
+
 static enum run_result run_get(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     const struct request *request = &slot->request;
-    struct counters *counters = &worker->counters;
     bool touch = request->flags & REQUEST_TOUCH;
     struct lookup lookup;
-    enum store_status status;
-    do {
-        status = look_up(worker, conn, &slot->key, &lookup);
-        if (status == STORE_AGAIN)
-            return RUN_WAIT;
-        if (status != STORE_OK || !touch)
-            break;
-        status = store_touch(worker->session, &slot->key, worker->now_s,
-                             clock_expiry(request->exptime, worker->now_s), STORE_IF_SAME,
-                             lookup.item.place);
-        worker->wrote = conn->wrote = true;
-        if (status != STORE_OK)
-            lookup_end(worker, conn, lookup.fetch);
-        if (status == STORE_AGAIN) {
-            worker_park(worker, conn);
-            return RUN_WAIT;
-        }
-    } while (status == STORE_EXISTS);
+    enum store_status status = touch ? look_up_and_touch(worker, conn, slot, &lookup)
+                                     : look_up(worker, conn, &slot->key, &lookup);
+    if (status == STORE_AGAIN)
+        return RUN_WAIT;
     bool hit = status == STORE_OK;
-    if (touch) {
-        counter_add(&counters->cmd_touch, 1);
-        counter_add(hit ? &counters->touch_hits : &counters->touch_misses, 1);
-    } else {
-        counter_add(&counters->cmd_get, 1);
-        counter_add(hit ? &counters->get_hits : &counters->get_misses, 1);
-    }
+    if (touch)
+        count_touch(&worker->counters, hit);
+    else
+        count_get(&worker->counters, hit);
     if (watch_wants(worker))
         watch_got(worker, conn, slot, hit, hit ? lookup.item.value_len : 0);
     if (!hit) {
@@ -220,12 +235,14 @@ static enum reply_status reply_of_failure(struct worker *worker, struct conn *co
     }
 }
 
+/* The reply gets the new item's CAS unique. */
 static enum store_status put(struct worker *worker, struct conn *conn, const struct slot *slot,
-                             struct store_put *what)
+                             struct store_put *what, struct reply *reply)
 {
     enum store_status status = store_put(worker->session, &slot->key, worker->now_s, what);
     if (status == STORE_OK) {
         worker->wrote = conn->wrote = true;
+        reply->cas = what->cas;
         counter_add(&worker->counters.total_items, 1);
     }
     return status;
@@ -248,7 +265,7 @@ static enum reply_status refuse_too_large(struct worker *worker, struct conn *co
 
 /* set, add, replace: REPLY_NONE when the command has to wait. */
 static enum reply_status store_value(struct worker *worker, struct conn *conn,
-                                     const struct slot *slot)
+                                     const struct slot *slot, struct reply *reply)
 {
     const struct request *request = &slot->request;
     struct store_put what = {
@@ -259,7 +276,7 @@ static enum reply_status store_value(struct worker *worker, struct conn *conn,
         .client_flags = request->client_flags,
         .expire_s = clock_expiry(request->exptime, worker->now_s),
     };
-    enum store_status status = put(worker, conn, slot, &what);
+    enum store_status status = put(worker, conn, slot, &what, reply);
     switch (status) {
     case STORE_OK: return REPLY_STORED;
     case STORE_EXISTS:
@@ -270,7 +287,7 @@ static enum reply_status store_value(struct worker *worker, struct conn *conn,
 
 /* cas: REPLY_NONE when the command has to wait. */
 static enum reply_status store_if_unchanged(struct worker *worker, struct conn *conn,
-                                            const struct slot *slot)
+                                            const struct slot *slot, struct reply *reply)
 {
     const struct request *request = &slot->request;
     struct counters *counters = &worker->counters;
@@ -298,7 +315,7 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
             .client_flags = request->client_flags,
             .expire_s = clock_expiry(request->exptime, worker->now_s),
         };
-        status = put(worker, conn, slot, &what);
+        status = put(worker, conn, slot, &what, reply);
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND); /* it changed: look again */
     if (status != STORE_OK)
         return reply_of_failure(worker, conn, status);
@@ -306,9 +323,15 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
     return REPLY_STORED;
 }
 
+/* Whether the client has named a CAS unique that is not the item's. cas itself has more to say about it. */
+static bool is_other(const struct request *request, const struct lookup *lookup)
+{
+    return request->cas != 0 && request->cas != lookup->item.cas;
+}
+
 /* append, prepend: REPLY_NONE when the command has to wait. */
 static enum reply_status store_joined(struct worker *worker, struct conn *conn,
-                                      const struct slot *slot)
+                                      const struct slot *slot, struct reply *reply)
 {
     const struct request *request = &slot->request;
     struct store_bytes more = {request->value.data, (uint32_t)request->value.len};
@@ -320,6 +343,10 @@ static enum reply_status store_joined(struct worker *worker, struct conn *conn,
             return REPLY_NONE;
         if (status != STORE_OK)
             return REPLY_NOT_STORED;
+        if (is_other(request, &lookup)) {
+            lookup_end(worker, conn, lookup.fetch);
+            return REPLY_EXISTS;
+        }
         struct store_bytes old = {lookup.item.value, lookup.item.value_len};
         bool append = request->op == OP_APPEND;
         struct store_put what = {
@@ -331,7 +358,7 @@ static enum reply_status store_joined(struct worker *worker, struct conn *conn,
         };
         bool fits = (uint64_t)old.len + more.len + slot->key.len + ITEM_OVERHEAD <=
                     worker->server->settings.item_size_max;
-        status = fits ? put(worker, conn, slot, &what) : STORE_OK;
+        status = fits ? put(worker, conn, slot, &what, reply) : STORE_OK;
         lookup_end(worker, conn, lookup.fetch);
         if (!fits)
             return REPLY_NOT_STORED;
@@ -341,31 +368,46 @@ static enum reply_status store_joined(struct worker *worker, struct conn *conn,
 
 static enum run_result run_store(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
-    enum reply_status status;
+    struct reply reply = {0};
     if (slot->request.flags & REQUEST_TOO_LARGE)
-        status = refuse_too_large(worker, conn, slot);
+        reply.status = refuse_too_large(worker, conn, slot);
     else if (slot->request.op == OP_CAS)
-        status = store_if_unchanged(worker, conn, slot);
+        reply.status = store_if_unchanged(worker, conn, slot, &reply);
     else if (slot->request.op == OP_APPEND || slot->request.op == OP_PREPEND)
-        status = store_joined(worker, conn, slot);
+        reply.status = store_joined(worker, conn, slot, &reply);
     else
-        status = store_value(worker, conn, slot);
-    if (status == REPLY_NONE)
+        reply.status = store_value(worker, conn, slot, &reply);
+    if (reply.status == REPLY_NONE)
         return RUN_WAIT;
     counter_add(&worker->counters.cmd_set, 1);
     if (watch_wants(worker))
-        watch_stored(worker, conn, slot, status);
-    reply_status(worker, conn, &slot->request, status);
+        watch_stored(worker, conn, slot, reply.status);
+    command_reply(worker, conn, &slot->request, &reply);
     return RUN_DONE;
 }
 
 /* What a shorter result is padded with. */
 static const char blanks[NUMBER_LEN_MAX] = {[0 ... NUMBER_LEN_MAX - 1] = ' '};
 
+/* The counter is not there, and the client has said with what it begins. STORE_EXISTS: now it is there. */
+static enum store_status begin_count(struct worker *worker, struct conn *conn,
+                                     const struct slot *slot, struct reply *reply)
+{
+    const struct request *request = &slot->request;
+    char digits[NUMBER_DIGITS_MAX];
+    struct store_put what = {
+        .condition = STORE_IF_ABSENT,
+        .value = {{digits, (uint32_t)number_format(digits, request->initial)}},
+        .expire_s = clock_expiry(request->exptime, worker->now_s),
+    };
+    reply->number = request->initial;
+    return put(worker, conn, slot, &what, reply);
+}
+
 /* incr and decr: 64 bits that wrap, down to 0; a shorter result is padded to the old length. Sets reply->status, to REPLY_NONE
- * when the command has to wait. */
+ * when the command has to wait, and *begun if the counter was not there and is now. */
 static void count(struct worker *worker, struct conn *conn, const struct slot *slot,
-                  struct reply *reply)
+                  struct reply *reply, bool *begun)
 {
     const struct request *request = &slot->request;
     struct lookup lookup;
@@ -373,8 +415,18 @@ static void count(struct worker *worker, struct conn *conn, const struct slot *s
     do {
         char digits[NUMBER_DIGITS_MAX];
         status = look_up(worker, conn, &slot->key, &lookup);
+        if (status == STORE_NOT_FOUND && request->flags & REQUEST_CREATE) {
+            status = begin_count(worker, conn, slot, reply);
+            *begun = status == STORE_OK;
+            continue;
+        }
         if (status != STORE_OK) {
             reply->status = status == STORE_AGAIN ? REPLY_NONE : REPLY_NOT_FOUND;
+            return;
+        }
+        if (is_other(request, &lookup)) {
+            lookup_end(worker, conn, lookup.fetch);
+            reply->status = REPLY_EXISTS;
             return;
         }
         uint32_t old_len = lookup.item.value_len;
@@ -396,7 +448,7 @@ static void count(struct worker *worker, struct conn *conn, const struct slot *s
         uint32_t len = (uint32_t)number_format(digits, reply->number);
         what.value[0] = (struct store_bytes){digits, len};
         what.value[1] = (struct store_bytes){blanks, old_len > len ? old_len - len : 0};
-        status = put(worker, conn, slot, &what);
+        status = put(worker, conn, slot, &what, reply);
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
     reply->status = status == STORE_OK ? REPLY_NUMBER : reply_of_failure(worker, conn, status);
 }
@@ -406,12 +458,13 @@ static enum run_result run_count(struct worker *worker, struct conn *conn, const
     struct counters *counters = &worker->counters;
     struct reply reply = {0};
     bool up = slot->request.op == OP_INCR;
-    count(worker, conn, slot, &reply);
+    bool begun = false;
+    count(worker, conn, slot, &reply, &begun);
     if (reply.status == REPLY_NONE)
         return RUN_WAIT;
     if (reply.status == REPLY_NOT_FOUND)
         counter_add(up ? &counters->incr_misses : &counters->decr_misses, 1);
-    else if (reply.status == REPLY_NUMBER)
+    else if (reply.status == REPLY_NUMBER && !begun)
         counter_add(up ? &counters->incr_hits : &counters->decr_hits, 1);
     command_reply(worker, conn, &slot->request, &reply);
     return RUN_DONE;
@@ -424,6 +477,7 @@ static enum run_result reply_marked(struct worker *worker, struct conn *conn,
 {
     enum reply_status reply = status == STORE_OK          ? done
                               : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
+                              : status == STORE_EXISTS    ? REPLY_EXISTS
                                                           : reply_of_failure(worker, conn, status);
     if (reply == REPLY_NONE)
         return RUN_WAIT;
@@ -433,25 +487,67 @@ static enum run_result reply_marked(struct worker *worker, struct conn *conn,
     return RUN_DONE;
 }
 
+/* A touch that shows what it has touched: flags and CAS unique. They lie in the record, so this one looks it up. */
+static enum run_result run_shown_touch(struct worker *worker, struct conn *conn,
+                                       const struct slot *slot)
+{
+    struct lookup lookup;
+    enum store_status status = look_up_and_touch(worker, conn, slot, &lookup);
+    if (status == STORE_AGAIN)
+        return RUN_WAIT;
+    struct reply reply = {.status = REPLY_NOT_FOUND};
+    if (status == STORE_OK) {
+        reply = (struct reply){.status = REPLY_TOUCHED,
+                               .client_flags = lookup.item.client_flags,
+                               .cas = lookup.item.cas};
+        lookup_end(worker, conn, lookup.fetch);
+    }
+    count_touch(&worker->counters, status == STORE_OK);
+    command_reply(worker, conn, &slot->request, &reply);
+    return RUN_DONE;
+}
+
 static enum run_result run_touch(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
-    struct counters *counters = &worker->counters;
+    if (slot->request.flags & REQUEST_CAS)
+        return run_shown_touch(worker, conn, slot);
     enum store_status status =
         store_touch(worker->session, &slot->key, worker->now_s,
                     clock_expiry(slot->request.exptime, worker->now_s), STORE_IF_PRESENT, 0);
-    if (status != STORE_AGAIN) {
-        counter_add(&counters->cmd_touch, 1);
-        counter_add(status == STORE_OK ? &counters->touch_hits : &counters->touch_misses, 1);
-    }
+    if (status != STORE_AGAIN)
+        count_touch(&worker->counters, status == STORE_OK);
     return reply_marked(worker, conn, slot, status, REPLY_TOUCHED);
+}
+
+/* delete with a CAS unique. STORE_EXISTS: the item has another; STORE_COLD: it must come from disk first. */
+static enum store_status delete_if_unchanged(struct worker *worker, struct conn *conn,
+                                             const struct slot *slot)
+{
+    struct lookup lookup;
+    enum store_status status;
+    do {
+        status = look_up(worker, conn, &slot->key, &lookup);
+        if (status != STORE_OK)
+            return status == STORE_AGAIN ? STORE_COLD : STORE_NOT_FOUND;
+        uint64_t place = lookup.item.place;
+        bool other = is_other(&slot->request, &lookup);
+        lookup_end(worker, conn, lookup.fetch);
+        if (other)
+            return STORE_EXISTS;
+        status = store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_SAME, place);
+    } while (status == STORE_EXISTS); /* it changed: look again */
+    return status;
 }
 
 static enum run_result run_delete(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     struct counters *counters = &worker->counters;
-    enum store_status status =
-        store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
-    if (status != STORE_AGAIN)
+    enum store_status status = slot->request.cas ? delete_if_unchanged(worker, conn, slot)
+                                                 : store_delete(worker->session, &slot->key,
+                                                                worker->now_s, STORE_IF_PRESENT, 0);
+    if (status == STORE_COLD)
+        return RUN_WAIT;
+    if (status != STORE_AGAIN && status != STORE_EXISTS)
         counter_add(status == STORE_OK ? &counters->delete_hits : &counters->delete_misses, 1);
     if (watch_wants(worker) && status != STORE_AGAIN)
         watch_deleted(worker, conn, slot, status == STORE_OK);
@@ -488,7 +584,18 @@ static enum run_result run_other(struct worker *worker, struct conn *conn, const
     case OP_INVALID:
         reply_status(worker, conn, &slot->request, slot->request.error);
         return slot->close ? RUN_CLOSE : RUN_DONE;
-    case OP_QUIT: return RUN_CLOSE;
+    case OP_QUIT:
+        if (slot->request.protocol == PROTOCOL_BINARY)
+            reply_status(worker, conn, &slot->request, REPLY_OK);
+        return RUN_CLOSE;
+    case OP_NOOP:
+    case OP_SASL_LIST:
+    case OP_SASL_AUTH:
+    case OP_SASL_STEP: return command_run_binary(worker, conn, &slot->request);
+    case OP_STATS:
+        if (slot->request.protocol == PROTOCOL_BINARY)
+            return command_run_binary(worker, conn, &slot->request);
+        return command_run_admin(worker, conn, &slot->request, &reply);
     default: return command_run_admin(worker, conn, &slot->request, &reply);
     }
 }

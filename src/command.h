@@ -8,6 +8,7 @@
 enum run_result {
     RUN_DONE,
     RUN_WAIT,  /* a value comes from disk: run it again when conn->fetching is 0 */
+    RUN_PAUSE, /* done; what is behind it can be parsed now (PARSE_PAUSE) */
     RUN_CLOSE, /* done; close the connection when all is sent */
     RUN_WATCH, /* done; what else the client sends is dropped */
 };
@@ -22,8 +23,16 @@ void command_look_ahead(struct worker *worker, struct conn *conn, const struct s
 void command_reply(struct worker *worker, struct conn *conn, const struct request *request,
                    const struct reply *reply);
 
+/* The groups of stats that switch something, or say that it is off: sets the answer, a text or REPLY_OK. False: it is none
+ * of them. */
+bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply);
+
 /* The commands that are about the server and not about items (command_admin.c). */
 enum run_result command_run_admin(struct worker *worker, struct conn *conn,
                                   const struct request *request, struct reply *reply);
+
+/* What is the binary protocol's alone (command_binary.c). */
+enum run_result command_run_binary(struct worker *worker, struct conn *conn,
+                                   const struct request *request);
 
 #endif

@@ -97,37 +97,42 @@ static void run_cachedump(struct worker *worker, struct conn *conn, const struct
         start_dump(worker, conn, DUMP_CACHE, limit, reply);
 }
 
-static void run_sizes(struct worker *worker, struct conn *conn, struct reply *reply)
-{
-    if (atomic_load(&worker->server->sizes_enabled))
-        start_dump(worker, conn, DUMP_SIZES, 0, reply);
-    else
-        say(reply, "STAT sizes_status disabled\r\nEND\r\n");
-}
-
 static void enable_sizes(struct worker *worker, bool on, struct reply *reply)
 {
     atomic_store(&worker->server->sizes_enabled, on);
     say(reply, on ? "STAT sizes_status enabled\r\n" : "STAT sizes_status disabled\r\n");
 }
 
-/* The groups of stats that do more than show figures. False: it is none of them. */
-static bool run_special_stats(struct worker *worker, struct conn *conn, const struct words *args,
-                              struct reply *reply)
+bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply)
 {
-    struct bytes group = args->word[0];
-    if (is(group, "detail") && is(args->word[1], "on"))
+    struct words words = split(args);
+    if (words.count == 0)
+        return false;
+    struct bytes group = words.word[0];
+    reply->status = REPLY_OK;
+    if (is(group, "detail") && is(words.word[1], "on"))
         watch_set_detail(worker->server->watch, true);
-    else if (is(group, "detail") && is(args->word[1], "off"))
+    else if (is(group, "detail") && is(words.word[1], "off"))
         watch_set_detail(worker->server->watch, false);
-    else if (is(group, "detail") && !is(args->word[1], "dump"))
+    else if (is(group, "detail") && !is(words.word[1], "dump"))
         say(reply, "CLIENT_ERROR usage: stats detail on|off|dump\r\n");
-    else if (is(group, "cachedump"))
-        run_cachedump(worker, conn, args, reply);
-    else if (is(group, "sizes"))
-        run_sizes(worker, conn, reply);
+    else if (is(group, "sizes") && !atomic_load(&worker->server->sizes_enabled))
+        say(reply, "STAT sizes_status disabled\r\nEND\r\n");
     else if (is(group, "sizes_enable") || is(group, "sizes_disable"))
         enable_sizes(worker, is(group, "sizes_enable"), reply);
+    else
+        return false;
+    return true;
+}
+
+/* The groups of stats that are listings. False: it is none of them. */
+static bool run_listing_stats(struct worker *worker, struct conn *conn, const struct words *args,
+                              struct reply *reply)
+{
+    if (args->count && is(args->word[0], "cachedump"))
+        run_cachedump(worker, conn, args, reply);
+    else if (args->count && is(args->word[0], "sizes"))
+        start_dump(worker, conn, DUMP_SIZES, 0, reply);
     else
         return false;
     return true;
@@ -139,8 +144,8 @@ static void run_stats(struct worker *worker, struct conn *conn, const struct req
     char *text;
     size_t len;
     struct words args = split(request->args);
-    reply->status = REPLY_OK;
-    if (args.count && run_special_stats(worker, conn, &args, reply))
+    if (command_switch_stats(worker, request->args, reply) ||
+        run_listing_stats(worker, conn, &args, reply))
         return;
     if (!stats_answer(worker->server, request->args.data, request->args.len, &text, &len)) {
         reply->status = REPLY_ERROR;
@@ -380,7 +385,7 @@ static void run_authenticate(struct worker *worker, struct conn *conn,
     };
     enum auth_result result =
         auth_file_check(worker->server->auth_file, request->value.data, request->value.len);
-    conn->parser.guard = result == AUTH_GRANTED ? TEXT_GUARD_NONE : TEXT_GUARD_CLOSED;
+    parser_lock(&conn->parser, result != AUTH_GRANTED);
     conn->stopped = true;
     reply->status = answers[result];
     counter_add(&worker->counters.auth_cmds, 1);

@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "src/sasl.h"
 #include "src/worker.h"
 #include "storage/store.h"
 
@@ -62,6 +63,7 @@ void conn_free(struct conn *conn)
         free(conn->cold[i]);
     }
     conn_drop_pending(conn);
+    sasl_session_free(conn->sasl);
     free(conn->in);
     close(conn->fd);
     free(conn);

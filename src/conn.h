@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "protocol/text.h"
+#include "protocol/parser.h"
 #include "src/output.h"
 
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
@@ -24,7 +24,8 @@ struct conn {
     int fd;
     char address[64];
     struct event read_event, write_event;
-    struct text_parser parser;
+    struct parser parser;
+    struct sasl_session *sasl;    /* NULL: the client has not tried to authenticate itself */
     struct conn *previous, *next; /* all of the worker */
     struct conn *next_ready;
     _Atomic uint32_t last_command_s;

@@ -6,6 +6,7 @@ cachecask_SOURCES = \
     src/clock.c src/clock.h \
     src/command.c src/command.h \
     src/command_admin.c \
+    src/command_binary.c \
     src/conn.c src/conn.h \
     src/counters.def \
     src/dump.c src/dump.h \
@@ -17,6 +18,7 @@ cachecask_SOURCES = \
     src/output.c src/output.h \
     src/prefix.c src/prefix.h \
     src/process.c src/process.h \
+    src/sasl.h \
     src/server.c src/server.h \
     src/settings.c src/settings.h \
     src/stats.c src/stats.h \
@@ -25,4 +27,10 @@ cachecask_SOURCES = \
     src/watch_lines.c \
     src/watch_log.c src/watch_log.h \
     src/worker.c src/worker.h
-cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS)
+cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(SASL_LIBS)
+
+if HAVE_SASL
+cachecask_SOURCES += src/sasl.c
+else
+cachecask_SOURCES += src/sasl_absent.c
+endif

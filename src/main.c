@@ -14,6 +14,7 @@
 #include "src/journal.h"
 #include "src/prefix.h"
 #include "src/process.h"
+#include "src/sasl.h"
 #include "src/server.h"
 #include "src/watch.h"
 
@@ -149,7 +150,8 @@ static bool open_watch(struct server *server)
 /* From here on we are who we will be: opens the store and serves. */
 static bool serve(struct server *server, int dir_fd)
 {
-    if (!process_become_user(&server->settings) || !open_watch(server))
+    if (!process_become_user(&server->settings) || !open_watch(server) ||
+        (server->settings.enable_sasl && !sasl_setup(&server->verbosity)))
         return false;
     if (!open_store(server, dir_fd))
         return false;
@@ -160,6 +162,8 @@ static bool serve(struct server *server, int dir_fd)
     store_close(server->store);
     watch_free(server->watch);
     prefixes_free(server->prefixes);
+    if (server->settings.enable_sasl)
+        sasl_teardown();
     return true;
 }
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/sasl.h"
 #include "storage/store.h"
 
 enum kind {
@@ -86,11 +87,14 @@ static const struct option options[] = {
     {'C', "disable-cas", NULL, FLAG, AT(disable_cas), 0, 0, "accepted for memcached's sake"},
     {'b', "listen-backlog", "<num>", NUMBER, AT(backlog), 1, INT_MAX,
      "connections that may wait to be accepted (default: 1024)"},
-    {'B', "protocol", "<name>", STRING, AT(protocol), 0, 0, "auto or ascii (default: auto)"},
+    {'B', "protocol", "<name>", STRING, AT(protocol), 0, 0,
+     "auto, ascii or binary (default: auto, by the first byte of each client)"},
     {'I', "max-item-size", "<num>", BYTES, AT(item_size_max), 1 << 10, 1 << 30,
      "largest item: value, key and a little more (default: 1m, 1k to 1g)"},
     {'F', "disable-flush-all", NULL, FLAG, AT(disable_flush), 0, 0,
      "refuse the command \"flush_all\""},
+    {'S', "enable-sasl", NULL, FLAG, AT(enable_sasl), 0, 0,
+     "clients must authenticate themselves by SASL; binary protocol only"},
     {'X', "disable-dumping", NULL, FLAG, AT(disable_dump), 0, 0,
      "refuse \"stats cachedump\" and \"lru_crawler metadump\""},
     {'W', "disable-watch", NULL, FLAG, AT(disable_watch), 0, 0, "refuse the command \"watch\""},
@@ -340,7 +344,7 @@ static void print_help(void)
         putchar('\n');
     }
     print_ignored();
-    printf("\nBuilt in: unix-socket\n");
+    printf("\nBuilt in: unix-socket%s\n", sasl_built_in() ? " sasl" : "");
 }
 
 static enum settings_result parse_extended(struct settings *settings, const char *list);
@@ -610,21 +614,40 @@ static enum settings_result check_auth_file(struct settings *settings)
     if (!settings->auth_file)
         return SETTINGS_RUN;
     if (strcmp(settings->protocol, "binary") == 0) {
-        fprintf(stderr, "-Y is for the text protocol: it excludes -B binary\n");
+        fprintf(stderr, "-Y is for the text protocol: it excludes -B binary and -S\n");
         return SETTINGS_BAD;
     }
     settings->protocol = "ascii";
     return SETTINGS_RUN;
 }
 
-static enum settings_result check(const struct settings *settings)
+/* The text protocol has no SASL, so -S leaves the binary one alone. */
+static enum settings_result check_sasl(struct settings *settings)
 {
-    if (strcmp(settings->protocol, "auto") != 0 && strcmp(settings->protocol, "ascii") != 0) {
-        fprintf(stderr, "-B: \"%s\" is not among the protocols auto and ascii; see --help\n",
+    if (!settings->enable_sasl)
+        return SETTINGS_RUN;
+    if (!sasl_built_in()) {
+        fprintf(stderr, "-S: this build has no SASL: build it where libsasl2 is installed\n");
+        return SETTINGS_BAD;
+    }
+    if (strcmp(settings->protocol, "ascii") == 0) {
+        fprintf(stderr, "-S: SASL needs the binary protocol, so -B ascii cannot be\n");
+        return SETTINGS_BAD;
+    }
+    settings->protocol = "binary";
+    return SETTINGS_RUN;
+}
+
+static enum settings_result check(struct settings *settings)
+{
+    if (strcmp(settings->protocol, "auto") != 0 && strcmp(settings->protocol, "ascii") != 0 &&
+        strcmp(settings->protocol, "binary") != 0) {
+        fprintf(stderr,
+                "-B: \"%s\" is not among the protocols auto, ascii and binary; see --help\n",
                 settings->protocol);
         return SETTINGS_BAD;
     }
-    return SETTINGS_RUN;
+    return check_sasl(settings);
 }
 
 enum settings_result settings_parse(struct settings *settings, int argc, char **argv)
@@ -694,8 +717,8 @@ void settings_each(const struct settings *settings,
     emit_text(&to, "cas_enabled", yes_no(!settings->disable_cas));
     emit_number(&to, "tcp_backlog", settings->backlog);
     emit_text(&to, "binding_protocol",
-              strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : "ascii");
-    emit_text(&to, "auth_enabled_sasl", "no");
+              strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : settings->protocol);
+    emit_text(&to, "auth_enabled_sasl", yes_no(settings->enable_sasl));
     emit_text(&to, "auth_enabled_ascii", settings->auth_file ? settings->auth_file : "no");
     emit_number(&to, "item_size_max", (long long)settings->item_size_max);
     emit_text(&to, "maxconns_fast", yes_no(settings->maxconns_fast));

@@ -29,7 +29,8 @@ struct settings {
     int requests_per_event; /* 0: no limit by their number */
     bool disable_cas;
     int backlog;
-    const char *protocol;   /* -B: auto or ascii */
+    const char *protocol;   /* -B: auto, ascii or binary */
+    bool enable_sasl;       /* -S: nothing is done for strangers; binary only */
     uint64_t item_size_max; /* bytes */
     bool disable_flush;
     bool disable_dump;

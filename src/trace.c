@@ -17,7 +17,6 @@
 
 #define LINE_SEEN_MAX 512 /* a line is looked for so far */
 #define BINARY_SEEN   24  /* the header of a request of the binary protocol */
-#define BINARY_MAGIC  '\x80'
 
 void trace_opened(const struct conn *conn)
 {
@@ -46,12 +45,13 @@ static void trace_command(const struct conn *conn, const struct slot *slot)
 {
     const char *at = conn->data + slot->pos_before;
     size_t len = conn->len - slot->pos_before;
-    size_t refused = slot->parser_before.swallow < len ? (size_t)slot->parser_before.swallow : len;
-    if (slot->parser_before.in_get)
+    uint64_t swallows = parser_swallows(&slot->parser_before);
+    size_t refused = swallows < len ? (size_t)swallows : len;
+    if (parser_is_in_line(&slot->parser_before))
         return; /* a further key of a line that has been shown */
     at += refused;
     len -= refused;
-    if (len && *at == BINARY_MAGIC && len > BINARY_SEEN)
+    if (slot->request.protocol == PROTOCOL_BINARY && len > BINARY_SEEN)
         len = BINARY_SEEN;
     write_line(conn, '<', at, len);
 }

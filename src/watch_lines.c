@@ -66,8 +66,8 @@ static void write_raw(struct worker *worker, const struct conn *conn, const stru
     struct line line = {.len = 0};
     const char *start = conn->data + slot->pos_before;
     size_t len = conn->len - slot->pos_before;
-    uint64_t swallowed = slot->parser_before.swallow;
-    if (slot->parser_before.in_get || swallowed >= len)
+    uint64_t swallowed = parser_swallows(&slot->parser_before);
+    if (parser_is_in_line(&slot->parser_before) || swallowed >= len)
         return;
     start += swallowed;
     len -= swallowed;

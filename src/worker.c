@@ -273,14 +273,14 @@ static bool parse_next(struct worker *worker, struct conn *conn)
     slot->key.len = 0;
     conn->need = 0;
     enum parse_status status =
-        text_parse(&conn->parser, conn->data + conn->pos, conn->len - conn->pos, &slot->request,
-                   &consumed, &conn->need);
+        parser_next(&conn->parser, conn->data + conn->pos, conn->len - conn->pos, &slot->request,
+                    &consumed, &conn->need);
     conn->pos += consumed;
     slot->close = status == PARSE_CLOSE;
     if (status == PARSE_PARTIAL)
         return false;
-    if (slot->close)
-        conn->closing = true; /* nothing behind it is parsed */
+    if (status != PARSE_REQUEST)
+        conn->closing = true; /* nothing behind it is parsed: for now, or ever */
     else if (slot->request.op != OP_INVALID && slot->request.key.len)
         store_key_init(worker->server->store, &slot->key, slot->request.key.data,
                        slot->request.key.len);
@@ -334,6 +334,10 @@ static void run_slot(struct worker *worker, struct slot *slot)
     switch (result) {
     case RUN_DONE: break;
     case RUN_WAIT: stop_before(conn, slot); break;
+    case RUN_PAUSE:
+        conn->closing = false;
+        conn->stopped = true;
+        break;
     case RUN_CLOSE:
         conn->close_reason = slot->close ? "error" : NULL;
         conn->closing = conn->stopped = true;
@@ -392,7 +396,7 @@ static void refuse_writes(struct worker *worker, struct conn *conn)
         piece_release(&output->pieces[conn->first_piece + i]);
     output->pieces[conn->first_piece] =
         (struct piece){.data = message, .len = sizeof message - 1, .kind = PIECE_ARENA};
-    conn->piece_count = conn->piece_count > 0;
+    conn->piece_count = conn->piece_count > 0 && conn->parser.protocol == PROTOCOL_TEXT;
     conn->closing = true;
 }
 
@@ -460,8 +464,16 @@ static void wake(void *context)
     (void)ignored;
 }
 
+static enum protocol chosen_protocol(const struct settings *settings)
+{
+    if (strcmp(settings->protocol, "ascii") == 0)
+        return PROTOCOL_TEXT;
+    return strcmp(settings->protocol, "binary") == 0 ? PROTOCOL_BINARY : PROTOCOL_AUTO;
+}
+
 static void take_arrivals(struct worker *worker)
 {
+    const struct settings *settings = &worker->server->settings;
     pthread_mutex_lock(&worker->lock);
     struct arrival *arrival = worker->arrivals, *next;
     worker->arrivals = NULL;
@@ -476,8 +488,8 @@ static void take_arrivals(struct worker *worker)
             server_connection_closed(worker->server);
             continue;
         }
-        text_parser_init(&conn->parser, (uint32_t)worker->server->settings.item_size_max);
-        conn->parser.guard = worker->server->auth_file ? TEXT_GUARD_CLOSED : TEXT_GUARD_NONE;
+        parser_init(&conn->parser, chosen_protocol(settings), (uint32_t)settings->item_size_max);
+        parser_lock(&conn->parser, settings->enable_sasl || settings->auth_file);
         if (worker->verbosity >= JOURNAL_COMMANDS)
             trace_opened(conn);
         atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);

@@ -30,7 +30,7 @@ struct slot {
     struct conn *conn;
     struct request request;
     struct store_key key; /* len 0: the request has none */
-    struct text_parser parser_before;
+    struct parser parser_before;
     size_t pos_before;
     bool close; /* the stream cannot go on behind it */
 };

@@ -141,7 +141,7 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
 {
     struct store *store = context;
     store->crawler.seen++;
-    if (!entry->expire_s || entry->expire_s + CRAWL_GRACE_S > atomic_load(&store->now_s))
+    if (!entry->expire_s || (uint64_t)entry->expire_s + CRAWL_GRACE_S > atomic_load(&store->now_s))
         return true;
     store_count_expired(store, entry->location);
     store_bury(store, entry->location);

@@ -180,12 +180,17 @@ class Server:
             assert time.monotonic() < deadline, "the server is not ready after %d s:\n%s" % (timeout, self.log())
             try:
                 with self.connect() as client:
-                    client.send(b"version\r\n")
+                    client.send(self.hello())
                     if not client.fill():
                         raise EOFError  # it has listened, and now it gives up
                     return
             except (OSError, EOFError):
                 time.sleep(0.005)
+
+    def hello(self):
+        """Asks for the version, in a protocol that it speaks."""
+        binary = "-S" in self.options or "binary" in self.options
+        return b"\x80\x0b" + bytes(22) if binary else b"version\r\n"
 
     def connect(self, timeout=TIMEOUT):
         client = Client(self.unix_path or ("127.0.0.1", self.port), timeout)

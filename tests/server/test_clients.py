@@ -1,4 +1,4 @@
-"""Clients of other people: pymemcache over its whole API, and the tools of libmemcached."""
+"""Clients of other people: pymemcache and pylibmc over their whole API, and the tools of libmemcached."""
 import json
 import os
 import shutil
@@ -302,8 +302,131 @@ def test_memcslap(server, test):
 
 
 def test_memccapable(server):
-    """libmemcached's own conformance test of the text protocol."""
-    status, out = tool("memccapable", server, "-h", "127.0.0.1", "-p", str(server.port), "-a", "-t", "5", servers=False,
+    """libmemcached's own conformance test, of both protocols."""
+    status, out = tool("memccapable", server, "-h", "127.0.0.1", "-p", str(server.port), "-t", "5", servers=False,
                        check=False)
     failed = [line for line in out.decode().split("\n") if "[FAIL]" in line]
-    assert failed == [] and status == 0, out.decode()
+    assert failed == [] and status == 0 and out.count(b"[pass]") == 54, out.decode()
+
+
+@pytest.mark.parametrize("name,arguments", [("memcstat", []), ("memcflush", []),
+                                            ("memccp", ["--flags=7", "poem"]), ("memccat", ["poem"]), ("memcexist", ["poem"]),
+                                            ("memctouch", ["--expire=1000", "poem"]), ("memcrm", ["poem"])])
+def test_tools_that_speak_binary(server, folder, name, arguments):
+    with server.connect() as client:
+        client.set(b"poem", b"of another kind", flags=1)
+    tool(name, server, "--binary", *arguments, directory=folder)
+
+
+# pylibmc, over libmemcached
+
+@pytest.fixture(params=[False, True], ids=["text", "binary"])
+def lib(request, server):
+    pylibmc = pytest.importorskip("pylibmc")
+    return pylibmc.Client(["127.0.0.1:%d" % server.port], binary=request.param, behaviors={"cas": True, "tcp_nodelay": True})
+
+
+def test_pylibmc_sets_and_gets(lib):
+    assert lib.set("k", b"value") is True and lib.get("k") == b"value"
+    assert lib.get("none") is None and lib.get("none", "default") == "default"
+    for value in (b"", b"bytes", "text", "schön", 7, -7, 2**70, 1.5, True, [1, {"a": None}], b"x" * 100000):
+        assert lib.set("k", value) and lib.get("k") == value
+
+
+def test_pylibmc_adds_replaces_and_joins(lib):
+    import pylibmc
+
+    assert lib.add("k", "1") is True and lib.add("k", "2") is False
+    assert lib.replace("k", "3") is True
+    try:
+        assert lib.replace("none", "3") is False  # in text
+    except pylibmc.NotFound:
+        pass
+    lib.set("k", b"middle")
+    assert lib.append("k", b" end") and lib.prepend("k", b"begin ")
+    assert lib.get("k") == b"begin middle end"
+
+
+def test_pylibmc_counts(lib):
+    import pylibmc
+
+    lib.set("n", 10)
+    assert lib.incr("n") == 11 and lib.incr("n", 9) == 20 and lib.decr("n") == 19 and lib.decr("n", 9) == 10
+    assert lib.decr("n", 100) == 0 and lib.get("n") == 0
+    with pytest.raises(pylibmc.NotFound):
+        lib.incr("none")
+    lib.set_multi({"a": 1, "b": 2})
+    lib.incr_multi(["a", "b"], delta=5)
+    assert lib.get_multi(["a", "b"]) == {"a": 6, "b": 7}
+
+
+def test_pylibmc_many_at_once(lib):
+    items = {"k%d" % n: "%d" % n for n in range(500)}
+    assert lib.set_multi(items) == []
+    assert lib.get_multi(list(items) + ["none"]) == items
+    assert lib.add_multi({"k1": "x", "new": "x"}) != [] and lib.get("new") == "x"
+    assert lib.get_multi(["1", "2"], key_prefix="k") == {"1": "1", "2": "2"}
+    assert lib.delete_multi(list(items)) is True
+    assert lib.get_multi(list(items)) == {}
+
+
+def test_pylibmc_cas(lib):
+    assert lib.set("k", "1")
+    value, cas = lib.gets("k")
+    assert value == "1" and lib.cas("k", "2", cas) is True
+    assert lib.cas("k", "3", cas) is False and lib.get("k") == "2"
+    assert lib.gets("none") == (None, None)
+
+
+def test_pylibmc_deletes_and_flushes(lib):
+    lib.set("k", "1")
+    assert lib.delete("k") is True and lib.delete("k") is False
+    lib.set("k", "1")
+    assert lib.flush_all() is True and lib.get("k") is None
+
+
+def test_pylibmc_expires_and_touches(lib):
+    lib.set("short", "1", time=1)
+    lib.set("long", "1", time=1)
+    assert lib.touch("long", 100) is True and lib.touch("none", 100) is False
+    time.sleep(2.1)
+    assert lib.get("short") is None and lib.get("long") == "1"
+
+
+def test_pylibmc_statistics(lib):
+    lib.set("k", "1")
+    (_, stats), = lib.get_stats()
+    assert stats["curr_items"] == b"1" and stats["threads"] == b"4"
+
+
+def test_pylibmc_compresses(lib):
+    assert lib.set("k", "x" * 50000, min_compress_len=1000) and lib.get("k") == "x" * 50000
+
+
+def test_pylibmc_clones_and_pools(lib):
+    import pylibmc
+
+    assert lib.clone().set("k", "1") and lib.get("k") == "1"
+    pool = pylibmc.ClientPool(lib, 4)
+    with pool.reserve() as client:
+        assert client.get("k") == "1"
+    lib.disconnect_all()
+    assert lib.get("k") == "1"
+
+
+def test_pylibmc_without_waiting_for_answers(server):
+    """libmemcached's noreply and non-blocking modes: quiet operations, many of them."""
+    pylibmc = pytest.importorskip("pylibmc")
+    lib = pylibmc.Client(["127.0.0.1:%d" % server.port], binary=True,
+                         behaviors={"_noreply": True, "no_block": True})
+    for n in range(1000):
+        lib.set("k%d" % n, "%d" % n)
+    assert lib.get_multi(["k%d" % n for n in range(1000)]) == {"k%d" % n: "%d" % n for n in range(1000)}
+
+
+def test_pylibmc_large_values(lib):
+    import pylibmc
+
+    with pytest.raises(pylibmc.Error):
+        lib.set("k", b"x" * 2000000)
+    assert lib.set("k", b"x" * 1000000) and lib.get("k") == b"x" * 1000000

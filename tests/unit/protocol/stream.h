@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "protocol/text.h"
+#include "protocol/parser.h"
 
 #define STREAM_MAX     65536
 #define TRANSCRIPT_MAX 262144
@@ -92,6 +92,10 @@ static inline const char *op_name(enum request_op op)
         [OP_SLABS] = "slabs",
         [OP_REFRESH_CERTS] = "refresh_certs",
         [OP_AUTHENTICATE] = "authenticate",
+        [OP_NOOP] = "noop",
+        [OP_SASL_LIST] = "sasl_list",
+        [OP_SASL_AUTH] = "sasl_auth",
+        [OP_SASL_STEP] = "sasl_step",
     };
     return names[op];
 }
@@ -124,6 +128,8 @@ static inline void say_flags(struct transcript *transcript, uint32_t flags)
         if (flags & 1U << i)
             say(transcript, " %s", names[i]);
     }
+    say(transcript, "%s%s%s", flags & REQUEST_QUIET ? " quiet" : "",
+        flags & REQUEST_SHOW_KEY ? " show-key" : "", flags & REQUEST_CREATE ? " create" : "");
 }
 
 /* One request in words; what is zero is left out. */
@@ -143,6 +149,7 @@ static inline void say_request(struct transcript *transcript, const struct reque
         say(transcript, " exptime=%lld", (long long)request->exptime);
     say_number(transcript, "cas", request->cas);
     say_number(transcript, "delta", request->delta);
+    say_number(transcript, "initial", request->initial);
     say_bytes(transcript, "value", request->value);
     if (request->args.len > 0)
         say_bytes(transcript, "args", request->args);
@@ -178,7 +185,7 @@ static inline void check_result(enum parse_status status, const char *data, size
 
 /* Parses what lies in data until the parser wants more. Returns the bytes consumed; *status is
  * PARSE_PARTIAL or PARSE_CLOSE. */
-static inline size_t parse_all(struct text_parser *parser, const char *data, size_t len,
+static inline size_t parse_all(struct parser *parser, const char *data, size_t len,
                                struct transcript *transcript, enum parse_status *status)
 {
     size_t at = 0;
@@ -187,7 +194,7 @@ static inline size_t parse_all(struct text_parser *parser, const char *data, siz
         struct request request;
         size_t consumed;
         size_t need;
-        *status = text_parse(parser, edge, len - at, &request, &consumed, &need);
+        *status = parser_next(parser, edge, len - at, &request, &consumed, &need);
         check_result(*status, edge, len - at, &request, consumed, need);
         at += consumed;
         if (*status == PARSE_PARTIAL)
@@ -202,11 +209,11 @@ static inline size_t parse_all(struct text_parser *parser, const char *data, siz
 }
 
 /* Feeds the stream `step` bytes at a time, as a connection would. */
-static inline void feed(const char *stream, size_t len, size_t step, uint32_t item_size_max,
-                        struct transcript *transcript)
+static inline void feed_as(enum protocol protocol, const char *stream, size_t len, size_t step,
+                           uint32_t item_size_max, struct transcript *transcript)
 {
-    struct text_parser parser;
-    text_parser_init(&parser, item_size_max);
+    struct parser parser;
+    parser_init(&parser, protocol, item_size_max);
     transcript->len = 0;
     transcript->requests = 0;
     transcript->text[0] = '\0';
@@ -216,6 +223,13 @@ static inline void feed(const char *stream, size_t len, size_t step, uint32_t it
         end = len - end > step ? end + step : len;
         at += parse_all(&parser, stream + at, end - at, transcript, &status);
     }
+}
+
+/* The same, of a client that speaks text. */
+static inline void feed(const char *stream, size_t len, size_t step, uint32_t item_size_max,
+                        struct transcript *transcript)
+{
+    feed_as(PROTOCOL_TEXT, stream, len, step, item_size_max, transcript);
 }
 
 #endif

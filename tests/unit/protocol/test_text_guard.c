@@ -37,20 +37,20 @@ static const struct {
 /* Feeds `step` bytes at a time; the password is `ok`. */
 static void feed_guarded(const char *stream, size_t len, size_t step, struct transcript *transcript)
 {
-    struct text_parser parser;
-    text_parser_init(&parser, 1 << 20);
-    parser.guard = TEXT_GUARD_CLOSED;
+    struct parser parser;
+    parser_init(&parser, PROTOCOL_TEXT, 1 << 20);
+    parser_lock(&parser, true);
     transcript->len = transcript->requests = 0;
     size_t at = 0;
     for (size_t end = 0; end < len;) {
         end = len - end > step ? end + step : len;
         enum parse_status status;
         do {
-            if (parser.guard == TEXT_GUARD_ASKED)
-                parser.guard =
+            if (parser.text.guard == TEXT_GUARD_ASKED)
+                parser.text.guard =
                     memcmp(stream + at - 4, "ok\r\n", 4) == 0 ? TEXT_GUARD_NONE : TEXT_GUARD_CLOSED;
             at += parse_all(&parser, stream + at, end - at, transcript, &status);
-        } while (parser.guard == TEXT_GUARD_ASKED);
+        } while (parser.text.guard == TEXT_GUARD_ASKED);
         assert_int_equal(status, PARSE_PARTIAL);
     }
     assert_int_equal(at, len);
@@ -75,12 +75,12 @@ static void test_an_endless_line_closes(void **state)
 {
     static struct transcript transcript;
     static char line[2049] = "get ";
-    struct text_parser parser;
+    struct parser parser;
     enum parse_status status;
     (void)state;
     memset(line + 4, 'a', sizeof line - 4);
-    text_parser_init(&parser, 1 << 20);
-    parser.guard = TEXT_GUARD_CLOSED;
+    parser_init(&parser, PROTOCOL_TEXT, 1 << 20);
+    parser_lock(&parser, true);
     assert_int_equal(parse_all(&parser, line, 2048, &transcript, &status), 0);
     assert_int_equal(status, PARSE_PARTIAL);
     parse_all(&parser, line, 2049, &transcript, &status);

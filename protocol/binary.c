@@ -1,0 +1,319 @@
+/* binary.c: requests of the binary protocol.
+ *
+ * A request is a header, extras, a key and a value; all numbers are big-endian:
+ *
+ *     offset  size  field
+ *          0     1  magic, 0x80
+ *          1     1  opcode
+ *          2     2  length of the key
+ *          4     1  length of the extras
+ *          5     1  data type, not looked at
+ *          6     2  virtual bucket, not looked at
+ *          8     4  length of the body: extras, key and value together
+ *         12     4  opaque: the answer repeats it
+ *         16     8  CAS unique
+ *
+ * The table below says what each opcode carries. A request that carries something else ends the
+ * connection, for its client and we do not mean the same. An unknown opcode does not: its body is
+ * dropped, as is a value over the item limit. Nothing is remembered of an incomplete request.
+ */
+#include "protocol/binary.h"
+
+#include <endian.h>
+#include <string.h>
+
+enum extras {
+    EXTRAS_NONE,
+    EXTRAS_STORE,    /* flags, expiry */
+    EXTRAS_COUNT,    /* delta, initial value, expiry */
+    EXTRAS_EXPTIME,  /* expiry */
+    EXTRAS_OPTIONAL, /* expiry, or nothing */
+};
+
+static const uint8_t extras_lens[] = {
+    [EXTRAS_NONE] = 0,    [EXTRAS_STORE] = 8,    [EXTRAS_COUNT] = 20,
+    [EXTRAS_EXPTIME] = 4, [EXTRAS_OPTIONAL] = 4,
+};
+
+enum parts {
+    PARTS_NONE,
+    PARTS_KEY,
+    PARTS_KEY_VALUE,
+    PARTS_ARGS, /* a key that is none of an item, or nothing */
+    PARTS_SASL, /* a mechanism and what it has to say */
+};
+
+struct command {
+    uint8_t op; /* OP_INVALID: no such opcode */
+    uint8_t parts;
+    uint8_t extras;
+    uint32_t flags;
+};
+
+#define QUIET REQUEST_QUIET
+#define KEY   REQUEST_SHOW_KEY
+#define TOUCH REQUEST_TOUCH
+
+static const struct command commands[] = {
+    [0x00] = {OP_GET, PARTS_KEY, EXTRAS_NONE, 0},
+    [0x01] = {OP_SET, PARTS_KEY_VALUE, EXTRAS_STORE, 0},
+    [0x02] = {OP_ADD, PARTS_KEY_VALUE, EXTRAS_STORE, 0},
+    [0x03] = {OP_REPLACE, PARTS_KEY_VALUE, EXTRAS_STORE, 0},
+    [0x04] = {OP_DELETE, PARTS_KEY, EXTRAS_NONE, 0},
+    [0x05] = {OP_INCR, PARTS_KEY, EXTRAS_COUNT, 0},
+    [0x06] = {OP_DECR, PARTS_KEY, EXTRAS_COUNT, 0},
+    [0x07] = {OP_QUIT, PARTS_NONE, EXTRAS_NONE, 0},
+    [0x08] = {OP_FLUSH_ALL, PARTS_NONE, EXTRAS_OPTIONAL, 0},
+    [0x09] = {OP_GET, PARTS_KEY, EXTRAS_NONE, QUIET},
+    [0x0a] = {OP_NOOP, PARTS_NONE, EXTRAS_NONE, 0},
+    [0x0b] = {OP_VERSION, PARTS_NONE, EXTRAS_NONE, 0},
+    [0x0c] = {OP_GET, PARTS_KEY, EXTRAS_NONE, KEY},
+    [0x0d] = {OP_GET, PARTS_KEY, EXTRAS_NONE, KEY | QUIET},
+    [0x0e] = {OP_APPEND, PARTS_KEY_VALUE, EXTRAS_NONE, 0},
+    [0x0f] = {OP_PREPEND, PARTS_KEY_VALUE, EXTRAS_NONE, 0},
+    [0x10] = {OP_STATS, PARTS_ARGS, EXTRAS_NONE, 0},
+    [0x11] = {OP_SET, PARTS_KEY_VALUE, EXTRAS_STORE, QUIET},
+    [0x12] = {OP_ADD, PARTS_KEY_VALUE, EXTRAS_STORE, QUIET},
+    [0x13] = {OP_REPLACE, PARTS_KEY_VALUE, EXTRAS_STORE, QUIET},
+    [0x14] = {OP_DELETE, PARTS_KEY, EXTRAS_NONE, QUIET},
+    [0x15] = {OP_INCR, PARTS_KEY, EXTRAS_COUNT, QUIET},
+    [0x16] = {OP_DECR, PARTS_KEY, EXTRAS_COUNT, QUIET},
+    [0x17] = {OP_QUIT, PARTS_NONE, EXTRAS_NONE, QUIET},
+    [0x18] = {OP_FLUSH_ALL, PARTS_NONE, EXTRAS_OPTIONAL, QUIET},
+    [0x19] = {OP_APPEND, PARTS_KEY_VALUE, EXTRAS_NONE, QUIET},
+    [0x1a] = {OP_PREPEND, PARTS_KEY_VALUE, EXTRAS_NONE, QUIET},
+    [0x1c] = {OP_TOUCH, PARTS_KEY, EXTRAS_EXPTIME, 0},
+    [0x1d] = {OP_GET, PARTS_KEY, EXTRAS_EXPTIME, TOUCH},
+    [0x1e] = {OP_GET, PARTS_KEY, EXTRAS_EXPTIME, TOUCH | QUIET},
+    [0x20] = {OP_SASL_LIST, PARTS_NONE, EXTRAS_NONE, 0},
+    [0x21] = {OP_SASL_AUTH, PARTS_SASL, EXTRAS_NONE, 0},
+    [0x22] = {OP_SASL_STEP, PARTS_SASL, EXTRAS_NONE, 0},
+    [0x23] = {OP_GET, PARTS_KEY, EXTRAS_EXPTIME, TOUCH | KEY},
+    [0x24] = {OP_GET, PARTS_KEY, EXTRAS_EXPTIME, TOUCH | KEY | QUIET},
+};
+
+/* An incr with this expiry does not make the counter. */
+#define EXPTIME_DO_NOT_CREATE UINT32_MAX
+
+struct input {
+    const char *extras; /* and behind it key and value */
+    size_t extras_len, key_len, value_len;
+    uint64_t cas;
+};
+
+static uint16_t read16(const char *at)
+{
+    uint16_t number;
+    memcpy(&number, at, sizeof number);
+    return be16toh(number);
+}
+
+static uint32_t read32(const char *at)
+{
+    uint32_t number;
+    memcpy(&number, at, sizeof number);
+    return be32toh(number);
+}
+
+static uint64_t read64(const char *at)
+{
+    uint64_t number;
+    memcpy(&number, at, sizeof number);
+    return be64toh(number);
+}
+
+void binary_parser_init(struct binary_parser *parser, uint32_t item_size_max)
+{
+    *parser = (struct binary_parser){.item_size_max = item_size_max};
+}
+
+/* Client and server do not mean the same any more. */
+static enum parse_status close_with(struct request *request, enum reply_status error)
+{
+    request->op = OP_INVALID;
+    request->error = error;
+    return PARSE_CLOSE;
+}
+
+static const struct command *find_command(uint8_t opcode)
+{
+    static const struct command unknown = {.op = OP_INVALID};
+    return opcode < sizeof commands / sizeof *commands ? &commands[opcode] : &unknown;
+}
+
+static bool is_for_strangers(const struct command *command)
+{
+    return command->op == OP_SASL_LIST || command->op == OP_SASL_AUTH ||
+           command->op == OP_SASL_STEP || command->op == OP_VERSION;
+}
+
+/* Whether a request carries what its opcode wants. */
+static bool has_shape(const struct command *command, const struct input *in)
+{
+    bool extras_ok = in->extras_len == extras_lens[command->extras] ||
+                     (command->extras == EXTRAS_OPTIONAL && in->extras_len == 0);
+    switch (command->parts) {
+    case PARTS_NONE: return extras_ok && in->key_len == 0 && in->value_len == 0;
+    case PARTS_KEY: return extras_ok && in->key_len > 0 && in->value_len == 0;
+    case PARTS_ARGS: return extras_ok && in->value_len == 0;
+    default: return extras_ok && in->key_len > 0;
+    }
+}
+
+static void read_extras(const struct command *command, const struct input *in,
+                        struct request *request)
+{
+    const char *at = in->extras;
+    switch (command->extras) {
+    case EXTRAS_NONE: return;
+    case EXTRAS_STORE:
+        request->client_flags = read32(at);
+        at += 4;
+        break;
+    case EXTRAS_COUNT:
+        request->delta = read64(at);
+        request->initial = read64(at + 8);
+        at += 16;
+        break;
+    default: break;
+    }
+    if (in->extras_len == 0)
+        return;
+    request->exptime = read32(at);
+    if (command->extras == EXTRAS_COUNT && request->exptime != EXPTIME_DO_NOT_CREATE)
+        request->flags |= REQUEST_CREATE;
+}
+
+/* With a CAS unique, whatever replaces a value does so on that condition. */
+static enum request_op storing_op(enum request_op op, const struct input *in)
+{
+    bool replaces = op == OP_SET || op == OP_ADD || op == OP_REPLACE;
+    return replaces && in->cas != 0 ? OP_CAS : op;
+}
+
+static void read_parts(const struct command *command, const struct input *in,
+                       struct request *request)
+{
+    const struct bytes key = {in->extras + in->extras_len, in->key_len};
+    const struct bytes value = {key.data + key.len, in->value_len};
+    request->op = storing_op(command->op, in);
+    request->flags = command->flags | REQUEST_CAS;
+    request->cas = in->cas;
+    if (command->parts == PARTS_KEY || command->parts == PARTS_KEY_VALUE)
+        request->key = key;
+    else
+        request->args = key;
+    if (command->parts == PARTS_KEY_VALUE || command->parts == PARTS_SASL)
+        request->value = value;
+    read_extras(command, in, request);
+}
+
+static bool is_too_large(const struct binary_parser *parser, const struct input *in)
+{
+    return (uint64_t)in->key_len + in->value_len + ITEM_OVERHEAD > parser->item_size_max;
+}
+
+/* The value is not waited for, nor kept: key and extras are all that is needed to refuse it. */
+static enum parse_status refuse_large(struct binary_parser *parser, const struct command *command,
+                                      const struct input *in, struct request *request)
+{
+    struct input without = *in;
+    without.value_len = 0;
+    parser->swallow = in->value_len;
+    read_parts(command, &without, request);
+    request->flags |= REQUEST_TOO_LARGE;
+    if (command->op == OP_SET)
+        request->op = OP_SET; /* takes the old value away, whatever its unique, as memcached does */
+    request->value = (struct bytes){0};
+    return PARSE_REQUEST;
+}
+
+/* Behind a header whose lengths fit together; `at_hand` is how much of the body is there. */
+static enum parse_status parse_body(struct binary_parser *parser, const struct command *command,
+                                    const struct input *in, size_t at_hand, struct request *request,
+                                    size_t *done, size_t *need)
+{
+    bool stores = command->parts == PARTS_KEY_VALUE;
+    if (command->parts == PARTS_SASL && in->value_len > BINARY_SASL_MAX)
+        return close_with(request, REPLY_SASL_FAILED);
+    bool refused = stores && is_too_large(parser, in);
+    size_t wanted = in->extras_len + in->key_len + (refused ? 0 : in->value_len);
+    if (at_hand < wanted) {
+        *done = 0;
+        *need = BINARY_HEADER_LEN + wanted;
+        return PARSE_PARTIAL;
+    }
+    *done = BINARY_HEADER_LEN + wanted;
+    if (refused)
+        return refuse_large(parser, command, in, request);
+    read_parts(command, in, request);
+    return command->parts == PARTS_SASL ? PARSE_PAUSE : PARSE_REQUEST;
+}
+
+/* From a whole header on. *done: the bytes that the request takes. */
+static enum parse_status parse_packet(struct binary_parser *parser, const char *data, size_t len,
+                                      struct request *request, size_t *done, size_t *need)
+{
+    const uint8_t opcode = (uint8_t)data[1];
+    const uint32_t body_len = read32(data + 8);
+    const struct command *command = find_command(opcode);
+    struct input in = {
+        .extras = data + BINARY_HEADER_LEN,
+        .extras_len = (uint8_t)data[4],
+        .key_len = read16(data + 2),
+        .cas = read64(data + 16),
+    };
+    *done = BINARY_HEADER_LEN;
+    request->protocol = PROTOCOL_BINARY;
+    request->binary.opcode = opcode;
+    memcpy(&request->binary.opaque, data + 12, sizeof request->binary.opaque);
+    if (parser->locked && !is_for_strangers(command))
+        return close_with(request, REPLY_SASL_FAILED);
+    if (in.extras_len + in.key_len > body_len)
+        return close_with(request, REPLY_ERROR);
+    if (in.key_len > KEY_LEN_MAX)
+        return close_with(request, REPLY_BAD_FORMAT);
+    if (command->op == OP_INVALID) {
+        parser->swallow = body_len;
+        request->error = REPLY_ERROR;
+        return PARSE_REQUEST;
+    }
+    in.value_len = body_len - in.extras_len - in.key_len;
+    if (!has_shape(command, &in))
+        return close_with(request, REPLY_BAD_FORMAT);
+    return parse_body(parser, command, &in, len - BINARY_HEADER_LEN, request, done, need);
+}
+
+/* Drops what it can of a refused body. Returns how many bytes that is. */
+static size_t drop(struct binary_parser *parser, size_t len)
+{
+    size_t dropped = parser->swallow < len ? (size_t)parser->swallow : len;
+    parser->swallow -= dropped;
+    return dropped;
+}
+
+enum parse_status binary_parse(struct binary_parser *parser, const char *data, size_t len,
+                               struct request *request, size_t *consumed, size_t *need)
+{
+    size_t dropped = drop(parser, len);
+    size_t done = 0;
+    data += dropped;
+    len -= dropped;
+    *consumed = dropped;
+    *need = 0;
+    *request = (struct request){0};
+    if (len == 0)
+        return PARSE_PARTIAL;
+    if ((uint8_t)data[0] !=
+        BINARY_MAGIC) { /* there is nobody to whom an answer would mean something */
+        *consumed += len;
+        return close_with(request, REPLY_NONE);
+    }
+    if (len < BINARY_HEADER_LEN) {
+        *need = BINARY_HEADER_LEN;
+        return PARSE_PARTIAL;
+    }
+    enum parse_status status = parse_packet(parser, data, len, request, &done, need);
+    *consumed += done;
+    return status;
+}

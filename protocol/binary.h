@@ -1,0 +1,48 @@
+/* binary.h: memcached's binary protocol (protocol-binary.txt of the memcached distribution).
+ *
+ * Pure: bytes in, struct request out; struct reply in, bytes out. No allocation, no I/O.
+ */
+#ifndef CACHECASK_PROTOCOL_BINARY_H
+#define CACHECASK_PROTOCOL_BINARY_H
+
+#include "protocol/parse.h"
+#include "protocol/request.h"
+
+/* The first byte of every request; no text command begins with it. */
+#define BINARY_MAGIC      0x80
+
+#define BINARY_HEADER_LEN 24
+
+/* What a client may send to authenticate itself: it is kept before anybody knows who that is. */
+#define BINARY_SASL_MAX   (64 << 10)
+
+/* The state between two calls. Copying it is a way to come back to this point. */
+struct binary_parser {
+    uint64_t swallow;       /* bytes of a refused body still to be dropped */
+    uint32_t item_size_max; /* -I, in bytes */
+    bool locked;            /* the client has yet to say who it is: refuse all but that */
+};
+
+/* Starts a connection's parser; no item is larger than item_size_max bytes (ITEM_OVERHEAD
+ * included). */
+void binary_parser_init(struct binary_parser *parser, uint32_t item_size_max);
+
+/* Parses one request from data[0..len), with the results of enum parse_status and the meaning of
+ * text_parse. */
+enum parse_status binary_parse(struct binary_parser *parser, const char *data, size_t len,
+                               struct request *request, size_t *consumed, size_t *need);
+
+/* Room for the longest head: the header, flags and a key of KEY_LEN_MAX bytes need 278 bytes. */
+#define BINARY_REPLY_MAX 384
+
+/* Writes the answer up to its value to out, which has room for BINARY_REPLY_MAX bytes; the value,
+ * if there is one, is the end of the packet. Returns the bytes written: 0 where a quiet request
+ * wants no answer. */
+size_t binary_reply_head(const struct request *request, const struct reply *reply, char *out);
+
+/* One packet of an answer of several (stat): header and key; value_len bytes follow. Returns the
+ * bytes written, at most BINARY_REPLY_MAX. */
+size_t binary_reply_part(const struct request *request, struct bytes key, size_t value_len,
+                         char *out);
+
+#endif

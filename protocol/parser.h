@@ -1,0 +1,69 @@
+/* parser.h: one connection's parser, whatever protocol the client speaks.
+ *
+ * Text is the common case: it costs one branch here that always goes the same way.
+ */
+#ifndef CACHECASK_PROTOCOL_PARSER_H
+#define CACHECASK_PROTOCOL_PARSER_H
+
+#include "protocol/binary.h"
+#include "protocol/text.h"
+
+/* The state between two calls. Copying it is a way to come back to this point. */
+struct parser {
+    enum protocol protocol; /* PROTOCOL_AUTO: its first byte has yet to come */
+    union {
+        struct text_parser text; /* PROTOCOL_AUTO, too */
+        struct binary_parser binary;
+    };
+};
+
+/* Starts a connection's parser. With PROTOCOL_AUTO the client's first byte decides. */
+void parser_init(struct parser *parser, enum protocol protocol, uint32_t item_size_max);
+
+/* Whether the client must authenticate itself before anything else is done for it: by SASL in the
+ * binary protocol, by a password in the text protocol. Not with PROTOCOL_AUTO. */
+void parser_lock(struct parser *parser, bool locked);
+
+/* Behind parser_next: a parser of the binary protocol, or one that must choose. */
+enum parse_status parser_next_other(struct parser *parser, const char *data, size_t len,
+                                    struct request *request, size_t *consumed, size_t *need);
+
+/* The next request: see text_parse. */
+static inline enum parse_status parser_next(struct parser *parser, const char *data, size_t len,
+                                            struct request *request, size_t *consumed, size_t *need)
+{
+    if (__builtin_expect(parser->protocol == PROTOCOL_TEXT, 1))
+        return text_parse(&parser->text, data, len, request, consumed, need);
+    return parser_next_other(parser, data, len, request, consumed, need);
+}
+
+/* Bytes at the front of the data that belong to something refused before. */
+static inline uint64_t parser_swallows(const struct parser *parser)
+{
+    return parser->protocol == PROTOCOL_BINARY ? parser->binary.swallow : parser->text.swallow;
+}
+
+/* Whether what comes next is a further key of a line whose beginning has been parsed. */
+static inline bool parser_is_in_line(const struct parser *parser)
+{
+    return parser->protocol != PROTOCOL_BINARY && parser->text.in_get;
+}
+
+/* Room for the longest head or tail. */
+#define REPLY_HEAD_MAX (TEXT_REPLY_MAX > BINARY_REPLY_MAX ? TEXT_REPLY_MAX : BINARY_REPLY_MAX)
+
+/* What stands before and behind the value of an answer, in the protocol of its request: see
+ * text_reply_head. */
+static inline size_t reply_head(const struct request *request, const struct reply *reply, char *out)
+{
+    if (__builtin_expect(request->protocol == PROTOCOL_TEXT, 1))
+        return text_reply_head(request, reply, out);
+    return binary_reply_head(request, reply, out);
+}
+
+static inline size_t reply_tail(const struct request *request, const struct reply *reply, char *out)
+{
+    return request->protocol == PROTOCOL_TEXT ? text_reply_tail(request, reply, out) : 0;
+}
+
+#endif
