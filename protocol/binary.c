@@ -301,7 +301,7 @@ enum parse_status binary_parse(struct binary_parser *parser, const char *data, s
     len -= dropped;
     *consumed = dropped;
     *need = 0;
-    *request = (struct request){0};
+    memset(request, 0, REQUEST_COMMON_SIZE);
     if (len == 0)
         return PARSE_PARTIAL;
     if ((uint8_t)data[0] !=

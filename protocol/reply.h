@@ -7,6 +7,7 @@
 #ifndef CACHECASK_PROTOCOL_REPLY_H
 #define CACHECASK_PROTOCOL_REPLY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,7 +49,29 @@ enum reply_status {
     REPLY_SASL_CONTINUE, /* the client must say more */
     REPLY_SASL_FAILED,
 
+    /* What is wrong with a meta command. */
+    REPLY_BAD_TOKEN,           /* CLIENT_ERROR bad token in command line format */
+    REPLY_BAD_KEY,             /* CLIENT_ERROR error decoding key */
+    REPLY_INVALID_FLAG,        /* CLIENT_ERROR invalid flag */
+    REPLY_DUPLICATE_FLAG,      /* CLIENT_ERROR duplicate flag */
+    REPLY_BAD_FLAG,            /* CLIENT_ERROR invalid or duplicate flag */
+    REPLY_TOO_MANY_FLAGS,      /* CLIENT_ERROR options flags are too long */
+    REPLY_OPAQUE_TOO_LONG,     /* CLIENT_ERROR opaque token too long */
+    REPLY_BAD_SET_MODE,        /* CLIENT_ERROR invalid mode for ms M token */
+    REPLY_BAD_ARITHMETIC_MODE, /* CLIENT_ERROR invalid mode for ma M token */
     REPLY_STATUS_COUNT,
+};
+
+/* What the flags of a meta command can ask for. */
+struct reply_meta {
+    size_t size;       /* s: bytes of the value (me: of the item) */
+    int64_t ttl_s;     /* t: seconds to live, before this command; -1: for ever */
+    int64_t new_ttl_s; /* t behind a T */
+    uint32_t idle_s;   /* l: seconds since it was accessed last, before this */
+    bool fetched;      /* h: a get has hit it before this */
+    bool won;          /* W: this client shall make it anew */
+    bool stale;        /* X: it was invalidated */
+    bool win_sent;     /* Z: another client has been told to make it anew */
 };
 
 struct reply {
@@ -60,6 +83,8 @@ struct reply {
     size_t value_len;
     const char *text; /* REPLY_VERSION, REPLY_TEXT */
     size_t text_len;
+
+    const struct reply_meta *meta; /* of a meta command that has found something, else NULL */
 };
 
 #endif

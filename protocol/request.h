@@ -67,6 +67,14 @@ enum request_op {
     OP_SASL_LIST,
     OP_SASL_AUTH, /* args: the mechanism; V: the client's first word */
     OP_SASL_STEP, /* the same: its next one */
+
+    /* The meta commands, all with REQUEST_META; what else they carry: see struct request. */
+    OP_META_GET,        /* K */
+    OP_META_SET,        /* KV */
+    OP_META_DELETE,     /* K */
+    OP_META_ARITHMETIC, /* K */
+    OP_META_DEBUG,      /* K */
+    OP_META_NOOP,
 };
 
 enum request_flag {
@@ -75,12 +83,16 @@ enum request_flag {
     REQUEST_TOUCH = 1 << 2,     /* a get that sets the expiry (gat, gats) */
     REQUEST_MORE = 1 << 3,      /* another key of the same multiget follows */
     REQUEST_TOO_LARGE = 1 << 4, /* over the item limit: no value here, the parser swallows it */
+    REQUEST_META = 1 << 8,      /* a meta command: the answer has its form */
 
     /* The binary protocol's own; far up, so that the others may grow. */
     REQUEST_QUIET = 1 << 24,    /* success is not answered, nor is the miss of a get */
     REQUEST_SHOW_KEY = 1 << 25, /* the answer of a get repeats the key */
     REQUEST_CREATE = 1 << 26,   /* incr, decr: a counter that is missing begins with `initial` */
 };
+
+/* A flag of a meta command as a bit of meta_flags: a letter. */
+#define META_FLAG(letter) (UINT64_C(1) << ((letter)&63))
 
 struct request {
     enum request_op op;
@@ -94,13 +106,26 @@ struct request {
     int64_t exptime; /* as the client wrote it: relative, absolute or negative */
     uint64_t cas;    /* OP_CAS; of others, if it is not 0: only if the item's is the same */
     uint64_t delta;
-    uint64_t initial; /* REQUEST_CREATE; its expiry is exptime */
+    uint64_t
+        initial; /* of a counter that is missing: J, or REQUEST_CREATE's; its expiry is exptime */
 
     /* What a binary answer repeats of its request. */
     struct {
         uint32_t opaque; /* as its bytes came */
         uint8_t opcode;
     } binary;
+
+    /* Of the meta commands; in all others not set. T, F, C and D are exptime, client_flags, cas and
+     * delta; args are the flags, in the order in which they come back. */
+    uint64_t meta_flags;        /* META_FLAG of each flag that was given */
+    uint64_t new_cas;           /* E */
+    int64_t vivify_exptime;     /* N, or the T behind it */
+    int64_t recache_s;          /* R */
+    char mode;                  /* M; where it was not given, the usual one */
+    char key_room[KEY_LEN_MAX]; /* the key, when it came in base64 */
 };
+
+/* So much of a request is the same for all commands, and set by every parser. */
+#define REQUEST_COMMON_SIZE offsetof(struct request, meta_flags)
 
 #endif

@@ -96,7 +96,7 @@ enum parse_status text_parse(struct text_parser *parser, const char *data, size_
         .data_end = data + len,
         .done = line,
     };
-    *request = (struct request){0};
+    memset(request, 0, REQUEST_COMMON_SIZE);
     enum parse_status status = parse_next(&in);
     *consumed = (size_t)(in.done - data);
     *need = in.need;

@@ -1,4 +1,5 @@
-/* text.h: memcached's classic text protocol (protocol.txt of the memcached distribution).
+/* text.h: memcached's text protocol, classic and meta commands (protocol.txt of the memcached
+ * distribution).
  *
  * Pure: bytes in, struct request out; struct reply in, bytes out. No allocation, no I/O.
  */
@@ -38,9 +39,9 @@ void text_parser_init(struct text_parser *parser, uint32_t item_size_max);
 enum parse_status text_parse(struct text_parser *parser, const char *data, size_t len,
                              struct request *request, size_t *consumed, size_t *need);
 
-/* Room for the longest head or tail: `VALUE`, a key of KEY_LEN_MAX bytes and three numbers need 309
- * bytes. */
-#define TEXT_REPLY_MAX 384
+/* Room for the longest head or tail: that of a meta command, with a key of KEY_LEN_MAX bytes in
+ * base64, an opaque and all else that can be asked for, needs some 460 bytes. */
+#define TEXT_REPLY_MAX 512
 
 /* Writes what stands before the value (or the whole answer where there is none) to out, which has
  * room for TEXT_REPLY_MAX bytes. Returns the bytes written. REQUEST_NOREPLY hides everything.

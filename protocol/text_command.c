@@ -224,6 +224,9 @@ enum parse_status text_parse_line(struct text_input *in)
         }
     }
     struct bytes name = text_word(in);
+    enum parse_status status;
+    if (name.len == 2 && text_parse_meta(in, name, &status))
+        return status;
     const struct command *command = find_command(name);
     return command != NULL ? parse_command(in, command) : parse_unknown(in, name);
 }

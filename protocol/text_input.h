@@ -19,6 +19,9 @@
 /* As many blanks may stand before the `get` of a line that is longer than that. */
 #define LEADING_BLANKS_MAX 100
 
+/* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
+#define BLOCK_LEN_MAX      (INT32_MAX - 2)
+
 struct text_input {
     struct text_parser *parser;
     struct request *request;
@@ -86,8 +89,11 @@ enum parse_status text_parse_get_key(struct text_input *in);
 enum parse_status text_parse_store(struct text_input *in, enum request_op op);
 
 /* The data block of `len` bytes behind the line: sets request->value, or refuses it, or waits for
- * it. Storage commands of other dialects that share the framing (meta) use it too. */
+ * it. ms uses it too. */
 enum parse_status text_parse_block(struct text_input *in, enum request_op op, uint64_t len);
+
+/* `word` is the first of a line: if it is a meta command, parses the rest (meta.c) and sets *status. */
+bool text_parse_meta(struct text_input *in, struct bytes word, enum parse_status *status);
 
 /* As text_refuse, and the data block of `len` bytes that was announced is dropped when it comes. */
 enum parse_status text_refuse_block(struct text_input *in, enum reply_status error, uint64_t len);

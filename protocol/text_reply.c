@@ -11,7 +11,7 @@
  */
 #include <string.h>
 
-#include "protocol/text.h"
+#include "protocol/text_output.h"
 
 struct line {
     const char *text;
@@ -50,6 +50,15 @@ static const struct line lines[REPLY_STATUS_COUNT] = {
     [REPLY_UNAUTHENTICATED] = LINE("CLIENT_ERROR unauthenticated"),
     [REPLY_WRONG_PASSWORD] = LINE("CLIENT_ERROR authentication failure"),
     [REPLY_BAD_PASSWORD_FORM] = LINE("CLIENT_ERROR bad authentication token format"),
+    [REPLY_BAD_TOKEN] = LINE("CLIENT_ERROR bad token in command line format"),
+    [REPLY_BAD_KEY] = LINE("CLIENT_ERROR error decoding key"),
+    [REPLY_INVALID_FLAG] = LINE("CLIENT_ERROR invalid flag"),
+    [REPLY_DUPLICATE_FLAG] = LINE("CLIENT_ERROR duplicate flag"),
+    [REPLY_BAD_FLAG] = LINE("CLIENT_ERROR invalid or duplicate flag"),
+    [REPLY_TOO_MANY_FLAGS] = LINE("CLIENT_ERROR options flags are too long"),
+    [REPLY_OPAQUE_TOO_LONG] = LINE("CLIENT_ERROR opaque token too long"),
+    [REPLY_BAD_SET_MODE] = LINE("CLIENT_ERROR invalid mode for ms M token"),
+    [REPLY_BAD_ARITHMETIC_MODE] = LINE("CLIENT_ERROR invalid mode for ma M token"),
 };
 
 static const char digit_pairs[] = "0001020304050607080910111213141516171819"
@@ -106,6 +115,11 @@ static char *put_number(char *out, uint64_t number)
     return end;
 }
 
+char *text_put_number(char *out, uint64_t number)
+{
+    return put_number(out, number);
+}
+
 static char *put(char *out, const char *data, size_t len)
 {
     memcpy(out, data, len);
@@ -154,8 +168,11 @@ static size_t write_version(const struct reply *reply, char *out)
 
 size_t text_reply_head(const struct request *request, const struct reply *reply, char *out)
 {
-    if (request->flags & REQUEST_NOREPLY)
-        return 0;
+    if (request->flags & (REQUEST_NOREPLY | REQUEST_META)) {
+        size_t len = 0;
+        if (request->flags & REQUEST_NOREPLY || meta_reply_head(request, reply, out, &len))
+            return len;
+    }
     switch (reply->status) {
     case REPLY_VALUE: return write_value_head(request, reply, out);
     case REPLY_MISS: return write_miss(request, out);
@@ -173,7 +190,7 @@ size_t text_reply_tail(const struct request *request, const struct reply *reply,
 {
     if (reply->status != REPLY_VALUE)
         return 0;
-    size_t len = request->flags & REQUEST_MORE ? 2 : 7;
+    size_t len = request->flags & (REQUEST_MORE | REQUEST_META) ? 2 : 7;
     memcpy(out, "\r\nEND\r\n", len);
     return len;
 }

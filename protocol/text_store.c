@@ -19,13 +19,23 @@ static bool read_client_flags(struct bytes word, uint32_t *out)
     return true;
 }
 
+/* As memcached: 64 bits are read, the lower 32 are kept, with their sign. */
+static bool read_exptime(struct bytes word, int64_t *out)
+{
+    int64_t exptime;
+    if (!token_int64(word, &exptime))
+        return false;
+    *out = (int32_t)(uint32_t)exptime;
+    return true;
+}
+
 enum parse_status text_parse_store(struct text_input *in, enum request_op op)
 {
     struct request *request = in->request;
     request->key = text_word(in);
     uint32_t noreply = text_noreply(in);
     bool numbers_ok = read_client_flags(text_word(in), &request->client_flags);
-    numbers_ok &= token_int64(text_word(in), &request->exptime);
+    numbers_ok &= read_exptime(text_word(in), &request->exptime);
     uint64_t len;
     if (!token_uint64(text_word(in), &len) || len > TEXT_BLOCK_LEN_MAX)
         return text_refuse(in, REPLY_BAD_FORMAT);

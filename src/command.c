@@ -5,19 +5,13 @@
  * the command wait (RUN_WAIT) before it has changed anything; it is run again from its beginning with the value at hand.
  */
 #define _GNU_SOURCE
-#include "src/command.h"
+#include "src/command_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/number.h"
 #include "src/watch.h"
-
-/* A value, and what holds it. */
-struct lookup {
-    struct store_item item;
-    struct store_fetch *fetch; /* may hold the value: until lookup_end or handed to a piece */
-};
 
 /* Fetches of a connection: those of requests that had to wait. */
 
@@ -55,7 +49,7 @@ static bool start_fetch(struct worker *worker, struct conn *conn, struct store_f
 }
 
 /* No longer needed; what was fetched for a request that waited is freed. */
-static void lookup_end(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
+static void end_fetch(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
 {
     if (fetch->segment)
         store_fetch_release(fetch);
@@ -65,9 +59,14 @@ static void lookup_end(struct worker *worker, struct conn *conn, struct store_fe
     }
 }
 
-/* STORE_OK: lookup->item is set; end it with lookup_end. STORE_AGAIN: wait. Everything else is a miss of some kind. */
-static enum store_status look_up(struct worker *worker, struct conn *conn,
-                                 const struct store_key *key, struct lookup *lookup)
+void command_look_up_end(struct worker *worker, struct conn *conn, const struct lookup *lookup)
+{
+    end_fetch(worker, conn, lookup->fetch);
+}
+
+enum store_status command_look_up(struct worker *worker, struct conn *conn,
+                                  const struct store_key *key, enum look_up_why why,
+                                  struct lookup *lookup)
 {
     struct store_fetch *fetch = conn->cold_count ? find_cold(conn, key) : NULL;
     if (!fetch)
@@ -75,13 +74,15 @@ static enum store_status look_up(struct worker *worker, struct conn *conn,
     lookup->fetch = fetch;
     for (;;) {
         enum store_status status =
-            store_get(worker->session, key, worker->now_s, fetch, &lookup->item);
+            why == LOOK_UP_GET
+                ? store_get(worker->session, key, worker->now_s, fetch, &lookup->item)
+                : store_peek(worker->session, key, worker->now_s, fetch, &lookup->item);
         if (status == STORE_COLD && store_fetch_now(worker->session, fetch) == STORE_OK)
             continue;
         if (status == STORE_COLD && start_fetch(worker, conn, fetch))
             return STORE_AGAIN;
         if (status != STORE_OK)
-            lookup_end(worker, conn, fetch);
+            end_fetch(worker, conn, fetch);
         return status == STORE_COLD ? STORE_NO_MEMORY : status;
     }
 }
@@ -90,10 +91,10 @@ void command_look_ahead(struct worker *worker, struct conn *conn, const struct s
 {
     struct store_item item;
     struct store_fetch *fetch = worker->scratch;
-    if (slot->request.op != OP_GET || !slot->key.len || conn->cold_count == CONN_COLD_MAX ||
-        find_cold(conn, &slot->key))
+    bool get = slot->request.op == OP_GET || slot->request.op == OP_META_GET;
+    if (!get || !slot->key.len || conn->cold_count == CONN_COLD_MAX || find_cold(conn, &slot->key))
         return;
-    if (store_get(worker->session, &slot->key, worker->now_s, fetch, &item) != STORE_COLD ||
+    if (store_peek(worker->session, &slot->key, worker->now_s, fetch, &item) != STORE_COLD ||
         store_fetch_now(worker->session, fetch) == STORE_OK || !start_fetch(worker, conn, fetch))
         store_fetch_release(fetch);
 }
@@ -116,66 +117,61 @@ static void reply_status(struct worker *worker, struct conn *conn, const struct 
     command_reply(worker, conn, request, &reply);
 }
 
-/* A hit: head, value and tail. A large value is not copied; what holds it goes along, and then true is returned. */
-static bool reply_value(struct worker *worker, struct conn *conn, const struct request *request,
-                        const struct lookup *lookup)
+/* The piece owns the fetch now: nobody else may keep it. */
+static void let_go(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
+{
+    if (fetch != worker->scratch) {
+        forget_cold(conn, fetch);
+        return;
+    }
+    worker->scratch = calloc(1, sizeof *worker->scratch);
+    if (!worker->scratch)
+        abort(); /* not a hundred bytes of memory left */
+}
+
+void command_reply_value(struct worker *worker, struct conn *conn, const struct request *request,
+                         const struct reply *reply, const struct lookup *lookup)
 {
     struct output *output = &worker->output;
     const struct store_item *item = &lookup->item;
-    struct reply reply = {.status = REPLY_VALUE,
-                          .client_flags = item->client_flags,
-                          .cas = item->cas,
-                          .value = item->value,
-                          .value_len = item->value_len};
     char *out = output_at(output);
-    size_t len = reply_head(request, &reply, out);
-    bool handed_over = false;
+    size_t len = reply_head(request, reply, out);
     conn->out_bytes += len + item->value_len;
     if (item->value_len <= OUTPUT_COPY_MAX) {
         memcpy(out + len, item->value, item->value_len);
         len += item->value_len;
-        len += reply_tail(request, &reply, out + len);
+        len += reply_tail(request, reply, out + len);
         output_wrote(output, len);
-        return false;
+        end_fetch(worker, conn, lookup->fetch);
+        return;
     }
     output_wrote(output, len);
     if (item->in_ram) {
         output_add(output, item->value, item->value_len, PIECE_PIN,
                    store_pin(worker->session, item));
+        end_fetch(worker, conn, lookup->fetch);
     } else {
         output_add(output, item->value, item->value_len, PIECE_FETCH, lookup->fetch);
-        handed_over = true;
+        let_go(worker, conn, lookup->fetch);
     }
-    output_wrote(output, reply_tail(request, &reply, output_at(output)));
-    return handed_over;
+    output_wrote(output, reply_tail(request, reply, output_at(output)));
 }
 
-/* The piece owns the fetch now: nobody else may keep it. */
-static bool let_go(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
-{
-    if (fetch != worker->scratch) {
-        forget_cold(conn, fetch);
-        return true;
-    }
-    worker->scratch = calloc(1, sizeof *worker->scratch);
-    return worker->scratch != NULL;
-}
-
-/* As look_up, and the item's expiry is set to the request's. */
+/* As command_look_up, and the item's expiry is set to the request's. */
 static enum store_status look_up_and_touch(struct worker *worker, struct conn *conn,
                                            const struct slot *slot, struct lookup *lookup)
 {
     uint32_t expire_s = clock_expiry(slot->request.exptime, worker->now_s);
     enum store_status status;
     do {
-        status = look_up(worker, conn, &slot->key, lookup);
+        status = command_look_up(worker, conn, &slot->key, LOOK_UP_GET, lookup);
         if (status != STORE_OK)
             return status;
         status = store_touch(worker->session, &slot->key, worker->now_s, expire_s, STORE_IF_SAME,
                              lookup->item.place);
         worker->wrote = conn->wrote = true;
         if (status != STORE_OK)
-            lookup_end(worker, conn, lookup->fetch);
+            command_look_up_end(worker, conn, lookup);
         if (status == STORE_AGAIN)
             worker_park(worker, conn);
     } while (status == STORE_EXISTS);
@@ -199,8 +195,9 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
     const struct request *request = &slot->request;
     bool touch = request->flags & REQUEST_TOUCH;
     struct lookup lookup;
-    enum store_status status = touch ? look_up_and_touch(worker, conn, slot, &lookup)
-                                     : look_up(worker, conn, &slot->key, &lookup);
+    enum store_status status =
+        touch ? look_up_and_touch(worker, conn, slot, &lookup)
+              : command_look_up(worker, conn, &slot->key, LOOK_UP_GET, &lookup);
     if (status == STORE_AGAIN)
         return RUN_WAIT;
     bool hit = status == STORE_OK;
@@ -214,18 +211,19 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
         reply_status(worker, conn, request, REPLY_MISS);
         return RUN_DONE;
     }
-    if (!reply_value(worker, conn, request, &lookup))
-        lookup_end(worker, conn, lookup.fetch);
-    else if (!let_go(worker, conn, lookup.fetch))
-        abort(); /* not a hundred bytes of memory left */
+    struct reply reply = {.status = REPLY_VALUE,
+                          .client_flags = lookup.item.client_flags,
+                          .cas = lookup.item.cas,
+                          .value = lookup.item.value,
+                          .value_len = lookup.item.value_len};
+    command_reply_value(worker, conn, request, &reply, &lookup);
     return RUN_DONE;
 }
 
 /* Writes. */
 
-/* REPLY_NONE: the command has to wait until room is made, and is run again then. */
-static enum reply_status reply_of_failure(struct worker *worker, struct conn *conn,
-                                          enum store_status status)
+enum reply_status command_failure(struct worker *worker, struct conn *conn,
+                                  enum store_status status)
 {
     switch (status) {
     case STORE_AGAIN: worker_park(worker, conn); return REPLY_NONE;
@@ -235,30 +233,28 @@ static enum reply_status reply_of_failure(struct worker *worker, struct conn *co
     }
 }
 
-/* The reply gets the new item's CAS unique. */
-static enum store_status put(struct worker *worker, struct conn *conn, const struct slot *slot,
-                             struct store_put *what, struct reply *reply)
+enum store_status command_put(struct worker *worker, struct conn *conn, const struct slot *slot,
+                              struct store_put *what)
 {
     enum store_status status = store_put(worker->session, &slot->key, worker->now_s, what);
     if (status == STORE_OK) {
         worker->wrote = conn->wrote = true;
-        reply->cas = what->cas;
         counter_add(&worker->counters.total_items, 1);
     }
     return status;
 }
 
-/* The value is too large: a set takes the old one away, so that nobody reads what was to be replaced. */
-static enum reply_status refuse_too_large(struct worker *worker, struct conn *conn,
-                                          const struct slot *slot)
+/* A set, and an ms of any mode, takes the old value away, so that nobody reads what was to be replaced. */
+enum reply_status command_refuse_too_large(struct worker *worker, struct conn *conn,
+                                           const struct slot *slot)
 {
     enum store_status status = STORE_NOT_FOUND;
-    if (slot->request.op == OP_SET)
+    if (slot->request.op == OP_SET || slot->request.op == OP_META_SET)
         status = store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
     if (status == STORE_OK)
         worker->wrote = conn->wrote = true;
     if (status == STORE_AGAIN)
-        return reply_of_failure(worker, conn, status);
+        return command_failure(worker, conn, status);
     counter_add(&worker->counters.store_too_large, 1);
     return REPLY_TOO_LARGE;
 }
@@ -276,12 +272,13 @@ static enum reply_status store_value(struct worker *worker, struct conn *conn,
         .client_flags = request->client_flags,
         .expire_s = clock_expiry(request->exptime, worker->now_s),
     };
-    enum store_status status = put(worker, conn, slot, &what, reply);
+    enum store_status status = command_put(worker, conn, slot, &what);
+    reply->cas = what.cas;
     switch (status) {
     case STORE_OK: return REPLY_STORED;
     case STORE_EXISTS:
     case STORE_NOT_FOUND: return REPLY_NOT_STORED;
-    default: return reply_of_failure(worker, conn, status);
+    default: return command_failure(worker, conn, status);
     }
 }
 
@@ -294,7 +291,7 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
     struct lookup lookup;
     enum store_status status;
     do {
-        status = look_up(worker, conn, &slot->key, &lookup);
+        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
         if (status == STORE_AGAIN)
             return REPLY_NONE;
         if (status != STORE_OK) {
@@ -303,7 +300,7 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
         }
         uint64_t place = lookup.item.place;
         bool same = lookup.item.cas == request->cas;
-        lookup_end(worker, conn, lookup.fetch);
+        command_look_up_end(worker, conn, &lookup);
         if (!same) {
             counter_add(&counters->cas_badval, 1);
             return REPLY_EXISTS;
@@ -315,62 +312,63 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
             .client_flags = request->client_flags,
             .expire_s = clock_expiry(request->exptime, worker->now_s),
         };
-        status = put(worker, conn, slot, &what, reply);
+        status = command_put(worker, conn, slot, &what);
+        reply->cas = what.cas;
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND); /* it changed: look again */
     if (status != STORE_OK)
-        return reply_of_failure(worker, conn, status);
+        return command_failure(worker, conn, status);
     counter_add(&counters->cas_hits, 1);
     return REPLY_STORED;
 }
 
-/* Whether the client has named a CAS unique that is not the item's. cas itself has more to say about it. */
-static bool is_other(const struct request *request, const struct lookup *lookup)
-{
-    return request->cas != 0 && request->cas != lookup->item.cas;
-}
-
-/* append, prepend: REPLY_NONE when the command has to wait. */
-static enum reply_status store_joined(struct worker *worker, struct conn *conn,
-                                      const struct slot *slot, struct reply *reply)
+enum reply_status command_join(struct worker *worker, struct conn *conn, const struct slot *slot,
+                               const struct join *join, struct stored *stored)
 {
     const struct request *request = &slot->request;
     struct store_bytes more = {request->value.data, (uint32_t)request->value.len};
     struct lookup lookup;
     enum store_status status;
     do {
-        status = look_up(worker, conn, &slot->key, &lookup);
-        if (status == STORE_AGAIN)
-            return REPLY_NONE;
+        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
         if (status != STORE_OK)
-            return REPLY_NOT_STORED;
-        if (is_other(request, &lookup)) {
-            lookup_end(worker, conn, lookup.fetch);
-            return REPLY_EXISTS;
-        }
+            return status == STORE_AGAIN ? REPLY_NONE : REPLY_NOT_FOUND;
         struct store_bytes old = {lookup.item.value, lookup.item.value_len};
-        bool append = request->op == OP_APPEND;
         struct store_put what = {
             .condition = STORE_IF_SAME,
             .place = lookup.item.place,
-            .value = {append ? old : more, append ? more : old},
+            .value = {join->append ? old : more, join->append ? more : old},
             .client_flags = lookup.item.client_flags,
             .keep_expiry = true,
+            .cas = join->new_cas,
         };
+        bool same = !join->cas || join->cas == lookup.item.cas;
         bool fits = (uint64_t)old.len + more.len + slot->key.len + ITEM_OVERHEAD <=
                     worker->server->settings.item_size_max;
-        status = fits ? put(worker, conn, slot, &what, reply) : STORE_OK;
-        lookup_end(worker, conn, lookup.fetch);
-        if (!fits)
-            return REPLY_NOT_STORED;
+        status = fits && same ? command_put(worker, conn, slot, &what) : STORE_OK;
+        command_look_up_end(worker, conn, &lookup);
+        if (!fits || !same)
+            return same ? REPLY_NOT_STORED : REPLY_EXISTS;
+        *stored = (struct stored){.cas = what.cas, .size = (size_t)old.len + more.len};
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
-    return status == STORE_OK ? REPLY_STORED : reply_of_failure(worker, conn, status);
+    return status == STORE_OK ? REPLY_STORED : command_failure(worker, conn, status);
+}
+
+/* append, prepend: REPLY_NONE when the command has to wait. */
+static enum reply_status store_joined(struct worker *worker, struct conn *conn,
+                                      const struct slot *slot, struct reply *reply)
+{
+    struct join join = {.append = slot->request.op == OP_APPEND, .cas = slot->request.cas};
+    struct stored stored = {0};
+    enum reply_status status = command_join(worker, conn, slot, &join, &stored);
+    reply->cas = stored.cas;
+    return status == REPLY_NOT_FOUND ? REPLY_NOT_STORED : status;
 }
 
 static enum run_result run_store(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     struct reply reply = {0};
     if (slot->request.flags & REQUEST_TOO_LARGE)
-        reply.status = refuse_too_large(worker, conn, slot);
+        reply.status = command_refuse_too_large(worker, conn, slot);
     else if (slot->request.op == OP_CAS)
         reply.status = store_if_unchanged(worker, conn, slot, &reply);
     else if (slot->request.op == OP_APPEND || slot->request.op == OP_PREPEND)
@@ -389,84 +387,113 @@ static enum run_result run_store(struct worker *worker, struct conn *conn, const
 /* What a shorter result is padded with. */
 static const char blanks[NUMBER_LEN_MAX] = {[0 ... NUMBER_LEN_MAX - 1] = ' '};
 
+/* The number of an item, counted up or down. False: it is none. */
+static bool compute(const struct store_item *item, const struct count *count, uint64_t *number)
+{
+    if (item->value_len > NUMBER_LEN_MAX || !number_parse(item->value, item->value_len, number))
+        return false;
+    if (count->up)
+        *number += count->delta;
+    else
+        *number -= count->delta < *number ? count->delta : *number;
+    return true;
+}
+
+/* Writes the new number over the old: a shorter one is padded to the old length, and the item stays the same to those who have
+ * read it or made it stale; a longer one makes a new item, as in memcached. */
+static enum store_status put_number(struct worker *worker, struct conn *conn,
+                                    const struct slot *slot, const struct count *count,
+                                    const struct store_item *item, struct counted *counted)
+{
+    char digits[NUMBER_DIGITS_MAX];
+    uint32_t len = (uint32_t)number_format(digits, counted->number);
+    bool in_place = len <= item->value_len;
+    struct store_put what = {
+        .condition = STORE_IF_SAME,
+        .place = item->place,
+        .value = {{digits, len}, {blanks, in_place ? item->value_len - len : 0}},
+        .client_flags = item->client_flags,
+        .keep_expiry = !count->touch,
+        .expire_s = count->expire_s,
+        .fetched = in_place && item->fetched,
+        .state = in_place ? item->state : 0,
+        .cas = count->new_cas,
+    };
+    enum store_status status = command_put(worker, conn, slot, &what);
+    counted->cas = what.cas;
+    counted->old_expire_s = item->expire_s;
+    return status;
+}
+
 /* The counter is not there, and the client has said with what it begins. STORE_EXISTS: now it is there. */
 static enum store_status begin_count(struct worker *worker, struct conn *conn,
-                                     const struct slot *slot, struct reply *reply)
+                                     const struct slot *slot, const struct count *count,
+                                     struct counted *counted)
 {
-    const struct request *request = &slot->request;
     char digits[NUMBER_DIGITS_MAX];
     struct store_put what = {
         .condition = STORE_IF_ABSENT,
-        .value = {{digits, (uint32_t)number_format(digits, request->initial)}},
-        .expire_s = clock_expiry(request->exptime, worker->now_s),
+        .value = {{digits, (uint32_t)number_format(digits, count->initial)}},
+        .expire_s = count->initial_expire_s,
+        .cas = count->new_cas,
     };
-    reply->number = request->initial;
-    return put(worker, conn, slot, &what, reply);
+    enum store_status status = command_put(worker, conn, slot, &what);
+    *counted = (struct counted){.number = count->initial,
+                                .cas = what.cas,
+                                .old_expire_s = what.expire_s,
+                                .begun = status == STORE_OK};
+    return status;
 }
 
-/* incr and decr: 64 bits that wrap, down to 0; a shorter result is padded to the old length. Sets reply->status, to REPLY_NONE
- * when the command has to wait, and *begun if the counter was not there and is now. */
-static void count(struct worker *worker, struct conn *conn, const struct slot *slot,
-                  struct reply *reply, bool *begun)
+enum reply_status command_count(struct worker *worker, struct conn *conn, const struct slot *slot,
+                                const struct count *count, struct counted *counted)
 {
-    const struct request *request = &slot->request;
     struct lookup lookup;
     enum store_status status;
+    *counted = (struct counted){0};
     do {
-        char digits[NUMBER_DIGITS_MAX];
-        status = look_up(worker, conn, &slot->key, &lookup);
-        if (status == STORE_NOT_FOUND && request->flags & REQUEST_CREATE) {
-            status = begin_count(worker, conn, slot, reply);
-            *begun = status == STORE_OK;
+        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
+        if (status == STORE_AGAIN)
+            return REPLY_NONE;
+        if (status != STORE_OK && !count->create)
+            return REPLY_NOT_FOUND;
+        if (status != STORE_OK) {
+            status = begin_count(worker, conn, slot, count, counted);
             continue;
         }
-        if (status != STORE_OK) {
-            reply->status = status == STORE_AGAIN ? REPLY_NONE : REPLY_NOT_FOUND;
-            return;
-        }
-        if (is_other(request, &lookup)) {
-            lookup_end(worker, conn, lookup.fetch);
-            reply->status = REPLY_EXISTS;
-            return;
-        }
-        uint32_t old_len = lookup.item.value_len;
-        bool valid =
-            old_len <= NUMBER_LEN_MAX && number_parse(lookup.item.value, old_len, &reply->number);
-        struct store_put what = {.condition = STORE_IF_SAME,
-                                 .place = lookup.item.place,
-                                 .client_flags = lookup.item.client_flags,
-                                 .keep_expiry = true};
-        lookup_end(worker, conn, lookup.fetch);
-        if (!valid) {
-            reply->status = REPLY_NON_NUMERIC;
-            return;
-        }
-        if (request->op == OP_INCR)
-            reply->number += request->delta;
-        else
-            reply->number -= request->delta < reply->number ? request->delta : reply->number;
-        uint32_t len = (uint32_t)number_format(digits, reply->number);
-        what.value[0] = (struct store_bytes){digits, len};
-        what.value[1] = (struct store_bytes){blanks, old_len > len ? old_len - len : 0};
-        status = put(worker, conn, slot, &what, reply);
+        bool same = !count->cas || count->cas == lookup.item.cas;
+        bool valid = compute(&lookup.item, count, &counted->number);
+        if (valid && same)
+            status = put_number(worker, conn, slot, count, &lookup.item, counted);
+        command_look_up_end(worker, conn, &lookup);
+        if (!valid || !same)
+            return valid ? REPLY_EXISTS : REPLY_NON_NUMERIC;
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
-    reply->status = status == STORE_OK ? REPLY_NUMBER : reply_of_failure(worker, conn, status);
+    return status == STORE_OK ? REPLY_NUMBER : command_failure(worker, conn, status);
 }
 
 static enum run_result run_count(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
+    const struct request *request = &slot->request;
     struct counters *counters = &worker->counters;
-    struct reply reply = {0};
-    bool up = slot->request.op == OP_INCR;
-    bool begun = false;
-    count(worker, conn, slot, &reply, &begun);
+    struct counted counted;
+    struct count what = {.up = request->op == OP_INCR,
+                         .delta = request->delta,
+                         .cas = request->cas,
+                         .create = request->flags & REQUEST_CREATE,
+                         .initial = request->initial};
+    if (what.create)
+        what.initial_expire_s = clock_expiry(request->exptime, worker->now_s);
+    struct reply reply = {.status = command_count(worker, conn, slot, &what, &counted)};
     if (reply.status == REPLY_NONE)
         return RUN_WAIT;
     if (reply.status == REPLY_NOT_FOUND)
-        counter_add(up ? &counters->incr_misses : &counters->decr_misses, 1);
-    else if (reply.status == REPLY_NUMBER && !begun)
-        counter_add(up ? &counters->incr_hits : &counters->decr_hits, 1);
-    command_reply(worker, conn, &slot->request, &reply);
+        counter_add(what.up ? &counters->incr_misses : &counters->decr_misses, 1);
+    else if (reply.status == REPLY_NUMBER && !counted.begun)
+        counter_add(what.up ? &counters->incr_hits : &counters->decr_hits, 1);
+    reply.number = counted.number;
+    reply.cas = counted.cas;
+    command_reply(worker, conn, request, &reply);
     return RUN_DONE;
 }
 
@@ -478,7 +505,7 @@ static enum run_result reply_marked(struct worker *worker, struct conn *conn,
     enum reply_status reply = status == STORE_OK          ? done
                               : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
                               : status == STORE_EXISTS    ? REPLY_EXISTS
-                                                          : reply_of_failure(worker, conn, status);
+                                                          : command_failure(worker, conn, status);
     if (reply == REPLY_NONE)
         return RUN_WAIT;
     if (status == STORE_OK)
@@ -500,7 +527,7 @@ static enum run_result run_shown_touch(struct worker *worker, struct conn *conn,
         reply = (struct reply){.status = REPLY_TOUCHED,
                                .client_flags = lookup.item.client_flags,
                                .cas = lookup.item.cas};
-        lookup_end(worker, conn, lookup.fetch);
+        command_look_up_end(worker, conn, &lookup);
     }
     count_touch(&worker->counters, status == STORE_OK);
     command_reply(worker, conn, &slot->request, &reply);
@@ -526,12 +553,12 @@ static enum store_status delete_if_unchanged(struct worker *worker, struct conn 
     struct lookup lookup;
     enum store_status status;
     do {
-        status = look_up(worker, conn, &slot->key, &lookup);
+        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
         if (status != STORE_OK)
             return status == STORE_AGAIN ? STORE_COLD : STORE_NOT_FOUND;
         uint64_t place = lookup.item.place;
-        bool other = is_other(&slot->request, &lookup);
-        lookup_end(worker, conn, lookup.fetch);
+        bool other = lookup.item.cas != slot->request.cas;
+        command_look_up_end(worker, conn, &lookup);
         if (other)
             return STORE_EXISTS;
         status = store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_SAME, place);
@@ -562,7 +589,7 @@ static enum run_result run_flush(struct worker *worker, struct conn *conn, const
         uint32_t when = delay > 0 ? clock_expiry(delay, worker->now_s) : 0;
         enum store_status status = store_flush(worker->session, when, worker->now_s);
         worker->wrote = conn->wrote = true;
-        reply = status == STORE_OK ? REPLY_OK : reply_of_failure(worker, conn, status);
+        reply = status == STORE_OK ? REPLY_OK : command_failure(worker, conn, status);
         if (reply == REPLY_NONE)
             return RUN_WAIT;
         counter_add(&worker->counters.cmd_flush, 1);
@@ -588,6 +615,9 @@ static enum run_result run_other(struct worker *worker, struct conn *conn, const
         if (slot->request.protocol == PROTOCOL_BINARY)
             reply_status(worker, conn, &slot->request, REPLY_OK);
         return RUN_CLOSE;
+    case OP_META_ARITHMETIC:
+    case OP_META_DEBUG:
+    case OP_META_NOOP: return command_run_meta(worker, conn, slot);
     case OP_NOOP:
     case OP_SASL_LIST:
     case OP_SASL_AUTH:
@@ -611,6 +641,9 @@ enum run_result command_run(struct worker *worker, struct conn *conn, const stru
     case OP_PREPEND:
     case OP_CAS: return run_store(worker, conn, slot);
     case OP_DELETE: return run_delete(worker, conn, slot);
+    case OP_META_GET:
+    case OP_META_SET:
+    case OP_META_DELETE: return command_run_meta(worker, conn, slot);
     default: break;
     }
     enum run_result result = run_other(worker, conn, slot);

@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "protocol/base64.h"
 #include "src/encode.h"
 #include "src/server.h"
 #include "src/worker.h"
@@ -71,22 +72,6 @@ const char *dump_end_line(enum dump_form form)
 
 /* Lines. */
 
-static size_t write_base64(char *out, const char *key, size_t len)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t used = 0;
-    for (size_t i = 0; i < len; i += 3) {
-        uint32_t bits = 0;
-        for (size_t k = i; k < i + 3; k++)
-            bits = bits << 8 | (k < len ? (unsigned char)key[k] : 0);
-        for (int shift = 18; shift >= 0; shift -= 6)
-            out[used++] = digits[bits >> shift & 63];
-    }
-    for (size_t i = 0; i < (3 - len % 3) % 3; i++)
-        out[used - 1 - i] = '=';
-    return used;
-}
-
 /* memcached's line about a key; there is one class here, as in `stats items`. */
 static size_t write_meta(char *out, const struct store_listed *item)
 {
@@ -120,7 +105,7 @@ static size_t write_mg(char *out, const struct store_listed *item)
         memcpy(out + len, item->key, item->key_len);
         len += item->key_len;
     } else {
-        len += write_base64(out + len, item->key, item->key_len);
+        len += base64_encode(out + len, item->key, item->key_len);
         end = " b\r\n";
     }
     memcpy(out + len, end, strlen(end));

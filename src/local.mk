@@ -7,6 +7,8 @@ cachecask_SOURCES = \
     src/command.c src/command.h \
     src/command_admin.c \
     src/command_binary.c \
+    src/command_internal.h \
+    src/command_meta.c \
     src/conn.c src/conn.h \
     src/counters.def \
     src/dump.c src/dump.h \

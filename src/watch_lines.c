@@ -106,9 +106,21 @@ void watch_got(struct worker *worker, const struct conn *conn, const struct slot
     write_line(worker, WATCH_FETCHERS, &line);
 }
 
-static const char *store_name(enum request_op op)
+static const char *meta_store_name(const struct request *request)
 {
-    switch (op) {
+    switch (request->mode) {
+    case 'E': return "add";
+    case 'R': return "replace";
+    case 'A': return "append";
+    case 'P': return "prepend";
+    default: return request->cas ? "cas" : "set";
+    }
+}
+
+static const char *store_name(const struct request *request)
+{
+    switch (request->op) {
+    case OP_META_SET: return meta_store_name(request);
     case OP_ADD: return "add";
     case OP_REPLACE: return "replace";
     case OP_APPEND: return "append";
@@ -154,7 +166,7 @@ void watch_stored(struct worker *worker, const struct conn *conn, const struct s
     add(&line, "type=item_store");
     add_key(&line, request->key.data, request->key.len);
     add(&line, " status=%s cmd=%s ttl=%" PRId64 " clsid=1 cfd=%d size=%zu",
-        store_status_name(status), store_name(request->op), ttl_of(request->exptime, worker->now_s),
+        store_status_name(status), store_name(request), ttl_of(request->exptime, worker->now_s),
         conn->fd, request->value.len);
     write_line(worker, WATCH_MUTATIONS, &line);
 }
@@ -170,7 +182,8 @@ void watch_deleted(struct worker *worker, const struct conn *conn, const struct 
     struct line line = {.len = 0};
     add(&line, "type=deleted");
     add_key(&line, slot->request.key.data, slot->request.key.len);
-    add(&line, " cmd=delete clsid=1 cfd=%d", conn->fd);
+    add(&line, " cmd=%s clsid=1 cfd=%d", slot->request.op == OP_META_DELETE ? "md" : "delete",
+        conn->fd);
     write_line(worker, WATCH_DELETIONS, &line);
 }
 

@@ -164,20 +164,23 @@ static void fill_from_record(struct store_item *item, const struct record *recor
     };
 }
 
-/* The entry points to RAM. Unlocks the shard. The page stays readable until store_leave (C3). */
-static enum store_status get_from_ram(struct store_session *session, const struct store_key *key,
-                                      uint32_t now_s, struct found *found, struct store_item *item)
+/* The entry points to RAM. Unlocks the shard. The page stays readable until store_leave (C3). Inline, so that a get does not
+ * ask whether it is a peek. */
+static inline enum store_status get_from_ram(struct store_session *session,
+                                             const struct store_key *key, uint32_t now_s, bool peek,
+                                             struct found *found, struct store_item *item)
 {
     struct cache_item *cached = location_item(found->entry.location);
     uint64_t place = cached->location & LOCATION_PLACE_MASK;
-    if (!(found->entry.location & LOCATION_VISITED))
+    if (!peek && !(found->entry.location & LOCATION_VISITED))
         keydir_set(found->shard, found->ref, found->entry.location | LOCATION_VISITED,
                    found->entry.expire_s);
     keydir_unlock(found->shard);
     if (!is_key(key, cached->key, cached->key_len))
         return STORE_NOT_FOUND; /* two keys with 72 equal bits: never seen, never wrong */
     fill_from_ram(item, cached, place, found->entry.expire_s);
-    note_access(cached, now_s);
+    if (!peek)
+        note_access(cached, now_s);
     count_up(&session->counters.ram_hits, 1);
     return STORE_OK;
 }
@@ -218,7 +221,7 @@ static enum store_status begin_fetch(struct store_session *session, const struct
 
 /* A copy of a fetched record in the cache, indexed by nobody yet; NULL when it does not belong there. */
 static struct cache_item *copy_to_cache(struct store_session *session, const struct record *record,
-                                        uint64_t location, uint32_t now_s)
+                                        uint64_t location)
 {
     struct cache *cache = &session->store->cache;
     if (!cache_takes(cache, record->key_len, record->value_len))
@@ -231,8 +234,6 @@ static struct cache_item *copy_to_cache(struct store_session *session, const str
     item->cas = record->cas;
     item->client_flags = record->client_flags;
     item->state = record->state;
-    atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
-    atomic_store_explicit(&item->fetched, 1, memory_order_relaxed);
     memcpy(item->key, record->key, record->key_len + (size_t)record->value_len);
     return item;
 }
@@ -251,7 +252,7 @@ static enum store_status drop_corrupt(struct store_session *session, const struc
 
 /* The fetch has its bytes: uses them if the entry still points to the place they are from. */
 static enum store_status get_from_fetch(struct store_session *session, const struct store_key *key,
-                                        uint32_t now_s, struct store_fetch *fetch,
+                                        uint32_t now_s, bool peek, struct store_fetch *fetch,
                                         struct store_item *item)
 {
     struct record record;
@@ -262,16 +263,20 @@ static enum store_status get_from_fetch(struct store_session *session, const str
                       location_offset(fetch->location), &record) != RECORD_OK ||
         record.type != RECORD_PUT)
         return drop_corrupt(session, key, now_s, fetch);
-    struct cache_item *cached = copy_to_cache(session, &record, fetch->location, now_s);
+    struct cache_item *cached = copy_to_cache(session, &record, fetch->location);
     lock_and_find(session, key, now_s, &found);
     bool same = found.present && !location_in_ram(found.entry.location) &&
                 location_same_place(found.entry.location, fetch->location);
     bool fetched = same && (found.entry.location & LOCATION_VISITED);
-    if (same)
-        keydir_set(found.shard, found.ref,
-                   cached ? location_of_item(cached, fetch->location)
-                          : found.entry.location | LOCATION_VISITED,
+    if (same && cached) {
+        atomic_store_explicit(&cached->accessed_s, peek ? 0 : now_s, memory_order_relaxed);
+        atomic_store_explicit(&cached->fetched, fetched || !peek, memory_order_relaxed);
+        keydir_set(found.shard, found.ref, location_of_item(cached, fetch->location),
                    found.entry.expire_s);
+    } else if (same && !peek) {
+        keydir_set(found.shard, found.ref, found.entry.location | LOCATION_VISITED,
+                   found.entry.expire_s);
+    }
     if (!same && cached)
         cache_unalloc(&session->writer, cached);
     if (!found.present) {
@@ -279,7 +284,7 @@ static enum store_status get_from_fetch(struct store_session *session, const str
         return STORE_NOT_FOUND;
     }
     if (!same && location_in_ram(found.entry.location))
-        return get_from_ram(session, key, now_s, &found, item);
+        return get_from_ram(session, key, now_s, peek, &found, item);
     if (!same)
         return begin_fetch(session, key, &found, fetch);
     keydir_unlock(found.shard);
@@ -295,21 +300,34 @@ static enum store_status get_from_fetch(struct store_session *session, const str
     return STORE_OK;
 }
 
-enum store_status store_get(struct store_session *session, const struct store_key *key,
-                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+static inline enum store_status look_up(struct store_session *session, const struct store_key *key,
+                                        uint32_t now_s, bool peek, struct store_fetch *fetch,
+                                        struct store_item *item)
 {
     struct found found;
     assert(atomic_load_explicit(&session->epoch, memory_order_relaxed)); /* C3 */
     if (fetch->segment && fetch->status != STORE_AGAIN && fetch->tag == key->tag &&
         fetch->shard == key->shard)
-        return get_from_fetch(session, key, now_s, fetch, item);
+        return get_from_fetch(session, key, now_s, peek, fetch, item);
     lock_and_find(session, key, now_s, &found);
     if (found.present && location_in_ram(found.entry.location))
-        return get_from_ram(session, key, now_s, &found, item);
+        return get_from_ram(session, key, now_s, peek, &found, item);
     if (found.present)
         return begin_fetch(session, key, &found, fetch);
     keydir_unlock(found.shard);
     return STORE_NOT_FOUND;
+}
+
+enum store_status store_get(struct store_session *session, const struct store_key *key,
+                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+{
+    return look_up(session, key, now_s, false, fetch, item);
+}
+
+enum store_status store_peek(struct store_session *session, const struct store_key *key,
+                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+{
+    return look_up(session, key, now_s, true, fetch, item);
 }
 
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
@@ -370,7 +388,7 @@ static struct cache_item *prepare_item(struct store_session *session, const stru
         return NULL;
     item->client_flags = put->client_flags;
     item->state = put->state;
-    atomic_store_explicit(&item->fetched, 0, memory_order_relaxed);
+    atomic_store_explicit(&item->fetched, put->fetched, memory_order_relaxed);
     memcpy(item->key, key->data, key->len);
     copy_value(item->key + key->len, put);
     return item;
@@ -501,9 +519,11 @@ static enum store_status put_locked(struct store *store, const struct store_key 
         item->cas = put->cas;
         atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
     }
+    uint64_t location = location_of(room->segment->slot, room->offset, size);
+    if (put->fetched && !item)
+        location |= LOCATION_VISITED;
     segment_add_mask(room->segment, RECORD_PUT, put->expire_s, size);
-    return index_put(store, key, found, location_of(room->segment->slot, room->offset, size), item,
-                     put->expire_s);
+    return index_put(store, key, found, location, item, put->expire_s);
 }
 
 enum store_status store_put(struct store_session *session, const struct store_key *key,
@@ -511,10 +531,13 @@ enum store_status store_put(struct store_session *session, const struct store_ke
 {
     struct found found;
     struct log_room room;
-    uint16_t chosen = put->cas ? RECORD_STATE_CAS_CHOSEN : 0;
-    put->state |= chosen;
     struct log_outside outside;
     bool large = is_large(key, put, &outside);
+    static_assert((int)STORE_STATE_STALE == RECORD_STATE_STALE, "one bit, two names");
+    static_assert((int)STORE_STATE_WIN == RECORD_STATE_WIN, "one bit, two names");
+    put->state &= STORE_STATE_STALE | STORE_STATE_WIN;
+    if (put->cas)
+        put->state |= RECORD_STATE_CAS_CHOSEN;
     struct cache_item *item = prepare_item(session, key, put);
     lock_and_find(session, key, now_s, &found);
     enum store_status status =
@@ -539,6 +562,11 @@ enum store_status store_put(struct store_session *session, const struct store_ke
     else
         write_record(session, &room, key, &record, put);
     return STORE_OK;
+}
+
+uint64_t store_item_size(uint32_t key_len, uint64_t value_len)
+{
+    return record_size(key_len, value_len);
 }
 
 /* Looks the key up and reserves room for *entry, which has no value; on STORE_OK the shard stays locked. */
@@ -594,7 +622,9 @@ enum store_status store_touch(struct store_session *session, const struct store_
         lock_for_mark(session, key, now_s, condition, place, &entry, &found, &room);
     if (status != STORE_OK)
         return status;
-    keydir_set(found.shard, found.ref, found.entry.location, expire_s);
+    keydir_set(found.shard, found.ref, found.entry.location | LOCATION_VISITED, expire_s);
+    if (location_in_ram(found.entry.location))
+        note_access(location_item(found.entry.location), now_s);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_TOUCH, expire_s, &room);
     return STORE_OK;

@@ -125,6 +125,12 @@ void store_key_init(const struct store *store, struct store_key *key, const char
 bool store_prefetch(const struct store *store, const struct store_key *key);
 void store_prefetch_again(const struct store *store, const struct store_key *key);
 
+/* Bits of an item's state, which the store keeps and does not look at. */
+enum store_state {
+    STORE_STATE_STALE = 1 << 0, /* invalidated, but still to be had */
+    STORE_STATE_WIN = 1 << 1,   /* somebody was told to make it anew */
+};
+
 /* What store_get found. */
 struct store_item {
     const char *value;
@@ -134,8 +140,8 @@ struct store_item {
     uint32_t accessed_s; /* last get before this one, as far as known; 0: unknown */
     uint64_t cas;
     uint64_t place; /* tells whether it is still the same: for STORE_IF_SAME */
-    uint16_t state;
-    bool fetched; /* a get has hit it before, as far as known */
+    uint16_t state; /* of enum store_state, and bits of the store's own */
+    bool fetched;   /* a get has hit it before, as far as known */
     bool in_ram;
 };
 
@@ -161,6 +167,10 @@ struct store_fetch {
  * Whatever the answer: a fetch that is not all zeros any more must be released in the end. */
 enum store_status store_get(struct store_session *session, const struct store_key *key,
                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
+
+/* As store_get, but nobody has asked for the value: the item is not fetched nor accessed by it, nor kept any longer. */
+enum store_status store_peek(struct store_session *session, const struct store_key *key,
+                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
 
 /* Reads a cold value if that needs no disk: STORE_OK, or STORE_AGAIN. */
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch);
@@ -193,8 +203,9 @@ struct store_put {
     uint32_t client_flags;
     uint32_t expire_s;
     bool keep_expiry; /* the old item's expiry stays, whatever expire_s says */
-    uint16_t state;
-    uint64_t cas; /* in: chosen by the caller, 0: by the store; out: the item's */
+    bool fetched;     /* it counts as hit by a get */
+    uint16_t state;   /* of enum store_state */
+    uint64_t cas;     /* in: chosen by the caller, 0: by the store; out: the item's */
 };
 
 /* Stores a value. STORE_OK (acknowledge it after store_commit); STORE_EXISTS or STORE_NOT_FOUND by the condition;
@@ -203,11 +214,14 @@ struct store_put {
 enum store_status store_put(struct store_session *session, const struct store_key *key,
                             uint32_t now_s, struct store_put *put);
 
+/* The bytes that an item takes in the log. */
+uint64_t store_item_size(uint32_t key_len, uint64_t value_len);
+
 /* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_AGAIN, STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
                                uint32_t now_s, enum store_condition condition, uint64_t place);
 
-/* Sets a key's expiry; the CAS unique stays. Answers as store_delete. */
+/* Sets a key's expiry, which counts as a get; the CAS unique stays. Answers as store_delete. */
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
                               uint32_t now_s, uint32_t expire_s, enum store_condition condition,
                               uint64_t place);

@@ -1,6 +1,4 @@
-"""The classic text protocol: the transcripts, the recorded answers of memcached 1.6.45, and the statistics."""
-import json
-import os
+"""The text protocol: the transcripts, and the statistics. What memcached 1.6.45 answered is in test_recorded.py."""
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -142,68 +140,6 @@ def in_the_background():
 @pytest.mark.parametrize("t", SLOW, ids=name)
 def test_transcript_in_which_time_passes(in_the_background, t):
     in_the_background[t.name].result()
-
-
-# Recorded answers: data/extract_classic tells how they were made.
-#
-# Where we differ on purpose from memcached 1.6.45:
-# - `delete two words` is refused: clients' own test suites expect it.
-# - The error of a line whose block is to be swallowed is sent when the line is there; memcached waits for the block.
-
-REFUSED_DELETE = re.compile(rb"delete \S+ (?!0\s|noreply\s)\S+")
-BAD_DELETE = b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
-BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
-MARKER = b"get no:such:ke\r\n"  # as long as the marker of the recording, for the steps that leave a block open
-
-
-def recorded():
-    path = os.path.join(os.path.dirname(__file__), "data/classic-1.6.45.jsonl")
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def answer_pattern(answer):
-    return b"".join({b"<cas>": rb"\d+", b"<version>": rb"\S+"}.get(part, re.escape(part))
-                    for part in re.split(rb"(<cas>|<version>)", answer))
-
-
-def replay(client, steps):
-    for step in steps:
-        sent, answer = (text.encode("latin-1") for text in step[:2])
-        waiting = len(step) > 2  # the marker has become part of a data block
-        if REFUSED_DELETE.match(sent):
-            answer = BAD_DELETE
-        client.send(sent + MARKER)
-        if waiting:
-            answer = answer or BAD_FORMAT
-            got = client.rest(0.1)
-        else:
-            got = read_answer(client, answer)
-        assert re.fullmatch(answer_pattern(answer), got), "sent     %r\nexpected %r\n     got %r" % (
-            sent[:500], answer[:500], got[:500])
-
-
-def read_answer(client, answer):
-    """Everything up to the marker's END; how many ENDs lie before it is known from the recorded answer."""
-    got = b""
-    for _ in range(answer.count(b"END\r\n") + 1):
-        got += client.read_until(b"END\r\n")
-    return got[: -len(b"END\r\n")]
-
-
-@pytest.mark.skipif(support.IS_MEMCACHED, reason="recorded with a newer release")
-def test_recorded_answers_of_memcached(server_with):
-    server = server_with(())
-    wrong = []
-    for sequence in recorded():
-        with empty(server) as client:
-            client.socket.settimeout(3)
-            try:
-                replay(client, sequence["steps"])
-            except AssertionError as error:
-                wrong.append("sequence %d: %s" % (sequence["sequence"], str(error).split("\nassert ")[0]))
-    if wrong:
-        pytest.fail("%d sequences differ\n" % len(wrong) + "\n".join(wrong[:20]), pytrace=False)
 
 
 # Statistics

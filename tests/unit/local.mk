@@ -34,6 +34,8 @@ tests_unit_storage_test_segment_SOURCES = tests/unit/storage/test_segment.c test
 tests_unit_storage_test_recover_SOURCES = tests/unit/storage/test_recover.c $(storage_support)
 
 protocol_tests = \
+    tests/unit/protocol/test_base64 \
+    tests/unit/protocol/test_meta_reply \
     tests/unit/protocol/test_binary \
     tests/unit/protocol/test_binary_reply \
     tests/unit/protocol/test_text \

@@ -70,8 +70,10 @@ static const struct row storage[] = {
     {"a key may be called noreply", "set noreply 0 0 1\r\nx\r\n", "set key=noreply value=x"},
     {"numbers may have a plus and zeros", "set a +5 007 01\r\nx\r\n",
      "set key=a flags=5 exptime=7 value=x"},
-    {"an expiry may be negative or large", "set a 0 -1 1\r\nx\r\nset a 0 4294967296 1\r\nx\r\n",
-     "set key=a exptime=-1 value=x | set key=a exptime=4294967296 value=x"},
+    {"an expiry may be negative", "set a 0 -1 1\r\nx\r\n", "set key=a exptime=-1 value=x"},
+    {"an expiry is the lower 32 bits of 64, with their sign",
+     "set a 0 4294967295 1\r\nx\r\nset a 0 4294967296 1\r\nx\r\n",
+     "set key=a exptime=-1 value=x | set key=a value=x"},
     {"flags are the lower 32 bits of 64",
      "set a 4294967295 0 1\r\nx\r\nset a 4294967297 0 1\r\nx\r\n",
      "set key=a flags=4294967295 value=x | set key=a flags=1 value=x"},
@@ -177,6 +179,76 @@ static const struct row administration[] = {
     {"HTTP must be the last word", "POST HTTP/1.1 x\r\n", "ERROR"},
 };
 
+#define BAD_TOKEN   "CLIENT_ERROR bad token in command line format"
+#define BAD_KEY     "CLIENT_ERROR error decoding key"
+#define BAD_FLAG    "CLIENT_ERROR invalid flag"
+#define DUPLICATE   "CLIENT_ERROR duplicate flag"
+#define BAD_MA_FLAG "CLIENT_ERROR invalid or duplicate flag"
+#define BAD_MS_MODE "CLIENT_ERROR invalid mode for ms M token"
+#define BAD_MA_MODE "CLIENT_ERROR invalid mode for ma M token"
+#define BAD_OPAQUE  "CLIENT_ERROR opaque token too long"
+#define TOO_MANY    "CLIENT_ERROR options flags are too long"
+#define O31         "ooooooooooooooooooooooooooooooo"
+
+static const struct row meta[] = {
+    {"mg has a key and flags", "mg a\r\nmg a v\nmg a s v  q \r\n",
+     "mg key=a | mg key=a args= v | mg key=a args= s v  q"},
+    {"flags have arguments", "mg a E1 N-1 R30 T100 Oabc\r\nmg a C5\r\n",
+     "mg key=a exptime=100 args= E1 N-1 R30 T100 Oabc new-cas=1 vivify=100 recache=30 | "
+     "mg key=a cas=5 args= C5"},
+    {"of N and T the last is the expiry of a new item", "mg a T5 N7\r\n",
+     "mg key=a exptime=5 args= T5 N7 vivify=7"},
+    {"ms is a line and a block", "ms a 3\r\nabc\r\nms a 2 T9 F7 MA I\r\n\r\n\r\n",
+     "ms key=a value=abc mode=S | "
+     "ms key=a flags=7 exptime=9 value=\r\n args= T9 F7 MA I mode=A vivify=9"},
+    {"md, ma, me, mn", "md a I x\r\nma a\r\nma a D5 J6 MD\r\nme a\r\nmn\r\nmn x\r\n",
+     "md key=a args= I x | ma key=a delta=1 mode=I | "
+     "ma key=a delta=5 initial=6 args= D5 J6 MD mode=D | me key=a | mn | mn"},
+    {"a key may come in base64", "mg Zm9v b\r\nms Zm9vYg== 1 b\r\nx\r\nme Zm9vYmE= b\r\n",
+     "mg key=foo args= b | ms key=foob value=x args= b mode=S | me key=fooba args=b"},
+    {"what is no digit of base64 is skipped", "mg key:3 b\r\nmg Zm\t9v b k\r\n",
+     "mg key=\x91\xec\xb7 args= b | mg key=foo args= b k"},
+    {"a key that cannot be decoded",
+     "mg a b\r\nmd Zm9 b\r\nma = b\r\nms Z=== 7 b\r\nget b\r\n\r\nme a b\r\nget c\r\n",
+     BAD_KEY " | " BAD_KEY " | " BAD_MA_FLAG " | " BAD_KEY " | " BAD_FORMAT " | get key=c"},
+    {"a key has 250 bytes",
+     "mg " K250 "\r\nmg " K250 "k\r\nms " K250 "k 7\r\nget b\r\n\r\nget c\r\n",
+     "mg key=" K250 " | " BAD_FORMAT " | " BAD_FORMAT " | get key=c"},
+    {"a flag twice", "mg a v v\r\nms a 7 v v\r\nget b\r\n\r\nma a v v\r\n",
+     DUPLICATE " | " DUPLICATE " | " BAD_MA_FLAG},
+    {"twice comes before a bad argument", "mg a Tx v v\r\n", DUPLICATE},
+    {"a letter that is no flag", "mg a z\r\nmd a Sx\r\nma a Z\r\nms a 7 X\r\nget b\r\n\r\n",
+     BAD_FLAG " | " BAD_FLAG " | " BAD_MA_FLAG " | " BAD_FLAG},
+    {"flags of other commands, and of proxies, are ignored", "mg a I x D5 MX P Lpath\r\n",
+     "mg key=a delta=5 args= I x D5 MX P Lpath mode=X"},
+    {"what cannot be a flag refuses an ms before its length is believed",
+     "mg a ?\r\nms a 7 !!\r\nget b\r\n", BAD_FORMAT " | " BAD_FORMAT " | get key=b"},
+    {"bad arguments",
+     "mg a T\r\nmg a T+5\r\nmg a N4294967295\r\nmg a E0x10\r\nmg a C-1\r\nma a D+5\r\nma a J\r\nmg "
+     "a F\r\n",
+     BAD_TOKEN " | " BAD_TOKEN " | " BAD_TOKEN " | " BAD_TOKEN " | " BAD_TOKEN " | " BAD_MA_FLAG
+               " | " BAD_MA_FLAG " | " BAD_FORMAT},
+    {"a bad argument of an ms: the block is swallowed",
+     "ms a 7 T\r\nget b\r\n\r\nms a 7 Fx\r\nget b\r\n\r\nms a 7 Mx\r\nget b\r\n\r\nget c\r\n",
+     BAD_TOKEN " | " BAD_FORMAT " | " BAD_MS_MODE " | get key=c"},
+    {"a length that cannot be read announces nothing",
+     "ms a\r\nms a x\r\nms a -1\r\nms a 2147483646\r\nget c\r\n",
+     BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | get key=c"},
+    {"a bad chunk", "ms a 1\r\nxyzget c\r\n", "CLIENT_ERROR bad data chunk | get key=c"},
+    {"modes are upper case, and one letter decides", "ms a 1 Ms\r\nx\r\nma a M\r\nma a MDECR\r\n",
+     BAD_MS_MODE " | " BAD_MA_MODE " | ma key=a delta=1 args= MDECR mode=D"},
+    {"an opaque has 31 bytes", "mg a O" O31 "\r\nmg a O" O31 "o\r\nmg a O\r\n",
+     "mg key=a args= O" O31 " | " BAD_OPAQUE " | mg key=a args= O"},
+    {"a line has 20 words",
+     "mg a b c f h k l q s t u v x I P L O M F1\r\nmg a c f h k l q s t u v x I P L O M E1 F1 "
+     "J1\r\n",
+     BAD_KEY " | " TOO_MANY},
+    {"a key is needed", "mg\r\nms\r\nmd\r\nma\r\nme\r\n",
+     BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT},
+    {"other words of two letters are no commands", "mx a\r\nxg a\r\nm\r\n",
+     "ERROR | ERROR | " BAD_FORMAT},
+};
+
 struct table {
     const struct row *rows;
     size_t len;
@@ -189,7 +261,7 @@ struct table {
 
 static const struct table tables[] = {
     TABLE(retrieval), TABLE(storage),        TABLE(refused_storage),
-    TABLE(one_line),  TABLE(administration),
+    TABLE(one_line),  TABLE(administration), TABLE(meta),
 };
 
 static struct transcript whole;
@@ -458,6 +530,18 @@ static size_t random_stream(char *out, size_t len_max)
         "verbosity ",
         "lru ",
         "HTTP/",
+        "mg ",
+        "ms ",
+        "md ",
+        "ma ",
+        "me ",
+        "mn",
+        " b",
+        " v",
+        " T30",
+        " Oabc",
+        " MA",
+        "Zm9v",
         "noreply",
         "a",
         "key",

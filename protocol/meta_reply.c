@@ -1,0 +1,180 @@
+/* meta_reply.c: answers to the meta commands.
+ *
+ *     VA <length> <flag>*\r\n<value>\r\n   a hit, with its value
+ *     HD <flag>*\r\n                       a hit, or done
+ *     EN <flag>*  NF <flag>*               not found: of mg, of the others
+ *     NS <flag>*  EX <flag>*               not stored; another CAS unique
+ *     ME <key> <name>=<value>*             me
+ *     MN                                   mn
+ *
+ * The flags come back in the order in which they were asked for; behind them stand W, X and Z, which nobody asks for. Where
+ * nothing was found only the key and the opaque come back.
+ *
+ * A key comes back as it was sent: with the b flag in base64, and a b behind it. (memcached gives the raw bytes of a key that it
+ * has not learnt as base64, even with a line end in it.)
+ */
+#include <string.h>
+
+#include "protocol/base64.h"
+#include "protocol/text_output.h"
+#include "protocol/token.h"
+
+static char *put(char *out, const char *data, size_t len)
+{
+    memcpy(out, data, len);
+    return out + len;
+}
+
+static char *put_letter(char *out, char letter)
+{
+    *out++ = ' ';
+    *out++ = letter;
+    return out;
+}
+
+static char *put_flag(char *out, char letter, uint64_t number)
+{
+    return text_put_number(put_letter(out, letter), number);
+}
+
+static char *put_ttl(char *out, int64_t ttl_s)
+{
+    return ttl_s < 0 ? put(out, " t-1", 4) : put_flag(out, 't', (uint64_t)ttl_s);
+}
+
+static char *put_key(char *out, const struct request *request)
+{
+    struct bytes key = request->key;
+    out = put_letter(out, 'k');
+    if (!(request->meta_flags & META_FLAG('b')))
+        return put(out, key.data, key.len);
+    out += base64_encode(out, key.data, key.len);
+    return put_letter(out, 'b');
+}
+
+/* What a flag that was given gets in the answer. `touched`: a T stood before it. */
+static char *put_answer(char *out, const struct request *request, const struct reply *reply,
+                        struct bytes flag, bool touched)
+{
+    const struct reply_meta *meta = reply->meta;
+    switch (flag.data[0]) {
+    case 'c': return put_flag(out, 'c', reply->cas);
+    case 'f': return put_flag(out, 'f', reply->client_flags);
+    case 'h': return put_flag(out, 'h', meta->fetched);
+    case 'k': return put_key(out, request);
+    case 'l': return put_flag(out, 'l', meta->idle_s);
+    case 's': return put_flag(out, 's', meta->size);
+    case 't': return put_ttl(out, touched ? meta->new_ttl_s : meta->ttl_s);
+    default: *out++ = ' '; return put(out, flag.data, flag.len); /* O */
+    }
+}
+
+/* The flags that come back. */
+static uint64_t answered_flags(const struct request *request, enum reply_status status)
+{
+    const uint64_t echo = META_FLAG('k') | META_FLAG('O');
+    bool found = status == REPLY_VALUE || status == REPLY_OK;
+    if (request->op == OP_META_SET)
+        return echo | META_FLAG('c') | META_FLAG('s');
+    if (found && request->op == OP_META_ARITHMETIC)
+        return echo | META_FLAG('c') | META_FLAG('t');
+    if (found && request->op == OP_META_GET)
+        return echo | META_FLAG('c') | META_FLAG('f') | META_FLAG('h') | META_FLAG('l') |
+               META_FLAG('s') | META_FLAG('t');
+    return echo;
+}
+
+static char *put_answers(char *out, const struct request *request, const struct reply *reply)
+{
+    const uint64_t answered = answered_flags(request, reply->status) & request->meta_flags;
+    const char *at = request->args.data;
+    const char *end = at + request->args.len;
+    bool touched = false;
+    for (struct bytes flag; answered && (flag = token_next(&at, end)).len > 0;) {
+        touched |= flag.data[0] == 'T';
+        if (answered & META_FLAG(flag.data[0]))
+            out = put_answer(out, request, reply, flag, touched);
+    }
+    return out;
+}
+
+/* What nobody asks for. The one who shall make a stale item anew sees `X W`, the others `Z X`. */
+static char *put_states(char *out, const struct reply_meta *meta)
+{
+    if (meta == NULL)
+        return out;
+    if (meta->win_sent)
+        out = put_letter(out, 'Z');
+    if (meta->stale)
+        out = put_letter(out, 'X');
+    if (meta->won)
+        out = put_letter(out, 'W');
+    return out;
+}
+
+static bool is_plain(struct bytes key)
+{
+    for (size_t i = 0; i < key.len; i++)
+        if ((unsigned char)key.data[i] <= ' ' || key.data[i] == 127)
+            return false;
+    return true;
+}
+
+static char *put_named(char *out, const char *name, uint64_t number)
+{
+    return text_put_number(put(out, name, strlen(name)), number);
+}
+
+/* The line of me; a key that would break it is in base64. */
+static char *put_debug(char *out, const struct request *request, const struct reply *reply)
+{
+    const struct reply_meta *meta = reply->meta;
+    struct bytes key = request->key;
+    *out++ = ' ';
+    if (!(request->meta_flags & META_FLAG('b')) || is_plain(key))
+        out = put(out, key.data, key.len);
+    else
+        out += base64_encode(out, key.data, key.len);
+    out = put(out, " exp=-1", meta->ttl_s < 0 ? 7 : 5);
+    if (meta->ttl_s >= 0)
+        out = text_put_number(out, (uint64_t)meta->ttl_s);
+    out = put_named(out, " la=", meta->idle_s);
+    out = put_named(out, " cas=", reply->cas);
+    out = put(out, meta->fetched ? " fetch=yes" : " fetch=no", meta->fetched ? 10 : 9);
+    return put_named(out, " cls=1 size=", meta->size);
+}
+
+/* The two letters, or NULL: the answer has its usual line. */
+static const char *code_of(const struct request *request, enum reply_status status)
+{
+    switch (status) {
+    case REPLY_VALUE: return "VA";
+    case REPLY_OK:
+        return request->op == OP_META_NOOP ? "MN" : request->op == OP_META_DEBUG ? "ME" : "HD";
+    case REPLY_MISS: return "EN";
+    case REPLY_NOT_FOUND: return "NF";
+    case REPLY_NOT_STORED: return "NS";
+    case REPLY_EXISTS: return "EX";
+    default: return NULL;
+    }
+}
+
+bool meta_reply_head(const struct request *request, const struct reply *reply, char *out,
+                     size_t *len)
+{
+    const char *code = code_of(request, reply->status);
+    if (code == NULL)
+        return false;
+    char *at = put(out, code, 2);
+    if (reply->status == REPLY_VALUE) {
+        *at++ = ' ';
+        at = text_put_number(at, reply->value_len);
+    }
+    if (request->op == OP_META_DEBUG && reply->status == REPLY_OK)
+        at = put_debug(at, request, reply);
+    else
+        at = put_states(put_answers(at, request, reply), reply->meta);
+    at = put(at, "\r\n", 2);
+    *len = (size_t)(at - out);
+    return true;
+}
