@@ -4,6 +4,7 @@
  * memcached does, so that tools do not stumble.
  */
 #define _GNU_SOURCE
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #include "src/dump.h"
 #include "src/journal.h"
 #include "src/number.h"
+#include "src/udp.h"
 #include "src/watch.h"
 
 #define WORDS_MAX     8
@@ -421,10 +423,29 @@ static enum run_result run_watch(struct worker *worker, struct conn *conn,
     return RUN_WATCH;
 }
 
+static void run_refresh_certs(struct worker *worker, struct reply *reply)
+{
+    char error[TLS_ERROR_MAX];
+    struct tls *tls = worker->server->tls;
+    reply->status = REPLY_OK;
+    if (!tls) {
+        say(reply, "Error TLS not enabled\r\n");
+    } else if (!tls_reload(tls, error)) {
+        int len = snprintf(output_at(&worker->output), OUTPUT_ROOM, "%s\r\n", error);
+        output_wrote(&worker->output, (size_t)len);
+        reply->status = REPLY_NONE;
+    }
+}
+
 enum run_result command_run_admin(struct worker *worker, struct conn *conn,
                                   const struct request *request, struct reply *reply)
 {
     enum run_result result = RUN_DONE;
+    if (conn->transport == TRANSPORT_UDP && !udp_allows(request)) {
+        reply->status = REPLY_ERROR;
+        command_reply(worker, conn, request, reply);
+        return RUN_DONE;
+    }
     switch (request->op) {
     case OP_VERSION:
         reply->status = REPLY_VERSION;
@@ -441,7 +462,7 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;
     case OP_WATCH: result = run_watch(worker, conn, request, reply); break;
     case OP_SLABS: run_slabs(request, reply); break;
-    case OP_REFRESH_CERTS: say(reply, "Error TLS not enabled\r\n"); break;
+    case OP_REFRESH_CERTS: run_refresh_certs(worker, reply); break;
     default: reply->status = REPLY_ERROR; break;
     }
     if (reply->status == REPLY_TEXT && !(request->flags & REQUEST_NOREPLY)) {

@@ -4,24 +4,84 @@
  * what is not a whole request by the end of the round is copied to a buffer of the connection's own, which grows only as
  * bytes arrive, whatever length a client announces. Output goes from the worker's arena straight to the socket; only
  * what the socket does not take is copied.
+ *
+ * TLS (tls.h) stands between that and the socket, for receiving and for sending. Of UDP (udp.h) there is one connection a
+ * worker and socket: it takes one datagram after the other, and its pieces are whole datagrams.
  */
 #define _GNU_SOURCE
 #include "src/conn.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "src/journal.h"
 #include "src/sasl.h"
+#include "src/tls.h"
+#include "src/udp.h"
 #include "src/worker.h"
 #include "storage/store.h"
 
 #define GROW_MIN    (64 << 10)
 #define SEND_PIECES 64
+#define HANDSHAKE_S 10 /* a client that takes longer is a stranger */
+
+/* An end of the stream, which the worker hears of like any other. */
+static void on_handshake_limit(evutil_socket_t fd, short what, void *context)
+{
+    const struct conn *conn = context;
+    (void)fd;
+    (void)what;
+    shutdown(conn->fd, SHUT_RDWR);
+}
+
+static bool start_tls(struct conn *conn)
+{
+    const struct timeval limit = {.tv_sec = HANDSHAKE_S};
+    conn->tls = tls_stream_new(conn->worker->server->tls, conn->fd, conn->listener->clients);
+    conn->handshake_limit = evtimer_new(conn->worker->base, on_handshake_limit, conn);
+    return conn->tls && conn->handshake_limit && event_add(conn->handshake_limit, &limit) == 0;
+}
+
+static bool start_transport(struct conn *conn)
+{
+    switch (conn->transport) {
+    case TRANSPORT_PLAIN: return true;
+    case TRANSPORT_TLS: return start_tls(conn);
+    case TRANSPORT_UDP: conn->udp = udp_new(); return conn->udp != NULL;
+    }
+    return false;
+}
+
+static enum protocol chosen_protocol(const struct settings *settings)
+{
+    if (strcmp(settings->protocol, "ascii") == 0)
+        return PROTOCOL_TEXT;
+    return strcmp(settings->protocol, "binary") == 0 ? PROTOCOL_BINARY : PROTOCOL_AUTO;
+}
+
+void conn_start_parser(struct conn *conn)
+{
+    const struct settings *settings = &conn->worker->server->settings;
+    parser_init(&conn->parser, chosen_protocol(settings), (uint32_t)settings->item_size_max);
+    parser_lock(&conn->parser, settings->enable_sasl || settings->auth_file);
+}
+
+static void end_transport(struct conn *conn)
+{
+    if (conn->handshake_limit)
+        event_free(conn->handshake_limit);
+    if (conn->tls)
+        tls_stream_free(conn->tls);
+    if (conn->udp)
+        udp_free(conn->udp);
+    close(conn->fd);
+}
 
 struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,
                       const char *address)
@@ -34,6 +94,13 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     conn->worker = worker;
     conn->listener = listener;
     conn->fd = fd;
+    conn->transport = listener->transport;
+    if (!start_transport(conn)) {
+        end_transport(conn);
+        free(conn);
+        return NULL;
+    }
+    conn_start_parser(conn);
     strncpy(conn->address, address, sizeof conn->address - 1);
     event_assign(&conn->read_event, worker->base, fd, EV_READ | EV_PERSIST, worker_on_readable,
                  conn);
@@ -65,7 +132,7 @@ void conn_free(struct conn *conn)
     conn_drop_pending(conn);
     sasl_session_free(conn->sasl);
     free(conn->in);
-    close(conn->fd);
+    end_transport(conn);
     free(conn);
 }
 
@@ -94,11 +161,60 @@ static bool grow_input(struct conn *conn)
     return true;
 }
 
+static void tell_of_handshake(const struct conn *conn, ssize_t got)
+{
+    if (atomic_load_explicit(&conn->worker->server->verbosity, memory_order_relaxed) > 0)
+        journal("%s: no TLS handshake: %s", conn->address,
+                got == 0 ? "connection closed" : tls_reason(conn->tls));
+}
+
+static void count_tls_error(struct conn *conn, ssize_t got)
+{
+    struct counters *counters = &conn->worker->counters;
+    if (!tls_is_ready(conn->tls)) {
+        counter_add(&counters->ssl_handshake_errors, 1);
+        tell_of_handshake(conn, got);
+    } else if (got < 0) {
+        counter_add(&counters->ssl_proto_errors, 1);
+    }
+}
+
+static void end_handshake_limit(struct conn *conn)
+{
+    event_free(conn->handshake_limit);
+    conn->handshake_limit = NULL;
+}
+
+static ssize_t receive_tls(struct conn *conn, char *to, size_t room)
+{
+    ssize_t got = tls_receive(conn->tls, to, room);
+    int error = errno;
+    if (conn->handshake_limit && tls_is_ready(conn->tls))
+        end_handshake_limit(conn);
+    if (got == 0 || (got < 0 && error != EAGAIN))
+        count_tls_error(conn, got);
+    else if (got > 0)
+        conn->readable = tls_holds_input(conn->tls);
+    else if (tls_receive_wants_write(conn->tls)) {
+        conn_listen(conn, false);
+        event_add(&conn->write_event, NULL);
+    }
+    errno = error;
+    return got;
+}
+
+void conn_receive_again(struct conn *conn)
+{
+    conn->readable = true;
+    conn_listen(conn, true);
+}
+
 static ssize_t receive(struct conn *conn, char *to, size_t room)
 {
     ssize_t got;
     do
-        got = recv(conn->fd, to, room, 0);
+        got = conn->transport == TRANSPORT_PLAIN ? recv(conn->fd, to, room, 0)
+                                                 : receive_tls(conn, to, room);
     while (got < 0 && errno == EINTR);
     if (got > 0)
         counter_add(&conn->worker->counters.bytes_read, (uint64_t)got);
@@ -125,6 +241,8 @@ void conn_reuse(struct conn *conn)
 enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
 {
     *used = 0;
+    if (conn->transport == TRANSPORT_UDP)
+        return udp_receive(conn);
     if (conn->in_len > CONN_READ_SIZE || conn->need > CONN_READ_SIZE) {
         if (!grow_input(conn))
             return CONN_GONE;
@@ -179,17 +297,41 @@ bool conn_keep_rest(struct conn *conn)
     return true;
 }
 
+static ssize_t send_parts(struct conn *conn, struct iovec *parts, size_t count)
+{
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+    switch (conn->transport) {
+    case TRANSPORT_PLAIN: return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+    case TRANSPORT_TLS: return tls_send(conn->tls, parts, count);
+    case TRANSPORT_UDP: return udp_send(conn, &parts[0]); /* a piece is a datagram */
+    }
+    return -1;
+}
+
+bool conn_sends_after_reading(const struct conn *conn)
+{
+    return conn->transport == TRANSPORT_TLS && tls_send_wants_read(conn->tls);
+}
+
+static void wait_to_send(struct conn *conn)
+{
+    if (conn_sends_after_reading(conn))
+        conn_listen(conn, true);
+    else
+        event_add(&conn->write_event, NULL);
+}
+
 /* Sends as much as the socket takes; *at is the first piece with bytes left. */
 static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint32_t count,
                                   uint32_t *at)
 {
     while (*at < count) {
         struct iovec parts[SEND_PIECES];
-        struct msghdr message = {.msg_iov = parts};
-        for (uint32_t i = *at; i < count && message.msg_iovlen < SEND_PIECES; i++)
-            parts[message.msg_iovlen++] =
+        size_t part_count = 0;
+        for (uint32_t i = *at; i < count && part_count < SEND_PIECES; i++)
+            parts[part_count++] =
                 (struct iovec){.iov_base = (char *)pieces[i].data, .iov_len = pieces[i].len};
-        ssize_t sent = sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+        ssize_t sent = send_parts(conn, parts, part_count);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0)
@@ -212,11 +354,13 @@ enum conn_sent conn_send(struct conn *conn, struct output *output)
 {
     struct piece *pieces = &output->pieces[conn->first_piece];
     uint32_t at = 0;
+    if (conn->transport == TRANSPORT_UDP)
+        return conn_defer(conn, pieces, conn->piece_count) ? conn_send_pending(conn) : CONN_BROKEN;
     enum conn_sent result = send_pieces(conn, pieces, conn->piece_count, &at);
     if (result == CONN_WAITING) {
         if (!conn_defer(conn, pieces + at, conn->piece_count - at))
             return CONN_BROKEN;
-        event_add(&conn->write_event, NULL);
+        wait_to_send(conn);
     } else if (result == CONN_BROKEN) {
         for (; at < conn->piece_count; at++)
             piece_release(&pieces[at]);
@@ -228,6 +372,8 @@ bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
 {
     size_t bytes = 0;
     assert(!conn->pending);
+    if (conn->transport == TRANSPORT_UDP)
+        return udp_defer(conn, pieces, count);
     for (uint32_t i = 0; i < count; i++)
         bytes += pieces[i].kind == PIECE_ARENA ? pieces[i].len : 0;
     conn->pending = malloc(count * sizeof *pieces);
@@ -259,6 +405,6 @@ enum conn_sent conn_send_pending(struct conn *conn)
     if (result == CONN_SENT)
         conn_drop_pending(conn);
     else if (result == CONN_WAITING)
-        event_add(&conn->write_event, NULL);
+        wait_to_send(conn);
     return result;
 }

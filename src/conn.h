@@ -11,17 +11,22 @@
 
 #include "protocol/parser.h"
 #include "src/output.h"
+#include "src/server.h"
 
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
 #define CONN_COLD_MAX  32         /* values read from disk at the same time for one connection */
 
+struct udp;
 struct worker;
-struct listener;
 
 struct conn {
     struct worker *worker;
     const struct listener *listener;
     int fd;
+    enum transport transport;
+    struct tls_stream *tls;        /* TRANSPORT_TLS */
+    struct event *handshake_limit; /* until the handshake is done */
+    struct udp *udp;               /* TRANSPORT_UDP */
     char address[64];
     struct event read_event, write_event;
     struct parser parser;
@@ -66,12 +71,15 @@ struct conn {
     struct conn *next_watching;
 };
 
-/* Takes over the socket. NULL: no memory; the socket is closed. */
+/* Takes over the socket, whose transport is that of its listener. NULL: no memory; the socket is closed. */
 struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,
                       const char *address);
 
 /* Closes and frees; nothing of it may be under way (conn->fetching is 0). */
 void conn_free(struct conn *conn);
+
+/* The next bytes are the beginning of a stream. */
+void conn_start_parser(struct conn *conn);
 
 enum conn_received {
     CONN_RECEIVED, /* conn->data and len are what there is to parse */
@@ -102,6 +110,12 @@ enum conn_sent conn_send(struct conn *conn, struct output *output);
 bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count);
 enum conn_sent conn_send_pending(struct conn *conn);
 void conn_drop_pending(struct conn *conn);
+
+/* The socket takes bytes again, and it was not for what is pending: what waits is to be received. */
+void conn_receive_again(struct conn *conn);
+
+/* What is pending waits until something was received. */
+bool conn_sends_after_reading(const struct conn *conn);
 
 /* Turns the read event on or off. */
 void conn_listen(struct conn *conn, bool on);

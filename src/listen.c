@@ -1,4 +1,4 @@
-/* listen.c: from -p, -l and -s to listening sockets. */
+/* listen.c: from -p, -U, -l and -s to listening sockets. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,57 +16,107 @@
 #include "src/address.h"
 #include "src/server.h"
 
-static bool add_listener(struct server *server, int fd, bool is_unix)
+#define UDP_ROOM (1 << 20) /* bytes of datagrams that may wait in a socket */
+
+/* What to listen on: from -p, -U and -l. */
+struct endpoint {
+    const char *host; /* NULL: all addresses */
+    const char *port;
+    enum transport transport;
+    enum tls_clients clients;
+    bool optional; /* it is no error if the machine has no such address */
+};
+
+static bool add_listener(struct server *server, int fd, const struct listener *kind)
 {
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (server->listener_count == SERVER_LISTENERS_MAX) {
         fprintf(stderr, "more than %d addresses to listen on\n", SERVER_LISTENERS_MAX);
         close(fd);
+        errno = E2BIG;
         return false;
     }
     struct listener *listener = &server->listeners[server->listener_count++];
-    *listener = (struct listener){.fd = fd, .is_unix = is_unix, .server = server};
+    *listener = *kind;
+    listener->fd = fd;
+    listener->server = server;
     getsockname(fd, (struct sockaddr *)&address, &len);
     address_format((struct sockaddr *)&address, len, listener->address, sizeof listener->address);
+    if (listener->transport == TRANSPORT_UDP)
+        memcpy(listener->address, "udp", 3); /* it says tcp */
     return true;
 }
 
-static bool bind_one(struct server *server, const struct addrinfo *info, bool optional)
+static bool open_port(const struct server *server, int fd, const struct addrinfo *info)
 {
-    int one = 1;
+    int one = 1, room = UDP_ROOM;
+    if (info->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (info->ai_socktype == SOCK_DGRAM) {
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+        return bind(fd, info->ai_addr, info->ai_addrlen) == 0;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    return bind(fd, info->ai_addr, info->ai_addrlen) == 0 &&
+           listen(fd, server->settings.backlog) == 0;
+}
+
+/* False with errno. */
+static bool bind_one(struct server *server, const struct endpoint *endpoint,
+                     const struct addrinfo *info)
+{
+    const struct listener kind = {.transport = endpoint->transport, .clients = endpoint->clients};
     int fd = socket(info->ai_family, info->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
                     info->ai_protocol);
     if (fd < 0)
-        return optional;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    if (info->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, server->settings.backlog) == 0)
-        return add_listener(server, fd, false);
+        return false;
+    if (open_port(server, fd, info))
+        return add_listener(server, fd, &kind);
     int error = errno;
     close(fd);
     errno = error;
-    return optional && errno != EADDRINUSE;
+    return false;
 }
 
-/* Listens on all addresses that a name stands for. `optional`: it is no error if the machine has no such address. */
-static bool listen_on(struct server *server, const char *host, const char *port, bool optional)
+static bool is_missing(int error)
 {
+    return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
+}
+
+/* Listens on all addresses that a name stands for and that this machine has. */
+static bool bind_all(struct server *server, const struct endpoint *endpoint,
+                     const struct addrinfo *all)
+{
+    bool any = endpoint->optional;
+    for (const struct addrinfo *info = all; info; info = info->ai_next) {
+        bool ok = bind_one(server, endpoint, info);
+        if (!ok && !is_missing(errno))
+            return false;
+        any = any || ok;
+    }
+    return any;
+}
+
+static bool listen_on(struct server *server, const struct endpoint *endpoint)
+{
+    const char *host = endpoint->host, *port = endpoint->port;
     struct addrinfo hints = {
-        .ai_flags = AI_PASSIVE, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *all, *info;
+        .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+        .ai_family = AF_UNSPEC,
+        .ai_socktype = endpoint->transport == TRANSPORT_UDP ? SOCK_DGRAM : SOCK_STREAM,
+    };
+    struct addrinfo *all;
     int error = getaddrinfo(host, port, &hints, &all);
     if (error) {
-        if (!optional)
+        if (!endpoint->optional)
             fprintf(stderr, "cannot listen on %s:%s: %s\n", host ? host : "*", port,
                     gai_strerror(error));
-        return optional;
+        return endpoint->optional;
     }
-    bool ok = true;
-    for (info = all; info && ok; info = info->ai_next)
-        ok = bind_one(server, info, optional);
+    bool ok = bind_all(server, endpoint, all);
     if (!ok)
         fprintf(
             stderr,
@@ -76,50 +126,132 @@ static bool listen_on(struct server *server, const char *host, const char *port,
     return ok;
 }
 
-/* One address of -l: host, host:port, [v6], [v6]:port; "notls:" in front says what is so anyway. */
-static bool listen_word(struct server *server, char *word, const char *port)
+/* What stands in front of an address of -l: whether TLS is spoken there. */
+static char *read_prefix(char *word, struct endpoint *endpoint)
 {
-    if (strncmp(word, "notls:", 6) == 0)
-        word += 6;
+    static const struct {
+        const char *prefix;
+        enum transport transport;
+        enum tls_clients clients;
+    } prefixes[] = {
+        {"notls:", TRANSPORT_PLAIN, TLS_CLIENTS_AS_SET},
+        {"btls:", TRANSPORT_TLS, TLS_CLIENTS_ANY},
+        {"mtls:", TRANSPORT_TLS, TLS_CLIENTS_CERTIFIED},
+    };
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        size_t len = strlen(prefixes[i].prefix);
+        if (strncmp(word, prefixes[i].prefix, len) != 0)
+            continue;
+        if (endpoint->transport != TRANSPORT_UDP) {
+            endpoint->transport = prefixes[i].transport;
+            endpoint->clients = prefixes[i].clients;
+        }
+        return word + len;
+    }
+    return word;
+}
+
+static bool is_port(const char *text)
+{
+    size_t len = strspn(text, "0123456789");
+    return len > 0 && len <= 5 && text[len] == '\0' && atoi(text) <= 65535;
+}
+
+/* host, host:port, [v6], [v6]:port, or a bare v6 address; `word` is cut where the host ends. False: it is none of them. */
+static bool read_address(char *word, struct endpoint *endpoint)
+{
     char *colon = strrchr(word, ':');
     char *close = strrchr(word, ']');
     if (word[0] == '[' && close) {
         *close = '\0';
-        if (close[1] == ':')
-            port = close + 2;
-        return listen_on(server, word + 1, port, false);
+        word++;
+        colon = close[1] ? close + 1 : NULL;
+        if (colon && *colon != ':')
+            return false;
+    } else if (colon && strchr(word, ':') != colon) {
+        colon = NULL; /* several: they are part of the address */
     }
-    if (colon && strchr(word, ':') == colon) {
+    if (colon) {
         *colon = '\0';
-        port = colon + 1;
+        endpoint->port = colon + 1;
     }
-    return listen_on(server, strcmp(word, "*") == 0 ? NULL : word, port, false);
+    endpoint->host = strcmp(word, "*") == 0 ? NULL : word;
+    return *word && is_port(endpoint->port);
 }
 
-static bool listen_list(struct server *server, const char *list, const char *port)
+static bool can_speak(const struct server *server, const struct endpoint *endpoint,
+                      const char *word)
+{
+    if (endpoint->transport != TRANSPORT_TLS)
+        return true;
+    if (!server->tls) {
+        fprintf(stderr, "-l %s: TLS needs -Z\n", word);
+        return false;
+    }
+    if (endpoint->clients == TLS_CLIENTS_CERTIFIED && !tls_knows_clients(server->tls)) {
+        fprintf(stderr, "-l %s: nobody's certificate is accepted without -o ssl_ca_cert=FILE\n",
+                word);
+        return false;
+    }
+    return true;
+}
+
+static bool listen_word(struct server *server, char *word, struct endpoint endpoint)
+{
+    char *given = strdup(word);
+    if (!given)
+        return false;
+    bool ok = read_address(read_prefix(word, &endpoint), &endpoint);
+    if (!ok)
+        fprintf(stderr, "-l: \"%s\" is no address to listen on; see --help\n", given);
+    ok = ok && can_speak(server, &endpoint, given) && listen_on(server, &endpoint);
+    free(given);
+    return ok;
+}
+
+static bool listen_list(struct server *server, const char *list, const struct endpoint *endpoint)
 {
     char *copy = strdup(list), *rest = copy, *word;
     bool ok = copy != NULL;
     while (ok && (word = strsep(&rest, ",; ")))
         if (*word)
-            ok = listen_word(server, word, port);
+            ok = listen_word(server, word, *endpoint);
     free(copy);
     return ok;
 }
 
-static bool listen_tcp(struct server *server)
+static bool listen_default(struct server *server, const struct endpoint *endpoint, bool any_port)
+{
+    struct endpoint v4 = *endpoint, v6 = *endpoint;
+    if (server->settings.listen_all)
+        return listen_on(server, endpoint);
+    v4.host = "127.0.0.1";
+    v6.host = "::1";
+    v6.optional = true;
+    return listen_on(server, &v4) && (any_port || listen_on(server, &v6));
+}
+
+/* Listens on a port of each address that is asked for; `number` is -p or -U: 0 is off, -1 any. */
+static bool listen_ports(struct server *server, int number, enum transport transport)
 {
     const struct settings *settings = &server->settings;
     char port[16];
-    snprintf(port, sizeof port, "%d", settings->tcp_port < 0 ? 0 : settings->tcp_port);
-    for (int i = 0; i < settings->listen_count; i++)
-        if (!listen_list(server, settings->listen[i], port))
-            return false;
-    if (settings->listen_count)
+    struct endpoint endpoint = {.port = port, .transport = transport};
+    if (number == 0)
         return true;
-    if (!listen_on(server, "127.0.0.1", port, false))
-        return false;
-    return settings->tcp_port < 0 || listen_on(server, "::1", port, true);
+    snprintf(port, sizeof port, "%d", number < 0 ? 0 : number);
+    for (int i = 0; i < settings->listen_count; i++)
+        if (!listen_list(server, settings->listen[i], &endpoint))
+            return false;
+    return settings->listen_count || listen_default(server, &endpoint, number < 0);
+}
+
+static bool listen_network(struct server *server)
+{
+    const struct settings *settings = &server->settings;
+    return listen_ports(server, settings->tcp_port,
+                        server->tls ? TRANSPORT_TLS : TRANSPORT_PLAIN) &&
+           listen_ports(server, settings->udp_port, TRANSPORT_UDP);
 }
 
 static bool somebody_listens(const struct sockaddr_un *address)
@@ -161,26 +293,36 @@ static bool listen_unix(struct server *server)
             close(fd);
         return false;
     }
-    return add_listener(server, fd, true);
+    const struct listener kind = {.is_unix = true, .transport = TRANSPORT_PLAIN};
+    return add_listener(server, fd, &kind);
 }
 
-/* Names the ports for who started us with -p -1: one line an address, in the file of this variable. */
+static void write_port(FILE *file, const struct listener *listener)
+{
+    const char *protocol = listener->transport == TRANSPORT_UDP ? "UDP" : "TCP";
+    struct sockaddr_storage address = {0};
+    socklen_t len = sizeof address;
+    getsockname(listener->fd, (struct sockaddr *)&address, &len);
+    if (address.ss_family == AF_INET)
+        fprintf(file, "%s INET: %u\n", protocol, ntohs(((struct sockaddr_in *)&address)->sin_port));
+    if (address.ss_family == AF_INET6)
+        fprintf(file, "%s INET6: %u\n", protocol,
+                ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
+}
+
+/* Names the ports for who started us with -p -1: one line an address, in the file of this variable. The file is there when it
+ * is whole, for those who wait for it. */
 static bool write_port_file(const struct server *server)
 {
     const char *path = getenv("MEMCACHED_PORT_FILENAME");
+    char part[4096];
     if (!path)
         return true;
-    FILE *file = fopen(path, "we");
-    for (int i = 0; file && i < server->listener_count; i++) {
-        struct sockaddr_storage address = {0};
-        socklen_t len = sizeof address;
-        getsockname(server->listeners[i].fd, (struct sockaddr *)&address, &len);
-        if (address.ss_family == AF_INET)
-            fprintf(file, "TCP INET: %u\n", ntohs(((struct sockaddr_in *)&address)->sin_port));
-        if (address.ss_family == AF_INET6)
-            fprintf(file, "TCP INET6: %u\n", ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
-    }
-    if (file && fclose(file) == 0)
+    snprintf(part, sizeof part, "%s.lck", path);
+    FILE *file = fopen(part, "we");
+    for (int i = 0; file && i < server->listener_count; i++)
+        write_port(file, &server->listeners[i]);
+    if (file && fclose(file) == 0 && rename(part, path) == 0)
         return true;
     fprintf(stderr, "cannot write the ports to %s: %s\n", path, strerror(errno));
     return false;
@@ -188,8 +330,7 @@ static bool write_port_file(const struct server *server)
 
 bool server_listen(struct server *server)
 {
-    bool ok = server->settings.unix_path ? listen_unix(server)
-                                         : server->settings.tcp_port == 0 || listen_tcp(server);
+    bool ok = server->settings.unix_path ? listen_unix(server) : listen_network(server);
     if (ok && server->listener_count == 0) {
         fprintf(stderr, "nothing to listen on: give a port with -p or a Unix socket with -s\n");
         return false;

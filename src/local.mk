@@ -24,15 +24,24 @@ cachecask_SOURCES = \
     src/server.c src/server.h \
     src/settings.c src/settings.h \
     src/stats.c src/stats.h \
+    src/tls.h \
     src/trace.c src/trace.h \
+    src/udp.c src/udp.h \
     src/watch.c src/watch.h \
     src/watch_lines.c \
     src/watch_log.c src/watch_log.h \
     src/worker.c src/worker.h
-cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(SASL_LIBS)
+cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(OPENSSL_LIBS) \
+    $(SASL_LIBS)
 
 if HAVE_SASL
 cachecask_SOURCES += src/sasl.c
 else
 cachecask_SOURCES += src/sasl_absent.c
+endif
+
+if HAVE_TLS
+cachecask_SOURCES += src/tls.c
+else
+cachecask_SOURCES += src/tls_none.c
 endif

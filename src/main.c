@@ -180,12 +180,23 @@ static bool open_auth_file(struct server *server)
     return server->auth_file != NULL;
 }
 
+static bool load_tls(struct server *server)
+{
+    char error[TLS_ERROR_MAX];
+    if (!server->settings.enable_ssl)
+        return true;
+    server->tls = tls_new(&server->settings, error);
+    if (!server->tls)
+        fprintf(stderr, "%s\n", error);
+    return server->tls != NULL;
+}
+
 /* What must be done while we may still be root. */
 static bool prepare(struct server *server, int *dir_fd)
 {
     struct settings *settings = &server->settings;
     if (!process_check_user(settings) || !process_set_limits(settings) || !open_auth_file(server) ||
-        !server_listen(server))
+        !load_tls(server) || !server_listen(server))
         return false;
     *dir_fd = process_open_data_dir(settings);
     if (*dir_fd < 0 || (settings->daemonize && !process_daemonize()))
@@ -202,6 +213,7 @@ static int run(struct server *server)
     bool ok = prepare(server, &dir_fd) && serve(server, dir_fd);
     process_remove_pid(&server->settings);
     server_release(server);
+    tls_free(server->tls);
     if (dir_fd >= 0)
         close(dir_fd);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -23,6 +23,8 @@ struct piece {
     const char *data;
     size_t len;
     enum piece_kind kind;
+    bool
+        ends_answer; /* the answer to a request ends here: for transports that send each by itself */
     void *owner;
 };
 

@@ -40,7 +40,8 @@ static void listen_again(struct server *server)
     if (atomic_load(&server->accepting))
         return;
     for (int i = 0; i < server->listener_count; i++)
-        event_add(server->listeners[i].event, NULL);
+        if (server->listeners[i].event)
+            event_add(server->listeners[i].event, NULL);
     atomic_fetch_add(&server->listen_disabled_us, now_us() - server->disabled_since_us);
     atomic_store(&server->accepting, true);
 }
@@ -52,7 +53,8 @@ static void stop_listening(struct server *server)
     const struct timeval soon = {.tv_usec = RESUME_MS * 1000};
     if (atomic_load(&server->accepting)) {
         for (int i = 0; i < server->listener_count; i++)
-            event_del(server->listeners[i].event);
+            if (server->listeners[i].event)
+                event_del(server->listeners[i].event);
         server->disabled_since_us = now_us();
         atomic_store(&server->accepting, false);
         atomic_fetch_add(&server->listen_disabled_num, 1);
@@ -76,11 +78,13 @@ static void on_resume(evutil_socket_t fd, short what, void *context)
         listen_again(server);
 }
 
-static void refuse(struct server *server, int fd)
+static void refuse(struct server *server, const struct listener *listener, int fd)
 {
     static const char message[] = "ERROR Too many open connections\r\n";
-    ssize_t ignored = send(fd, message, sizeof message - 1, MSG_NOSIGNAL);
-    (void)ignored;
+    if (listener->transport == TRANSPORT_PLAIN) { /* to others these bytes mean nothing */
+        ssize_t ignored = send(fd, message, sizeof message - 1, MSG_NOSIGNAL);
+        (void)ignored;
+    }
     close(fd);
     atomic_fetch_add(&server->rejected_connections, 1);
     if (verbose(server, JOURNAL_EVENTS))
@@ -133,7 +137,7 @@ static void on_connection(evutil_socket_t listening, short what, void *context)
             return;
         }
         if (is_full(server)) {
-            refuse(server, fd);
+            refuse(server, listener, fd);
             continue;
         }
         address_format((struct sockaddr *)&peer, len, address, sizeof address);
@@ -155,6 +159,15 @@ static void on_stop(evutil_socket_t fd, short what, void *context)
     event_base_loopbreak(server->base);
 }
 
+static void reload_certificates(struct server *server)
+{
+    char error[TLS_ERROR_MAX];
+    if (tls_reload(server->tls, error))
+        journal("certificates reloaded");
+    else
+        journal("%s; the certificates loaded before stay in use", error);
+}
+
 /* The operator has changed the password file. */
 static void reload_passwords(struct server *server)
 {
@@ -171,9 +184,12 @@ static void reload_passwords(struct server *server)
 /* SIGHUP: reads again what can be changed while the server runs. */
 static void on_hangup(evutil_socket_t fd, short what, void *context)
 {
+    struct server *server = context;
     (void)fd;
     (void)what;
     reload_passwords(context);
+    if (server->tls)
+        reload_certificates(server);
 }
 
 void server_stop(void)
@@ -215,6 +231,8 @@ static bool watch_listeners(struct server *server)
     server->resume = evtimer_new(server->base, on_resume, server);
     for (int i = 0; i < server->listener_count; i++) {
         struct listener *listener = &server->listeners[i];
+        if (listener->transport == TRANSPORT_UDP)
+            continue; /* read by the workers */
         listener->event =
             event_new(server->base, listener->fd, EV_READ | EV_PERSIST, on_connection, listener);
         if (!listener->event || event_add(listener->event, NULL) < 0)
@@ -253,7 +271,8 @@ static void free_events(struct server *server)
     for (int i = 0; i < 4; i++)
         event_free(server->signals[i]);
     for (int i = 0; i < server->listener_count; i++)
-        event_free(server->listeners[i].event);
+        if (server->listeners[i].event)
+            event_free(server->listeners[i].event);
     event_free(server->resume);
     event_free(server->tick);
     event_base_free(server->base);

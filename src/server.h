@@ -10,6 +10,7 @@
 #include "src/clock.h"
 #include "src/settings.h"
 #include "src/stats.h"
+#include "src/tls.h"
 #include "storage/store.h"
 
 /* What `version` and `stats` say: clients look for the memcached whose behaviour this is. */
@@ -23,12 +24,20 @@ struct prefixes;
 struct watch;
 struct worker;
 
+enum transport {
+    TRANSPORT_PLAIN, /* TCP, or a Unix socket */
+    TRANSPORT_TLS,
+    TRANSPORT_UDP,
+};
+
 struct listener {
     int fd;
     bool is_unix;
+    enum transport transport;
+    enum tls_clients clients; /* with TRANSPORT_TLS */
     struct event *event;
     struct server *server;
-    char address[128]; /* "tcp:127.0.0.1:11211", "unix:/path": for logs and stats */
+    char address[128]; /* "tcp:127.0.0.1:11211", "udp:…", "unix:/path": for logs and stats */
 };
 
 struct server {
@@ -41,6 +50,7 @@ struct server {
     struct worker **workers;
     struct dump *dump;
     struct auth_file *auth_file; /* NULL: no password is asked for */
+    struct tls *tls;             /* NULL: no TLS */
     struct watch *watch;
     struct prefixes *prefixes;
     _Atomic uint32_t observed;  /* of enum watch_event: what somebody wants to be told */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "src/sasl.h"
+#include "src/tls.h"
 #include "storage/store.h"
 
 enum kind {
@@ -33,6 +34,8 @@ enum kind {
     SHOW_HELP,
     SHOW_VERSION,
     DELIMITER,     /* -D: one character */
+    KEY_FORMAT,    /* int: a number, or its name */
+    TLS_VERSION,   /* likewise */
     IGNORED,       /* no argument */
     IGNORED_VALUE, /* with one */
     IGNORED_ANY,   /* with or without =value; a name that ends in * stands for all that begin so */
@@ -51,9 +54,15 @@ struct option {
 
 #define AT(field) offsetof(struct settings, field)
 
+/* What memcached's numbers stand for. */
+static const char *const key_formats[] = {"", "pem", "der"};
+static const char *const tls_versions[] = {"tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"};
+
 static const struct option options[] = {
     {'p', "port", "<num>", NUMBER, AT(tcp_port), -1, 65535,
      "TCP port to listen on (default: 11211; 0: off, -1: any free port)"},
+    {'U', "udp-port", "<num>", NUMBER, AT(udp_port), -1, 65535,
+     "UDP port to listen on (default: 0, off; -1: any free port)"},
     {'s', "unix-socket", "<file>", STRING, AT(unix_path), 0, 0,
      "Unix socket to listen on (then no TCP)"},
     {'a', "unix-mask", "<mask>", OCTAL, AT(unix_mask), 0, 0777,
@@ -61,7 +70,8 @@ static const struct option options[] = {
     {'A', "enable-shutdown", NULL, FLAG, AT(enable_shutdown), 0, 0,
      "obey the command \"shutdown\""},
     {'l', "listen", "<addr>", LISTEN, 0, 0, 0,
-     "address to listen on, may be repeated (default: loopback only; 0.0.0.0: all)"},
+     "address to listen on, may be repeated (default: loopback only; 0.0.0.0: all); with -Z,\n"
+     "in front of it: notls: plain, btls: no client certificate, mtls: client certificate"},
     {'d', "daemon", NULL, FLAG, AT(daemonize), 0, 0, "run in the background, once ready"},
     {'r', "enable-coredumps", NULL, FLAG, AT(core_dumps), 0, 0, "allow core dumps of any size"},
     {'u', "user", "<user>", STRING, AT(user), 0, 0, "serve as this user (when started by root)"},
@@ -104,6 +114,8 @@ static const struct option options[] = {
     {'Y', "auth-file", "<file>", STRING, AT(auth_file), 0, 0,
      "clients must show a password of this file, whose lines are user:password\n"
      "(text protocol only; SIGHUP reads it again)"},
+    {'Z', "enable-ssl", NULL, FLAG, AT(enable_ssl), 0, 0,
+     "speak TLS on TCP; -o names the certificate"},
     {'f', "slab-growth-factor", "<num>", IGNORED_VALUE, 0, 0, 0,
      "accepted, means nothing here: no slabs"},
     {'n', "slab-min-size", "<bytes>", IGNORED_VALUE, 0, 0, 0,
@@ -134,6 +146,25 @@ static const struct option options[] = {
      "refuse connections over the limit at once (default)"},
     {0, "no_maxconns_fast", NULL, NO_FLAG, AT(maxconns_fast), 0, 0,
      "let them wait until others have closed"},
+    {0, "ssl_chain_cert", "<file>", STRING, AT(ssl_chain_cert), 0, 0, "certificate chain, PEM"},
+    {0, "ssl_key", "<file>", STRING, AT(ssl_key), 0, 0,
+     "private key, if it is not in the certificate's file"},
+    {0, "ssl_keyformat", "<num>", KEY_FORMAT, AT(ssl_keyformat), SSL_KEYFORMAT_PEM,
+     SSL_KEYFORMAT_DER, "of the private key: 1 is PEM (default), 2 is DER"},
+    {0, "ssl_verify_mode", "<num>", NUMBER, AT(ssl_verify_mode), 0, 3,
+     "client certificates: 0 not asked for (default), 1 checked if there is one, 2 or 3 required"},
+    {0, "ssl_ca_cert", "<file>", STRING, AT(ssl_ca_cert), 0, 0,
+     "who signs client certificates, PEM"},
+    {0, "ssl_ciphers", "<list>", STRING, AT(ssl_ciphers), 0, 0,
+     "ciphers for TLS 1.2 and before, as OpenSSL writes them"},
+    {0, "ssl_min_version", "<num>", TLS_VERSION, AT(ssl_min_version), 0, 3,
+     "least version: 0 is TLS 1.0, 1 is 1.1, 2 is 1.2 (default), 3 is 1.3"},
+    {0, "ssl_session_cache", NULL, FLAG, AT(ssl_session_cache), 0, 0,
+     "let clients resume their sessions"},
+    {0, "ssl_wbuf_size", "<num>", NUMBER, AT(ssl_wbuf_size), 1, 1 << 20,
+     "kilobytes of an answer to send in one record, at most 16 (default: 16)"},
+    {0, "ssl_kernel_tls", NULL, FLAG, AT(ssl_kernel_tls), 0, 0,
+     "leave encryption to the kernel where it can"},
     {0, "idle_timeout", "<num>", NUMBER, AT(idle_timeout_s), 0, INT_MAX,
      "seconds after which an idle TCP connection is closed (default: 0, never)"},
     {0, "track_sizes", NULL, FLAG, AT(track_sizes), 0, 0, "count for \"stats sizes\""},
@@ -182,6 +213,9 @@ static const struct settings defaults = {
     .backlog = 1024,
     .protocol = "auto",
     .item_size_max = 1 << 20,
+    .ssl_keyformat = SSL_KEYFORMAT_PEM,
+    .ssl_min_version = 2,
+    .ssl_wbuf_size = 16,
     .maxconns_fast = true,
     .sync_interval_ms = 1000,
     .prefix_delimiter = ':',
@@ -312,6 +346,17 @@ static void print_ignored(void)
     putchar('\n');
 }
 
+static enum settings_result set_named(const struct option *option, const char *value,
+                                      const char *const *names, int *field)
+{
+    for (long long i = option->min; i <= option->max; i++)
+        if (strcasecmp(value, names[i]) == 0) {
+            *field = (int)i;
+            return SETTINGS_RUN;
+        }
+    return set_number(option, value, field);
+}
+
 static void print_help(void)
 {
     printf("cachecask %s: memcached that remembers\n", PACKAGE_VERSION);
@@ -344,7 +389,8 @@ static void print_help(void)
         putchar('\n');
     }
     print_ignored();
-    printf("\nBuilt in: unix-socket%s\n", sasl_built_in() ? " sasl" : "");
+    printf("\nBuilt in: unix-socket%s%s\n", tls_is_built_in() ? ", enable-ssl" : "",
+           sasl_built_in() ? ", sasl" : "");
 }
 
 static enum settings_result parse_extended(struct settings *settings, const char *list);
@@ -384,6 +430,8 @@ static enum settings_result apply(struct settings *settings, const struct option
     case COUNT: ++*(int *)field; return SETTINGS_RUN;
     case NUMBER:
     case OCTAL: return set_number(option, value, field);
+    case KEY_FORMAT: return set_named(option, value, key_formats, field);
+    case TLS_VERSION: return set_named(option, value, tls_versions, field);
     case MIB:
     case BYTES: return set_sized(option, value, field);
     case STRING: *(const char **)field = value; return SETTINGS_RUN;
@@ -621,6 +669,16 @@ static enum settings_result check_auth_file(struct settings *settings)
     return SETTINGS_RUN;
 }
 
+/* A datagram says who it is from, and anybody can write that. */
+static enum settings_result check_udp(const struct settings *settings)
+{
+    if (settings->udp_port == 0 || !(settings->auth_file || settings->enable_sasl))
+        return SETTINGS_RUN;
+    fprintf(stderr, "-U: UDP knows no clients, so it excludes %s\n",
+            settings->auth_file ? "-Y" : "-S");
+    return SETTINGS_BAD;
+}
+
 /* The text protocol has no SASL, so -S leaves the binary one alone. */
 static enum settings_result check_sasl(struct settings *settings)
 {
@@ -650,9 +708,18 @@ static enum settings_result check(struct settings *settings)
     return check_sasl(settings);
 }
 
+/* Under memcached's name we are where its users expect it. */
+static bool is_named_memcached(const char *program)
+{
+    const char *slash = program ? strrchr(program, '/') : NULL;
+    const char *name = slash ? slash + 1 : program;
+    return name && strcmp(name, "memcached") == 0;
+}
+
 enum settings_result settings_parse(struct settings *settings, int argc, char **argv)
 {
     *settings = defaults;
+    settings->listen_all = is_named_memcached(argv[0]);
     for (int i = 1; i < argc; i++) {
         const char *next = i + 1 < argc ? argv[i + 1] : NULL;
         const char *offered = next;
@@ -663,6 +730,8 @@ enum settings_result settings_parse(struct settings *settings, int argc, char **
             i++; /* it was taken */
     }
     enum settings_result result = check(settings);
+    if (result == SETTINGS_RUN)
+        result = check_udp(settings);
     return result == SETTINGS_RUN ? check_auth_file(settings) : result;
 }
 
@@ -690,6 +759,21 @@ static void emit_text(const struct emitter *to, const char *name, const char *te
     to->emit(to->context, name, text ? text : "NULL");
 }
 
+static void emit_ssl(const struct emitter *to, const struct settings *settings)
+{
+    emit_text(to, "ssl_enabled", yes_no(settings->enable_ssl));
+    emit_text(to, "ssl_chain_cert", settings->ssl_chain_cert);
+    emit_text(to, "ssl_key", settings->ssl_key);
+    emit_number(to, "ssl_verify_mode", settings->ssl_verify_mode);
+    emit_number(to, "ssl_keyformat", settings->ssl_keyformat);
+    emit_text(to, "ssl_ciphers", settings->ssl_ciphers);
+    emit_text(to, "ssl_ca_cert", settings->ssl_ca_cert);
+    emit_number(to, "ssl_wbuf_size", (long long)settings->ssl_wbuf_size << 10);
+    emit_text(to, "ssl_session_cache", yes_no(settings->ssl_session_cache));
+    emit_text(to, "ssl_kernel_tls", yes_no(settings->ssl_kernel_tls));
+    emit_text(to, "ssl_min_version", tls_versions[settings->ssl_min_version]);
+}
+
 void settings_each(const struct settings *settings,
                    void (*emit)(void *context, const char *name, const char *value), void *context)
 {
@@ -699,8 +783,11 @@ void settings_each(const struct settings *settings,
     emit_number(&to, "maxbytes", (long long)(settings->memory_mib << 20));
     emit_number(&to, "maxconns", settings->max_connections);
     emit_number(&to, "tcpport", settings->tcp_port);
-    emit_number(&to, "udpport", 0);
-    emit_text(&to, "inter", settings->listen_count ? settings->listen[0] : "127.0.0.1");
+    emit_number(&to, "udpport", settings->udp_port);
+    emit_text(&to, "inter",
+              settings->listen_count ? settings->listen[0]
+              : settings->listen_all ? NULL
+                                     : "127.0.0.1");
     emit_number(&to, "verbosity", settings->verbosity);
     emit_number(&to, "oldest", 0);
     emit_text(&to, "evictions", settings->no_evictions ? "off" : "on");
@@ -749,7 +836,7 @@ void settings_each(const struct settings *settings,
     emit_number(&to, "read_buf_mem_limit", (long long)settings->read_buf_mem_limit << 20);
     emit_text(&to, "track_sizes", yes_no(settings->track_sizes));
     emit_text(&to, "inline_ascii_response", "no");
-    emit_text(&to, "ssl_enabled", "no");
+    emit_ssl(&to, settings);
     emit_text(&to, "num_napi_ids", NULL);
     emit_text(&to, "memory_file", NULL);
     emit_text(&to, "data_dir", settings->data_dir);

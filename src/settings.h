@@ -10,12 +10,26 @@
 
 #define EXIT_USAGE          64 /* as sysexits.h has it */
 
+enum ssl_keyformat {
+    SSL_KEYFORMAT_PEM = 1,
+    SSL_KEYFORMAT_DER = 2,
+};
+
 struct settings {
     int tcp_port;                            /* 0: off, -1: any free one */
     const char *unix_path;                   /* NULL: no Unix socket */
     int unix_mask;                           /* mode of its file */
     const char *listen[SETTINGS_LISTEN_MAX]; /* as given, not split; none: loopback */
     int listen_count;
+    bool listen_all; /* if none is given: all addresses instead of loopback */
+    int udp_port;    /* 0: off, -1: any free one */
+    bool enable_ssl;
+    const char *ssl_chain_cert, *ssl_key, *ssl_ca_cert, *ssl_ciphers; /* NULL: not given */
+    int ssl_keyformat;                                                /* of enum ssl_keyformat */
+    int ssl_verify_mode;
+    int ssl_min_version; /* 0 to 3: TLS 1.0 to 1.3 */
+    int ssl_wbuf_size;   /* KiB */
+    bool ssl_session_cache, ssl_kernel_tls;
     bool daemonize;
     bool core_dumps;
     const char *user; /* NULL: stay who we are */

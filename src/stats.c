@@ -138,6 +138,17 @@ static void commands(const struct counters *sum, const struct store_stats *store
     number(text, "bytes_written", sum->bytes_written);
 }
 
+static void tls(const struct server *server, const struct counters *sum, struct text *text)
+{
+    if (!server->tls)
+        return;
+    if (server->settings.ssl_session_cache)
+        number(text, "ssl_new_sessions", tls_new_sessions(server->tls));
+    number(text, "ssl_handshake_errors", sum->ssl_handshake_errors);
+    number(text, "ssl_proto_errors", sum->ssl_proto_errors);
+    number(text, "time_since_server_cert_refresh", tls_age_s(server->tls));
+}
+
 static void watchers(struct server *server, struct text *text)
 {
     struct watch_stats watch;
@@ -170,6 +181,7 @@ static void items(struct server *server, const struct counters *sum,
     for (size_t i = 0; i < sizeof some / sizeof *some; i++)
         number(text, some[i], 0);
     watchers(server, text);
+    tls(server, sum, text);
     number(text, "bytes", store->live_bytes);
     number(text, "curr_items", store->keydir_entries);
     number(text, "total_items", sum->total_items);
@@ -206,7 +218,9 @@ static void general(struct server *server, struct text *text)
 
 static void store_group(struct server *server, struct text *text)
 {
+    struct counters sum;
     struct store_stats store;
+    sum_counters(server, &sum);
     store_stats(server->store, &store);
     add(text, "STAT store_uuid ");
     for (size_t i = 0; i < sizeof store.uuid; i++)
@@ -246,6 +260,7 @@ static void store_group(struct server *server, struct text *text)
     number(text, "recovery_us", store.recovery_us);
     number(text, "recovered_items", store.recovered_items);
     number(text, "read_only", store.read_only);
+    number(text, "udp_dropped", sum.udp_dropped);
 }
 
 static void add_setting(void *context, const char *name, const char *value)
@@ -358,8 +373,12 @@ static void detail_group(struct server *server, struct text *text)
 static void one_conn(struct text *text, const struct conn *conn, uint32_t now_s)
 {
     uint32_t last = atomic_load_explicit(&conn->last_command_s, memory_order_relaxed);
+    bool udp = conn->transport == TRANSPORT_UDP;
+    if (udp)
+        add(text, "STAT %d:UDP UDP\r\n", conn->fd);
     add(text, "STAT %d:addr %s\r\n", conn->fd, conn->address);
-    add(text, "STAT %d:listen_addr %s\r\n", conn->fd, conn->listener->address);
+    if (!udp)
+        add(text, "STAT %d:listen_addr %s\r\n", conn->fd, conn->listener->address);
     add(text, "STAT %d:state %s\r\n", conn->fd, conn->watching ? "conn_watch" : "conn_read");
     add(text, "STAT %d:secs_since_last_cmd %u\r\n", conn->fd, now_s > last ? now_s - last : 0);
 }
@@ -369,6 +388,8 @@ static void conns_group(struct server *server, struct text *text)
     uint32_t now_s = clock_now_s(&server->clock);
     for (int i = 0; i < server->listener_count; i++) {
         const struct listener *listener = &server->listeners[i];
+        if (listener->transport == TRANSPORT_UDP)
+            continue; /* shown with the workers' ends of it */
         add(text, "STAT %d:addr %s\r\n", listener->fd, listener->address);
         add(text, "STAT %d:state conn_listening\r\n", listener->fd);
         add(text, "STAT %d:secs_since_last_cmd 0\r\n", listener->fd);

@@ -18,6 +18,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@
 #include "src/dump.h"
 #include "src/journal.h"
 #include "src/trace.h"
+#include "src/udp.h"
 #include "src/watch.h"
 
 #define INPUT_SIZE  (512 << 10)
@@ -74,8 +76,10 @@ static void close_conn(struct worker *worker, struct conn *conn)
         conn->next->previous = conn->previous;
     worker->conn_count--;
     pthread_mutex_unlock(&worker->lock);
+    bool counted = conn->transport != TRANSPORT_UDP;
     conn_free(conn);
-    server_connection_closed(worker->server);
+    if (counted)
+        server_connection_closed(worker->server);
 }
 
 static void make_ready(struct conn *conn)
@@ -181,15 +185,17 @@ static void resume(struct conn *conn)
     }
     feed_dump(conn);
     if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked || is_dumping(conn)) {
-        conn_listen(conn, false);
+        conn_listen(conn, conn->pending && conn_sends_after_reading(conn));
         return;
     }
+    if (conn->closing && conn->transport == TRANSPORT_UDP)
+        udp_give_up(conn);
     if (conn->closing) {
         close_conn(conn->worker, conn);
         return;
     }
     conn_listen(conn, true);
-    if (conn->stopped && conn->in_len)
+    if ((conn->stopped && conn->in_len) || conn->readable)
         make_ready(conn);
 }
 
@@ -209,6 +215,10 @@ void worker_on_readable(evutil_socket_t fd, short what, void *context)
     struct conn *conn = context;
     (void)fd;
     (void)what;
+    if (conn->pending) {
+        send_pending(conn);
+        return;
+    }
     conn->readable = true;
     make_ready(conn);
 }
@@ -218,7 +228,12 @@ void worker_on_writable(evutil_socket_t fd, short what, void *context)
     struct conn *conn = context;
     (void)fd;
     (void)what;
-    send_pending(conn);
+    if (conn->pending) {
+        send_pending(conn);
+        return;
+    }
+    conn_receive_again(conn);
+    make_ready(conn);
 }
 
 /* The round: reading. */
@@ -305,6 +320,15 @@ static bool is_others_turn(const struct worker *worker, const struct conn *conn)
            conn->turns >= worker->requests_per_event;
 }
 
+/* What follows belongs to the next request of a datagram. */
+static void end_answer(struct worker *worker, const struct conn *conn)
+{
+    if (conn->piece_count == 0)
+        return;
+    worker->output.pieces[worker->output.count - 1].ends_answer = true;
+    output_begin(&worker->output);
+}
+
 static void run_slot(struct worker *worker, struct slot *slot)
 {
     struct conn *conn = slot->conn;
@@ -350,6 +374,8 @@ static void run_slot(struct worker *worker, struct slot *slot)
         break;
     }
     conn->piece_count = worker->output.count - conn->first_piece;
+    if (conn->transport == TRANSPORT_UDP && !conn->stopped && !(slot->request.flags & REQUEST_MORE))
+        end_answer(worker, conn);
 }
 
 static void prefetch(struct worker *worker)
@@ -414,6 +440,8 @@ static void wait_for_sync(struct worker *worker, struct conn *conn)
 static void finish_conn(struct worker *worker, struct conn *conn, enum store_status committed)
 {
     atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
+    if (conn->transport == TRANSPORT_UDP && !conn->stopped)
+        conn->pos = conn->len; /* no other datagram brings the rest of it */
     if (!conn_keep_rest(conn))
         conn->closing = true;
     if (conn->wrote && committed != STORE_OK && committed != STORE_AGAIN)
@@ -464,16 +492,20 @@ static void wake(void *context)
     (void)ignored;
 }
 
-static enum protocol chosen_protocol(const struct settings *settings)
+static void add_conn(struct worker *worker, struct conn *conn)
 {
-    if (strcmp(settings->protocol, "ascii") == 0)
-        return PROTOCOL_TEXT;
-    return strcmp(settings->protocol, "binary") == 0 ? PROTOCOL_BINARY : PROTOCOL_AUTO;
+    atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
+    pthread_mutex_lock(&worker->lock);
+    conn->next = worker->conns;
+    if (conn->next)
+        conn->next->previous = conn;
+    worker->conns = conn;
+    worker->conn_count++;
+    pthread_mutex_unlock(&worker->lock);
 }
 
 static void take_arrivals(struct worker *worker)
 {
-    const struct settings *settings = &worker->server->settings;
     pthread_mutex_lock(&worker->lock);
     struct arrival *arrival = worker->arrivals, *next;
     worker->arrivals = NULL;
@@ -488,18 +520,9 @@ static void take_arrivals(struct worker *worker)
             server_connection_closed(worker->server);
             continue;
         }
-        parser_init(&conn->parser, chosen_protocol(settings), (uint32_t)settings->item_size_max);
-        parser_lock(&conn->parser, settings->enable_sasl || settings->auth_file);
         if (worker->verbosity >= JOURNAL_COMMANDS)
             trace_opened(conn);
-        atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
-        pthread_mutex_lock(&worker->lock);
-        conn->next = worker->conns;
-        if (conn->next)
-            conn->next->previous = conn;
-        worker->conns = conn;
-        worker->conn_count++;
-        pthread_mutex_unlock(&worker->lock);
+        add_conn(worker, conn);
         watch_opened(worker, conn);
     }
 }
@@ -588,8 +611,9 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
 /* Whether nothing is under way that would come back to it; a client that does not read its answers is idle too. */
 static bool may_be_kicked(const struct conn *conn)
 {
-    return !conn->listener->is_unix && !conn->is_ready && !conn->sync_lsn && !conn->fetching &&
-           !conn->parked && !is_dumping(conn) && !conn->watching;
+    return conn->transport != TRANSPORT_UDP && !conn->listener->is_unix && !conn->is_ready &&
+           !conn->sync_lsn && !conn->fetching && !conn->parked && !is_dumping(conn) &&
+           !conn->watching;
 }
 
 static void kick_idle(evutil_socket_t fd, short what, void *context)
@@ -638,6 +662,24 @@ static void *run_worker(void *context)
 
 /* The beginning and the end. */
 
+/* A connection of ours for each UDP socket, which all workers share. */
+static bool open_udp(struct worker *worker)
+{
+    const struct server *server = worker->server;
+    worker->now_s = clock_now_s(&server->clock);
+    for (int i = 0; i < server->listener_count; i++) {
+        const struct listener *listener = &server->listeners[i];
+        if (listener->transport != TRANSPORT_UDP)
+            continue;
+        int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+        struct conn *conn = fd < 0 ? NULL : conn_new(worker, fd, listener, listener->address);
+        if (!conn)
+            return false;
+        add_conn(worker, conn);
+    }
+    return true;
+}
+
 struct worker *worker_new(struct server *server, uint32_t id)
 {
     struct worker *worker = calloc(1, sizeof *worker);
@@ -664,7 +706,7 @@ struct worker *worker_new(struct server *server, uint32_t id)
     if (!worker->wake_event || !watch_idle(worker))
         return NULL;
     event_add(worker->wake_event, NULL);
-    return worker;
+    return open_udp(worker) ? worker : NULL;
 }
 
 void worker_wake(struct worker *worker)

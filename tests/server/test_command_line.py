@@ -373,7 +373,6 @@ VALUES = {
 }
 FLAGS_OF_O = {"maxconns_fast", "no_lru_crawler", "no_lru_maintainer", "track_sizes", "no_hashexpand", "modern", "no_modern",
               "ext_drop_unread"}
-NOT_IN_EVERY_BUILD = {"udp-port"}
 # They have tests of their own: they change what the server is, or need files.
 APART = {"unix-socket", "daemon", "help", "license", "version", "auth-file", "enable-ssl", "enable-sasl", "extended"}
 
@@ -392,10 +391,9 @@ def options_of_memcached():
 def tried():
     """The options of memcached to be tried, with their values."""
     options, _ = options_of_memcached()
-    _, known, _ = run("-h")
     for letter, name, takes_value in options:
         value = VALUES.get(name or letter, "1") if takes_value else ""
-        left_out = name in APART or value is None or (name in NOT_IN_EVERY_BUILD and name not in known)
+        left_out = name in APART or value is None
         if not left_out:
             yield letter, name, value
 

@@ -1,0 +1,32 @@
+/* udp.h: requests and answers in datagrams. See udp.c. */
+#ifndef CACHECASK_SRC_UDP_H
+#define CACHECASK_SRC_UDP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "src/conn.h"
+
+struct request;
+
+/* What a connection of TRANSPORT_UDP remembers of the datagram that it answers. NULL: no memory. */
+struct udp *udp_new(void);
+void udp_free(struct udp *udp);
+
+/* As conn_receive: the requests of one datagram are what there is to parse. */
+enum conn_received udp_receive(struct conn *conn);
+
+/* Whether the request may be made over UDP: its answer has an end, and is not a flood. */
+bool udp_allows(const struct request *request);
+
+/* As conn_defer: the answers of this round become conn->pending, a piece a datagram, each sent by udp_send. An answer that is
+ * not whole is held back until it is. */
+bool udp_defer(struct conn *conn, struct piece *pieces, uint32_t count);
+ssize_t udp_send(const struct conn *conn, const struct iovec *datagram);
+
+/* No more of this datagram: what a connection would be closed for. */
+void udp_give_up(struct conn *conn);
+
+#endif
