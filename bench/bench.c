@@ -4,7 +4,7 @@
  *     workload      keys and values from key numbers; distribution: which number comes next;
  *                   trace: keys and their order from a file
  *     endpoint      where the server is
- *     codec         a protocol's bytes; codec_text: the classic one
+ *     codec         a protocol's bytes; codec_text, codec_meta, codec_binary
  *     connection    a batch of requests and its replies
  *     worker        a thread with its connections; load: all threads of a phase
  *     tally         what a thread counted; histogram: latencies

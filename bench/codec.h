@@ -2,7 +2,9 @@
  *
  * One codec a protocol. An encoder writes all of a request up to its value; the engine writes the
  * value itself, piece by piece, as it may be larger than any buffer, and then `value_end`. A
- * decoder reads one event at a time and never the bytes of a value. Both are pure. */
+ * decoder reads one event at a time and never the bytes of a value. Both are pure.
+ *
+ * A get is answered by its values and then DONE, or by a value alone that says so (`last`). */
 #ifndef BENCH_CODEC_H
 #define BENCH_CODEC_H
 
@@ -40,8 +42,9 @@ enum reply_kind {
 struct reply {
     enum reply_kind kind;
     const char *text; /* VALUE: the key; ERROR, NOT_STORED and BAD: the line without its end */
-    size_t text_len;
+    size_t text_len;  /* VALUE: 0 when the answer does not name the key: it is the one asked for */
     uint32_t value_len;
+    bool last; /* VALUE: with its end the request is answered */
 };
 
 struct codec {
@@ -61,8 +64,10 @@ struct codec {
     size_t value_end_len;
 };
 
-/* memcached's classic text protocol. */
+/* memcached's classic text protocol, its meta commands, its binary protocol. */
 extern const struct codec codec_text;
+extern const struct codec codec_meta;
+extern const struct codec codec_binary;
 
 /* The codec of that name, or NULL. */
 const struct codec *codec_named(const char *name);

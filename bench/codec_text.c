@@ -13,30 +13,14 @@
 
 #include <string.h>
 
+#include "bench/codec_put.h"
+
 /* Longer than any command name, its numbers and its line end. */
 #define LINE_ROOM 64
 
 static size_t text_bound(uint32_t key_count)
 {
     return LINE_ROOM + (size_t)key_count * (WORKLOAD_KEY_MAX + 1);
-}
-
-static char *put(char *out, const char *text, size_t len)
-{
-    memcpy(out, text, len);
-    return out + len;
-}
-
-static char *put_number(char *out, uint64_t number)
-{
-    char digits[20];
-    char *at = digits + sizeof(digits);
-
-    do {
-        *--at = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    return put(out, at, (size_t)(digits + sizeof(digits) - at));
 }
 
 static char *encode_get(const struct workload *workload, const struct request *request, char *out)
@@ -114,6 +98,7 @@ static bool decode_value(const char *at, const char *end, struct reply *reply)
     reply->text = key;
     reply->text_len = (size_t)(key_end - key);
     reply->value_len = (uint32_t)len;
+    reply->last = false;
     return true;
 }
 

@@ -35,6 +35,20 @@ class Row:
     arguments: list
     writes: bool = False
     default: bool = True
+    echo: bool = True  # the echo server knows the protocol
+
+
+def rows_of(protocol):
+    """Gets and sets in another protocol."""
+    def row(name, operation, how, *arguments):
+        return Row(f"{protocol}-{name}", f"{protocol} {operation}, {how}",
+                   [f"--protocol={protocol}", f"--op={operation}", *arguments],
+                   writes=operation == "set", echo=False)
+
+    return [row("get1", "get", "one a round trip"),
+            row("getp32", "get", "32 in a pipeline", "--pipeline=32"),
+            row("set1", "set", "one a round trip"),
+            row("setp32", "set", "32 in a pipeline", "--pipeline=32")]
 
 
 ROWS = [
@@ -48,6 +62,8 @@ ROWS = [
     Row("zipfp32", "get, zipf 1.0, 32 in a pipeline", ["--distribution=zipf", "--pipeline=32"],
         default=False),
     Row("touchp32", "touch, 32 in a pipeline", ["--op=touch", "--pipeline=32"], True, False),
+    *rows_of("meta"),
+    *rows_of("binary"),
 ]
 
 COMMANDS = {
@@ -115,11 +131,13 @@ def settle(row):
 
 
 def compare(arguments, load_core, contestants, rows):
-    cells = {(row.name, server.name): Cell() for row in rows for server in contestants}
+    cells = {}
     for row in rows:
+        able = [server for server in contestants if row.echo or server.name != "echo"]
+        cells.update({(row.name, server.name): Cell() for server in able})
         for number in range(arguments.rounds):
-            turn = number % len(contestants)
-            for server in contestants[turn:] + contestants[:turn]:
+            turn = number % max(1, len(able))
+            for server in able[turn:] + able[:turn]:
                 settle(row)
                 sample = measure(arguments, load_core, server, row)
                 cells[row.name, server.name].samples.append(sample)
@@ -163,7 +181,7 @@ def table(cells, rows, names):
         if other:
             line.append(f"{get(other, 'server_cpu_us') / get(base, 'server_cpu_us'):.2f}")
         if "echo" in names:
-            line.append(number(get("echo", "server_cpu_us")))
+            line.append(number(get("echo", "server_cpu_us")) if row.echo else "")
         line += [number(get(name, "p99_us")) for name in real]
         lines.append("| " + " | ".join(line) + " |")
     return lines

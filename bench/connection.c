@@ -176,7 +176,8 @@ static bool find_key(struct connection *connection, const struct request *reques
     for (uint32_t i = connection->next_key; i < request->key_count; i++) {
         size_t len = workload_key(connection->workload, request->keys[i], key);
 
-        if (len == reply->text_len && memcmp(key, reply->text, len) == 0) {
+        if (reply->text_len == 0 ||
+            (len == reply->text_len && memcmp(key, reply->text, len) == 0)) {
             for (uint32_t missed = connection->next_key; missed < i; missed++)
                 key_missed(connection, request->keys[missed]);
             connection->in_key = request->keys[i];
@@ -203,6 +204,7 @@ static void begin_value(struct connection *connection, const struct request *req
     connection->in_value_len = reply->value_len;
     connection->in_value_end = connection->codec->value_end_len;
     connection->in_check = false;
+    connection->in_last = reply->last;
     if (!follows_keys(connection))
         return;
     found = find_key(connection, request, reply);
@@ -285,6 +287,17 @@ static void count_answer(struct connection *connection, const struct request *re
     connection->next_key = 0;
 }
 
+/* Where a value has been read to its end: it may have been all of the reply. */
+static void count_last_value(struct connection *connection)
+{
+    static const struct reply done = {.kind = REPLY_DONE};
+
+    if (!connection->in_last || value_open(connection))
+        return;
+    connection->in_last = false;
+    count_answer(connection, &connection->requests[connection->answered], &done);
+}
+
 /* Counts all replies from `at` to `end`. Returns where the first one begins that is not whole, or
  * NULL when the stream is out of step. */
 static const char *take_replies(struct connection *connection, const char *at, const char *end)
@@ -300,6 +313,7 @@ static const char *take_replies(struct connection *connection, const char *at, c
                 tally_error(connection->tally, "out of step: a value does not end in a line end");
                 return NULL;
             }
+            count_last_value(connection);
             continue;
         }
         if (connection_idle(connection)) {
@@ -317,10 +331,12 @@ static const char *take_replies(struct connection *connection, const char *at, c
             return NULL;
         }
         at += taken;
-        if (reply.kind == REPLY_VALUE)
-            begin_value(connection, request, &reply);
-        else
+        if (reply.kind != REPLY_VALUE) {
             count_answer(connection, request, &reply);
+            continue;
+        }
+        begin_value(connection, request, &reply);
+        count_last_value(connection);
     }
     return at;
 }

@@ -76,6 +76,7 @@ struct connection {
     size_t in_value_end; /* bytes still to come of what ends a value */
     uint64_t in_key;
     bool in_check;     /* this value is to be compared */
+    bool in_last;      /* its end is the end of the reply */
     uint32_t values;   /* of the request that is being answered */
     uint32_t next_key; /* of its keys, the first that may still come */
     size_t carry_len;

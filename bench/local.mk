@@ -4,6 +4,9 @@ cachecask_bench_SOURCES = \
     bench/bench.c \
     bench/clock.h \
     bench/codec.c bench/codec.h \
+    bench/codec_binary.c \
+    bench/codec_meta.c \
+    bench/codec_put.h \
     bench/codec_text.c \
     bench/connection.c bench/connection.h \
     bench/distribution.c bench/distribution.h \

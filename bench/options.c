@@ -45,7 +45,7 @@ static const struct option_row rows[] = {
      "server's name or address [127.0.0.1]"},
     {'p', "port", "PORT", TYPE_TEXT, AT(options.port), 0, 0, "server's TCP port [11211]"},
     {'s', "socket", "PATH", TYPE_TEXT, AT(options.socket_path), 0, 0, "use a Unix socket instead"},
-    {0, "protocol", "NAME", TYPE_OTHER, 0, 0, 0, "text [text]"},
+    {0, "protocol", "NAME", TYPE_OTHER, 0, 0, 0, "text, meta, binary [text]"},
     {'t', "threads", "N", TYPE_U32, AT(options.threads), 1, 1024, "threads [1]"},
     {'c', "connections", "N", TYPE_U32, AT(options.connections), 1, CONNECTIONS_MAX,
      "connections, over all threads [50]"},

@@ -1,5 +1,5 @@
 /* selftest.c: histogram against sorted numbers, distributions against what they promise, traces,
- * keys and values against themselves, the decoder on every prefix. */
+ * keys and values against themselves, the codecs: requests to the byte, replies on every prefix. */
 #include "bench/selftest.h"
 
 #include <inttypes.h>
@@ -313,45 +313,193 @@ static bool check_values(struct workload *workload)
     return expect(right, "values: the same in pieces, and each key its own");
 }
 
-static bool check_decoder(void)
+/* Bytes that may contain zeros, and how many they are. */
+#define BYTES(text) text, sizeof(text) - 1
+
+struct reply_case {
+    const struct codec *codec;
+    enum request_kind request;
+    enum reply_kind reply;
+    const char *bytes;
+    size_t len;
+};
+
+/* That something is no reply may show before it is whole. */
+static bool decodes(const struct reply_case *expected)
 {
-    static const struct {
-        enum request_kind request;
-        enum reply_kind reply;
-        const char *bytes;
-    } cases[] = {
-        {REQUEST_GET, REPLY_VALUE, "VALUE key:7 0 100\r\n"},
-        {REQUEST_GET, REPLY_VALUE, "VALUE key:7 4294967295 100 18446744073709551615\r\n"},
-        {REQUEST_GET, REPLY_DONE, "END\r\n"},
-        {REQUEST_SET, REPLY_DONE, "STORED\r\n"},
-        {REQUEST_SET, REPLY_NOT_STORED, "NOT_STORED\r\n"},
-        {REQUEST_SET, REPLY_ERROR, "SERVER_ERROR out of memory storing object\r\n"},
-        {REQUEST_INCR, REPLY_DONE, "17\r\n"},
-        {REQUEST_INCR, REPLY_ERROR, "CLIENT_ERROR cannot increment\r\n"},
-        {REQUEST_TOUCH, REPLY_DONE, "TOUCHED\r\n"},
-        {REQUEST_DELETE, REPLY_MISSING, "NOT_FOUND\r\n"},
-        {REQUEST_GET, REPLY_ERROR, "ERROR\r\n"},
-        {REQUEST_GET, REPLY_BAD, "STORED\r\n"},
-        {REQUEST_GET, REPLY_BAD, "VALUE key:7 0 \r\n"},
-        {REQUEST_GET, REPLY_BAD, "VALUE key:7 0 4294967296\r\n"},
-        {REQUEST_SET, REPLY_BAD, "STOREDX\r\n"},
+    const struct codec *codec = expected->codec;
+    struct reply reply;
+    size_t taken;
+
+    for (size_t prefix = 0; prefix < expected->len; prefix++) {
+        taken = codec->decode(expected->request, expected->bytes, prefix, &reply);
+        if (taken != 0 || (reply.kind != REPLY_PARTIAL && expected->reply != REPLY_BAD))
+            return false;
+    }
+    taken = codec->decode(expected->request, expected->bytes, expected->len, &reply);
+    return taken == (expected->reply == REPLY_BAD ? 0 : expected->len) &&
+           reply.kind == expected->reply;
+}
+
+static bool check_text_decoder(void)
+{
+    static const struct reply_case cases[] = {
+        {&codec_text, REQUEST_GET, REPLY_VALUE, BYTES("VALUE key:7 0 100\r\n")},
+        {&codec_text, REQUEST_GET, REPLY_VALUE,
+         BYTES("VALUE key:7 4294967295 100 18446744073709551615\r\n")},
+        {&codec_text, REQUEST_GET, REPLY_DONE, BYTES("END\r\n")},
+        {&codec_text, REQUEST_SET, REPLY_DONE, BYTES("STORED\r\n")},
+        {&codec_text, REQUEST_SET, REPLY_NOT_STORED, BYTES("NOT_STORED\r\n")},
+        {&codec_text, REQUEST_SET, REPLY_ERROR,
+         BYTES("SERVER_ERROR out of memory storing object\r\n")},
+        {&codec_text, REQUEST_INCR, REPLY_DONE, BYTES("17\r\n")},
+        {&codec_text, REQUEST_INCR, REPLY_ERROR, BYTES("CLIENT_ERROR cannot increment\r\n")},
+        {&codec_text, REQUEST_TOUCH, REPLY_DONE, BYTES("TOUCHED\r\n")},
+        {&codec_text, REQUEST_DELETE, REPLY_MISSING, BYTES("NOT_FOUND\r\n")},
+        {&codec_text, REQUEST_GET, REPLY_ERROR, BYTES("ERROR\r\n")},
+        {&codec_text, REQUEST_GET, REPLY_BAD, BYTES("STORED\r\n")},
+        {&codec_text, REQUEST_GET, REPLY_BAD, BYTES("VALUE key:7 0 \r\n")},
+        {&codec_text, REQUEST_GET, REPLY_BAD, BYTES("VALUE key:7 0 4294967296\r\n")},
+        {&codec_text, REQUEST_SET, REPLY_BAD, BYTES("STOREDX\r\n")},
     };
     bool right = true;
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        size_t len = strlen(cases[i].bytes);
-        struct reply reply;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        right = right && decodes(&cases[i]);
+    return expect(right, "text decoder: every reply, and every prefix of it");
+}
 
-        for (size_t prefix = 0; prefix < len; prefix++)
-            right = right &&
-                    codec_text.decode(cases[i].request, cases[i].bytes, prefix, &reply) == 0 &&
-                    reply.kind == REPLY_PARTIAL;
-        right = right &&
-                codec_text.decode(cases[i].request, cases[i].bytes, len, &reply) ==
-                    (cases[i].reply == REPLY_BAD ? 0 : len) &&
-                reply.kind == cases[i].reply;
-    }
-    return expect(right, "decoder: every reply, and every prefix of it");
+static bool check_meta_decoder(void)
+{
+    static const struct reply_case cases[] = {
+        {&codec_meta, REQUEST_GET, REPLY_VALUE, BYTES("VA 100\r\n")},
+        {&codec_meta, REQUEST_GET, REPLY_VALUE, BYTES("VA 0 kkey:7\r\n")},
+        {&codec_meta, REQUEST_GET, REPLY_DONE, BYTES("EN\r\n")},
+        {&codec_meta, REQUEST_GET, REPLY_DONE, BYTES("MN\r\n")},
+        {&codec_meta, REQUEST_SET, REPLY_DONE, BYTES("HD\r\n")},
+        {&codec_meta, REQUEST_SET, REPLY_NOT_STORED, BYTES("NS\r\n")},
+        {&codec_meta, REQUEST_SET, REPLY_ERROR, BYTES("SERVER_ERROR out of memory\r\n")},
+        {&codec_meta, REQUEST_INCR, REPLY_DONE, BYTES("VA 2\r\n17\r\n")},
+        {&codec_meta, REQUEST_INCR, REPLY_MISSING, BYTES("NF\r\n")},
+        {&codec_meta, REQUEST_TOUCH, REPLY_DONE, BYTES("HD\r\n")},
+        {&codec_meta, REQUEST_TOUCH, REPLY_MISSING, BYTES("EN\r\n")},
+        {&codec_meta, REQUEST_DELETE, REPLY_MISSING, BYTES("NF\r\n")},
+        {&codec_meta, REQUEST_GET, REPLY_ERROR, BYTES("CLIENT_ERROR bad command line format\r\n")},
+        {&codec_meta, REQUEST_GET, REPLY_BAD, BYTES("VA \r\n")},
+        {&codec_meta, REQUEST_GET, REPLY_BAD, BYTES("VA 4294967296\r\n")},
+        {&codec_meta, REQUEST_GET, REPLY_BAD, BYTES("VA 1 f0\r\n")},
+        {&codec_meta, REQUEST_SET, REPLY_BAD, BYTES("HDX\r\n")},
+        {&codec_meta, REQUEST_INCR, REPLY_BAD, BYTES("VA 2\r\n17xx")},
+    };
+    bool right = true;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        right = right && decodes(&cases[i]);
+    return expect(right, "meta decoder: every reply, and every prefix of it");
+}
+
+/* A header: opcode, length of the key, of the extras, status, length of the body. */
+#define HEADER(opcode, key, extras, status, body)                                                  \
+    "\x81" opcode "\0" key extras "\0\0" status "\0\0\0" body "opaqcas-case"
+
+static bool check_binary_decoder(void)
+{
+    static const struct reply_case cases[] = {
+        {&codec_binary, REQUEST_GET, REPLY_VALUE,
+         BYTES(HEADER("\0", "\0", "\x04", "\0", "\x68") "flag")},
+        {&codec_binary, REQUEST_GET, REPLY_VALUE,
+         BYTES(HEADER("\x0d", "\x05", "\x04", "\0", "\x6d") "flagkey:7")},
+        {&codec_binary, REQUEST_GET, REPLY_DONE, BYTES(HEADER("\x0a", "\0", "\0", "\0", "\0"))},
+        {&codec_binary, REQUEST_GET, REPLY_DONE,
+         BYTES(HEADER("\0", "\0", "\0", "\x01", "\x09") "Not found")},
+        {&codec_binary, REQUEST_SET, REPLY_DONE, BYTES(HEADER("\x01", "\0", "\0", "\0", "\0"))},
+        {&codec_binary, REQUEST_SET, REPLY_NOT_STORED,
+         BYTES(HEADER("\x01", "\0", "\0", "\x05", "\x04") "text")},
+        {&codec_binary, REQUEST_SET, REPLY_ERROR,
+         BYTES(HEADER("\x01", "\0", "\0", "\x82", "\x04") "text")},
+        {&codec_binary, REQUEST_INCR, REPLY_DONE,
+         BYTES(HEADER("\x05", "\0", "\0", "\0", "\x08") "\0\0\0\0\0\0\0\x11")},
+        {&codec_binary, REQUEST_INCR, REPLY_MISSING,
+         BYTES(HEADER("\x05", "\0", "\0", "\x01", "\x09") "Not found")},
+        {&codec_binary, REQUEST_TOUCH, REPLY_DONE,
+         BYTES(HEADER("\x1c", "\0", "\x04", "\0", "\x04") "flag")},
+        {&codec_binary, REQUEST_DELETE, REPLY_MISSING,
+         BYTES(HEADER("\x04", "\0", "\0", "\x01", "\x09") "Not found")},
+        {&codec_binary, REQUEST_GET, REPLY_BAD, BYTES(HEADER("\x01", "\0", "\0", "\0", "\0"))},
+        {&codec_binary, REQUEST_GET, REPLY_BAD,
+         BYTES(HEADER("\0", "\x05", "\x04", "\0", "\x08") "flagkey:7")},
+        {&codec_binary, REQUEST_GET, REPLY_BAD, BYTES("VALUE key:7 0 100 that is text\r\n")},
+    };
+    bool right = true;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        right = right && decodes(&cases[i]);
+    return expect(right, "binary decoder: every reply, and every prefix of it");
+}
+
+struct request_case {
+    const struct codec *codec;
+    enum request_kind kind;
+    uint32_t key_count;
+    const char *bytes;
+    size_t len;
+};
+
+static bool encodes(const struct workload *workload, const struct request_case *expected)
+{
+    static const uint64_t keys[] = {7, 8};
+    const struct request request = {expected->kind, expected->key_count, keys};
+    char out[2048];
+    size_t len;
+
+    if (expected->codec->bound(expected->key_count) > sizeof(out))
+        return false;
+    len = (size_t)(expected->codec->encode(workload, &request, out) - out);
+    return len == expected->len && memcmp(out, expected->bytes, len) == 0;
+}
+
+#define OPAQUE_AND_CAS "\0\0\0\0\0\0\0\0\0\0\0\0"
+
+/* Keys of three bytes, values of five, that live for a minute. */
+static bool check_encoders(void)
+{
+    static const struct request_case cases[] = {
+        {&codec_text, REQUEST_GET, 1, BYTES("get k:7\r\n")},
+        {&codec_text, REQUEST_GET, 2, BYTES("get k:7 k:8\r\n")},
+        {&codec_text, REQUEST_SET, 1, BYTES("set k:7 0 60 5\r\n")},
+        {&codec_text, REQUEST_INCR, 1, BYTES("incr k:7 1\r\n")},
+        {&codec_text, REQUEST_TOUCH, 1, BYTES("touch k:7 60\r\n")},
+        {&codec_text, REQUEST_DELETE, 1, BYTES("delete k:7\r\n")},
+        {&codec_meta, REQUEST_GET, 1, BYTES("mg k:7 v\r\n")},
+        {&codec_meta, REQUEST_GET, 2, BYTES("mg k:7 k v q\r\nmg k:8 k v q\r\nmn\r\n")},
+        {&codec_meta, REQUEST_SET, 1, BYTES("ms k:7 5 T60\r\n")},
+        {&codec_meta, REQUEST_INCR, 1, BYTES("ma k:7 v\r\n")},
+        {&codec_meta, REQUEST_TOUCH, 1, BYTES("mg k:7 T60\r\n")},
+        {&codec_meta, REQUEST_DELETE, 1, BYTES("md k:7\r\n")},
+        {&codec_binary, REQUEST_GET, 1,
+         BYTES("\x80\0\0\x03\0\0\0\0\0\0\0\x03" OPAQUE_AND_CAS "k:7")},
+        {&codec_binary, REQUEST_GET, 2,
+         BYTES("\x80\x0d\0\x03\0\0\0\0\0\0\0\x03" OPAQUE_AND_CAS "k:7"
+               "\x80\x0d\0\x03\0\0\0\0\0\0\0\x03" OPAQUE_AND_CAS "k:8"
+               "\x80\x0a\0\0\0\0\0\0\0\0\0\0" OPAQUE_AND_CAS)},
+        {&codec_binary, REQUEST_SET, 1,
+         BYTES("\x80\x01\0\x03\x08\0\0\0\0\0\0\x10" OPAQUE_AND_CAS "\0\0\0\0\0\0\0\x3ck:7")},
+        {&codec_binary, REQUEST_INCR, 1,
+         BYTES("\x80\x05\0\x03\x14\0\0\0\0\0\0\x17" OPAQUE_AND_CAS
+               "\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\xff\xff\xff\xffk:7")},
+        {&codec_binary, REQUEST_TOUCH, 1,
+         BYTES("\x80\x1c\0\x03\x04\0\0\0\0\0\0\x07" OPAQUE_AND_CAS "\0\0\0\x3ck:7")},
+        {&codec_binary, REQUEST_DELETE, 1,
+         BYTES("\x80\x04\0\x03\0\0\0\0\0\0\0\x03" OPAQUE_AND_CAS "k:7")},
+    };
+    static struct workload workload = {
+        .key_count = 10, .expire_s = 60, .key_size = {3, 3}, .value_size = {5, 5}, .prefix = "k:"};
+    bool right = true;
+
+    workload_prepare(&workload);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        right = right && encodes(&workload, &cases[i]);
+    return expect(right, "encoders: every request of every protocol");
 }
 
 bool selftest_run(void)
@@ -373,6 +521,9 @@ bool selftest_run(void)
     right = check_trace(&workload) && right;
     right = check_keys(&workload) && right;
     right = check_values(&workload) && right;
-    right = check_decoder() && right;
+    right = check_text_decoder() && right;
+    right = check_meta_decoder() && right;
+    right = check_binary_decoder() && right;
+    right = check_encoders() && right;
     return right;
 }

@@ -461,13 +461,14 @@ enum reply_status command_count(struct worker *worker, struct conn *conn, const 
             status = begin_count(worker, conn, slot, count, counted);
             continue;
         }
+        bool empty = lookup.item.value_len == 0; /* is told before the CAS unique is looked at */
         bool same = !count->cas || count->cas == lookup.item.cas;
-        bool valid = compute(&lookup.item, count, &counted->number);
-        if (valid && same)
+        bool valid = same && compute(&lookup.item, count, &counted->number);
+        if (valid)
             status = put_number(worker, conn, slot, count, &lookup.item, counted);
         command_look_up_end(worker, conn, &lookup);
-        if (!valid || !same)
-            return valid ? REPLY_EXISTS : REPLY_NON_NUMERIC;
+        if (!valid)
+            return same || empty ? REPLY_NON_NUMERIC : REPLY_EXISTS;
     } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
     return status == STORE_OK ? REPLY_NUMBER : command_failure(worker, conn, status);
 }

@@ -9,13 +9,14 @@
 #define NUMBER_DIGITS_MAX 20
 #define NUMBER_LEN_MAX    1024 /* with blanks and zeros; what is longer is no number */
 
-/* Reads a stored value as memcached does: blanks around it and zeros in front are fine. False: not a 64-bit number. */
+/* Reads a stored value as memcached does: blanks around it, a plus and zeros in front are fine. False: not a 64-bit number. */
 static inline bool number_parse(const char *text, size_t len, uint64_t *out)
 {
     size_t at = 0;
     uint64_t number = 0;
     while (at < len && (text[at] == ' ' || (text[at] >= '\t' && text[at] <= '\r')))
         at++;
+    at += at < len && text[at] == '+';
     size_t first = at;
     for (; at < len && text[at] >= '0' && text[at] <= '9'; at++)
         if (__builtin_mul_overflow(number, 10, &number) ||

@@ -622,8 +622,10 @@ enum store_status store_touch(struct store_session *session, const struct store_
         lock_for_mark(session, key, now_s, condition, place, &entry, &found, &room);
     if (status != STORE_OK)
         return status;
-    keydir_set(found.shard, found.ref, found.entry.location | LOCATION_VISITED, expire_s);
-    if (location_in_ram(found.entry.location))
+    bool access = condition == STORE_IF_PRESENT;
+    keydir_set(found.shard, found.ref, found.entry.location | (access ? LOCATION_VISITED : 0),
+               expire_s);
+    if (access && location_in_ram(found.entry.location))
         note_access(location_item(found.entry.location), now_s);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_TOUCH, expire_s, &room);

@@ -57,6 +57,31 @@ def test_a_pipeline_of_many_connections_is_filled_too(server):
     assert phase["latency_us"]["set"]["count"] == phase["misses"]
 
 
+@pytest.mark.parametrize("protocol", ["meta", "binary"])
+def test_the_other_protocols_store_and_find_the_same(server, protocol):
+    options = ["--keys=500", "--verify", "--fill", "--requests=500", "--distribution=sequential", "--value-size=0-3000"]
+    for extra in ([], ["--pipeline=16", "--connections=3"], ["--multiget=5", "--pipeline=3", "--requests=100"]):
+        with server.connect() as client:
+            client.talk(b"flush_all\r\n", b"OK\r\n")
+        for misses in (500, 0):
+            phase = bench(server, "--protocol=" + protocol, *options, *extra)
+            assert (phase["hits"], phase["misses"]) == (500 - misses, misses)
+            assert phase["filled"] == phase["stored"] == misses
+    assert bench(server, "--keys=500", "--verify-all", "--value-size=0-3000")["hits"] == 500  # as text finds it
+
+
+@pytest.mark.parametrize("protocol", ["meta", "binary"])
+@pytest.mark.parametrize("op", ["incr", "touch", "delete"])
+def test_the_other_protocols_count_hits_and_misses(server, protocol, op):
+    options = ["--protocol=" + protocol, "--op=" + op, "--requests=300", "--distribution=sequential", "--keys=300", "--pipeline=7"]
+    assert bench(server, *options)["misses"] == 300
+    assert run("--port=%d" % server.port, "--op=incr", "--keys=300", "--load", "--requests=1").returncode == 0
+    assert bench(server, *options)["hits"] == 300
+    with server.connect() as client:
+        found = len(client.gets(*[b"key:%012d" % key for key in range(300)]))
+    assert found == (0 if op == "delete" else 300)
+
+
 def test_sets_among_the_gets_are_no_fills(server):
     phase = bench(server, "--keys=1000", "--requests=2000", "--op=mix", "--ratio=1:1", "--fill", "--verify")
     assert phase["hits"] + phase["misses"] + phase["stored"] - phase["filled"] == 2000

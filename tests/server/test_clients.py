@@ -198,6 +198,60 @@ def test_a_pool_of_connections(server):
     client.close()
 
 
+# What all three kinds of clients have in common; every method once.
+
+def store_and_find(client):
+    assert client.set("k", b"2") is True and client.get("k") == b"2" and client.get("none", b"d") == b"d"
+    assert client.add("k", b"x") is False and client.replace("k", b"3") is True
+    assert client.append("k", b"0") is True and client.prepend("k", b"1") is True and client.get("k") == b"130"
+    assert client.incr("k", 5) == 135 and client.decr("k", 100) == 35 and client.incr("none", 1) is None
+    value, unique = client.gets("k")
+    assert value.strip() == b"35" and client.cas("k", b"x", unique) is True and client.cas("k", b"y", unique) is False
+    assert client.touch("k", 1000) is True and client.touch("none", 0) is False
+    assert client.delete("k") is True and client.delete("k") is False and client.gets("k")[0] is None
+
+
+def store_and_find_many(client):
+    items = {"k%d" % i: b"v%d" % i for i in range(100)}
+    assert client.set_many(items) == [] and client.get_many(list(items) + ["none"]) == items
+    assert {key: value for key, (value, _) in client.gets_many(list(items)).items()} == items
+    assert client.delete_many(["k0", "k1"]) is True and len(client.get_many(list(items))) == 98
+    assert client.set_multi({"m": b"1"}) == [] and client.get_multi(["m"]) == {"m": b"1"}
+    assert client.delete_multi(["m"]) is True and client.get_multi(["m"]) == {}
+
+
+def empty_and_leave(client):
+    client.set("k", b"1", noreply=True)
+    assert client.get("k") == b"1"
+    client.flush_all()
+    assert client.get("k") is None
+    client.quit()
+    assert client.set("k", b"1") is True  # on a new connection
+    client.disconnect_all()
+    assert client.get("k") == b"1"
+    client.close()
+
+
+@pytest.mark.parametrize("kind", [pymemcache.Client, PooledClient, HashClient])
+def test_every_method(server, kind):
+    address = ("127.0.0.1", server.port)
+    client = kind([address] if kind is HashClient else address, default_noreply=False, timeout=support.TIMEOUT)
+    store_and_find(client)
+    store_and_find_many(client)
+    if kind is not HashClient:
+        assert client.version().startswith(b"1.6.") and client.stats()[b"curr_items"] == 98
+    empty_and_leave(client)
+
+
+def test_a_server_is_added(server):
+    other = support.Server()
+    client = HashClient([("127.0.0.1", server.port)], default_noreply=False)
+    client.add_server(("127.0.0.1", other.port))
+    assert client.set_many({"k%d" % i: b"x" for i in range(50)}) == []
+    assert int(other.stats()["curr_items"]) > 0 and int(server.stats()["curr_items"]) > 0
+    client.close()
+
+
 def test_several_servers():
     servers = [support.Server() for _ in range(3)]
     client = HashClient([("127.0.0.1", server.port) for server in servers], default_noreply=False)
@@ -286,6 +340,28 @@ def test_memcflush(server):
         client.set(b"k", b"x")
         tool("memcflush", server)
         assert client.get(b"k") is None
+
+
+def test_memcdump(server):
+    with server.connect() as client:
+        for number in range(20):
+            client.set(b"key-%d" % number, b"x")
+    status, out = tool("memcdump", server, check=False)
+    if status == 0:
+        assert set(out.split()) <= {b"key-%d" % number for number in range(20)}
+    assert server.is_alive()
+
+
+@pytest.mark.parametrize("binary", [[], ["--binary"]], ids=["text", "binary"])
+def test_memcaslap(server, binary):
+    """memcslap's newer sister, which compares what it gets with what it has set."""
+    path = shutil.which("memcaslap")
+    if path is None:
+        pytest.skip("memcaslap is not installed")
+    done = subprocess.run([path, "--servers=127.0.0.1:%d" % server.port, "--threads=1", "--concurrency=8", "--execute_number=5000",
+                           "--verify=1.0", *binary], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=support.TIMEOUT, check=False)
+    out = done.stdout.decode()
+    assert done.returncode == 0 and "verify_failed: 0" in out and "get_misses: 0" in out, out
 
 
 def test_memccp_add_and_replace(server, folder):
