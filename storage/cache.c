@@ -8,10 +8,17 @@
  *
  * A tenth is right while the popular keys stay popular: then most items of a main page are visited from one eviction to the
  * next. When they change, main holds what was popular once, and the new keys need room until they come again. That shows in
- * main itself: more items than usual leave it unvisited. The more do, the larger the share of probation, up to nine tenths,
- * where the whole behaves like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (keys that have left
- * are remembered, and go to main at once when they come again) were tried and left out: they help when the popular keys
+ * main itself: more items than usual leave it unvisited. The more do, the larger the share of probation, up to seven tenths,
+ * where the whole behaves much like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (keys that have
+ * left are remembered, and go to main at once when they come again) were tried and left out: they help when the popular keys
  * change and pollute main when they do not, and cost memory. script/bench-hitratio measures.
+ *
+ * A miss costs about the same for every size, so what counts is hits by byte: in the room of one large item several small
+ * ones wait for theirs. So an unvisited item smaller than the mean is spared by lot, and the smaller it is, the likelier
+ * (GreedyDual-Size without its queue: a lot has no memory and so needs none). In probation, where most are never asked for
+ * again, only items below half the mean take part; and nowhere an item that no get has hit since it was stored, or what is
+ * only written, and scans, would fill main. One in four goes at least, however small, or to evict would copy much and free
+ * little. Where all sizes are alike nobody is spared.
  *
  *     free ──cache_alloc──▶ filling ──full──▶ probation ──evict──▶ limbo ──no reader, no pin──▶ free
  *                                             main      ──evict──▶
@@ -38,7 +45,7 @@
 #define HUGE_PAGE     (UINT64_C(2) << 20)
 #define PAGES_WANTED  128 /* so many make what is free or half full a small part of the whole */
 #define LIMBO_WAIT_MS 1
-#define STALE_PAGES   32
+#define AVERAGE_PAGES 32 /* moving averages go over about so many pages */
 #define GROUP         16 /* items whose buckets are fetched ahead together */
 
 static uint32_t item_size(const struct cache_item *item)
@@ -81,7 +88,7 @@ static uint32_t choose_page_size(uint64_t memory)
 bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash, uint64_t memory,
                 uint64_t memory_max)
 {
-    *cache = (struct cache){.keydir = keydir, .hash = hash};
+    *cache = (struct cache){.keydir = keydir, .hash = hash, .random = 1};
     cache->page_size = choose_page_size(memory);
     cache->page_max = (uint32_t)(memory_max / cache->page_size) + 1;
     cache->arena_size = (uint64_t)cache->page_max * cache->page_size + HUGE_PAGE;
@@ -257,8 +264,37 @@ static bool keep_item(struct cache *cache, struct keydir_shard *shard, struct ke
     return true;
 }
 
-static void evict_item(struct cache *cache, struct cache_item *item, struct key_hash hash,
-                       bool keep_all)
+/* A random number below `bound` (xorshift32). */
+static uint32_t draw(struct cache *cache, uint32_t bound)
+{
+    cache->random ^= cache->random << 13;
+    cache->random ^= cache->random >> 17;
+    cache->random ^= cache->random << 5;
+    return (uint32_t)((uint64_t)cache->random * bound >> 32);
+}
+
+/* Whether an item lives on although nobody visited it. */
+static bool spare_item(struct cache *cache, const struct cache_page *page,
+                       const struct cache_item *item)
+{
+    uint32_t size = item_size(item);
+    uint32_t whole = (uint32_t)(page->in_main ? cache->mean_size : cache->mean_size / 2);
+    if (size >= whole || !atomic_load_explicit(&item->fetched, memory_order_relaxed))
+        return false;
+    return draw(cache, whole) >= (size > whole / 4 ? size : whole / 4);
+}
+
+/* Counts what tells how stale main is; not the small items, who may have been spared. */
+static void count_visit(struct cache *cache, uint32_t size, bool visited)
+{
+    if (size < (uint32_t)cache->mean_size)
+        return;
+    cache->visited += visited;
+    cache->unvisited += !visited;
+}
+
+static void evict_item(struct cache *cache, const struct cache_page *page, struct cache_item *item,
+                       struct key_hash hash, bool keep_all)
 {
     struct keydir_shard *shard = &cache->keydir->shards[hash.shard_bits & cache->hash.shard_mask];
     struct keydir_ref ref;
@@ -267,9 +303,9 @@ static void evict_item(struct cache *cache, struct cache_item *item, struct key_
     if (keydir_find(shard, hash.tag, &ref, &entry) && location_in_ram(entry.location) &&
         location_item(entry.location) == item) {
         bool visited = entry.location & LOCATION_VISITED;
-        cache->visited += visited;
-        cache->unvisited += !visited;
-        if ((keep_all || visited) && keep_item(cache, shard, ref, &entry, item)) {
+        count_visit(cache, item_size(item), visited);
+        bool keep = keep_all || visited || spare_item(cache, page, item);
+        if (keep && keep_item(cache, shard, ref, &entry, item)) {
             atomic_fetch_add_explicit(&cache->kept_items, 1, memory_order_relaxed);
         } else {
             /* The cleaner asks whether it was ever hit. */
@@ -299,36 +335,50 @@ static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32
         count++;
     }
     for (uint32_t i = 0; i < count; i++)
-        evict_item(cache, items[i], hashes[i], keep_all);
+        evict_item(cache, page, items[i], hashes[i], keep_all);
+    cache->items += count;
     return offset;
 }
 
-/* Follows how much of main is stale, as a moving average over some pages. */
+/* Follows how much of main is stale. */
 static void note_stale(struct cache *cache)
 {
     double count = cache->visited + cache->unvisited;
     if (count > 0)
-        cache->stale += (cache->unvisited / count - cache->stale) / STALE_PAGES;
+        cache->stale += (cache->unvisited / count - cache->stale) / AVERAGE_PAGES;
+}
+
+/* Follows the mean size of new items. */
+static void note_size(struct cache *cache, const struct cache_page *page)
+{
+    if (cache->items == 0)
+        return;
+    double mean = (double)page->used / cache->items;
+    if (cache->mean_size == 0)
+        cache->mean_size = mean;
+    cache->mean_size += (mean - cache->mean_size) / AVERAGE_PAGES;
 }
 
 static void evict_page(struct cache *cache, struct cache_page *page, bool keep_all)
 {
-    cache->visited = cache->unvisited = 0;
+    cache->items = cache->visited = cache->unvisited = 0;
     for (uint32_t offset = 0; offset < page->used;)
         offset = evict_group(cache, page, offset, keep_all);
     if (page->in_main)
         note_stale(cache);
+    else
+        note_size(cache, page);
     page->retired = cache->retire(cache->context);
     pthread_mutex_lock(&cache->lock);
     push(&cache->limbo, page);
     pthread_mutex_unlock(&cache->lock);
 }
 
-/* The share of probation in all pages: a tenth while at most a quarter of main is stale, nine tenths from three quarters on. */
+/* The share of probation in all pages: a tenth while at most a quarter of main is stale, seven tenths from 55 % on. */
 static double probation_share(const struct cache *cache)
 {
-    double excess = cache->stale < 0.25 ? 0 : cache->stale > 0.75 ? 0.5 : cache->stale - 0.25;
-    return 0.1 + 1.6 * excess;
+    double excess = cache->stale < 0.25 ? 0 : cache->stale > 0.55 ? 0.3 : cache->stale - 0.25;
+    return 0.1 + 2 * excess;
 }
 
 /* The page that has to go: probation holds its share, the rest is main's. With the lock held. */

@@ -38,7 +38,7 @@ struct cache_page {
     uint32_t used;
     atomic_uint pins; /* replies being sent from it */
     atomic_uint dead; /* bytes of items that were overwritten or deleted */
-    bool in_main;     /* its items were visited in probation */
+    bool in_main;     /* its items were visited in probation, or spared */
     uint64_t retired; /* epoch of its eviction: readers that entered before may still look */
     struct cache_page *next;
 };
@@ -84,8 +84,11 @@ struct cache {
     void *context;
 
     struct cache_writer main_writer; /* the evictor's */
-    uint32_t visited, unvisited;     /* items of the page that it evicts */
-    double stale; /* share of unvisited items in the main pages that it evicted lately */
+    uint32_t items;                  /* of the page that it evicts */
+    uint32_t visited, unvisited;     /* of these, without the small ones */
+    double stale;     /* share of the unvisited in the main pages that it evicted lately */
+    double mean_size; /* of the items in the probation pages that it evicted lately */
+    uint32_t random;
     _Atomic uint64_t evicted_items, kept_items;
 };
 
