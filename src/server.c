@@ -201,6 +201,7 @@ static bool watch_signals(struct server *server)
 {
     const int stops[] = {SIGTERM, SIGINT, SIGUSR1};
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write like others */
     for (int i = 0; i < 3; i++)
         server->signals[i] = evsignal_new(server->base, stops[i], on_stop, server);
     server->signals[3] = evsignal_new(server->base, SIGHUP, on_hangup, server);

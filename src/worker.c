@@ -417,12 +417,13 @@ static void run_all(struct worker *worker)
 static void refuse_writes(struct worker *worker, struct conn *conn)
 {
     static const char message[] = "SERVER_ERROR the disk refuses writes\r\n";
-    struct output *output = &worker->output;
+    struct piece *pieces = &worker->output.pieces[conn->first_piece];
+    bool told = conn->piece_count > 0 && conn->parser.protocol == PROTOCOL_TEXT;
     for (uint32_t i = 0; i < conn->piece_count; i++)
-        piece_release(&output->pieces[conn->first_piece + i]);
-    output->pieces[conn->first_piece] =
-        (struct piece){.data = message, .len = sizeof message - 1, .kind = PIECE_ARENA};
-    conn->piece_count = conn->piece_count > 0 && conn->parser.protocol == PROTOCOL_TEXT;
+        piece_release(&pieces[i]);
+    if (told) /* else its first piece may be another connection's */
+        pieces[0] = (struct piece){.data = message, .len = sizeof message - 1, .kind = PIECE_ARENA};
+    conn->piece_count = told;
     conn->closing = true;
 }
 
