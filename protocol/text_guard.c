@@ -21,19 +21,12 @@ static bool read_len(struct text_input *in, uint64_t *len)
 
 static enum parse_status parse_password(struct text_input *in, uint64_t len)
 {
-    const char *block = in->next;
     if (len > TOKEN_LEN_MAX)
         return text_refuse_block(in, REPLY_BAD_PASSWORD_FORM, len);
-    if ((uint64_t)(in->data_end - block) < len + 2) {
-        in->need = (size_t)(block - in->line) + len + 2;
-        return PARSE_PARTIAL;
-    }
-    in->next = block + len + 2;
-    if (block[len] != '\r' || block[len + 1] != '\n')
-        return text_refuse(in, REPLY_BAD_CHUNK);
-    in->request->value = (struct bytes){block, len};
-    in->parser->guard = TEXT_GUARD_ASKED;
-    return text_accept(in, OP_AUTHENTICATE);
+    enum parse_status status = text_take_block(in, OP_AUTHENTICATE, len);
+    if (in->request->op == OP_AUTHENTICATE)
+        in->parser->guard = TEXT_GUARD_ASKED;
+    return status;
 }
 
 enum parse_status text_parse_guarded(struct text_input *in)

@@ -92,6 +92,9 @@ enum parse_status text_parse_store(struct text_input *in, enum request_op op);
  * it. ms uses it too. */
 enum parse_status text_parse_block(struct text_input *in, enum request_op op, uint64_t len);
 
+/* The same, however large it is: request->op is `op` when it is taken. */
+enum parse_status text_take_block(struct text_input *in, enum request_op op, uint64_t len);
+
 /* `word` is the first of a line: if it is a meta command, parses the rest (meta.c) and sets *status. */
 bool text_parse_meta(struct text_input *in, struct bytes word, enum parse_status *status);
 

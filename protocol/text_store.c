@@ -62,9 +62,13 @@ static enum parse_status refuse_large(struct text_input *in, enum request_op op,
 
 enum parse_status text_parse_block(struct text_input *in, enum request_op op, uint64_t len)
 {
-    struct request *request = in->request;
-    if (request->key.len + len + ITEM_OVERHEAD > in->parser->item_size_max)
+    if (in->request->key.len + len + ITEM_OVERHEAD > in->parser->item_size_max)
         return refuse_large(in, op, len);
+    return text_take_block(in, op, len);
+}
+
+enum parse_status text_take_block(struct text_input *in, enum request_op op, uint64_t len)
+{
     const char *block = in->next;
     if ((uint64_t)(in->data_end - block) < len + 2) {
         in->need = (size_t)(block - in->line) + len + 2;
@@ -73,6 +77,6 @@ enum parse_status text_parse_block(struct text_input *in, enum request_op op, ui
     in->next = block + len + 2;
     if (block[len] != '\r' || block[len + 1] != '\n')
         return text_refuse(in, REPLY_BAD_CHUNK);
-    request->value = (struct bytes){block, len};
+    in->request->value = (struct bytes){block, len};
     return text_accept(in, op);
 }

@@ -178,18 +178,6 @@ static enum store_status look_up_and_touch(struct worker *worker, struct conn *c
     return status;
 }
 
-static void count_get(struct counters *counters, bool hit)
-{
-    counter_add(&counters->cmd_get, 1);
-    counter_add(hit ? &counters->get_hits : &counters->get_misses, 1);
-}
-
-static void count_touch(struct counters *counters, bool hit)
-{
-    counter_add(&counters->cmd_touch, 1);
-    counter_add(hit ? &counters->touch_hits : &counters->touch_misses, 1);
-}
-
 static enum run_result run_get(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     const struct request *request = &slot->request;
@@ -202,9 +190,9 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
         return RUN_WAIT;
     bool hit = status == STORE_OK;
     if (touch)
-        count_touch(&worker->counters, hit);
+        command_count_touch(&worker->counters, hit);
     else
-        count_get(&worker->counters, hit);
+        command_count_get(&worker->counters, hit);
     if (watch_wants(worker))
         watch_got(worker, conn, slot, hit, hit ? lookup.item.value_len : 0);
     if (!hit) {
@@ -530,7 +518,7 @@ static enum run_result run_shown_touch(struct worker *worker, struct conn *conn,
                                .cas = lookup.item.cas};
         command_look_up_end(worker, conn, &lookup);
     }
-    count_touch(&worker->counters, status == STORE_OK);
+    command_count_touch(&worker->counters, status == STORE_OK);
     command_reply(worker, conn, &slot->request, &reply);
     return RUN_DONE;
 }
@@ -543,7 +531,7 @@ static enum run_result run_touch(struct worker *worker, struct conn *conn, const
         store_touch(worker->session, &slot->key, worker->now_s,
                     clock_expiry(slot->request.exptime, worker->now_s), STORE_IF_PRESENT, 0);
     if (status != STORE_AGAIN)
-        count_touch(&worker->counters, status == STORE_OK);
+        command_count_touch(&worker->counters, status == STORE_OK);
     return reply_marked(worker, conn, slot, status, REPLY_TOUCHED);
 }
 

@@ -82,6 +82,18 @@ struct counted {
 enum reply_status command_count(struct worker *worker, struct conn *conn, const struct slot *slot,
                                 const struct count *count, struct counted *counted);
 
+static inline void command_count_get(struct counters *counters, bool hit)
+{
+    counter_add(&counters->cmd_get, 1);
+    counter_add(hit ? &counters->get_hits : &counters->get_misses, 1);
+}
+
+static inline void command_count_touch(struct counters *counters, bool hit)
+{
+    counter_add(&counters->cmd_touch, 1);
+    counter_add(hit ? &counters->touch_hits : &counters->touch_misses, 1);
+}
+
 /* The meta commands (command_meta.c). */
 enum run_result command_run_meta(struct worker *worker, struct conn *conn, const struct slot *slot);
 

@@ -137,18 +137,6 @@ static enum store_status vivify(struct worker *worker, struct conn *conn, const 
     return status;
 }
 
-static void count_get(struct worker *worker, bool touch, bool hit)
-{
-    struct counters *counters = &worker->counters;
-    if (touch && hit) {
-        counter_add(&counters->cmd_touch, 1);
-        counter_add(&counters->touch_hits, 1);
-    } else {
-        counter_add(&counters->cmd_get, 1);
-        counter_add(hit ? &counters->get_hits : &counters->get_misses, 1);
-    }
-}
-
 static void reply_hit(struct worker *worker, struct conn *conn, const struct request *request,
                       const struct lookup *lookup, const struct reply_meta *meta)
 {
@@ -217,7 +205,10 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
         return RUN_WAIT; /* for the value, not for room */
     if (status != STORE_OK && status != STORE_NOT_FOUND)
         return refuse(worker, conn, slot, status);
-    count_get(worker, has(request, 'T'), hit);
+    if (hit && has(request, 'T'))
+        command_count_touch(&worker->counters, hit);
+    else
+        command_count_get(&worker->counters, hit);
     if (watch_wants(worker))
         watch_got(worker, conn, slot, hit, hit ? lookup.item.value_len : 0);
     if (status == STORE_OK) {

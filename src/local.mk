@@ -22,7 +22,7 @@ cachecask_SOURCES = \
     src/process.c src/process.h \
     src/sasl.h \
     src/server.c src/server.h \
-    src/settings.c src/settings.h \
+    src/settings.c src/settings.h src/settings_stats.c \
     src/stats.c src/stats.h \
     src/tls.h \
     src/trace.c src/trace.h \

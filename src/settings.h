@@ -80,6 +80,9 @@ enum settings_result {
 enum settings_result settings_parse(struct settings *settings, int argc, char **argv);
 void settings_release(struct settings *settings);
 
+/* The least version of TLS, in the words of ssl_min_version. */
+const char *settings_tls_version(const struct settings *settings);
+
 /* Calls emit for each setting that `stats settings` shows, in memcached's names and order. */
 void settings_each(const struct settings *settings,
                    void (*emit)(void *context, const char *name, const char *value), void *context);

@@ -169,9 +169,8 @@ static bool copy_shard(struct store_list *list)
     for (uint64_t i = 0; i < steps; i++) {
         uint64_t first = i * width;
         uint64_t last = i + 1 == steps ? UINT64_MAX : first + width - 1;
-        if (i > 0)
-            sleep_us(
-                PAUSE_US); /* others have the lock; to unlock it alone would not do: they wake up too late */
+        if (i > 0) /* to unlock it alone would not do: who waits for the lock wakes up too late */
+            sleep_us(PAUSE_US);
         rest(&list->pace);
         if (!copy_range(list, shard, first, last))
             return false;

@@ -1,6 +1,6 @@
 /* maintain.c: the background thread of a store.
  *
- * It writes the hint file of each segment that is sealed and synced (with --sync=none: written), oldest first; takes what a
+ * It finishes the hint file of each segment that is sealed and synced (with --sync=none: written), oldest first; takes what a
  * flush has killed out of the keydir, so that lookups need not compare LSNs any longer; and gives the cache the memory that
  * the growing keydir leaves.
  */
