@@ -1,6 +1,8 @@
 """What the server tests share: a server under test, a raw client, keys and values that can be told again."""
+import itertools
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -111,10 +113,21 @@ def end_test():
     return [complaint for complaint in complaints if complaint]
 
 
+PORTS = 1500  # of each process of those that test side by side, below the ports that the kernel gives to clients
+ports = itertools.cycle(random.SystemRandom().sample(range(PORTS), PORTS))
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """For TCP and for UDP. What the kernel would name, another client may have before the server has started."""
+    first = 12000 + PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 13)
+    for port in ports:
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind(("127.0.0.1", first + port))
+                udp.bind(("127.0.0.1", first + port))
+                return first + port
+            except OSError:
+                continue
 
 
 def wait_until(condition, what, timeout=TIMEOUT):

@@ -15,12 +15,6 @@ HEADER = struct.Struct(">HHHH")  # request id, sequence, total, reserved
 DATAGRAM_MAX = 1400
 
 
-def free_udp_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Udp:
     """A client over UDP. Every answer is checked for its form."""
 
@@ -68,7 +62,7 @@ class UdpServer(Server):
     """One worker, if nothing else is said: so what is sent one after the other is answered so."""
 
     def __init__(self, *options, **more):
-        self.udp_port = free_udp_port()
+        self.udp_port = free_port()
         self.udp_clients = []
         super().__init__("-t", "1", "-U", str(self.udp_port), *options, **more)
 
@@ -346,7 +340,7 @@ def with_port_file(*options):
 
 
 def test_the_ports_are_told_in_a_file():
-    port, udp_port = free_port(), free_udp_port()
+    port, udp_port = free_port(), free_port()
     server = with_port_file("-l", "127.0.0.1", "-p", str(port), "-U", str(udp_port))
     assert ports_of(server) == [("TCP INET", port), ("UDP INET", udp_port)]
     assert "udp:127.0.0.1:%d" % udp_port in server.log()
@@ -359,7 +353,7 @@ def test_any_free_port():
 
 
 def test_without_tcp():
-    port = free_udp_port()
+    port = free_port()
     server = with_port_file("-p", "0", "-U", str(port))
     support.wait_until(lambda: "ready" in server.log(), "the server is ready")
     assert "tcp:" not in server.log()
@@ -367,7 +361,7 @@ def test_without_tcp():
 
 
 def test_a_port_of_an_address_is_that_of_both():
-    port = free_udp_port()
+    port = free_port()
     server = with_port_file("-l", "127.0.0.1:%d" % port, "-U", "1")
     assert ports_of(server) == [("TCP INET", port), ("UDP INET", port)]
     Udp(port).expect_nothing()
@@ -378,7 +372,7 @@ def test_ip_version_6():
         socket.socket(socket.AF_INET6).bind(("::1", 0))
     except OSError:
         pytest.skip("no IPv6 here")
-    port = free_udp_port()
+    port = free_port()
     server = with_port_file("-l", "[::1]", "-p", "0", "-U", str(port))
     assert ports_of(server) == [("UDP INET6", port)] and "udp6:[::1]:%d" % port in server.log()
     Udp(port, "::1").expect_nothing()
