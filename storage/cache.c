@@ -24,7 +24,10 @@
  *                                             main      ──evict──▶
  *
  * The evictor thread keeps a few pages free, so that cache_alloc never waits; when there is none the value is simply not
- * cached. To evict a page it takes each item's shard lock and turns the entry, if it still points to this item, back to the
+ * cached. While nobody wants pages it touches memory ahead, half as much as is in use: the system takes its time over a
+ * page's first touch, a third of all in a burst of writes that fills fresh memory.
+ *
+ * To evict a page the evictor takes each item's shard lock and turns the entry, if it still points to this item, back to the
  * place on disk (C2). After that no new reader finds the page; those inside an epoch may still look, so the page rests in
  * limbo until they have left (C3).
  */
@@ -45,8 +48,10 @@
 #define HUGE_PAGE     (UINT64_C(2) << 20)
 #define PAGES_WANTED  128 /* so many make what is free or half full a small part of the whole */
 #define LIMBO_WAIT_MS 1
-#define AVERAGE_PAGES 32 /* moving averages go over about so many pages */
-#define GROUP         16 /* items whose buckets are fetched ahead together */
+#define QUIET_MS      50   /* nobody has wanted a page for so long: time to touch one ahead */
+#define AVERAGE_PAGES 32   /* moving averages go over about so many pages */
+#define WORN_LOOKS    1024 /* pages looked at for a worn one: some microseconds */
+#define GROUP         16   /* items whose buckets are fetched ahead together */
 
 static uint32_t item_size(const struct cache_item *item)
 {
@@ -55,7 +60,9 @@ static uint32_t item_size(const struct cache_item *item)
 
 static void push(struct cache_queue *queue, struct cache_page *page)
 {
+    page->queue = queue;
     page->next = NULL;
+    page->previous = queue->tail;
     if (queue->tail)
         queue->tail->next = page;
     else
@@ -64,15 +71,20 @@ static void push(struct cache_queue *queue, struct cache_page *page)
     queue->count++;
 }
 
+static void unlink_page(struct cache_page *page)
+{
+    struct cache_queue *queue = page->queue;
+    *(page->previous ? &page->previous->next : &queue->head) = page->next;
+    *(page->next ? &page->next->previous : &queue->tail) = page->previous;
+    queue->count--;
+    page->queue = NULL;
+}
+
 static struct cache_page *pop(struct cache_queue *queue)
 {
     struct cache_page *page = queue->head;
-    if (!page)
-        return NULL;
-    queue->head = page->next;
-    if (!queue->head)
-        queue->tail = NULL;
-    queue->count--;
+    if (page)
+        unlink_page(page);
     return page;
 }
 
@@ -139,7 +151,9 @@ static bool has_work(const struct cache *cache)
     bool too_many =
         cache->page_count > cache->page_limit &&
         (cache->free.count || cache->limbo.count || cache->probation.count || cache->main.count);
-    return short_of_pages || too_many;
+    bool too_far_ahead =
+        cache->ahead.count && cache->page_count + cache->ahead.count > cache->page_limit;
+    return short_of_pages || too_many || too_far_ahead;
 }
 
 void cache_set_limit(struct cache *cache, uint64_t bytes)
@@ -235,8 +249,9 @@ uint64_t cache_bytes(struct cache *cache, uint32_t *pages)
 {
     pthread_mutex_lock(&cache->lock);
     *pages = cache->page_count;
+    uint64_t touched = cache->page_count + cache->ahead.count;
     pthread_mutex_unlock(&cache->lock);
-    return (uint64_t)*pages * cache->page_size;
+    return touched * cache->page_size;
 }
 
 /* Everything from here on is the evictor's. */
@@ -409,8 +424,8 @@ static bool free_limbo(struct cache *cache)
     return any;
 }
 
-/* Puts one more page to use, touching its memory here and not in a worker. With the lock held, let go meanwhile. */
-static bool add_page(struct cache *cache)
+/* A page with new memory, touched here and not in a worker; NULL: there is none. With the lock held, let go meanwhile. */
+static struct cache_page *touch_page(struct cache *cache)
 {
     struct cache_page *page = pop(&cache->returned);
     if (page)
@@ -418,47 +433,74 @@ static bool add_page(struct cache *cache)
     if (!page && cache->unborn < cache->page_max)
         page = &cache->pages[cache->unborn++];
     if (!page)
-        return false;
-    cache->page_count++;
+        return NULL;
     pthread_mutex_unlock(&cache->lock);
     for (uint32_t i = 0; i < cache->page_size; i += 4096)
         *(volatile char *)(page->data + i) = 0;
     pthread_mutex_lock(&cache->lock);
+    return page;
+}
+
+/* Puts one more page to use. With the lock held, let go meanwhile. */
+static bool add_page(struct cache *cache)
+{
+    struct cache_page *page = cache->ahead.count ? pop(&cache->ahead) : touch_page(cache);
+    if (!page)
+        return false;
+    cache->page_count++;
     page->used = 0;
     atomic_store_explicit(&page->dead, 0, memory_order_relaxed);
     push(&cache->free, page);
     return true;
 }
 
-/* Gives free pages beyond the limit back to the system. With the lock held. */
+/* Whether there is to be one more page ahead. With the lock held. */
+static bool wants_ahead(const struct cache *cache)
+{
+    return cache->ahead.count < cache->page_count / 2 &&
+           cache->page_count + cache->ahead.count < cache->page_limit &&
+           (cache->returned.count || cache->unborn < cache->page_max);
+}
+
+static void return_page(struct cache *cache, struct cache_page *page)
+{
+    madvise(page->data, cache->page_size, MADV_DONTNEED);
+    /* Else the system fills the hole again when it makes one huge page of what is around it. */
+    madvise(page->data, cache->page_size, MADV_NOHUGEPAGE);
+    push(&cache->returned, page);
+}
+
+/* Gives pages beyond the limit back to the system, if nothing is in them. With the lock held. */
 static void return_pages(struct cache *cache)
 {
-    while (cache->page_count > cache->page_limit) {
-        struct cache_page *page = pop(&cache->free);
-        if (!page)
-            return;
-        madvise(page->data, cache->page_size, MADV_DONTNEED);
-        /* Else the system fills the hole again when it makes one huge page of what is around it. */
-        madvise(page->data, cache->page_size, MADV_NOHUGEPAGE);
+    while (cache->ahead.count && cache->page_count + cache->ahead.count > cache->page_limit)
+        return_page(cache, pop(&cache->ahead));
+    while (cache->free.count && cache->page_count > cache->page_limit) {
+        return_page(cache, pop(&cache->free));
         cache->page_count--;
-        push(&cache->returned, page);
     }
 }
 
-static uint32_t dead_bytes(const struct cache_page *page)
-{
-    return page ? atomic_load_explicit(&page->dead, memory_order_relaxed) : 0;
-}
-
-/* The oldest page of that queue where more is dead, if that is three quarters of it: then to clear it costs less than the
- * memory of a new one. With the lock held. */
+/* A page of which three quarters are dead: to clear it costs less than the memory of a new one. The oldest need not be
+ * among them: where some keys are written again and again, their newer pages are. So the search goes round, and
+ * looks at some pages each time. NULL: none of these. With the lock held. */
 static struct cache_page *take_worn_page(struct cache *cache)
 {
-    uint32_t probation = dead_bytes(cache->probation.head);
-    uint32_t main = dead_bytes(cache->main.head);
-    if (cache->free.count == 0 || (probation > main ? probation : main) < cache->page_size / 4 * 3)
+    if (cache->free.count == 0)
         return NULL;
-    return pop(probation > main ? &cache->probation : &cache->main);
+    for (uint32_t left = cache->unborn < WORN_LOOKS ? cache->unborn : WORN_LOOKS; left > 0;
+         left--) {
+        if (cache->worn_at >= cache->unborn)
+            cache->worn_at = 0;
+        struct cache_page *page = &cache->pages[cache->worn_at++];
+        bool full = page->queue == &cache->probation || page->queue == &cache->main;
+        if (full &&
+            atomic_load_explicit(&page->dead, memory_order_relaxed) >= cache->page_size / 4 * 3) {
+            unlink_page(page);
+            return page;
+        }
+    }
+    return NULL;
 }
 
 /* Whether a page in limbo waits only for readers inside an epoch, which leave soon. With the lock held. */
@@ -499,10 +541,18 @@ static bool work_step(struct cache *cache)
     return true;
 }
 
-static void wait_for_readers(struct cache *cache)
+/* False: the time is over and nobody has called. */
+static bool wait_ms(struct cache *cache, int ms)
 {
-    struct timespec until = monotonic_in_ms(LIMBO_WAIT_MS);
-    pthread_cond_timedwait(&cache->work, &cache->lock, &until);
+    struct timespec until = monotonic_in_ms(ms);
+    return pthread_cond_timedwait(&cache->work, &cache->lock, &until) == 0;
+}
+
+static void touch_ahead(struct cache *cache)
+{
+    struct cache_page *page = touch_page(cache);
+    if (page)
+        push(&cache->ahead, page);
 }
 
 static void *run_evictor(void *context)
@@ -510,10 +560,14 @@ static void *run_evictor(void *context)
     struct cache *cache = context;
     pthread_mutex_lock(&cache->lock);
     while (!cache->stopping) {
-        if (!has_work(cache))
+        if (has_work(cache)) {
+            if (!work_step(cache))
+                wait_ms(cache, LIMBO_WAIT_MS);
+        } else if (!wants_ahead(cache)) {
             pthread_cond_wait(&cache->work, &cache->lock);
-        else if (!work_step(cache))
-            wait_for_readers(cache);
+        } else if (!wait_ms(cache, QUIET_MS)) {
+            touch_ahead(cache);
+        }
     }
     pthread_mutex_unlock(&cache->lock);
     return NULL;

@@ -40,7 +40,8 @@ struct cache_page {
     atomic_uint dead; /* bytes of items that were overwritten or deleted */
     bool in_main;     /* its items were visited in probation, or spared */
     uint64_t retired; /* epoch of its eviction: readers that entered before may still look */
-    struct cache_page *next;
+    struct cache_queue *queue; /* NULL: in none */
+    struct cache_page *next, *previous;
 };
 
 struct cache_queue {
@@ -74,7 +75,9 @@ struct cache {
     uint32_t page_limit;         /* pages that may be in use or free */
     uint32_t page_count;         /* pages that are */
     uint32_t unborn;             /* index of the first page never used */
+    uint32_t worn_at;            /* index where the search for worn pages goes on */
     struct cache_queue returned; /* pages whose memory was given back */
+    struct cache_queue ahead;    /* pages whose memory was touched and is not in use yet */
     bool stopping;
     pthread_t evictor;
     bool started;
@@ -134,7 +137,7 @@ static inline void cache_unpin(struct cache_page *page)
     atomic_fetch_sub_explicit(&page->pins, 1, memory_order_release);
 }
 
-/* Bytes of memory that the pages take, free ones included, and their number. */
+/* Bytes of memory that the cache takes, with what is touched ahead, and the number of pages in use or free. */
 uint64_t cache_bytes(struct cache *cache, uint32_t *pages);
 
 #endif

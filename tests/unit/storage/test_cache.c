@@ -3,6 +3,9 @@
 
 #include <stdio.h>
 
+/* Of the smallest pages, which a small cache has. */
+#define PAGE_SIZE (64 << 10)
+
 static struct rig rig;
 
 static bool cache_is_ready(void *context)
@@ -129,6 +132,26 @@ static void test_a_lower_limit_gives_memory_back_and_a_higher_one_takes_it(void 
     assert_true(wait_until(cache_is_large, NULL));
 }
 
+static bool memory_is_ahead(void *context)
+{
+    static int next = 300000;
+    (void)context;
+    struct store_stats stats = rig_stats(&rig);
+    if (stats.cache_pages < 20) { /* a value that finds no free page is not cached */
+        put_range(next, next + 100);
+        next += 100;
+    }
+    return stats.cache_bytes >= (stats.cache_pages + 8) * PAGE_SIZE;
+}
+
+static void test_memory_is_touched_ahead_and_given_back_under_a_lower_limit(void **state)
+{
+    (void)state;
+    assert_true(wait_until(memory_is_ahead, NULL));
+    assert_true(store_set_memory_limit(rig.store, 1 << 20));
+    assert_true(wait_until(cache_is_small, NULL));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 
 int main(void)
@@ -138,6 +161,7 @@ int main(void)
         TEST(an_item_is_good_until_its_reader_leaves),
         TEST(a_pinned_item_is_good_until_it_is_unpinned),
         TEST(a_lower_limit_gives_memory_back_and_a_higher_one_takes_it),
+        TEST(memory_is_touched_ahead_and_given_back_under_a_lower_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
