@@ -471,14 +471,21 @@ static char dash(char c)
     return c == '_' ? '-' : c;
 }
 
-/* By long name, of which `len` bytes are given; - and _ are the same. */
+/* How many of the `len` bytes of `name` a known name begins with; - and _ are the same. */
+static size_t common(const char *known, const char *name, size_t len)
+{
+    size_t k = 0;
+    while (k < len && known[k] && dash(known[k]) == dash(name[k]))
+        k++;
+    return k;
+}
+
+/* By long name, of which `len` bytes are given. */
 static const struct option *find_name(const char *name, size_t len)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const char *known = options[i].name;
-        size_t k = 0;
-        while (k < len && known[k] && dash(known[k]) == dash(name[k]))
-            k++;
+        size_t k = common(known, name, len);
         bool found = known[k] == '*' || (k == len && known[k] == '\0');
         if (found && options[i].kind != NOTE)
             return &options[i];
@@ -486,13 +493,55 @@ static const struct option *find_name(const char *name, size_t len)
     return NULL;
 }
 
-/* `word` is the option as given; *next the argument behind it, taken (set to NULL) when it is needed. */
+/* Whether memcached has this name too; of -D it has only the letter. */
+static bool is_memcacheds(const struct option *option)
+{
+    return option->letter && option->kind != DELIMITER;
+}
+
+/* As find_name, of a name that may be cut short, as getopt_long has it. *other: it may as well be that one, else NULL.
+ *
+ * memcached's names go before ours, so what is one option's alone there is so here. The names of -o stand behind the last
+ * row that is looked at: getsubopt, which reads them in memcached, wants them whole. */
+static const struct option *find_short_name(const char *name, size_t len,
+                                            const struct option **other)
+{
+    const struct option *found = NULL;
+    bool last = false;
+    *other = NULL;
+    for (size_t i = 0; !last; i++) {
+        const struct option *option = &options[i];
+        last = option->kind == EXTENDED;
+        if (option->kind == NOTE || common(option->name, name, len) < len)
+            continue;
+        if (option->name[len] == '\0') {
+            *other = NULL;
+            return option;
+        }
+        if (found && is_memcacheds(found) && !is_memcacheds(option))
+            continue;
+        *other = found && is_memcacheds(found) == is_memcacheds(option) ? found : NULL;
+        found = option;
+    }
+    return found;
+}
+
+/* `word` is the option as given; *next the argument behind it, taken (set to NULL) when it is needed. next is NULL for a
+ * word of -o. */
 static enum settings_result apply_named(struct settings *settings, const char *word,
                                         const char *name, const char **next)
 {
     size_t len = strcspn(name, "=");
-    const struct option *option = find_name(name, len);
+    const struct option *other = NULL;
+    const struct option *option = next ? find_short_name(name, len, &other) : NULL;
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
+    if (other) {
+        fprintf(stderr, "option %s is ambiguous: --%s or --%s; see --help\n", word, other->name,
+                option->name);
+        return SETTINGS_BAD;
+    }
+    if (!option)
+        option = find_name(name, len);
     if (!option) {
         fprintf(stderr, "unknown option %s; see --help\n", word);
         return SETTINGS_BAD;

@@ -95,14 +95,25 @@ static void process(struct server *server, struct text *text)
         (long)usage.ru_stime.tv_usec);
 }
 
+static void zeros(struct text *text, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        number(text, names[i], 0);
+}
+
 static void connections(struct server *server, struct text *text)
 {
+    /* There are no pools: a worker has one buffer for what it reads and one for its replies. And -c is for clients alone. */
+    static const char *const pools[] = {
+        "response_obj_oom", "response_obj_count",  "response_obj_bytes", "read_buf_count",
+        "read_buf_bytes",   "read_buf_bytes_free", "read_buf_oom",       "reserved_fds"};
     uint64_t open = (uint64_t)atomic_load(&server->connections);
     number(text, "max_connections", (uint64_t)server->settings.max_connections);
     number(text, "curr_connections", open);
     number(text, "total_connections", atomic_load(&server->total_connections));
     number(text, "rejected_connections", atomic_load(&server->rejected_connections));
     number(text, "connection_structures", open);
+    zeros(text, pools, sizeof pools / sizeof *pools);
 }
 
 static void commands(const struct counters *sum, const struct store_stats *store,
@@ -164,9 +175,17 @@ static void items(struct server *server, const struct counters *sum,
                   const struct store_stats *store, struct text *text)
 {
     /* The rows about slabs and LRU queues stand there for the tools that look for them. */
-    static const char *const none[] = {"slab_reassign_running", "slabs_moved",
+    static const char *const none[] = {"slab_reassign_rescues",
+                                       "slab_reassign_chunk_rescues",
+                                       "slab_reassign_evictions_nomem",
+                                       "slab_reassign_inline_reclaim",
+                                       "slab_reassign_busy_items",
+                                       "slab_reassign_busy_deletes",
+                                       "slab_reassign_running",
+                                       "slabs_moved",
                                        "lru_crawler_running"};
     static const char *const some[] = {"lru_maintainer_juggles", "malloc_fails"};
+    static const char *const napi[] = {"unexpected_napi_ids", "round_robin_fallback"};
     static const char *const last[] = {"lrutail_reflocked", "moves_to_cold",   "moves_to_warm",
                                        "moves_within_lru",  "direct_reclaims", "lru_bumps_dropped"};
     uint64_t power = 0;
@@ -175,13 +194,12 @@ static void items(struct server *server, const struct counters *sum,
     number(text, "hash_power_level", power);
     number(text, "hash_bytes", store->keydir_bytes);
     number(text, "hash_is_expanding", 0);
-    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
-        number(text, none[i], 0);
+    zeros(text, none, sizeof none / sizeof *none);
     number(text, "lru_crawler_starts", store->crawler_passes);
-    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
-        number(text, some[i], 0);
+    zeros(text, some, sizeof some / sizeof *some);
     watchers(server, text);
     tls(server, sum, text);
+    zeros(text, napi, sizeof napi / sizeof *napi);
     number(text, "bytes", store->live_bytes);
     number(text, "curr_items", store->keydir_entries);
     number(text, "total_items", sum->total_items);
@@ -193,8 +211,7 @@ static void items(struct server *server, const struct counters *sum,
     number(text, "reclaimed", store->expired_items);
     number(text, "crawler_reclaimed", store->crawler_reclaimed);
     number(text, "crawler_items_checked", store->crawler_checked);
-    for (size_t i = 0; i < sizeof last / sizeof *last; i++)
-        number(text, last[i], 0);
+    zeros(text, last, sizeof last / sizeof *last);
     number(text, "total_malloced", store->cache_bytes + store->keydir_bytes);
 }
 

@@ -327,6 +327,9 @@ ssize_t tls_send(struct tls_stream *stream, const struct iovec *parts, size_t co
         len = gather(record, stream->gather_max, parts, count);
         data = record;
     }
+    /* A send waits for input only in a handshake. The first one is over before there is something to send, TLS 1.3 has no
+     * other, and SSL_OP_NO_RENEGOTIATION leaves TLS 1.2 none: so no test gets there, and this stands for what OpenSSL may
+     * come to want. The other way round is usual: the answer to a client's KeyUpdate is sent by a receive. */
     stream->send_wants_read = false;
     ERR_clear_error();
     int result = SSL_write_ex(stream->ssl, data, len, &sent);

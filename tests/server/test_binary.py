@@ -379,8 +379,8 @@ def play(server, pieces, pause=0.0):
     return answers
 
 
-def test_split_at_every_byte():
-    server = Server("-I", "2k")
+def split_at_every_byte(server):
+    """The server takes items of 2 KiB."""
     whole = play(server, [SESSION])
     assert [a.status for a in whole if a.opcode == SET] == [OK, TOO_LARGE]
     assert len(whole) == 16
@@ -388,6 +388,11 @@ def test_split_at_every_byte():
     for cut in filter(cut_matters, range(1, len(SESSION), step)):
         assert play(server, [SESSION[:cut], SESSION[cut:]], 0.001) == whole
     assert play(server, [SESSION[at : at + 1] for at in range(len(SESSION))]) == whole
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["TCP", "Unix socket"])
+def test_split_at_every_byte(unix):
+    split_at_every_byte(Server("-I", "2k", unix=unix))  # test_tls.py does it over TLS
 
 
 def cut_matters(cut):

@@ -426,6 +426,64 @@ def test_every_long_option_of_memcached_starts_it(form):
     assert server.stats("settings")["maxconns"] == "100"
 
 
+def shortest(name, names):
+    """The least of it that no other one begins with."""
+    return next(name[:end] for end in range(1, len(name) + 1)
+                if not any(other.startswith(name[:end]) for other in names if other != name) or end == len(name))
+
+
+@needs_memcached
+def test_every_long_option_of_memcached_may_be_cut_short_as_there():
+    known = [name for _, name, _ in options_of_memcached()[0] if name]
+    options = []
+    for _, name, value in tried():
+        if name:
+            options += ["--" + shortest(name, known)] + ([value] if value else [])
+    assert "--verb" in options and "--pr" in options and "--c" in options
+    settings = Server(*options).stats("settings")
+    assert (settings["maxconns"], settings["num_threads"], settings["tcp_backlog"]) == ("100", "2", "100")
+
+
+def test_names_that_are_cut_short_in_a_configuration_file():
+    path = os.path.join(support.place.new("conf"), "short.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("--memory-l 128\n--disable-e\n--segm=1m\n--conn-l=77\n")
+    settings = Server("--conf=" + path).stats("settings")
+    assert (settings["maxbytes"], settings["evictions"], settings["segment_size"], settings["maxconns"]) == (
+        str(128 << 20), "off", str(1 << 20), "77")
+
+
+AMBIGUOUS = (["--ver"], ["--memory", "64"], ["--lis=127.0.0.1"], ["--enable-s"], ["--slab=1"])
+
+
+@pytest.mark.parametrize("options", AMBIGUOUS, ids=" ".join)
+def test_a_name_that_is_cut_too_short(options):
+    said = refused(*options)
+    first, second = re.match(r"option %s is ambiguous: (--\S+) or (--\S+); see --help\n" % options[0], said).groups()
+    assert first != second and first.startswith(options[0].split("=")[0]) and second.startswith(options[0].split("=")[0])
+
+
+def test_a_name_that_is_cut_too_short_in_a_configuration_file():
+    path = os.path.join(support.place.new("conf"), "short.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("-v\n--ver\n")
+    said = refused("--config=" + path)
+    assert "--ver is ambiguous" in said and "line 2" in said
+
+
+@needs_memcached
+def test_memcached_finds_the_same_ambiguous():
+    for options in AMBIGUOUS:
+        done = subprocess.run([MEMCACHED, *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=support.TIMEOUT,
+                              check=False)
+        assert done.returncode != 0 and b"ambiguous" in done.stderr
+
+
+def test_a_whole_name_wins_over_those_that_begin_so():
+    server = Server("--listen", "127.0.0.2")  # and there is --listen-backlog
+    assert version_at(("127.0.0.2", server.port)).startswith(b"VERSION ")
+
+
 @needs_memcached
 def test_every_extended_option_of_memcached_starts_it():
     _, extended = options_of_memcached()
@@ -545,6 +603,8 @@ def test_all_options_of_ours_by_o():
     (["-o", "idle_timeout=-1"], "0 or more"), (["-D", "ab"], "single character"), (["-j"], "unknown option -j"),
     (["--nonsense=5"], "unknown option --nonsense"), (["-o", "modern,nonsense"], "unknown option nonsense"),
     (["--daemon=5"], "takes no value"), (["-o", "idle_timeout"], "needs a value"),
+    (["--daem=5"], "takes no value"), (["--disk-l"], "needs a value"), (["-o", "memory-l=64"], "unknown option memory-l"),
+    (["--idle_time=5"], "unknown option --idle_time"),
 ], ids=str)
 def test_what_is_wrong_with_an_option_is_said(options, wanted):
     assert wanted in refused(*options)

@@ -145,11 +145,13 @@ def test_transcript_in_which_time_passes(in_the_background, t):
 # Statistics
 
 GENERAL = """pid uptime time version libevent pointer_size rusage_user rusage_system max_connections curr_connections
-total_connections rejected_connections connection_structures cmd_get cmd_set cmd_flush cmd_touch cmd_meta get_hits get_misses
+total_connections rejected_connections connection_structures response_obj_oom response_obj_count response_obj_bytes
+read_buf_count read_buf_bytes read_buf_bytes_free read_buf_oom cmd_get cmd_set cmd_flush cmd_touch cmd_meta get_hits get_misses
 get_expired get_flushed delete_misses delete_hits incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval
 touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors bytes_read bytes_written limit_maxbytes
 accepting_conns listen_disabled_num time_in_listen_disabled_us threads conn_yields hash_power_level hash_bytes
-hash_is_expanding bytes curr_items total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed
+hash_is_expanding slab_reassign_rescues slab_reassign_evictions_nomem slab_reassign_running slabs_moved bytes curr_items
+total_items slab_global_page_pool expired_unfetched evicted_unfetched evicted_active evictions reclaimed
 crawler_reclaimed crawler_items_checked direct_reclaims""".split()
 
 STORE = """store_uuid epoch lsn lsn_synced segments segment_size disk_bytes live_bytes dead_bytes keydir_entries keydir_bytes

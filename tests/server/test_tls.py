@@ -1,10 +1,13 @@
 """TLS: handshakes, certificates and their change, and that it carries the same bytes as a plain connection."""
+import ctypes
+import ctypes.util
 import os
 import random
 import select
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -13,6 +16,7 @@ import pytest
 from pymemcache.client.base import Client as Pymemcache
 
 import support
+import test_binary
 import test_protocol
 from support import CACHECASK, Client, Server, free_port, value_of
 
@@ -214,6 +218,10 @@ def test_a_transcript_cut_at_every_byte(certificates, t):
         test_protocol.play(server, t, send_in_two, steps)
 
 
+def test_a_binary_session_cut_at_every_byte(certificates):
+    test_binary.split_at_every_byte(TlsServer(certificates, "-I", "2k"))
+
+
 def test_every_transcript_byte_by_byte(certificates):
     server = TlsServer(certificates)
     for t in test_protocol.QUICK:
@@ -261,6 +269,81 @@ def test_records_that_arrive_byte_by_byte(server, certificates):
     client.do(lambda: client.tls.write(b"set k 0 0 5\r\nvalue\r\nget k\r\n"), slowly)
     wanted = b"STORED\r\nVALUE k 0 5\r\nvalue\r\nEND\r\n"
     assert client.read(len(wanted)) == wanted
+
+
+class KeyUpdater:
+    """A client that can ask the server for a new key, of OpenSSL itself: Python's ssl cannot. It takes little at once."""
+
+    def __init__(self, port):
+        self.openssl = ctypes.CDLL(ctypes.util.find_library("ssl"))
+        for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+            getattr(self.openssl, name).restype = ctypes.c_void_p
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 500)  # the server's buffer grows with it
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", support.TIMEOUT, 0))
+        self.socket.connect(("127.0.0.1", port))
+        self.context = ctypes.c_void_p(self.openssl.SSL_CTX_new(ctypes.c_void_p(self.openssl.TLS_client_method())))
+        self.tls = ctypes.c_void_p(self.openssl.SSL_new(self.context))
+        assert self.openssl.SSL_set_fd(self.tls, self.socket.fileno()) == 1 and self.openssl.SSL_connect(self.tls) == 1
+
+    def update(self):
+        assert self.openssl.SSL_key_update(self.tls, 1) == 1  # SSL_KEY_UPDATE_REQUESTED
+        assert self.openssl.SSL_do_handshake(self.tls) == 1
+
+    def send(self, data):
+        assert self.openssl.SSL_write(self.tls, data, len(data)) == len(data)
+
+    def receive(self):
+        room = ctypes.create_string_buffer(1000)
+        got = self.openssl.SSL_read(self.tls, room, len(room))
+        return room.raw[: max(0, got)]
+
+    def unread(self):
+        """How many of our bytes the server has not taken from its socket."""
+        ours = "0100007F:%04X" % self.socket.getsockname()[1]
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            return next(int(words[4].split(":")[1], 16) for words in map(str.split, table) if words[2] == ours)
+
+    def is_kept_waiting(self):
+        """Waits until the server has taken all that we have sent, or has left it for a tenth of a second."""
+        last, same = None, 0
+        while (unread := self.unread()) and same < 5:
+            same = same + 1 if unread == last else 0
+            last = unread
+            time.sleep(0.02)
+        return unread > 0
+
+    def close(self):
+        self.socket.close()
+        self.openssl.SSL_free(self.tls)
+        self.openssl.SSL_CTX_free(self.context)
+
+
+def processor_time(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as stat:
+        words = stat.read().rsplit(") ", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_receive_that_must_wait_until_something_is_sent(server):
+    """Each request for a new key has an answer of its own. Where the socket takes no more of them the server reads nothing,
+    and waits for the socket, not in circles."""
+    client = KeyUpdater(server.port)
+    count = 0
+    while not client.is_kept_waiting():
+        assert count < 200000, "the server takes them all"
+        for _ in range(200):
+            client.update()
+        count += 200
+    print("%d new keys" % count)
+    client.send(b"version\r\n")
+    before = processor_time(server.process.pid)
+    time.sleep(0.5)
+    assert processor_time(server.process.pid) - before < 0.1
+    assert client.receive().startswith(b"VERSION ")
+    client.close()
 
 
 def test_many_records_that_arrive_at_once(server, certificates):
@@ -650,4 +733,4 @@ def test_a_handshake_that_never_ends_is_ended(never_ending):
     print("ended after %.1f s" % never_ending.wait_for_end())
     never_ending.silent.expect_closed()
     assert never_ending.done.ask(b"version\r\n", b"\r\n").startswith(b"VERSION ")
-    assert never_ending.server.log().count("no TLS handshake") == 2
+    support.wait_until(lambda: never_ending.server.log().count("no TLS handshake") == 2, "both are in the log")
