@@ -99,12 +99,11 @@ class Grammar:
             return b"L" * dice.pick([LIMIT_STORED, LIMIT_REFUSED, LIMIT_REFUSED + 70000])
         return b"v" * dice.pick([1, 7, 100, 300, 1023, 1024, 1025, 4000, 16384, 20000])
 
-
     def more(self):
-        """What is appended or prepended: nothing that makes a long value begin like a number. "12 vvv" is one for memcached;
-        for us it is none when it has more than 1024 bytes."""
+        """What is appended or prepended, in one step or in two: nothing that makes a long value begin like a number. "12 vvv" is
+        one for memcached; for us it is none when it has more than 1024 bytes."""
         dice = self.dice
-        return dice.pick(NUMBERS + WORDS).rstrip() if dice.one_in(2) else b"v" * dice.pick([1, 7, 50])
+        return dice.pick(NUMBERS + WORDS).strip() if dice.one_in(2) else b"v" * dice.pick([1, 7, 50])
 
 
 class Lines(Grammar):
