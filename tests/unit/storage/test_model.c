@@ -732,21 +732,25 @@ static void one_step(struct model *model)
     }
 }
 
-/* Sizes of a round: a disk, values, and so many keys that those that live take this part of it, in percent. */
-static void draw_sizes(struct model *model, uint32_t percent)
+/* Bytes on disk of an item of a round, about. */
+static uint64_t item_size(const struct model *model)
 {
-    static const uint32_t value_max[] = {1000, 2000, 3000};
-    uint32_t alive = model->mortal ? 30 : 50; /* of 100 keys, about */
-    model->value_max = value_max[dice_below(&model->dice, 3)];
-    uint64_t size = RECORD_HEADER_SIZE + 16 + model->value_max / 16 * 7;
-    uint64_t most = KEYS_MAX * size * alive / percent / STORE_SEGMENT_SIZE_MIN;
+    return RECORD_HEADER_SIZE + 16 + model->value_max / 16 * 7;
+}
+
+/* Sizes of a round: a disk, values, and so many keys that those that live, so many of 100, take this part of it, in percent. */
+static void draw_sizes(struct model *model, uint32_t alive, uint32_t percent)
+{
+    uint64_t most;
+    model->value_max = 1000 * (1 + dice_below(&model->dice, 3));
+    while ((most = KEYS_MAX * item_size(model) * alive / percent / STORE_SEGMENT_SIZE_MIN) <
+           SEGMENTS_MIN)
+        model->value_max += 1000; /* all the keys there are would not fill the least disk */
     if (most > SEGMENTS_MAX)
         most = SEGMENTS_MAX;
-    model->segments = SEGMENTS_MIN;
-    if (most > SEGMENTS_MIN)
-        model->segments += dice_below(&model->dice, (uint32_t)most - SEGMENTS_MIN + 1);
+    model->segments = SEGMENTS_MIN + dice_below(&model->dice, (uint32_t)most - SEGMENTS_MIN + 1);
     uint64_t share = (uint64_t)model->segments * STORE_SEGMENT_SIZE_MIN * percent / 100;
-    uint64_t keys = share * 100 / alive / size;
+    uint64_t keys = share * 100 / alive / item_size(model);
     model->key_count = keys > KEYS_MAX ? KEYS_MAX : (uint32_t)keys;
 }
 
@@ -759,7 +763,10 @@ static void draw_round(struct model *model)
     model->quiet = quiet[dice_below(dice, 5)];
     model->mortal = dice_one_in(dice, 2);
     model->flushes = dice_one_in(dice, 3);
-    draw_sizes(model, cache ? 150 + dice_below(dice, 100) : 40 + dice_below(dice, 31));
+    if (cache)
+        draw_sizes(model, model->mortal ? 15 : 40, 150 + dice_below(dice, 100));
+    else
+        draw_sizes(model, model->mortal ? 30 : 50, 40 + dice_below(dice, 31));
     options->no_evictions = !cache;
     options->disk_limit = (uint64_t)model->segments * STORE_SEGMENT_SIZE_MIN;
     options->sync_interval_ms = dice_one_in(dice, 4) ? STORE_SYNC_NEVER : 2;
@@ -802,7 +809,7 @@ static void check_met(uint64_t operations)
     if (operations < 2 * ROUND)
         return; /* it was for something else */
     assert_true(met.cleaned > 0);
-    assert_true(met.caches < 8 || met.evicted > 0);
+    assert_true(met.caches < 2 || met.evicted > 0);
 }
 
 static void run_round(uint64_t seed, uint64_t operations, uint32_t skipped_rules)
