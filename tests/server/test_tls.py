@@ -282,7 +282,8 @@ class KeyUpdater:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 500)  # the server's buffer grows with it
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", support.TIMEOUT, 0))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", support.TIMEOUT, 0))
         self.socket.connect(("127.0.0.1", port))
         self.context = ctypes.c_void_p(self.openssl.SSL_CTX_new(ctypes.c_void_p(self.openssl.TLS_client_method())))
         self.tls = ctypes.c_void_p(self.openssl.SSL_new(self.context))
@@ -330,19 +331,27 @@ def processor_time(pid):
 def test_a_receive_that_must_wait_until_something_is_sent(server):
     """Each request for a new key has an answer of its own. Where the socket takes no more of them the server reads nothing,
     and waits for the socket, not in circles."""
+    value = value_of(b"k", 8000)
     client = KeyUpdater(server.port)
+    # More than we take: from then on nothing moves, and the system sees no reason to give the server a larger buffer.
+    client.send(b"set k 0 0 %d noreply\r\n%s\r\nget k\r\n" % (len(value), value))
     count = 0
     while not client.is_kept_waiting():
         assert count < 200000, "the server takes them all"
-        for _ in range(200):
+        for _ in range(50):  # so few that our own side never waits
             client.update()
-        count += 200
+        count += 50
     print("%d new keys" % count)
     client.send(b"version\r\n")
     before = processor_time(server.process.pid)
     time.sleep(0.5)
     assert processor_time(server.process.pid) - before < 0.1
-    assert client.receive().startswith(b"VERSION ")
+    wanted = b"VALUE k 0 %d\r\n%s\r\nEND\r\nVERSION " % (len(value), value)
+    got = b""
+    while len(got) < len(wanted):
+        assert (piece := client.receive()), "closed"
+        got += piece
+    assert got.startswith(wanted)
     client.close()
 
 
