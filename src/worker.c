@@ -295,7 +295,7 @@ static bool parse_next(struct worker *worker, struct conn *conn)
     if (status == PARSE_PARTIAL)
         return false;
     if (status != PARSE_REQUEST)
-        conn->closing = true; /* nothing behind it is parsed: for now, or ever */
+        conn->closing = true; /* nothing behind it is parsed until the round has ended, or ever */
     else if (slot->request.op != OP_INVALID && slot->request.key.len)
         store_key_init(worker->server->store, &slot->key, slot->request.key.data,
                        slot->request.key.len);

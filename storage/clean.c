@@ -331,7 +331,7 @@ static void prefetch_group(const struct job *job, uint64_t first)
     }
 }
 
-/* Moves and carries. False: the segment stays for now. */
+/* Moves and carries. False: the segment stays, to be cleaned another time. */
 static bool clean_entries(struct job *job)
 {
     uint64_t paced = 0; /* offset up to which the pace was kept */

@@ -119,19 +119,22 @@ def test_a_user_that_is_not_there():
     assert status != 0 and "no-such-user" in said
 
 
-def test_a_configuration_file():
-    path = os.path.join(support.place.new("conf"), "cachecask.conf")
+def configuration_file(text):
+    path = os.path.join(support.place.new("conf"), "memcached.conf")
     with open(path, "w", encoding="ascii") as file:
-        file.write("# a comment\n\n-m 128\n-c 77\n  --sync=none  \n-t 2\n-M\n")
+        file.write(text)
+    return path
+
+
+def test_a_configuration_file():
+    path = configuration_file("# a comment\n\n-m 128\n-c 77\n  --sync=none  \n-t 2\n-M\n")
     settings = Server("--config=" + path).stats("settings")
     assert (settings["maxbytes"], settings["maxconns"], settings["num_threads"], settings["evictions"]) == (
         str(128 << 20), "77", "2", "off")
 
 
 def test_a_mistake_in_the_configuration_file_is_told_with_its_line():
-    path = os.path.join(support.place.new("conf"), "cachecask.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write("-m 128\n--nonsense\n")
+    path = configuration_file("-m 128\n--nonsense\n")
     said = refused("--config=" + path)
     assert path in said and re.search(r"line 2\b", said)
 
@@ -445,9 +448,7 @@ def test_every_long_option_of_memcached_may_be_cut_short_as_there():
 
 
 def test_names_that_are_cut_short_in_a_configuration_file():
-    path = os.path.join(support.place.new("conf"), "short.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write("--memory-l 128\n--disable-e\n--segm=1m\n--conn-l=77\n")
+    path = configuration_file("--memory-l 128\n--disable-e\n--segm=1m\n--conn-l=77\n")
     settings = Server("--conf=" + path).stats("settings")
     assert (settings["maxbytes"], settings["evictions"], settings["segment_size"], settings["maxconns"]) == (
         str(128 << 20), "off", str(1 << 20), "77")
@@ -464,9 +465,7 @@ def test_a_name_that_is_cut_too_short(options):
 
 
 def test_a_name_that_is_cut_too_short_in_a_configuration_file():
-    path = os.path.join(support.place.new("conf"), "short.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write("-v\n--ver\n")
+    path = configuration_file("-v\n--ver\n")
     said = refused("--config=" + path)
     assert "--ver is ambiguous" in said and "line 2" in said
 
@@ -573,9 +572,7 @@ def arguments_of_debians_wrapper():
 
 
 def test_a_configuration_file_in_debians_form():
-    path = os.path.join(support.place.new("conf"), "memcached.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write("logfile /var/log/memcached.log\n-m 128 # memory\n# -c 5\n\t-c\t77\r\n--max-item-size=2m\n--threads 2\n")
+    path = configuration_file("logfile /var/log/memcached.log\n-m 128 # memory\n# -c 5\n\t-c\t77\r\n--max-item-size=2m\n--threads 2\n")
     settings = Server("--config=" + path).stats("settings")
     assert (settings["maxbytes"], settings["maxconns"], settings["item_size_max"], settings["num_threads"]) == (
         str(128 << 20), "77", str(2 << 20), "2")

@@ -22,10 +22,11 @@ def server_with():
     """Servers by their options; all transcripts with the same ones share one."""
     servers = {}
 
-    def get(options):
-        if options not in servers or not servers[options].is_alive():
-            servers[options] = support.Server(*options, shared=True)
-        return servers[options]
+    def get(options, unix=False):
+        which = options, unix
+        if which not in servers or not servers[which].is_alive():
+            servers[which] = support.Server(*options, unix=unix, shared=True)
+        return servers[which]
 
     yield get
     complaints = [server.give_up() for server in support.shared_servers]
@@ -74,9 +75,14 @@ def test_transcript(server_with, t):
     play(server_with(t.options), t, send_whole)
 
 
+# test_tls.py cuts over TLS.
+over_tcp_and_unix = pytest.mark.parametrize("unix", [False, True], ids=["TCP", "Unix socket"])
+
+
+@over_tcp_and_unix
 @pytest.mark.parametrize("t", QUICK, ids=name)
-def test_transcript_byte_by_byte(server_with, t):
-    play(server_with(t.options), t, send_bytes)
+def test_transcript_byte_by_byte(server_with, t, unix):
+    play(server_with(t.options, unix), t, send_bytes)
 
 
 def all_at_once(steps):
@@ -104,11 +110,14 @@ CUT_EVERYWHERE = [t for t in QUICK if t.name in (
     "bad flags or a bad expiry swallow the block",
     "noreply silences a bad data chunk",
     "append and prepend keep the flags",
+    "N makes an empty item, and one client wins",
+    "E chooses the CAS unique",
 )]
 
 
+@over_tcp_and_unix
 @pytest.mark.parametrize("t", CUT_EVERYWHERE, ids=name)
-def test_transcript_cut_at_every_byte(server_with, t):
+def test_transcript_cut_at_every_byte(server_with, t, unix):
     steps = list(all_at_once(t.steps))
     size = len(steps[0][1])
     for cut in range(1, size):
@@ -118,7 +127,7 @@ def test_transcript_cut_at_every_byte(server_with, t):
             time.sleep(0.002)
             client.send(data[cut:])
 
-        play(server_with(t.options), t, send_in_two, steps)
+        play(server_with(t.options, unix), t, send_in_two, steps)
 
 
 @pytest.fixture(scope="module")
