@@ -8,9 +8,9 @@
  *   - One without anything alive goes unread if nothing in it could mask an older version, or nothing older is left: it is
  *     the oldest, or lies before a flush.
  *   - Else the one with the most to gain for its age, when the disk comes near its limit, or more is dead than is tolerated.
- *   - When what lives takes more than its share of the disk, or the keys more than theirs of memory, a cache evicts: the
- *     oldest segment goes, and what was visited since it was written is moved: up to half of it, or an eighth while
- *     writers wait.
+ *   - When the disk comes near its limit and what lives takes more than its share of it, or the keys take more than theirs
+ *     of memory, a cache evicts: the oldest segment goes, and what was visited since it was written is moved: up to half of
+ *     it, or an eighth while writers wait.
  *     A store refuses instead (`full`), at a share that leaves enough dead bytes for cleaning to go on.
  */
 #define _GNU_SOURCE
@@ -202,9 +202,8 @@ static bool act_on(struct store *store, const struct survey *survey)
         return cache && evict_oldest(store, survey, true);
     if (cache && (atomic_load(&store->cleaner.index_full) || is_index_crowded(store)))
         return evict_oldest(store, survey, atomic_load(&store->cleaner.index_full));
-    if (cache &&
-        is_crowded(store, survey)) /* in time: there is still room to rescue what was visited */
-        return evict_oldest(store, survey, tight && survey->room_wanted);
+    if (cache && tight && is_crowded(store, survey)) /* there is still room for what was visited */
+        return evict_oldest(store, survey, survey->room_wanted);
     if (is_worth_cleaning(store, survey))
         return clean_victim(store, survey);
     bool last_resort = tight && survey->room_wanted && !survey->unready;
