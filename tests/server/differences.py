@@ -29,6 +29,8 @@ KNOWN = [
      "1.6.18 shows the seconds since the expiry without their sign"),
     ("meta", rb"m[gsda] (?=.* b\s).* k\s.*", rb"\w\w .*k.*", rb"\w\w .*k[A-Za-z0-9+/]+=*( .*)?\r\n.*",
      "1.6.18 forgets that the key of an item that N has made was written in base64"),
+    ("binary", rb"\x80[\x05\x06\x15\x16].*", rb".. (05|06|15|16) status=06 .*", rb".. .. status=02 .*",
+     "1.6.18 refuses to count in a value of over half a megabyte before it looks at the CAS unique, in others behind that"),
 ]
 
 KNOWN = [(protocols.split(), *(re.compile(pattern, re.S) for pattern in patterns)) for protocols, *patterns, _ in KNOWN]
