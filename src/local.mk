@@ -22,6 +22,7 @@ cachecask_SOURCES = \
     src/process.c src/process.h \
     src/sasl.h \
     src/server.c src/server.h \
+    src/round.c \
     src/settings.c src/settings.h src/settings_stats.c \
     src/stats.c src/stats.h \
     src/tls.h \

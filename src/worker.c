@@ -1,14 +1,7 @@
-/* worker.c: rounds.
+/* worker.c: a worker's connections, from when they come to when they close.
  *
  * A worker waits for events. What its callbacks do is only to note which connections have something; then one round serves
- * all of them together:
- *
- *     read all ─▶ parse a batch of requests, over all connections ─▶ fetch their buckets ─▶ fetch their items
- *          ─▶ run them in order ─▶ (next batch) ─▶ one commit ─▶ all replies
- *
- * A connection leaves the round early (stopped) when a value must come from disk, when its replies have become many, or
- * when it closes; then it is set back to before the first request that was not run, and that is parsed again later. So no
- * request is ever half done.
+ * all of them together (round.c).
  *
  * After the round a connection goes on when its output is sent, its fetches have come back, there is room for its write, and,
  * with --sync=always, its writes are on disk; until then its socket is not read, so a client that does not read its answers stops itself.
@@ -16,32 +9,20 @@
 #define _GNU_SOURCE
 #include "src/worker.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "src/command.h"
 #include "src/dump.h"
 #include "src/journal.h"
 #include "src/trace.h"
 #include "src/udp.h"
 #include "src/watch.h"
 
-#define INPUT_SIZE  (512 << 10)
-#define ROUNDS_MAX  16         /* between two looks at what else has happened */
-#define REPLIES_MAX (64 << 10) /* of one connection in a round */
-
-/* The connection's client waits for a listing of all keys. */
-static bool is_dumping(const struct conn *conn)
-{
-    return conn->worker->dumping == conn;
-}
+#define ROUNDS_MAX 16 /* between two looks at what else has happened */
 
 static void abandon_dump(struct worker *worker)
 {
@@ -58,9 +39,9 @@ static void remove_watcher(struct worker *worker, struct conn *conn)
     watch_remove(worker->server->watch, conn->watcher);
 }
 
-static void close_conn(struct worker *worker, struct conn *conn)
+void worker_close(struct worker *worker, struct conn *conn)
 {
-    if (is_dumping(conn))
+    if (worker_is_dumping(conn))
         abandon_dump(worker);
     if (worker->verbosity >= JOURNAL_COMMANDS)
         trace_closed(conn);
@@ -96,7 +77,7 @@ static void make_ready(struct conn *conn)
     worker->ready_tail = conn;
 }
 
-static struct conn *take_ready(struct worker *worker)
+struct conn *worker_take_ready(struct worker *worker)
 {
     struct conn *conn = worker->ready;
     if (conn) {
@@ -129,10 +110,10 @@ static void feed_dump(struct conn *conn)
 {
     for (int i = 0; i < DUMP_CHUNKS; i++) {
         bool can_send = !conn->pending && !conn->sync_lsn && !conn->closing;
-        if (!is_dumping(conn) || !can_send || !send_chunk(conn))
+        if (!worker_is_dumping(conn) || !can_send || !send_chunk(conn))
             break;
     }
-    if (is_dumping(conn) && conn->closing)
+    if (worker_is_dumping(conn) && conn->closing)
         abandon_dump(conn->worker);
 }
 
@@ -147,7 +128,7 @@ static void feed_watcher(struct conn *conn)
             conn->closing = true;
         }
     if (conn->closing && !conn->sync_lsn)
-        close_conn(conn->worker, conn);
+        worker_close(conn->worker, conn);
 }
 
 /* A watcher has nothing to say any more, but that it has gone. */
@@ -176,22 +157,22 @@ void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watch
     conn_listen(conn, true);
 }
 
-/* Goes on with a connection if nothing holds it any more. */
-static void resume(struct conn *conn)
+void worker_resume(struct conn *conn)
 {
     if (conn->watching) {
         feed_watcher(conn);
         return;
     }
     feed_dump(conn);
-    if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked || is_dumping(conn)) {
+    if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked ||
+        worker_is_dumping(conn)) {
         conn_listen(conn, conn->pending && conn_sends_after_reading(conn));
         return;
     }
     if (conn->closing && conn->transport == TRANSPORT_UDP)
         udp_give_up(conn);
     if (conn->closing) {
-        close_conn(conn->worker, conn);
+        worker_close(conn->worker, conn);
         return;
     }
     conn_listen(conn, true);
@@ -207,7 +188,7 @@ static void send_pending(struct conn *conn)
         conn->closing = true;
     }
     if (sent != CONN_WAITING)
-        resume(conn);
+        worker_resume(conn);
 }
 
 void worker_on_readable(evutil_socket_t fd, short what, void *context)
@@ -234,253 +215,6 @@ void worker_on_writable(evutil_socket_t fd, short what, void *context)
     }
     conn_receive_again(conn);
     make_ready(conn);
-}
-
-/* The round: reading. */
-
-static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_used)
-{
-    size_t used = 0;
-    bool left_over = conn->stopped && conn->in_len;
-    conn->wrote = conn->stopped = false;
-    conn->out_bytes = 0;
-    conn->turns = 0;
-    conn->piece_count = 0;
-    if (left_over) { /* requests that wait come before new ones are read */
-        conn_reuse(conn);
-        return true;
-    }
-    if (!conn->readable)
-        return false;
-    conn->readable = false;
-    switch (conn_receive(conn, worker->input + *input_used, &used)) {
-    case CONN_RECEIVED: *input_used += used; return true;
-    case CONN_NOTHING: return false;
-    case CONN_GONE: close_conn(worker, conn); return false;
-    }
-    return false;
-}
-
-static void read_all(struct worker *worker)
-{
-    size_t used = 0;
-    worker->round_count = 0;
-    while (worker->ready && worker->round_count < WORKER_ROUND &&
-           INPUT_SIZE - used >= 2 * CONN_READ_SIZE) {
-        struct conn *conn = take_ready(worker);
-        if (fill_conn(worker, conn, &used))
-            worker->round[worker->round_count++] = conn;
-    }
-}
-
-/* The round: parsing and running. */
-
-/* Parses the next request of a connection into a slot. False: there is none. */
-static bool parse_next(struct worker *worker, struct conn *conn)
-{
-    struct slot *slot = &worker->slots[worker->slot_count];
-    size_t consumed = 0;
-    if (conn->stopped || conn->closing)
-        return false;
-    slot->conn = conn;
-    slot->parser_before = conn->parser;
-    slot->pos_before = conn->pos;
-    slot->key.len = 0;
-    conn->need = 0;
-    enum parse_status status =
-        parser_next(&conn->parser, conn->data + conn->pos, conn->len - conn->pos, &slot->request,
-                    &consumed, &conn->need);
-    conn->pos += consumed;
-    slot->close = status == PARSE_CLOSE;
-    if (status == PARSE_PARTIAL)
-        return false;
-    if (status != PARSE_REQUEST)
-        conn->closing = true; /* nothing behind it is parsed until the round has ended, or ever */
-    else if (slot->request.op != OP_INVALID && slot->request.key.len)
-        store_key_init(worker->server->store, &slot->key, slot->request.key.data,
-                       slot->request.key.len);
-    worker->slot_count++;
-    return true;
-}
-
-/* Sets a connection back to before a request that is not run now. */
-static void stop_before(struct conn *conn, const struct slot *slot)
-{
-    conn->stopped = true;
-    conn->closing = false;
-    conn->parser = slot->parser_before;
-    conn->pos = slot->pos_before;
-    conn->need = 0;
-}
-
-/* Whether the connection has had its share of this round: of replies, or of requests (-R; a multiget is one). */
-static bool is_others_turn(const struct worker *worker, const struct conn *conn)
-{
-    return conn->out_bytes > REPLIES_MAX || !output_has_room(&worker->output) ||
-           conn->turns >= worker->requests_per_event;
-}
-
-/* What follows belongs to the next request of a datagram. */
-static void end_answer(struct worker *worker, const struct conn *conn)
-{
-    if (conn->piece_count == 0)
-        return;
-    worker->output.pieces[worker->output.count - 1].ends_answer = true;
-    output_begin(&worker->output);
-}
-
-static void run_slot(struct worker *worker, struct slot *slot)
-{
-    struct conn *conn = slot->conn;
-    size_t reply_at = worker->output.used;
-    if (conn->stopped) {
-        if (conn->fetching)
-            command_look_ahead(worker, conn, slot);
-        return;
-    }
-    if (is_dumping(conn)) {
-        stop_before(conn, slot);
-        return;
-    }
-    if (is_others_turn(worker, conn)) {
-        counter_add(&worker->counters.conn_yields, 1);
-        stop_before(conn, slot);
-        return;
-    }
-    if (conn->piece_count == 0) {
-        output_begin(&worker->output);
-        conn->first_piece = worker->output.count;
-    }
-    enum run_result result = command_run(worker, conn, slot);
-    if (worker->verbosity >= JOURNAL_COMMANDS && result != RUN_WAIT)
-        trace_request(conn, slot, &worker->output, reply_at);
-    conn->turns += !(slot->request.flags & REQUEST_MORE);
-    switch (result) {
-    case RUN_DONE: break;
-    case RUN_WAIT: stop_before(conn, slot); break;
-    case RUN_PAUSE:
-        conn->closing = false;
-        conn->stopped = true;
-        break;
-    case RUN_CLOSE:
-        conn->close_reason = slot->close ? "error" : NULL;
-        conn->closing = conn->stopped = true;
-        conn->pos = conn->len;
-        break;
-    case RUN_WATCH:
-        conn->closing = false;
-        conn->stopped = true;
-        conn->pos = conn->len;
-        break;
-    }
-    conn->piece_count = worker->output.count - conn->first_piece;
-    if (conn->transport == TRANSPORT_UDP && !conn->stopped && !(slot->request.flags & REQUEST_MORE))
-        end_answer(worker, conn);
-}
-
-static void prefetch(struct worker *worker)
-{
-    const struct store *store = worker->server->store;
-    const struct store_key *again[WORKER_BATCH];
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < worker->slot_count; i++) {
-        const struct store_key *key = &worker->slots[i].key;
-        if (key->len && !store_prefetch(store, key))
-            again[count++] = key;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        store_prefetch_again(store, again[i]);
-}
-
-static void run_batch(struct worker *worker)
-{
-    prefetch(worker);
-    for (uint32_t i = 0; i < worker->slot_count; i++)
-        run_slot(worker, &worker->slots[i]);
-    worker->slot_count = 0;
-}
-
-static void run_all(struct worker *worker)
-{
-    for (uint32_t i = 0; i < worker->round_count;) {
-        if (!parse_next(worker, worker->round[i]))
-            i++;
-        if (worker->slot_count == WORKER_BATCH)
-            run_batch(worker);
-    }
-    run_batch(worker);
-}
-
-/* The round: committing and replying. */
-
-/* The writes of this connection could not be made to last: no word of them, and an end. */
-static void refuse_writes(struct worker *worker, struct conn *conn)
-{
-    static const char message[] = "SERVER_ERROR the disk refuses writes\r\n";
-    struct piece *pieces = &worker->output.pieces[conn->first_piece];
-    bool told = conn->piece_count > 0 && conn->parser.protocol == PROTOCOL_TEXT;
-    for (uint32_t i = 0; i < conn->piece_count; i++)
-        piece_release(&pieces[i]);
-    if (told) /* else its first piece may be another connection's */
-        pieces[0] = (struct piece){.data = message, .len = sizeof message - 1, .kind = PIECE_ARENA};
-    conn->piece_count = told;
-    conn->closing = true;
-}
-
-static void wait_for_sync(struct worker *worker, struct conn *conn)
-{
-    if (!conn_defer(conn, &worker->output.pieces[conn->first_piece], conn->piece_count)) {
-        conn->closing = true;
-        return;
-    }
-    conn->sync_lsn = store_commit_lsn(worker->session);
-    conn->next_syncing = worker->syncing;
-    worker->syncing = conn;
-}
-
-static void finish_conn(struct worker *worker, struct conn *conn, enum store_status committed)
-{
-    atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
-    if (conn->transport == TRANSPORT_UDP && !conn->stopped)
-        conn->pos = conn->len; /* no other datagram brings the rest of it */
-    if (!conn_keep_rest(conn))
-        conn->closing = true;
-    if (conn->wrote && committed != STORE_OK && committed != STORE_AGAIN)
-        refuse_writes(worker, conn);
-    if (conn->wrote && committed == STORE_AGAIN && conn->piece_count) {
-        wait_for_sync(worker, conn);
-    } else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN) {
-        conn->close_reason = "error";
-        conn->closing = true;
-    }
-    if (worker->verbosity >= JOURNAL_STATES)
-        trace_state(conn);
-    resume(conn);
-}
-
-/* STORE_OK: replies may go; STORE_AGAIN: when the log is synced; else they must not. */
-static enum store_status commit(struct worker *worker)
-{
-    if (!worker->wrote)
-        return STORE_OK;
-    worker->wrote = false;
-    enum store_status status = store_commit(worker->session);
-    return status == STORE_OK ? store_synced(worker->session, store_commit_lsn(worker->session))
-                              : status;
-}
-
-static void run_round(struct worker *worker)
-{
-    worker->now_s = clock_now_s(&worker->server->clock);
-    worker->verbosity = atomic_load_explicit(&worker->server->verbosity, memory_order_relaxed);
-    output_reset(&worker->output);
-    store_enter(worker->session);
-    read_all(worker);
-    run_all(worker);
-    enum store_status committed = commit(worker);
-    for (uint32_t i = 0; i < worker->round_count; i++)
-        finish_conn(worker, worker->round[i], committed);
-    store_leave(worker->session);
 }
 
 /* Wakes: connections from the main thread, fetches, syncs. */
@@ -535,7 +269,7 @@ static void take_fetches(struct worker *worker)
         struct conn *conn = fetch->owner;
         worker->fetching--;
         if (--conn->fetching == 0)
-            resume(conn);
+            worker_resume(conn);
     }
 }
 
@@ -559,7 +293,7 @@ static void take_synced(struct worker *worker)
         if (conn->pending)
             send_pending(conn);
         else
-            resume(conn);
+            worker_resume(conn);
     }
 }
 
@@ -578,7 +312,7 @@ static void take_parked(struct worker *worker)
     for (; conn; conn = next) {
         next = conn->next_parked;
         conn->parked = false;
-        resume(conn);
+        worker_resume(conn);
     }
 }
 
@@ -604,7 +338,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
     take_parked(worker);
     feed_watchers(worker);
     if (worker->dumping)
-        resume(worker->dumping);
+        worker_resume(worker->dumping);
 }
 
 /* Idle connections (-o idle_timeout). */
@@ -613,7 +347,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
 static bool may_be_kicked(const struct conn *conn)
 {
     return conn->transport != TRANSPORT_UDP && !conn->listener->is_unix && !conn->is_ready &&
-           !conn->sync_lsn && !conn->fetching && !conn->parked && !is_dumping(conn) &&
+           !conn->sync_lsn && !conn->fetching && !conn->parked && !worker_is_dumping(conn) &&
            !conn->watching;
 }
 
@@ -634,7 +368,7 @@ static void kick_idle(evutil_socket_t fd, short what, void *context)
             journal("<%d closed: idle for more than %u s: %s", conn->fd, limit_s, conn->address);
         counter_add(&worker->counters.idle_kicks, 1);
         conn->close_reason = "idle_timeout";
-        close_conn(worker, conn);
+        worker_close(worker, conn);
     }
 }
 
@@ -654,7 +388,7 @@ static void *run_worker(void *context)
     while (!atomic_load(&worker->stopping) || worker->fetching) {
         event_base_loop(worker->base, worker->ready ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
         for (int i = 0; i < ROUNDS_MAX && worker->ready && !atomic_load(&worker->stopping); i++)
-            run_round(worker);
+            worker_run_round(worker);
         if (atomic_load(&worker->stopping))
             worker->ready = NULL;
     }
@@ -696,7 +430,7 @@ struct worker *worker_new(struct server *server, uint32_t id)
     worker->base = event_base_new_with_config(config);
     event_config_free(config);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    worker->input = malloc(INPUT_SIZE);
+    worker->input = malloc(WORKER_INPUT);
     worker->scratch = calloc(1, sizeof *worker->scratch);
     worker->session = store_session_new(server->store, wake, worker);
     if (!worker->base || worker->wake_fd < 0 || !worker->input || !worker->scratch ||
@@ -747,7 +481,7 @@ void worker_free(struct worker *worker)
     pthread_join(worker->thread, NULL);
     take_arrivals(worker);
     while (worker->conns)
-        close_conn(worker, worker->conns);
+        worker_close(worker, worker->conns);
     store_session_free(worker->session);
     store_fetch_release(worker->scratch);
     free(worker->scratch);

@@ -1,4 +1,4 @@
-/* worker.h: a thread with an event base, a session of the store, and its connections. See worker.c. */
+/* worker.h: a thread with an event base, a session of the store, and its connections. See worker.c and round.c. */
 #ifndef CACHECASK_SRC_WORKER_H
 #define CACHECASK_SRC_WORKER_H
 
@@ -16,6 +16,7 @@
 
 #define WORKER_BATCH 64 /* requests whose keys are fetched ahead together */
 #define WORKER_ROUND 256
+#define WORKER_INPUT (512 << 10) /* bytes of the arena for what is read in a round */
 
 /* A connection on its way from the main thread. */
 struct arrival {
@@ -91,6 +92,25 @@ void worker_park(struct worker *worker, struct conn *conn);
 
 /* The connection is that of a watcher from now on. Its command answers RUN_WATCH. */
 void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watcher);
+
+/* Whether the connection's client waits for a listing of all keys. */
+static inline bool worker_is_dumping(const struct conn *conn)
+{
+    return conn->worker->dumping == conn;
+}
+
+/* Between worker.c and round.c. */
+
+/* Serves all connections that are ready, or as many as a round takes. */
+void worker_run_round(struct worker *worker);
+
+/* The next connection that has something; NULL: none. */
+struct conn *worker_take_ready(struct worker *worker);
+
+/* Goes on with a connection if nothing holds it any more; it may be closed and freed. */
+void worker_resume(struct conn *conn);
+
+void worker_close(struct worker *worker, struct conn *conn);
 
 void worker_on_readable(evutil_socket_t fd, short what, void *context);
 void worker_on_writable(evutil_socket_t fd, short what, void *context);

@@ -1,0 +1,263 @@
+/* round.c: what a worker does with the connections that have something.
+ *
+ *     read all ─▶ parse a batch of requests, over all connections ─▶ fetch their buckets ─▶ fetch their items
+ *          ─▶ run them in order ─▶ (next batch) ─▶ one commit ─▶ all replies
+ *
+ * A connection leaves the round early (stopped) when a value must come from disk, when its replies have become many, or
+ * when it closes; then it is set back to before the first request that was not run, and that is parsed again later. So no
+ * request is ever half done.
+ */
+#include "src/worker.h"
+
+#include "src/command.h"
+#include "src/journal.h"
+#include "src/trace.h"
+
+#define REPLIES_MAX (64 << 10) /* of one connection in a round */
+
+/* Reading. */
+
+static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_used)
+{
+    size_t used = 0;
+    bool left_over = conn->stopped && conn->in_len;
+    conn->wrote = conn->stopped = false;
+    conn->out_bytes = 0;
+    conn->turns = 0;
+    conn->piece_count = 0;
+    if (left_over) { /* requests that wait come before new ones are read */
+        conn_reuse(conn);
+        return true;
+    }
+    if (!conn->readable)
+        return false;
+    conn->readable = false;
+    switch (conn_receive(conn, worker->input + *input_used, &used)) {
+    case CONN_RECEIVED: *input_used += used; return true;
+    case CONN_NOTHING: return false;
+    case CONN_GONE: worker_close(worker, conn); return false;
+    }
+    return false;
+}
+
+static void read_all(struct worker *worker)
+{
+    size_t used = 0;
+    worker->round_count = 0;
+    while (worker->ready && worker->round_count < WORKER_ROUND &&
+           WORKER_INPUT - used >= 2 * CONN_READ_SIZE) {
+        struct conn *conn = worker_take_ready(worker);
+        if (fill_conn(worker, conn, &used))
+            worker->round[worker->round_count++] = conn;
+    }
+}
+
+/* Parsing and running. */
+
+/* Parses the next request of a connection into a slot. False: there is none. */
+static bool parse_next(struct worker *worker, struct conn *conn)
+{
+    struct slot *slot = &worker->slots[worker->slot_count];
+    size_t consumed = 0;
+    if (conn->stopped || conn->closing)
+        return false;
+    slot->conn = conn;
+    slot->parser_before = conn->parser;
+    slot->pos_before = conn->pos;
+    slot->key.len = 0;
+    conn->need = 0;
+    enum parse_status status =
+        parser_next(&conn->parser, conn->data + conn->pos, conn->len - conn->pos, &slot->request,
+                    &consumed, &conn->need);
+    conn->pos += consumed;
+    slot->close = status == PARSE_CLOSE;
+    if (status == PARSE_PARTIAL)
+        return false;
+    if (status != PARSE_REQUEST)
+        conn->closing = true; /* nothing behind it is parsed until the round has ended, or ever */
+    else if (slot->request.op != OP_INVALID && slot->request.key.len)
+        store_key_init(worker->server->store, &slot->key, slot->request.key.data,
+                       slot->request.key.len);
+    worker->slot_count++;
+    return true;
+}
+
+/* Sets a connection back to before a request that is not run now. */
+static void stop_before(struct conn *conn, const struct slot *slot)
+{
+    conn->stopped = true;
+    conn->closing = false;
+    conn->parser = slot->parser_before;
+    conn->pos = slot->pos_before;
+    conn->need = 0;
+}
+
+/* Whether the connection has had its share of this round: of replies, or of requests (-R; a multiget is one). */
+static bool is_others_turn(const struct worker *worker, const struct conn *conn)
+{
+    return conn->out_bytes > REPLIES_MAX || !output_has_room(&worker->output) ||
+           conn->turns >= worker->requests_per_event;
+}
+
+/* What follows belongs to the next request of a datagram. */
+static void end_answer(struct worker *worker, const struct conn *conn)
+{
+    if (conn->piece_count == 0)
+        return;
+    worker->output.pieces[worker->output.count - 1].ends_answer = true;
+    output_begin(&worker->output);
+}
+
+static void run_slot(struct worker *worker, struct slot *slot)
+{
+    struct conn *conn = slot->conn;
+    size_t reply_at = worker->output.used;
+    if (conn->stopped) {
+        if (conn->fetching)
+            command_look_ahead(worker, conn, slot);
+        return;
+    }
+    if (worker_is_dumping(conn)) {
+        stop_before(conn, slot);
+        return;
+    }
+    if (is_others_turn(worker, conn)) {
+        counter_add(&worker->counters.conn_yields, 1);
+        stop_before(conn, slot);
+        return;
+    }
+    if (conn->piece_count == 0) {
+        output_begin(&worker->output);
+        conn->first_piece = worker->output.count;
+    }
+    enum run_result result = command_run(worker, conn, slot);
+    if (worker->verbosity >= JOURNAL_COMMANDS && result != RUN_WAIT)
+        trace_request(conn, slot, &worker->output, reply_at);
+    conn->turns += !(slot->request.flags & REQUEST_MORE);
+    switch (result) {
+    case RUN_DONE: break;
+    case RUN_WAIT: stop_before(conn, slot); break;
+    case RUN_PAUSE:
+        conn->closing = false;
+        conn->stopped = true;
+        break;
+    case RUN_CLOSE:
+        conn->close_reason = slot->close ? "error" : NULL;
+        conn->closing = conn->stopped = true;
+        conn->pos = conn->len;
+        break;
+    case RUN_WATCH:
+        conn->closing = false;
+        conn->stopped = true;
+        conn->pos = conn->len;
+        break;
+    }
+    conn->piece_count = worker->output.count - conn->first_piece;
+    if (conn->transport == TRANSPORT_UDP && !conn->stopped && !(slot->request.flags & REQUEST_MORE))
+        end_answer(worker, conn);
+}
+
+static void prefetch(struct worker *worker)
+{
+    const struct store *store = worker->server->store;
+    const struct store_key *again[WORKER_BATCH];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < worker->slot_count; i++) {
+        const struct store_key *key = &worker->slots[i].key;
+        if (key->len && !store_prefetch(store, key))
+            again[count++] = key;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        store_prefetch_again(store, again[i]);
+}
+
+static void run_batch(struct worker *worker)
+{
+    prefetch(worker);
+    for (uint32_t i = 0; i < worker->slot_count; i++)
+        run_slot(worker, &worker->slots[i]);
+    worker->slot_count = 0;
+}
+
+static void run_all(struct worker *worker)
+{
+    for (uint32_t i = 0; i < worker->round_count;) {
+        if (!parse_next(worker, worker->round[i]))
+            i++;
+        if (worker->slot_count == WORKER_BATCH)
+            run_batch(worker);
+    }
+    run_batch(worker);
+}
+
+/* Committing and replying. */
+
+/* The writes of this connection could not be made to last: no word of them, and an end. */
+static void refuse_writes(struct worker *worker, struct conn *conn)
+{
+    static const char message[] = "SERVER_ERROR the disk refuses writes\r\n";
+    struct piece *pieces = &worker->output.pieces[conn->first_piece];
+    bool told = conn->piece_count > 0 && conn->parser.protocol == PROTOCOL_TEXT;
+    for (uint32_t i = 0; i < conn->piece_count; i++)
+        piece_release(&pieces[i]);
+    if (told) /* else its first piece may be another connection's */
+        pieces[0] = (struct piece){.data = message, .len = sizeof message - 1, .kind = PIECE_ARENA};
+    conn->piece_count = told;
+    conn->closing = true;
+}
+
+static void wait_for_sync(struct worker *worker, struct conn *conn)
+{
+    if (!conn_defer(conn, &worker->output.pieces[conn->first_piece], conn->piece_count)) {
+        conn->closing = true;
+        return;
+    }
+    conn->sync_lsn = store_commit_lsn(worker->session);
+    conn->next_syncing = worker->syncing;
+    worker->syncing = conn;
+}
+
+static void finish_conn(struct worker *worker, struct conn *conn, enum store_status committed)
+{
+    atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
+    if (conn->transport == TRANSPORT_UDP && !conn->stopped)
+        conn->pos = conn->len; /* no other datagram brings the rest of it */
+    if (!conn_keep_rest(conn))
+        conn->closing = true;
+    if (conn->wrote && committed != STORE_OK && committed != STORE_AGAIN)
+        refuse_writes(worker, conn);
+    if (conn->wrote && committed == STORE_AGAIN && conn->piece_count) {
+        wait_for_sync(worker, conn);
+    } else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN) {
+        conn->close_reason = "error";
+        conn->closing = true;
+    }
+    if (worker->verbosity >= JOURNAL_STATES)
+        trace_state(conn);
+    worker_resume(conn);
+}
+
+/* STORE_OK: replies may go; STORE_AGAIN: when the log is synced; else they must not. */
+static enum store_status commit(struct worker *worker)
+{
+    if (!worker->wrote)
+        return STORE_OK;
+    worker->wrote = false;
+    enum store_status status = store_commit(worker->session);
+    return status == STORE_OK ? store_synced(worker->session, store_commit_lsn(worker->session))
+                              : status;
+}
+
+void worker_run_round(struct worker *worker)
+{
+    worker->now_s = clock_now_s(&worker->server->clock);
+    worker->verbosity = atomic_load_explicit(&worker->server->verbosity, memory_order_relaxed);
+    output_reset(&worker->output);
+    store_enter(worker->session);
+    read_all(worker);
+    run_all(worker);
+    enum store_status committed = commit(worker);
+    for (uint32_t i = 0; i < worker->round_count; i++)
+        finish_conn(worker, worker->round[i], committed);
+    store_leave(worker->session);
+}
