@@ -80,6 +80,7 @@ static bool open_store(struct server *server, int dir_fd)
         .no_evictions = settings->no_evictions,
         .sync_interval_ms = settings->sync_interval_ms,
         .now_s = clock_now_s(&server->clock),
+        .boot_id = process_boot_id(),
         .observer = {server, watch_wants_evicted, watch_evicted},
         .tell = {.write = say},
         .progress = show_progress,

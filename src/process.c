@@ -143,6 +143,18 @@ bool process_become_user(const struct settings *settings)
     return false;
 }
 
+/* Half of the random UUID that Linux has drawn. */
+uint64_t process_boot_id(void)
+{
+    unsigned first = 0, second = 0, third = 0;
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!file)
+        return 0;
+    bool known = fscanf(file, "%8x-%4x-%4x-", &first, &second, &third) == 3;
+    fclose(file);
+    return known ? (uint64_t)first << 32 | second << 16 | third : 0;
+}
+
 bool process_daemonize(void)
 {
     int ends[2];

@@ -3,6 +3,7 @@
 #define CACHECASK_SRC_PROCESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "src/settings.h"
 
@@ -18,6 +19,9 @@ int process_open_data_dir(struct settings *settings);
 
 /* Gives up root, if it is ours, for good. False: said why. */
 bool process_become_user(const struct settings *settings);
+
+/* Which start of the machine this is; 0: the system does not say. */
+uint64_t process_boot_id(void);
 
 /* Forks; the parent waits until the child is ready or has failed, and exits. False: said why. */
 bool process_daemonize(void);

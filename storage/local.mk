@@ -19,6 +19,7 @@ libcachecask_a_SOURCES = \
     storage/reader.c storage/reader.h \
     storage/record.c storage/record.h \
     storage/recover.c storage/recover.h \
+    storage/tail.c storage/tail.h \
     storage/segment.c storage/segment.h \
     storage/status.h \
     storage/store.c storage/store.h \

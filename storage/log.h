@@ -28,6 +28,7 @@ struct log_options {
     const struct file_system *files;
     int dir_fd;
     uint8_t uuid[16];
+    uint64_t boot_id; /* for segment headers */
     uint32_t segment_size;
     int sync_interval_ms; /* 0: replies wait for the disk; below 0: only synced when asked for */
     uint64_t

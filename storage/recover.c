@@ -2,6 +2,7 @@
  *
  * 1. Open: every segment's header is read, segments are put into the order of the log and get their slots in that order, so
  *    that during recovery a higher place is a later one. What was allocated ahead and never used is removed.
+ *    Where a power loss has left holes the log may end before its last segment does, or before it begins: see tail.c.
  * 2. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come on top (Y4). A pending
  *    flush whose time came while nobody ran takes everything. What is flushed is not loaded.
  * 3. Load, a group of segments at a time and the segments of a group side by side: from the hint file, else by a scan. Of two
@@ -26,6 +27,7 @@
 
 #include "storage/hint.h"
 #include "storage/location.h"
+#include "storage/tail.h"
 
 #define ENTRY_COST        30 /* bytes of keydir for one key, while it grows */
 #define RECORD_SIZE_MIN   40
@@ -38,6 +40,7 @@
 /* One segment on its way in. */
 struct load {
     struct segment *segment;
+    uint64_t end;     /* bytes of it that may be log */
     struct hint hint; /* before the load: what the hint file says of itself, if there is one */
     bool hinted;
     bool scanned;               /* `entries` holds what is in the segment; only of the last one */
@@ -53,6 +56,7 @@ struct names {
 
 struct state {
     struct recovery *recovery;
+    struct names names; /* of all segment files, also those that are none */
     struct load *loads;
     size_t count;
     size_t group_end;    /* loads up to here belong to the group */
@@ -67,6 +71,7 @@ struct state {
     _Atomic int status; /* enum store_status: the first that failed */
     _Atomic uint64_t items;
     _Atomic bool told_full;
+    uint64_t cas_max;          /* highest CAS unique that is known before the load */
     _Atomic uint64_t exceeded; /* bytes of recovery->more_bytes that were taken */
 };
 
@@ -132,11 +137,23 @@ static enum store_status pass_over(struct recovery *recovery, uint64_t id, enum 
     return STORE_OK;
 }
 
-/* Files that a crash left half made, and segments that were never used. */
+/* Whether a segment says that this one came before it. */
+static bool is_named(const struct state *state, uint64_t id)
+{
+    for (size_t i = 0; i < state->count; i++)
+        if (state->loads[i].segment->header.previous_id == id)
+            return true;
+    return false;
+}
+
+/* Files that a crash left half made, and segments that were never used. One that was used, and has lost all, tells where the
+ * log ends. */
 static void remove_unfinished(void *argument, const char *name)
 {
-    struct recovery *recovery = argument;
-    bool blank = segment_id_of(name, "seg") && is_blank(recovery, name);
+    const struct state *state = argument;
+    const struct recovery *recovery = state->recovery;
+    uint64_t id = segment_id_of(name, "seg");
+    bool blank = id && !is_named(state, id) && is_blank(recovery, name);
     if (blank || segment_id_of(name, "tmp") || segment_id_of(name, "hint-tmp"))
         recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
 }
@@ -167,25 +184,110 @@ static enum store_status open_one(struct state *state, uint64_t id)
 static enum store_status open_segments(struct state *state)
 {
     struct recovery *recovery = state->recovery;
-    struct names names = {0};
+    struct names *names = &state->names;
     enum store_status status = STORE_OK;
     const struct file_system *files = recovery->files;
-    if (files->list(files->context, recovery->dir_fd, note_name, &names) < 0)
+    if (files->list(files->context, recovery->dir_fd, note_name, names) < 0)
         status = STORE_IO;
-    state->loads = calloc(names.count + 1, sizeof *state->loads);
-    if (names.failed || !state->loads)
+    state->loads = calloc(names->count + 1, sizeof *state->loads);
+    if (names->failed || !state->loads)
         status = STORE_NO_MEMORY;
-    for (size_t i = 0; i < names.count && status == STORE_OK; i++)
-        status = open_one(state, names.ids[i]);
+    for (size_t i = 0; i < names->count && status == STORE_OK; i++)
+        status = open_one(state, names->ids[i]);
     if (status == STORE_OK &&
-        files->list(files->context, recovery->dir_fd, remove_unfinished, recovery) < 0)
+        files->list(files->context, recovery->dir_fd, remove_unfinished, state) < 0)
         status = STORE_IO;
-    recovery->next_segment_id = names.highest + 1;
-    free(names.ids);
+    for (size_t i = 0; i < state->count; i++) /* one that is gone may have been the highest */
+        if (state->loads[i].segment->header.previous_id > names->highest)
+            names->highest = state->loads[i].segment->header.previous_id;
+    recovery->next_segment_id = names->highest + 1;
     qsort(state->loads, state->count, sizeof *state->loads, by_lsn);
+    return status;
+}
+
+static void peek_hints(struct state *state)
+{
+    for (size_t i = 0; i < state->count; i++) {
+        struct load *load = &state->loads[i];
+        load->hinted = hint_peek(state->recovery->files, state->recovery->dir_fd, load->segment,
+                                 &load->hint) == STORE_OK;
+        load->end = load->hinted ? load->hint.end : load->segment->capacity;
+    }
+}
+
+static void note_cas(struct state *state, uint64_t cas)
+{
+    if (cas > state->cas_max)
+        state->cas_max = cas;
+}
+
+/* Takes out of the loads what lies behind the end of the log. */
+static void drop_parts(struct state *state, const struct tail_part *parts)
+{
+    struct recovery *recovery = state->recovery;
+    size_t kept = 0;
+    for (size_t i = 0; i < state->count; i++) {
+        struct load *load = &state->loads[i];
+        const struct segment_header *header = &load->segment->header;
+        note_cas(state, header->next_cas);
+        load->end = parts[i].end;
+        if (load->end) {
+            state->loads[kept++] = *load;
+            continue;
+        }
+        recovery->dropped[recovery->dropped_count++] = header->id;
+        segment_free(recovery->files, load->segment);
+    }
+    state->count = kept;
+}
+
+/* Whether the file of that segment is there, and not the segment. */
+static bool is_lost(const struct state *state, uint64_t id)
+{
+    bool there = false;
+    for (size_t i = 0; i < state->names.count; i++)
+        there = there || state->names.ids[i] == id;
+    for (size_t i = 0; i < state->count; i++)
+        there = there && state->loads[i].segment->header.id != id;
+    return there;
+}
+
+static enum store_status find_tail(struct state *state)
+{
+    struct recovery *recovery = state->recovery;
+    bool cut = false;
+    struct tail_part *parts = calloc(state->count + 1, sizeof *parts);
+    recovery->dropped = calloc(state->count + 1, sizeof *recovery->dropped);
+    enum store_status status = parts && recovery->dropped ? STORE_OK : STORE_NO_MEMORY;
+    for (size_t i = 0; i < state->count && status == STORE_OK; i++) {
+        const struct load *load = &state->loads[i];
+        uint64_t previous_id = load->segment->header.previous_id;
+        parts[i] =
+            (struct tail_part){.segment = load->segment,
+                               .hinted = load->hinted,
+                               .end = load->end,
+                               .previous_lost = !load->hinted && is_lost(state, previous_id)};
+    }
+    if (status == STORE_OK)
+        status = tail_find(recovery->files, parts, state->count, recovery->boot_id, &cut);
+    if (status == STORE_OK)
+        drop_parts(state, parts);
+    if (status == STORE_OK && cut)
+        tell(
+            recovery->tell, TELL_WARNING,
+            "the machine has started anew since the log was written, and the log has a hole behind "
+            "what is known to be synced: it ends there, as after a power loss");
+    free(parts);
+    return status;
+}
+
+/* The log takes the segments over, or they are closed. */
+static enum store_status adopt_segments(struct state *state, enum store_status status)
+{
+    struct recovery *recovery = state->recovery;
     for (size_t i = 0; i < state->count; i++)
         if (!log_adopt(recovery->log, state->loads[i].segment)) {
-            segment_free(files, state->loads[i].segment);
+            segment_free(recovery->files, state->loads[i].segment);
             status = STORE_FULL;
         }
     return status;
@@ -356,8 +458,8 @@ static enum store_status walk(struct state *state, struct load *load, hint_visit
     if (load->hinted)
         status = hint_read(recovery->files, recovery->dir_fd, load->segment, &hint, &entries);
     if (status != STORE_OK)
-        return hint_scan(recovery->files, load->segment, 0, recovery->hash_seed, true, &silent,
-                         visit, &scan, &hint);
+        return hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed, true,
+                         &silent, visit, &scan, &hint);
     for (uint64_t i = 0; i < hint.count; i++)
         visit(&scan, &entries[i]);
     if (!load->scanned)
@@ -370,8 +472,8 @@ static enum store_status walk(struct state *state, struct load *load, hint_visit
 static void scan_last(struct state *state, struct load *last)
 {
     struct recovery *recovery = state->recovery;
-    last->scanned = hint_collect(recovery->files, last->segment, 0, recovery->hash_seed, true,
-                                 recovery->tell, &last->hint, &last->entries) == STORE_OK;
+    last->scanned = hint_collect(recovery->files, last->segment, last->end, recovery->hash_seed,
+                                 true, recovery->tell, &last->hint, &last->entries) == STORE_OK;
 }
 
 static bool is_last(const struct state *state, const struct load *load)
@@ -384,8 +486,8 @@ static enum store_status load_by_scan(struct state *state, struct load *load)
     struct recovery *recovery = state->recovery;
     struct scan scan = {.state = state, .load = load};
     enum store_status status =
-        hint_scan(recovery->files, load->segment, 0, recovery->hash_seed, is_last(state, load),
-                  recovery->tell, visit_scanned, &scan, &load->hint);
+        hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed,
+                  is_last(state, load), recovery->tell, visit_scanned, &scan, &load->hint);
     if (status == STORE_OK && !apply_group(state, load, scan.group, scan.count))
         status = STORE_FULL;
     return status;
@@ -481,8 +583,6 @@ static uint64_t expected_keys(struct state *state)
     uint64_t records = 0, keys = 0;
     for (size_t i = 0; i < state->count; i++) {
         struct load *load = &state->loads[i];
-        load->hinted = hint_peek(state->recovery->files, state->recovery->dir_fd, load->segment,
-                                 &load->hint) == STORE_OK;
         uint64_t count =
             load->hinted ? load->hint.count : load->segment->capacity / RECORD_SIZE_USUAL;
         records += count;
@@ -636,15 +736,12 @@ static void find_next_lsn(struct state *state)
 static void sum_up(struct state *state)
 {
     struct recovery *recovery = state->recovery;
-    recovery->next_cas = 1;
     for (size_t i = 0; i < state->count; i++) {
         const struct load *load = &state->loads[i];
-        uint64_t first = load->segment->header.next_cas;
-        uint64_t highest = load->hint.cas_max > first ? load->hint.cas_max : first;
-        if (highest + CAS_GAP >= recovery->next_cas)
-            recovery->next_cas = highest + CAS_GAP + 1;
+        note_cas(state, load->hint.cas_max);
         recovery->damage += load->hint.damage;
     }
+    recovery->next_cas = state->cas_max ? state->cas_max + CAS_GAP + 1 : 1;
     recovery->items = atomic_load(&state->items);
     recovery->last = state->count ? state->loads[state->count - 1].segment : NULL;
 }
@@ -654,6 +751,10 @@ enum store_status recover(struct recovery *recovery)
     struct state state = {.recovery = recovery};
     enum store_status status = open_segments(&state);
     find_next_lsn(&state);
+    peek_hints(&state);
+    if (status == STORE_OK)
+        status = find_tail(&state);
+    status = adopt_segments(&state, status);
     if (status == STORE_OK && state.count) {
         reserve_keydir(&state);
         status = load_all(&state);
@@ -668,15 +769,32 @@ enum store_status recover(struct recovery *recovery)
     if (state.count)
         free(state.loads[state.count - 1].entries);
     free(state.loads);
+    free(state.names.ids);
     return status;
 }
 
+static void remove_dropped(const struct recovery *recovery)
+{
+    const struct file_system *files = recovery->files;
+    char name[SEGMENT_NAME_SIZE];
+    for (size_t i = 0; i < recovery->dropped_count; i++) {
+        segment_name(name, recovery->dropped[i], "seg");
+        files->unlink(files->context, recovery->dir_fd, name);
+    }
+    if (recovery->dropped_count)
+        files->sync_dir(files->context, recovery->dir_fd);
+}
+
+/* All of it durable: the header that says where the log ended will be cleaned some day, and what it hides must not come back
+ * then. */
 void recover_cut_tail(const struct recovery *recovery)
 {
     struct segment *last = recovery->last;
     const struct file_system *files = recovery->files;
+    remove_dropped(recovery);
     if (!last || last->hinted || atomic_load(&last->end) == last->capacity)
         return;
-    if (files->truncate(files->context, last->fd, atomic_load(&last->end)) == 0)
+    if (files->truncate(files->context, last->fd, atomic_load(&last->end)) == 0 &&
+        files->sync(files->context, last->fd) == 0)
         last->capacity = atomic_load(&last->end);
 }

@@ -13,6 +13,7 @@ struct recovery {
     uint64_t hash_seed;
     uint32_t threads;
     uint32_t now_s;
+    uint64_t boot_id;
     const struct tell *tell;
     struct keydir *keydir; /* empty; filled */
     struct log *log;       /* initialized; segments are adopted, its flush set */
@@ -29,14 +30,16 @@ struct recovery {
     uint64_t items;
     uint64_t damage;      /* records or places that were not valid */
     struct segment *last; /* the newest that was found; NULL: none */
+    uint64_t *dropped;    /* ids of files that lie behind the end of the log (Y6); the caller's */
+    size_t dropped_count;
 };
 
 /* Loads everything. Changes nothing on disk but unfinished and never used files, so it may die and run again at any point
- * (Y5). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit into the memory limit), STORE_NO_MEMORY, STORE_IO: told. */
+ * (Y5, Y6). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit into the memory limit), STORE_NO_MEMORY, STORE_IO: told. */
 enum store_status recover(struct recovery *recovery);
 
-/* When the log goes on in a new segment: cuts off what a crash has torn at the end of the last one, so that a later start
- * does not take it for damage. */
+/* When the log goes on in a new segment, whose header says where it ended: cuts off what a crash has torn behind that, and
+ * removes segments that lie wholly behind it. */
 void recover_cut_tail(const struct recovery *recovery);
 
 #endif

@@ -16,7 +16,10 @@
  *         64     8  seed of the record checksums
  *         72     8  flush LSN: everything before it is dead
  *         80     8  next CAS unique: higher than all given before this segment
- *         88    32  zeros
+ *         88     8  id of the segment before this one in the log; 0: none
+ *         96     8  LSN where the log ended in that one
+ *        104     8  boot of the machine in which this was made; 0: unknown
+ *        112     8  zeros
  *        120     8  XXH3-64 of bytes 0 to 119
  *        128   128  the same 128 bytes again
  *        256     …  records (record.c), then zeros up to the allocated size
@@ -54,7 +57,10 @@ struct disk_header {
     uint64_t seed;
     uint64_t flush_lsn;
     uint64_t next_cas;
-    uint8_t zeros[32];
+    uint64_t previous_id;
+    uint64_t log_end_lsn;
+    uint64_t boot_id;
+    uint64_t zeros;
     uint64_t check;
 };
 
@@ -134,6 +140,9 @@ void segment_header_encode(char *out, const struct segment_header *header)
         .seed = header->seed,
         .flush_lsn = header->flush_lsn,
         .next_cas = header->next_cas,
+        .previous_id = header->previous_id,
+        .log_end_lsn = header->log_end_lsn,
+        .boot_id = header->boot_id,
     };
     memcpy(disk.uuid, header->uuid, sizeof disk.uuid);
     disk.check = XXH3_64bits(&disk, offsetof(struct disk_header, check));
@@ -159,6 +168,9 @@ static enum store_status header_decode(const char *data, struct segment_header *
         .flush_lsn = disk.flush_lsn,
         .flush_deadline_s = disk.flush_deadline_s,
         .next_cas = disk.next_cas,
+        .previous_id = disk.previous_id,
+        .log_end_lsn = disk.log_end_lsn,
+        .boot_id = disk.boot_id,
     };
     memcpy(header->uuid, disk.uuid, sizeof header->uuid);
     return STORE_OK;

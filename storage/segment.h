@@ -28,6 +28,9 @@ struct segment_header {
     uint64_t flush_lsn;        /* all before this LSN is flushed; 0: nothing is */
     uint32_t flush_deadline_s; /* of a pending flush; 0: none */
     uint64_t next_cas;         /* CAS uniques given before this segment are lower */
+    uint64_t previous_id;      /* of the segment before it in the log; 0: none, or unknown */
+    uint64_t log_end_lsn;      /* where the log ended in that one */
+    uint64_t boot_id;          /* the machine's when this was made; 0: unknown */
 };
 
 enum segment_state {

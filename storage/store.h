@@ -78,6 +78,9 @@ struct store_options {
     uint32_t reader_threads; /* for values on disk; 0: 8 */
     uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */
     uint32_t now_s;
+    /* One number for as long as the machine runs, another after each start of it; 0: unknown. Where it is the one of before,
+     * no power has failed meanwhile, and all that was written is there. */
+    uint64_t boot_id;
     struct store_observer observer; /* all NULL: nobody */
     struct tell tell;               /* where messages go; also says why store_open failed */
     void (*random)(void *bytes, size_t len); /* NULL: the operating system's */

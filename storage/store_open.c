@@ -211,6 +211,7 @@ static enum store_status recover_store(struct store *store, struct recovery *rec
         .hash_seed = store->datadir.hash_seed,
         .threads = options->load_threads,
         .now_s = options->now_s,
+        .boot_id = options->boot_id,
         .tell = &store->options.tell,
         .keydir = &store->keydir,
         .log = &store->log,
@@ -232,6 +233,7 @@ static bool init_log(struct store *store)
     struct log_options options = {
         .files = store->options.files,
         .dir_fd = store->options.dir_fd,
+        .boot_id = store->options.boot_id,
         .segment_size = store->options.segment_size,
         .sync_interval_ms = store->options.sync_interval_ms,
         .tell = store->options.tell,
@@ -297,6 +299,7 @@ static enum store_status start_store(struct store *store)
         recover_cut_tail(&recovery);
         status = start_threads(store);
     }
+    free(recovery.dropped);
     if (status != STORE_OK)
         stop_threads(store);
     return status;

@@ -13,10 +13,13 @@ storage_tests = \
     tests/unit/storage/test_store \
     tests/unit/storage/test_cleaner \
     tests/unit/storage/test_model \
+    tests/unit/storage/test_power \
     tests/unit/storage/test_recover
 
 storage_support = tests/unit/storage/support.c tests/unit/storage/support.h
 tests_unit_storage_test_model_SOURCES = tests/unit/storage/test_model.c $(storage_support)
+tests_unit_storage_test_power_SOURCES = tests/unit/storage/test_power.c tests/unit/storage/power.c \
+    tests/unit/storage/power.h $(storage_support)
 tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)
 tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
 tests_unit_storage_test_cleaner_SOURCES = tests/unit/storage/test_cleaner.c $(storage_support)

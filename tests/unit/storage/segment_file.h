@@ -27,6 +27,9 @@ static inline void segment_file_begin(struct segment_file *file, uint64_t id)
         .flush_lsn = id * 500000,
         .flush_deadline_s = (uint32_t)id * 3,
         .next_cas = id * 17,
+        .previous_id = id + 1000, /* which was cleaned */
+        .log_end_lsn = id * 1000000 - 1000,
+        .boot_id = id * 19,
     };
     memset(file->header.uuid, (int)id + 1, sizeof file->header.uuid);
     segment_header_encode(file->data, &file->header);

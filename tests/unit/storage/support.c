@@ -623,6 +623,7 @@ void rig_init(struct rig *rig)
         .shard_count = 16,
         .reader_threads = 2,
         .load_threads = 2,
+        .boot_id = 1,
         .tell = rig->told.tell,
         .random = random_bytes,
     };

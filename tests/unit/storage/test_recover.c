@@ -735,6 +735,95 @@ static void test_a_torn_tail_is_cut_and_is_no_damage(void **state)
         }
 }
 
+/* A log that a death of the process leaves, with a hole: 40 values of 1040 bytes, of which one is damaged. */
+static void crash_with_a_hole(void)
+{
+    static char value[1000];
+    char name[NAME_LEN], key[16];
+    for (int i = 0; i < 40; i++) {
+        snprintf(key, sizeof key, "key-%02d", i);
+        rig_put_bytes(&rig, key, value, sizeof value);
+    }
+    rig_commit(&rig);
+    segment_name(name, rig.store->log.active->header.id, "seg");
+    rig_crash(&rig);
+    file_flip_bit(&rig.dir, name, SEGMENT_HEADER_SIZE + 20 * 1040 + 500, 3);
+    told_clear(&rig.told);
+}
+
+static void test_a_hole_in_what_was_written_in_this_boot_costs_one_record(void **state)
+{
+    (void)state;
+    crash_with_a_hole();
+    rig_open(&rig);
+    assert_true(told_has(&rig.told, "no valid record"));
+    rig_expect(&rig, "key-20", NULL);
+    assert_true(rig_cas(&rig, "key-21") != 0);
+    assert_true(rig_cas(&rig, "key-39") != 0);
+}
+
+/* Y6 */
+static void test_a_hole_ends_the_log_when_the_machine_has_started_anew(void **state)
+{
+    (void)state;
+    crash_with_a_hole();
+    rig.options.boot_id++;
+    rig_open(&rig);
+    assert_true(told_has(&rig.told, "it ends there"));
+    for (int times = 0; times < 3; times++) {
+        assert_true(rig_cas(&rig, "key-19") != 0);
+        rig_expect(&rig, "key-20", NULL);
+        rig_expect(&rig, "key-21", NULL);
+        kill_and_open();
+    }
+    assert_int_equal(rig_stats(&rig).corrupt_records, 0);
+}
+
+/* What the header of a log's second segment says of the first, of which it is the only trace. */
+static void open_without_first_segment(uint64_t first_id, const char *first_file)
+{
+    char name[NAME_LEN], header[SEGMENT_HEADER_SIZE];
+    rig_reopen(&rig);
+    rig_put(&rig, "key", "value");
+    rig_commit(&rig);
+    struct segment_header second = rig.store->log.active->header;
+    rig_crash(&rig);
+    for (uint64_t id = 1; id < second.id; id++) {
+        segment_name(name, id, "seg");
+        unlinkat(rig.dir.fd, name, 0);
+    }
+    second.previous_id = first_id;
+    segment_header_encode(header, &second);
+    segment_name(name, second.id, "seg");
+    int fd = openat(rig.dir.fd, name, O_WRONLY);
+    assert_int_equal(pwrite(fd, header, sizeof header, 0), sizeof header);
+    close(fd);
+    segment_name(name, first_id, "seg");
+    if (first_file)
+        file_save(&rig.dir, name, first_file, strlen(first_file));
+    told_clear(&rig.told);
+    rig.options.boot_id++;
+    rig_open(&rig);
+}
+
+/* L4, Y6: what was before it was cleaned, and its id is not given again, or a lost segment could take its place some day. */
+static void test_a_segment_that_is_gone_is_no_hole(void **state)
+{
+    (void)state;
+    open_without_first_segment(1000, NULL);
+    assert_int_equal(rig.told.warnings, 0);
+    rig_expect(&rig, "key", "value");
+    assert_true(rig.store->log.active->header.id > 1000);
+}
+
+static void test_a_segment_that_has_lost_its_header_is_a_hole(void **state)
+{
+    (void)state;
+    open_without_first_segment(1000, "torn");
+    assert_true(told_has(&rig.told, "it ends there"));
+    rig_expect(&rig, "key", NULL);
+}
+
 static void test_a_record_found_damaged_by_a_get_is_a_miss(void **state)
 {
     (void)state;
@@ -984,6 +1073,10 @@ int main(void)
         TEST(a_flipped_bit_in_a_segment_header_costs_nothing),
         TEST(a_lost_segment_header_is_told),
         TEST(a_torn_tail_is_cut_and_is_no_damage),
+        TEST(a_hole_in_what_was_written_in_this_boot_costs_one_record),
+        TEST(a_hole_ends_the_log_when_the_machine_has_started_anew),
+        TEST(a_segment_that_is_gone_is_no_hole),
+        TEST(a_segment_that_has_lost_its_header_is_a_hole),
         TEST(a_record_found_damaged_by_a_get_is_a_miss),
         TEST(deleted_keys_in_the_log_do_not_keep_the_store_from_starting),
         TEST(expired_keys_in_the_log_do_not_keep_the_store_from_starting),
