@@ -240,8 +240,9 @@ struct cache_page *cache_pin(struct cache *cache, const void *address)
     return page;
 }
 
-void cache_bury(const struct cache *cache, const struct cache_item *item)
+void cache_bury(const struct cache *cache, struct cache_item *item)
 {
+    __atomic_store_n(&item->location, 0, __ATOMIC_RELAXED); /* the evictor looks without the lock */
     atomic_fetch_add_explicit(&page_of(cache, item)->dead, item_size(item), memory_order_relaxed);
 }
 
@@ -333,7 +334,8 @@ static void evict_item(struct cache *cache, const struct cache_page *page, struc
     keydir_unlock(shard);
 }
 
-/* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked at. */
+/* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked at. Those that are buried
+ * need no look: it would find another item, or none. */
 static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32_t offset,
                             bool keep_all)
 {
@@ -343,6 +345,9 @@ static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32
     while (offset < page->used && count < GROUP) {
         struct cache_item *item = (struct cache_item *)(page->data + offset);
         offset += item_size(item);
+        cache->items++;
+        if (!__atomic_load_n(&item->location, __ATOMIC_RELAXED))
+            continue;
         items[count] = item;
         hashes[count] = hash_key(item->key, item->key_len, cache->hash.seed);
         keydir_prefetch(&cache->keydir->shards[hashes[count].shard_bits & cache->hash.shard_mask],
@@ -351,7 +356,6 @@ static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32
     }
     for (uint32_t i = 0; i < count; i++)
         evict_item(cache, page, items[i], hashes[i], keep_all);
-    cache->items += count;
     return offset;
 }
 

@@ -15,7 +15,8 @@
 /* A value in RAM. Written by its maker before the keydir points to it; key and value never change after that, the rest only
  * under the lock of the key's shard. */
 struct cache_item {
-    uint64_t location; /* where the record lies in the log */
+    uint64_t
+        location; /* where the record lies in the log; 0: buried, its key has a newer value or none */
     uint64_t cas;
     _Atomic uint32_t accessed_s;
     uint32_t client_flags;
@@ -129,8 +130,9 @@ void cache_writer_close(struct cache *cache, struct cache_writer *writer);
 /* Keeps the page of an item that a reader may see until cache_unpin. */
 struct cache_page *cache_pin(struct cache *cache, const void *address);
 
-/* The key of an item has a newer value or none: its bytes are dead. With the lock of its shard. */
-void cache_bury(const struct cache *cache, const struct cache_item *item);
+/* The key of an item has a newer value or none, or will have before the lock of its shard is let go, which the caller holds:
+ * its bytes are dead. */
+void cache_bury(const struct cache *cache, struct cache_item *item);
 
 static inline void cache_unpin(struct cache_page *page)
 {

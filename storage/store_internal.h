@@ -127,7 +127,7 @@ static inline void store_count_expired(struct store *store, uint64_t location)
 static inline void store_bury(const struct store *store, uint64_t location)
 {
     if (location_in_ram(location)) {
-        const struct cache_item *item = location_item(location);
+        struct cache_item *item = location_item(location);
         location = item->location;
         cache_bury(&store->cache, item);
     }
