@@ -11,7 +11,7 @@ libcachecask_a_SOURCES = \
     storage/histogram.c storage/histogram.h \
     storage/keydir.c storage/keydir.h \
     storage/list.c storage/list.h \
-    storage/location.h \
+    storage/load.h storage/location.h \
     storage/log.c storage/log.h \
     storage/log_disk.c storage/log_disk.h \
     storage/maintain.c \
@@ -19,10 +19,11 @@ libcachecask_a_SOURCES = \
     storage/reader.c storage/reader.h \
     storage/record.c storage/record.h \
     storage/recover.c storage/recover.h \
-    storage/tail.c storage/tail.h \
+    storage/recover_files.c storage/recover_files.h \
     storage/segment.c storage/segment.h \
     storage/status.h \
     storage/store.c storage/store.h \
     storage/store_internal.h \
     storage/store_open.c \
+    storage/tail.c storage/tail.h \
     storage/tell.c storage/tell.h

@@ -1,8 +1,7 @@
 /* recover.c: the start.
  *
- * 1. Open: every segment's header is read, segments are put into the order of the log and get their slots in that order, so
- *    that during recovery a higher place is a later one. What was allocated ahead and never used is removed.
- *    Where a power loss has left holes the log may end before its last segment does, or before it begins: see tail.c.
+ * 1. Files: segments are put into the order of the log and get their slots in that order, so that during recovery a higher
+ *    place is a later one; and the end of the log is found (recover_files.c).
  * 2. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come on top (Y4). A pending
  *    flush whose time came while nobody ran takes everything. What is flushed is not loaded.
  * 3. Load, a group of segments at a time and the segments of a group side by side: from the hint file, else by a scan. Of two
@@ -21,13 +20,11 @@
 #include "storage/recover.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "storage/hint.h"
 #include "storage/location.h"
-#include "storage/tail.h"
+#include "storage/recover_files.h"
 
 #define ENTRY_COST        30 /* bytes of keydir for one key, while it grows */
 #define RECORD_SIZE_MIN   40
@@ -37,26 +34,8 @@
 /* CAS uniques that a lost tail of the log may have given: those are skipped. */
 #define CAS_GAP           (UINT64_C(1) << 30)
 
-/* One segment on its way in. */
-struct load {
-    struct segment *segment;
-    uint64_t end;     /* bytes of it that may be log */
-    struct hint hint; /* before the load: what the hint file says of itself, if there is one */
-    bool hinted;
-    bool scanned;               /* `entries` holds what is in the segment; only of the last one */
-    struct hint_entry *entries; /* hint.count of them */
-};
-
-struct names {
-    uint64_t *ids;
-    size_t count;
-    uint64_t highest;
-    bool failed;
-};
-
 struct state {
     struct recovery *recovery;
-    struct names names; /* of all segment files, also those that are none */
     struct load *loads;
     size_t count;
     size_t group_end;    /* loads up to here belong to the group */
@@ -71,227 +50,8 @@ struct state {
     _Atomic int status; /* enum store_status: the first that failed */
     _Atomic uint64_t items;
     _Atomic bool told_full;
-    uint64_t cas_max;          /* highest CAS unique that is known before the load */
     _Atomic uint64_t exceeded; /* bytes of recovery->more_bytes that were taken */
 };
-
-static void note_name(void *argument, const char *name)
-{
-    struct names *names = argument;
-    uint64_t id = segment_id_of(name, "seg");
-    if (id == 0)
-        return;
-    if (id > names->highest)
-        names->highest = id;
-    if ((names->count & (names->count - 1)) == 0) { /* full at every power of two */
-        size_t room = names->count ? names->count * 2 : 1;
-        uint64_t *ids = realloc(names->ids, room * sizeof *ids);
-        if (!ids) {
-            names->failed = true;
-            return;
-        }
-        names->ids = ids;
-    }
-    names->ids[names->count++] = id;
-}
-
-/* Whether the file begins with zeros: allocated ahead, never used. */
-static bool is_blank(const struct recovery *recovery, const char *name)
-{
-    char data[4096];
-    size_t got = 0;
-    int fd = recovery->files->open(recovery->files->context, recovery->dir_fd, name, O_RDONLY);
-    bool blank = fd >= 0 && file_read_upto(recovery->files, fd, data, sizeof data, 0, &got);
-    for (size_t i = 0; i < got; i++)
-        blank = blank && data[i] == 0;
-    if (fd >= 0)
-        recovery->files->close(recovery->files->context, fd);
-    return blank;
-}
-
-/* A segment that cannot be used: STORE_OK when the start goes on without it. */
-static enum store_status pass_over(struct recovery *recovery, uint64_t id, enum store_status status)
-{
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, id, "seg");
-    if (status == STORE_BAD_VERSION) {
-        tell(recovery->tell, TELL_ERROR,
-             "%s in data directory %s has a format version that this release does not read: start "
-             "the "
-             "release that wrote it",
-             name, recovery->dir_name);
-        return status;
-    }
-    if (status != STORE_CORRUPT) {
-        tell(recovery->tell, TELL_ERROR, "cannot read %s in data directory %s: %s", name,
-             recovery->dir_name, strerror(errno));
-        return status;
-    }
-    if (is_blank(recovery, name))
-        return STORE_OK;
-    tell(recovery->tell, TELL_WARNING,
-         "%s in data directory %s has no valid header of this store: left alone, its records are "
-         "lost",
-         name, recovery->dir_name);
-    recovery->damage++;
-    return STORE_OK;
-}
-
-/* Whether a segment says that this one came before it. */
-static bool is_named(const struct state *state, uint64_t id)
-{
-    for (size_t i = 0; i < state->count; i++)
-        if (state->loads[i].segment->header.previous_id == id)
-            return true;
-    return false;
-}
-
-/* Files that a crash left half made, and segments that were never used. One that was used, and has lost all, tells where the
- * log ends. */
-static void remove_unfinished(void *argument, const char *name)
-{
-    const struct state *state = argument;
-    const struct recovery *recovery = state->recovery;
-    uint64_t id = segment_id_of(name, "seg");
-    bool blank = id && !is_named(state, id) && is_blank(recovery, name);
-    if (blank || segment_id_of(name, "tmp") || segment_id_of(name, "hint-tmp"))
-        recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
-}
-
-static int by_lsn(const void *a, const void *b)
-{
-    uint64_t left = ((const struct load *)a)->segment->header.base_lsn;
-    uint64_t right = ((const struct load *)b)->segment->header.base_lsn;
-    return left < right ? -1 : left > right;
-}
-
-static enum store_status open_one(struct state *state, uint64_t id)
-{
-    struct recovery *recovery = state->recovery;
-    struct segment *segment;
-    enum store_status status = segment_open(recovery->files, recovery->dir_fd, id, &segment);
-    if (status == STORE_OK &&
-        memcmp(segment->header.uuid, recovery->uuid, sizeof segment->header.uuid) != 0) {
-        segment_free(recovery->files, segment);
-        status = STORE_CORRUPT;
-    }
-    if (status != STORE_OK)
-        return pass_over(recovery, id, status);
-    state->loads[state->count++].segment = segment;
-    return STORE_OK;
-}
-
-static enum store_status open_segments(struct state *state)
-{
-    struct recovery *recovery = state->recovery;
-    struct names *names = &state->names;
-    enum store_status status = STORE_OK;
-    const struct file_system *files = recovery->files;
-    if (files->list(files->context, recovery->dir_fd, note_name, names) < 0)
-        status = STORE_IO;
-    state->loads = calloc(names->count + 1, sizeof *state->loads);
-    if (names->failed || !state->loads)
-        status = STORE_NO_MEMORY;
-    for (size_t i = 0; i < names->count && status == STORE_OK; i++)
-        status = open_one(state, names->ids[i]);
-    if (status == STORE_OK &&
-        files->list(files->context, recovery->dir_fd, remove_unfinished, state) < 0)
-        status = STORE_IO;
-    for (size_t i = 0; i < state->count; i++) /* one that is gone may have been the highest */
-        if (state->loads[i].segment->header.previous_id > names->highest)
-            names->highest = state->loads[i].segment->header.previous_id;
-    recovery->next_segment_id = names->highest + 1;
-    qsort(state->loads, state->count, sizeof *state->loads, by_lsn);
-    return status;
-}
-
-static void peek_hints(struct state *state)
-{
-    for (size_t i = 0; i < state->count; i++) {
-        struct load *load = &state->loads[i];
-        load->hinted = hint_peek(state->recovery->files, state->recovery->dir_fd, load->segment,
-                                 &load->hint) == STORE_OK;
-        load->end = load->hinted ? load->hint.end : load->segment->capacity;
-    }
-}
-
-static void note_cas(struct state *state, uint64_t cas)
-{
-    if (cas > state->cas_max)
-        state->cas_max = cas;
-}
-
-/* Takes out of the loads what lies behind the end of the log. */
-static void drop_parts(struct state *state, const struct tail_part *parts)
-{
-    struct recovery *recovery = state->recovery;
-    size_t kept = 0;
-    for (size_t i = 0; i < state->count; i++) {
-        struct load *load = &state->loads[i];
-        const struct segment_header *header = &load->segment->header;
-        note_cas(state, header->next_cas);
-        load->end = parts[i].end;
-        if (load->end) {
-            state->loads[kept++] = *load;
-            continue;
-        }
-        recovery->dropped[recovery->dropped_count++] = header->id;
-        segment_free(recovery->files, load->segment);
-    }
-    state->count = kept;
-}
-
-/* Whether the file of that segment is there, and not the segment. */
-static bool is_lost(const struct state *state, uint64_t id)
-{
-    bool there = false;
-    for (size_t i = 0; i < state->names.count; i++)
-        there = there || state->names.ids[i] == id;
-    for (size_t i = 0; i < state->count; i++)
-        there = there && state->loads[i].segment->header.id != id;
-    return there;
-}
-
-static enum store_status find_tail(struct state *state)
-{
-    struct recovery *recovery = state->recovery;
-    bool cut = false;
-    struct tail_part *parts = calloc(state->count + 1, sizeof *parts);
-    recovery->dropped = calloc(state->count + 1, sizeof *recovery->dropped);
-    enum store_status status = parts && recovery->dropped ? STORE_OK : STORE_NO_MEMORY;
-    for (size_t i = 0; i < state->count && status == STORE_OK; i++) {
-        const struct load *load = &state->loads[i];
-        uint64_t previous_id = load->segment->header.previous_id;
-        parts[i] =
-            (struct tail_part){.segment = load->segment,
-                               .hinted = load->hinted,
-                               .end = load->end,
-                               .previous_lost = !load->hinted && is_lost(state, previous_id)};
-    }
-    if (status == STORE_OK)
-        status = tail_find(recovery->files, parts, state->count, recovery->boot_id, &cut);
-    if (status == STORE_OK)
-        drop_parts(state, parts);
-    if (status == STORE_OK && cut)
-        tell(
-            recovery->tell, TELL_WARNING,
-            "the machine has started anew since the log was written, and the log has a hole behind "
-            "what is known to be synced: it ends there, as after a power loss");
-    free(parts);
-    return status;
-}
-
-/* The log takes the segments over, or they are closed. */
-static enum store_status adopt_segments(struct state *state, enum store_status status)
-{
-    struct recovery *recovery = state->recovery;
-    for (size_t i = 0; i < state->count; i++)
-        if (!log_adopt(recovery->log, state->loads[i].segment)) {
-            segment_free(recovery->files, state->loads[i].segment);
-            status = STORE_FULL;
-        }
-    return status;
-}
 
 static void fail(struct state *state, enum store_status status)
 {
@@ -722,26 +482,16 @@ static enum store_status load_all(struct state *state)
     return status;
 }
 
-/* The log goes on behind everything that its segments may have held. */
-static void find_next_lsn(struct state *state)
-{
-    for (size_t i = 0; i < state->count; i++) {
-        const struct segment *segment = state->loads[i].segment;
-        uint64_t end = segment->header.base_lsn + segment->capacity;
-        if (end > state->recovery->next_lsn)
-            state->recovery->next_lsn = end;
-    }
-}
-
 static void sum_up(struct state *state)
 {
     struct recovery *recovery = state->recovery;
     for (size_t i = 0; i < state->count; i++) {
         const struct load *load = &state->loads[i];
-        note_cas(state, load->hint.cas_max);
+        if (load->hint.cas_max > recovery->next_cas)
+            recovery->next_cas = load->hint.cas_max;
         recovery->damage += load->hint.damage;
     }
-    recovery->next_cas = state->cas_max ? state->cas_max + CAS_GAP + 1 : 1;
+    recovery->next_cas += recovery->next_cas ? CAS_GAP + 1 : 1;
     recovery->items = atomic_load(&state->items);
     recovery->last = state->count ? state->loads[state->count - 1].segment : NULL;
 }
@@ -749,12 +499,7 @@ static void sum_up(struct state *state)
 enum store_status recover(struct recovery *recovery)
 {
     struct state state = {.recovery = recovery};
-    enum store_status status = open_segments(&state);
-    find_next_lsn(&state);
-    peek_hints(&state);
-    if (status == STORE_OK)
-        status = find_tail(&state);
-    status = adopt_segments(&state, status);
+    enum store_status status = recover_files(recovery, &state.loads, &state.count);
     if (status == STORE_OK && state.count) {
         reserve_keydir(&state);
         status = load_all(&state);
@@ -769,32 +514,5 @@ enum store_status recover(struct recovery *recovery)
     if (state.count)
         free(state.loads[state.count - 1].entries);
     free(state.loads);
-    free(state.names.ids);
     return status;
-}
-
-static void remove_dropped(const struct recovery *recovery)
-{
-    const struct file_system *files = recovery->files;
-    char name[SEGMENT_NAME_SIZE];
-    for (size_t i = 0; i < recovery->dropped_count; i++) {
-        segment_name(name, recovery->dropped[i], "seg");
-        files->unlink(files->context, recovery->dir_fd, name);
-    }
-    if (recovery->dropped_count)
-        files->sync_dir(files->context, recovery->dir_fd);
-}
-
-/* All of it durable: the header that says where the log ended will be cleaned some day, and what it hides must not come back
- * then. */
-void recover_cut_tail(const struct recovery *recovery)
-{
-    struct segment *last = recovery->last;
-    const struct file_system *files = recovery->files;
-    remove_dropped(recovery);
-    if (!last || last->hinted || atomic_load(&last->end) == last->capacity)
-        return;
-    if (files->truncate(files->context, last->fd, atomic_load(&last->end)) == 0 &&
-        files->sync(files->context, last->fd) == 0)
-        last->capacity = atomic_load(&last->end);
 }

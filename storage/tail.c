@@ -19,93 +19,93 @@
  */
 #include "storage/tail.h"
 
-static uint64_t base_of(const struct tail_part *part)
+static uint64_t base_of(const struct load *load)
 {
-    return part->segment->header.base_lsn;
+    return load->segment->header.base_lsn;
 }
 
 /* What lies between the end of the log and the segment that went on from there is no part of it. */
-static void end_at(struct tail_part *parts, size_t count, uint64_t end_lsn)
+static void end_at(struct load *loads, size_t count, uint64_t end_lsn)
 {
     for (size_t i = count; i-- > 0;) {
-        if (base_of(&parts[i]) >= end_lsn) {
-            parts[i].end = 0;
+        if (base_of(&loads[i]) >= end_lsn) {
+            loads[i].end = 0;
             continue;
         }
-        if (base_of(&parts[i]) + parts[i].end > end_lsn)
-            parts[i].end = end_lsn - base_of(&parts[i]);
+        if (base_of(&loads[i]) + loads[i].end > end_lsn)
+            loads[i].end = end_lsn - base_of(&loads[i]);
         return; /* the others end before this one begins */
     }
 }
 
-static void cut_where_starts_have_cut(struct tail_part *parts, size_t count)
+static void cut_where_starts_have_cut(struct load *loads, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (parts[i].segment->header.previous_id)
-            end_at(parts, i, parts[i].segment->header.log_end_lsn);
+        if (loads[i].segment->header.previous_id)
+            end_at(loads, i, loads[i].segment->header.log_end_lsn);
 }
 
 /* The first one behind the last that is hinted. */
-static size_t first_unsynced(const struct tail_part *parts, size_t count)
+static size_t first_unsynced(const struct load *loads, size_t count)
 {
     size_t i = count;
-    while (i > 0 && !(parts[i - 1].hinted && parts[i - 1].end))
+    while (i > 0 && !(loads[i - 1].hinted && loads[i - 1].end))
         i--;
     return i;
 }
 
 /* Goes through a segment up to its end, or to the first hole. */
-static enum store_status scan(const struct file_system *files, const struct tail_part *part,
+static enum store_status scan(const struct file_system *files, const struct load *load,
                               uint64_t *end_lsn, bool *hole)
 {
     struct segment_cursor cursor;
     struct record record;
     uint32_t offset;
     enum cursor_status status;
-    if (!segment_cursor_init(&cursor, files, part->segment, part->end))
+    if (!segment_cursor_init(&cursor, files, load->segment, load->end))
         return STORE_IO;
     cursor.skims = true;
-    *end_lsn = base_of(part) + SEGMENT_HEADER_SIZE;
+    *end_lsn = base_of(load) + SEGMENT_HEADER_SIZE;
     do {
         status = segment_cursor_next(&cursor, &record, &offset);
         if (status != CURSOR_RECORD)
             continue;
-        *hole = base_of(part) + offset > *end_lsn;
+        *hole = base_of(load) + offset > *end_lsn;
         if (!*hole)
-            *end_lsn = base_of(part) + cursor.offset;
+            *end_lsn = base_of(load) + cursor.offset;
     } while (!*hole && (status == CURSOR_RECORD || status == CURSOR_DAMAGE));
     segment_cursor_release(&cursor);
     return status == CURSOR_FAILED ? STORE_IO : STORE_OK;
 }
 
-/* Whether parts[i] is not what follows on the log up to end_lsn. */
-static bool is_behind_hole(const struct tail_part *parts, size_t i, uint64_t end_lsn)
+/* Whether loads[i] is not what follows on the log up to end_lsn. */
+static bool is_behind_hole(const struct load *loads, size_t i, uint64_t end_lsn)
 {
-    const struct segment_header *header = &parts[i].segment->header;
-    bool adjacent = i > 0 && header->previous_id == parts[i - 1].segment->header.id;
-    return parts[i].previous_lost || (adjacent && header->log_end_lsn > end_lsn);
+    const struct segment_header *header = &loads[i].segment->header;
+    bool adjacent = i > 0 && header->previous_id == loads[i - 1].segment->header.id;
+    return loads[i].previous_lost || (adjacent && header->log_end_lsn > end_lsn);
 }
 
-enum store_status tail_find(const struct file_system *files, struct tail_part *parts, size_t count,
+enum store_status tail_find(const struct file_system *files, struct load *loads, size_t count,
                             uint64_t boot_id, bool *cut)
 {
     enum store_status status = STORE_OK;
     bool hole = false;
-    cut_where_starts_have_cut(parts, count);
+    cut_where_starts_have_cut(loads, count);
     *cut = false;
-    if (count && boot_id && parts[count - 1].segment->header.boot_id == boot_id)
+    if (count && boot_id && loads[count - 1].segment->header.boot_id == boot_id)
         return STORE_OK; /* and if it had failed before, then a start has seen to that */
-    size_t i = first_unsynced(parts, count);
-    uint64_t end_lsn = i > 0 ? base_of(&parts[i - 1]) + parts[i - 1].end : 0;
+    size_t i = first_unsynced(loads, count);
+    uint64_t end_lsn = i > 0 ? base_of(&loads[i - 1]) + loads[i - 1].end : 0;
     for (; i < count && status == STORE_OK && !hole; i++) {
-        if (parts[i].end == 0)
+        if (loads[i].end == 0)
             continue;
-        hole = is_behind_hole(parts, i, end_lsn);
+        hole = is_behind_hole(loads, i, end_lsn);
         if (!hole)
-            status = scan(files, &parts[i], &end_lsn, &hole);
+            status = scan(files, &loads[i], &end_lsn, &hole);
     }
     if (hole)
-        end_at(parts, count, end_lsn);
+        end_at(loads, count, end_lsn);
     *cut = hole;
     return status;
 }

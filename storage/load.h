@@ -1,0 +1,20 @@
+/* load.h: one segment on its way into the index, while the store starts. */
+#ifndef CACHECASK_STORAGE_LOAD_H
+#define CACHECASK_STORAGE_LOAD_H
+
+#include <stdbool.h>
+
+#include "storage/hint.h"
+#include "storage/segment.h"
+
+struct load {
+    struct segment *segment;
+    uint64_t end;       /* bytes of it that are log, or may be; 0: no part of the log any more */
+    bool previous_lost; /* the file of the segment before it is there, and has no valid header */
+    bool hinted;        /* it has a hint file; that was finished after its sync */
+    bool scanned;       /* `entries` holds what is in the segment; only of the last one */
+    struct hint hint;   /* before the load: what the hint file says of itself, if there is one */
+    struct hint_entry *entries; /* hint.count of them */
+};
+
+#endif
