@@ -243,6 +243,17 @@ void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag)
     __builtin_prefetch(bucket_at(shard, places_of(shard, tag).home));
 }
 
+void keydir_prefetch_other(const struct keydir_shard *shard, uint64_t tag)
+{
+    struct places places = places_of(shard, tag);
+    const struct keydir_bucket *home = bucket_at(shard, places.home);
+    bool full = true;
+    for (int i = 0; i < 3; i++)
+        full = full && load_word(&home->locations[i]);
+    if (full)
+        __builtin_prefetch(bucket_at(shard, places.other));
+}
+
 static int index_of(const struct keydir_bucket *bucket, uint64_t tag)
 {
     for (int i = 0; i < 3; i++)
@@ -378,6 +389,8 @@ static bool on_path(const struct step *steps, int at, uint32_t bucket)
     return false;
 }
 
+/* Looks for the nearest bucket with room from where entries can move up one by one. Buckets are looked at some steps after
+ * their fetch began. */
 static bool place_by_moving(struct keydir_shard *shard, const struct keydir_entry *entry,
                             struct places places)
 {
@@ -387,18 +400,18 @@ static bool place_by_moving(struct keydir_shard *shard, const struct keydir_entr
     steps[1] = (struct step){.bucket = places.other, .parent = -1};
     for (int at = 0; at < count; at++) {
         const struct keydir_bucket *bucket = bucket_at(shard, steps[at].bucket);
+        int hole = free_index(bucket);
+        if (hole >= 0) {
+            shift_along(shard, steps, at, (uint32_t)hole, entry);
+            return true;
+        }
         for (uint16_t i = 0; i < 3 && count < SEARCH_MAX; i++) {
             struct places theirs = places_of(shard, bucket->tags[i]);
             uint32_t to = theirs.home == steps[at].bucket ? theirs.other : theirs.home;
             if (on_path(steps, at, to))
                 continue;
-            steps[count] = (struct step){.bucket = to, .parent = (int16_t)at, .index = i};
-            int hole = free_index(bucket_at(shard, to));
-            if (hole >= 0) {
-                shift_along(shard, steps, count, (uint32_t)hole, entry);
-                return true;
-            }
-            count++;
+            __builtin_prefetch(bucket_at(shard, to));
+            steps[count++] = (struct step){.bucket = to, .parent = (int16_t)at, .index = i};
         }
     }
     return false;

@@ -1,8 +1,8 @@
 /* keydir.h: where is a key? The index of all keys, in memory. See keydir.c for how it is built.
  *
  * A key is known by 72 bits of its hash: some choose the shard, 64 are the tag. Each shard has a lock of its own; all
- * functions here want it held, but keydir_init, keydir_release, keydir_count, keydir_use_huge_pages, keydir_prefetch and the
- * two keydir_peek.
+ * functions here want it held, but keydir_init, keydir_release, keydir_count, keydir_use_huge_pages, the keydir_prefetch and
+ * keydir_peek functions.
  */
 #ifndef CACHECASK_STORAGE_KEYDIR_H
 #define CACHECASK_STORAGE_KEYDIR_H
@@ -84,6 +84,9 @@ static inline void keydir_unlock(struct keydir_shard *shard)
 
 /* Fetches the line where `tag` is at home; without the lock. */
 void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag);
+
+/* After that, ahead of an insert: fetches its other bucket too, if its home is full; without the lock. */
+void keydir_prefetch_other(const struct keydir_shard *shard, uint64_t tag);
 
 /* What may be the location of `tag`, or 0; without the lock, so good for a prefetch and for nothing else. *elsewhere: it may
  * lie in its other bucket, which is being fetched now and can be asked later. */

@@ -147,6 +147,8 @@ static bool apply_group(struct state *state, const struct load *load,
                          entries[i].size * UINT64_C(8));
     }
     for (uint64_t i = 0; i < count; i++)
+        keydir_prefetch_other(shard_of(state, &entries[i]), entries[i].tag);
+    for (uint64_t i = 0; i < count; i++)
         if ((entries[i].type == RECORD_PUT || entries[i].type == RECORD_DELETE) &&
             !apply(state, load, &entries[i]))
             return false;
@@ -382,17 +384,21 @@ static enum store_status find_flush(struct state *state)
     return status;
 }
 
+/* What one thread sweeps. Neighbours in the keydir lie all over the log: were each added to its segment at once, the threads
+ * would take the same few lines from each other for every entry. */
+struct sweep {
+    struct state *state;
+    int64_t *live_bytes; /* by slot */
+};
+
 /* Whether the entry stays in the keydir. */
 static bool sweep_entry(void *context, struct keydir_entry *entry)
 {
-    struct state *state = context;
-    struct segment *segment = log_segment(state->recovery->log, location_slot(entry->location));
+    struct sweep *sweep = context;
     if (!(entry->location & LOCATION_SIZE_MASK) ||
-        (is_expired(state, entry->expire_s) && !state->may_touch))
+        (is_expired(sweep->state, entry->expire_s) && !sweep->state->may_touch))
         return false;
-    if (state->last_sweep)
-        atomic_fetch_add_explicit(&segment->live_bytes, (int64_t)location_size(entry->location),
-                                  memory_order_relaxed);
+    sweep->live_bytes[location_slot(entry->location)] += (int64_t)location_size(entry->location);
     return true;
 }
 
@@ -400,25 +406,37 @@ static void *run_sweeper(void *context)
 {
     struct state *state = context;
     struct keydir *keydir = state->recovery->keydir;
+    struct log *log = state->recovery->log;
+    struct sweep sweep = {.state = state, .live_bytes = calloc(log->slot_count, sizeof(int64_t))};
     uint32_t i;
+    if (!sweep.live_bytes) {
+        fail(state, STORE_NO_MEMORY);
+        return NULL;
+    }
     while ((i = atomic_fetch_add(&state->next_shard, 1)) < keydir->shard_count) {
         struct keydir_shard *shard = &keydir->shards[i];
         uint32_t cursor = 0;
         keydir_lock(shard);
-        keydir_scan(shard, &cursor, UINT32_MAX, sweep_entry, state);
+        keydir_scan(shard, &cursor, UINT32_MAX, sweep_entry, &sweep);
         atomic_fetch_add(&state->items, shard->count);
         keydir_unlock(shard);
     }
+    for (size_t k = 0; k < state->count && state->last_sweep; k++) {
+        struct segment *segment = state->loads[k].segment;
+        atomic_fetch_add(&segment->live_bytes, sweep.live_bytes[segment->slot]);
+    }
+    free(sweep.live_bytes);
     return NULL;
 }
 
-static void sweep(struct state *state, bool last)
+static enum store_status sweep(struct state *state, bool last)
 {
     atomic_store(&state->next_shard, 0);
     atomic_store(&state->items, 0);
     atomic_store(&state->dead, 0);
     state->last_sweep = last;
     run_all(state, run_sweeper);
+    return (enum store_status)atomic_load(&state->status);
 }
 
 /* Many: what is dead takes an eighth of what the keydir may take. */
@@ -470,7 +488,7 @@ static enum store_status load_group(struct state *state, size_t begin)
             status = walk(state, &state->loads[i], visit_touches);
     state->may_touch = touches_from(state, state->group_end);
     if (status == STORE_OK && many_dead(state))
-        sweep(state, false);
+        status = sweep(state, false);
     return status;
 }
 
@@ -506,7 +524,7 @@ enum store_status recover(struct recovery *recovery)
     }
     state.may_touch = false;
     if (status == STORE_OK)
-        sweep(&state, true);
+        status = sweep(&state, true);
     sum_up(&state);
     if (status == STORE_IO)
         tell(recovery->tell, TELL_ERROR, "cannot read data directory %s: %s", recovery->dir_name,
