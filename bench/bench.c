@@ -1,10 +1,11 @@
-/* bench.c: cachecask-bench, a load generator for memcached servers.
+/* bench.c: cachecask-bench, a load generator for memcached servers, and for Redis.
  *
  *     options       the command line
  *     workload      keys and values from key numbers; distribution: which number comes next;
  *                   trace: keys and their order from a file
  *     endpoint      where the server is
- *     codec         a protocol's bytes; codec_text, codec_meta, codec_binary
+ *     codec         a protocol's bytes; codec_text, codec_meta, codec_binary,
+ *                   codec_redis
  *     connection    a batch of requests and its replies
  *     worker        a thread with its connections; load: all threads of a phase
  *     tally         what a thread counted; histogram: latencies

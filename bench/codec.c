@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const struct codec *const codecs[] = {&codec_text, &codec_meta, &codec_binary};
+static const struct codec *const codecs[] = {&codec_text, &codec_meta, &codec_binary, &codec_redis};
 
 static const char *const kind_names[REQUEST_KINDS] = {
     [REQUEST_GET] = "get",     [REQUEST_SET] = "set",       [REQUEST_INCR] = "incr",

@@ -4,7 +4,8 @@
  * value itself, piece by piece, as it may be larger than any buffer, and then `value_end`. A
  * decoder reads one event at a time and never the bytes of a value. Both are pure.
  *
- * A get is answered by its values and then DONE, or by a value alone that says so (`last`). */
+ * A get is answered by the values of those keys that are there, in the order asked, and then DONE.
+ * Or, where replies do not name their keys: by a VALUE or ABSENT for each key, and no DONE. */
 #ifndef BENCH_CODEC_H
 #define BENCH_CODEC_H
 
@@ -32,6 +33,7 @@ struct request {
 enum reply_kind {
     REPLY_PARTIAL,    /* more bytes are needed */
     REPLY_VALUE,      /* value_len bytes of a value and then value_end follow */
+    REPLY_ABSENT,     /* in the place of a value: the key whose turn it is is not there */
     REPLY_DONE,       /* the request is answered: END, STORED, a number, … */
     REPLY_MISSING,    /* answered: the key is not there */
     REPLY_NOT_STORED, /* answered: a set was refused */
@@ -42,9 +44,8 @@ enum reply_kind {
 struct reply {
     enum reply_kind kind;
     const char *text; /* VALUE: the key; ERROR, NOT_STORED and BAD: the line without its end */
-    size_t text_len;  /* VALUE: 0 when the answer does not name the key: it is the one asked for */
+    size_t text_len;  /* VALUE: 0 when it does not name its key: it is that of the next one */
     uint32_t value_len;
-    bool last; /* VALUE: with its end the request is answered */
 };
 
 struct codec {
@@ -64,10 +65,11 @@ struct codec {
     size_t value_end_len;
 };
 
-/* memcached's classic text protocol, its meta commands, its binary protocol. */
+/* memcached's classic text protocol, its meta commands, its binary protocol; Redis's. */
 extern const struct codec codec_text;
 extern const struct codec codec_meta;
 extern const struct codec codec_binary;
+extern const struct codec codec_redis;
 
 /* The codec of that name, or NULL. */
 const struct codec *codec_named(const char *name);

@@ -183,7 +183,7 @@ static size_t decode_answer(enum request_kind kind, const char *at, size_t len, 
 }
 
 /* A hit, of which header, extras and key have come. */
-static size_t decode_value(enum opcode opcode, const char *at, size_t len, struct reply *reply)
+static size_t decode_value(const char *at, size_t len, struct reply *reply)
 {
     size_t extras_len = (unsigned char)at[4];
     size_t key_len = read_16(at + 2);
@@ -196,7 +196,6 @@ static size_t decode_value(enum opcode opcode, const char *at, size_t len, struc
     reply->text = at + HEADER_SIZE + extras_len;
     reply->text_len = key_len;
     reply->value_len = read_32(at + 8) - (uint32_t)(extras_len + key_len);
-    reply->last = opcode == OPCODE_GET;
     return before_value;
 }
 
@@ -216,7 +215,7 @@ static size_t binary_decode(enum request_kind kind, const char *at, size_t len, 
         return 0;
     }
     if (kind == REQUEST_GET && opcode != OPCODE_NOOP && read_16(at + 6) == STATUS_OK)
-        return decode_value(opcode, at, len, reply);
+        return decode_value(at, len, reply);
     return decode_answer(kind, at, len, reply);
 }
 

@@ -89,9 +89,8 @@ static bool decode_value(const char *at, const char *end, struct reply *reply)
     if (at < end && (end - at < 3 || memcmp(at, " k", 2) != 0))
         return false;
     reply->kind = REPLY_VALUE;
-    reply->last = at == end;
-    reply->text = reply->last ? NULL : at + 2;
-    reply->text_len = reply->last ? 0 : (size_t)(end - reply->text);
+    reply->text = at == end ? NULL : at + 2;
+    reply->text_len = at == end ? 0 : (size_t)(end - reply->text);
     reply->value_len = (uint32_t)len;
     return true;
 }

@@ -98,7 +98,6 @@ static bool decode_value(const char *at, const char *end, struct reply *reply)
     reply->text = key;
     reply->text_len = (size_t)(key_end - key);
     reply->value_len = (uint32_t)len;
-    reply->last = false;
     return true;
 }
 

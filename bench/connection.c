@@ -194,6 +194,12 @@ static bool follows_keys(const struct connection *connection)
     return connection->options.verify || connection->options.fill;
 }
 
+/* Counts an answer that does not name its key; returns whether it was the request's last one. */
+static bool take_turn(struct connection *connection, const struct request *request)
+{
+    return ++connection->turns == request->key_count;
+}
+
 static void begin_value(struct connection *connection, const struct request *request,
                         const struct reply *reply)
 {
@@ -204,7 +210,7 @@ static void begin_value(struct connection *connection, const struct request *req
     connection->in_value_len = reply->value_len;
     connection->in_value_end = connection->codec->value_end_len;
     connection->in_check = false;
-    connection->in_last = reply->last;
+    connection->in_last = reply->text_len == 0 && take_turn(connection, request);
     if (!follows_keys(connection))
         return;
     found = find_key(connection, request, reply);
@@ -284,18 +290,27 @@ static void count_answer(struct connection *connection, const struct request *re
         tally->hits++;
     }
     connection->values = 0;
+    connection->turns = 0;
     connection->next_key = 0;
 }
+
+static const struct reply done = {.kind = REPLY_DONE};
 
 /* Where a value has been read to its end: it may have been all of the reply. */
 static void count_last_value(struct connection *connection)
 {
-    static const struct reply done = {.kind = REPLY_DONE};
-
     if (!connection->in_last || value_open(connection))
         return;
     connection->in_last = false;
     count_answer(connection, &connection->requests[connection->answered], &done);
+}
+
+static void take_absent(struct connection *connection, const struct request *request)
+{
+    if (follows_keys(connection))
+        key_missed(connection, request->keys[connection->next_key++]);
+    if (take_turn(connection, request))
+        count_answer(connection, request, &done);
 }
 
 /* Counts all replies from `at` to `end`. Returns where the first one begins that is not whole, or
@@ -331,12 +346,14 @@ static const char *take_replies(struct connection *connection, const char *at, c
             return NULL;
         }
         at += taken;
-        if (reply.kind != REPLY_VALUE) {
+        if (reply.kind == REPLY_VALUE) {
+            begin_value(connection, request, &reply);
+            count_last_value(connection);
+        } else if (reply.kind == REPLY_ABSENT) {
+            take_absent(connection, request);
+        } else {
             count_answer(connection, request, &reply);
-            continue;
         }
-        begin_value(connection, request, &reply);
-        count_last_value(connection);
     }
     return at;
 }

@@ -78,6 +78,7 @@ struct connection {
     bool in_check;     /* this value is to be compared */
     bool in_last;      /* its end is the end of the reply */
     uint32_t values;   /* of the request that is being answered */
+    uint32_t turns;    /* of its keys, those answered without being named */
     uint32_t next_key; /* of its keys, the first that may still come */
     size_t carry_len;
     char carry[CONNECTION_CARRY_MAX];

@@ -1,4 +1,4 @@
-# bench/: the load generator. It speaks to any memcached server and shares no code with ours.
+# bench/: the load generator. It speaks to any memcached server, and to Redis, and shares no code with ours.
 bin_PROGRAMS += cachecask-bench
 cachecask_bench_SOURCES = \
     bench/bench.c \
@@ -7,6 +7,7 @@ cachecask_bench_SOURCES = \
     bench/codec_binary.c \
     bench/codec_meta.c \
     bench/codec_put.h \
+    bench/codec_redis.c \
     bench/codec_text.c \
     bench/connection.c bench/connection.h \
     bench/distribution.c bench/distribution.h \

@@ -45,7 +45,7 @@ static const struct option_row rows[] = {
      "server's name or address [127.0.0.1]"},
     {'p', "port", "PORT", TYPE_TEXT, AT(options.port), 0, 0, "server's TCP port [11211]"},
     {'s', "socket", "PATH", TYPE_TEXT, AT(options.socket_path), 0, 0, "use a Unix socket instead"},
-    {0, "protocol", "NAME", TYPE_OTHER, 0, 0, 0, "text, meta, binary [text]"},
+    {0, "protocol", "NAME", TYPE_OTHER, 0, 0, 0, "text, meta, binary, redis [text]"},
     {'t', "threads", "N", TYPE_U32, AT(options.threads), 1, 1024, "threads [1]"},
     {'c', "connections", "N", TYPE_U32, AT(options.connections), 1, CONNECTIONS_MAX,
      "connections, over all threads [50]"},
@@ -132,7 +132,7 @@ const char *operation_name(enum operation operation)
 static void print_help(void)
 {
     puts("Usage: cachecask-bench [OPTION]…\n"
-         "Loads a memcached server and prints how fast it answered.\n\n"
+         "Loads a memcached server, or a Redis, and prints how fast it answered.\n\n"
          "Phases, in this order: --load, the run of --op, --verify-all.\n"
          "N may end in k or m (thousands, millions). In [brackets]: what holds if not given.\n");
     for (size_t i = 0; i < ROW_COUNT; i++) {

@@ -437,6 +437,36 @@ static bool check_binary_decoder(void)
     return expect(right, "binary decoder: every reply, and every prefix of it");
 }
 
+static bool check_redis_decoder(void)
+{
+    static const struct reply_case cases[] = {
+        {&codec_redis, REQUEST_GET, REPLY_VALUE, BYTES("$100\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_VALUE, BYTES("$0\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_VALUE, BYTES("*50\r\n$100\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_ABSENT, BYTES("$-1\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_ABSENT, BYTES("*50\r\n$-1\r\n")},
+        {&codec_redis, REQUEST_SET, REPLY_DONE, BYTES("+OK\r\n")},
+        {&codec_redis, REQUEST_SET, REPLY_ERROR, BYTES("-OOM command not allowed\r\n")},
+        {&codec_redis, REQUEST_INCR, REPLY_DONE, BYTES(":1000000001\r\n")},
+        {&codec_redis, REQUEST_INCR, REPLY_MISSING, BYTES(":1\r\n")},
+        {&codec_redis, REQUEST_TOUCH, REPLY_DONE, BYTES(":1\r\n")},
+        {&codec_redis, REQUEST_TOUCH, REPLY_MISSING, BYTES(":0\r\n")},
+        {&codec_redis, REQUEST_DELETE, REPLY_DONE, BYTES(":1\r\n")},
+        {&codec_redis, REQUEST_DELETE, REPLY_MISSING, BYTES(":0\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_ERROR, BYTES("-ERR unknown command\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_BAD, BYTES("$\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_BAD, BYTES("$4294967296\r\n")},
+        {&codec_redis, REQUEST_GET, REPLY_BAD, BYTES("+OK\r\n")},
+        {&codec_redis, REQUEST_SET, REPLY_BAD, BYTES("$-1\r\n")},
+        {&codec_redis, REQUEST_DELETE, REPLY_BAD, BYTES(":2\r\n")},
+    };
+    bool right = true;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        right = right && decodes(&cases[i]);
+    return expect(right, "redis decoder: every reply, and every prefix of it");
+}
+
 struct request_case {
     const struct codec *codec;
     enum request_kind kind;
@@ -491,6 +521,13 @@ static bool check_encoders(void)
          BYTES("\x80\x1c\0\x03\x04\0\0\0\0\0\0\x07" OPAQUE_AND_CAS "\0\0\0\x3ck:7")},
         {&codec_binary, REQUEST_DELETE, 1,
          BYTES("\x80\x04\0\x03\0\0\0\0\0\0\0\x03" OPAQUE_AND_CAS "k:7")},
+        {&codec_redis, REQUEST_GET, 1, BYTES("*2\r\n$3\r\nGET\r\n$3\r\nk:7\r\n")},
+        {&codec_redis, REQUEST_GET, 2, BYTES("*3\r\n$4\r\nMGET\r\n$3\r\nk:7\r\n$3\r\nk:8\r\n")},
+        {&codec_redis, REQUEST_SET, 1,
+         BYTES("*4\r\n$5\r\nSETEX\r\n$3\r\nk:7\r\n$2\r\n60\r\n$5\r\n")},
+        {&codec_redis, REQUEST_INCR, 1, BYTES("*2\r\n$4\r\nINCR\r\n$3\r\nk:7\r\n")},
+        {&codec_redis, REQUEST_TOUCH, 1, BYTES("*3\r\n$6\r\nEXPIRE\r\n$3\r\nk:7\r\n$2\r\n60\r\n")},
+        {&codec_redis, REQUEST_DELETE, 1, BYTES("*2\r\n$3\r\nDEL\r\n$3\r\nk:7\r\n")},
     };
     static struct workload workload = {
         .key_count = 10, .expire_s = 60, .key_size = {3, 3}, .value_size = {5, 5}, .prefix = "k:"};
@@ -524,6 +561,7 @@ bool selftest_run(void)
     right = check_text_decoder() && right;
     right = check_meta_decoder() && right;
     right = check_binary_decoder() && right;
+    right = check_redis_decoder() && right;
     right = check_encoders() && right;
     return right;
 }

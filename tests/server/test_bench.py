@@ -1,6 +1,7 @@
 """The load tool against the real server, as far as a server is needed: traces, fills, and where a sequence goes on."""
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 import support
 
 BENCH = os.environ.get("CACHECASK_BENCH") or os.path.join(os.path.dirname(support.CACHECASK), "cachecask-bench")
+
+REDIS = shutil.which("redis-server")
 
 pytestmark = pytest.mark.skipif(not os.path.exists(BENCH), reason="no cachecask-bench")
 
@@ -80,6 +83,62 @@ def test_the_other_protocols_count_hits_and_misses(server, protocol, op):
     with server.connect() as client:
         found = len(client.gets(*[b"key:%012d" % key for key in range(300)]))
     assert found == (0 if op == "delete" else 300)
+
+
+class Redis(support.Server):
+    def command(self):
+        return [REDIS, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.data_dir, "--save", ""]
+
+
+@pytest.fixture
+def redis():
+    if REDIS is None:
+        pytest.skip("redis-server is not installed")
+    return Redis()
+
+
+def test_a_redis_stores_and_finds(redis):
+    everything = ["--protocol=redis", "--keys=500", "--value-size=0-3000"]
+    options = [*everything, "--verify", "--fill", "--requests=500", "--distribution=sequential"]
+    for extra in ([], ["--pipeline=16", "--connections=3"], ["--multiget=5", "--pipeline=3", "--requests=100"]):
+        with redis.connect() as client:
+            client.talk(b"flushall\r\n", b"+OK\r\n")
+        for misses in (500, 0):
+            phase = bench(redis, *options, *extra)
+            assert (phase["hits"], phase["misses"]) == (500 - misses, misses)
+            assert phase["filled"] == phase["stored"] == misses
+    with redis.connect() as client:
+        client.talk(b"del key:000000000002\r\n", b":1\r\n")
+    phase = bench(redis, *options, "--multiget=5", "--requests=100", "--connections=1")
+    assert (phase["hits"], phase["misses"], phase["filled"]) == (499, 1, 1)
+    assert bench(redis, *everything, "--verify-all", "--multiget=7")["hits"] == 500
+
+
+def test_values_of_a_redis_that_are_not_those_of_their_keys_are_seen(redis):
+    options = ["--protocol=redis", "--keys=100", "--json", "--port=%d" % redis.port]
+    assert run(*options, "--load", "--value-seed=2").returncode == 0
+    for extra in ([], ["--multiget=5"]):
+        done = run(*options, *extra, "--verify-all")
+        assert done.returncode == 1 and json.loads(done.stdout)["phases"][0]["wrong"] == 100
+
+
+@pytest.mark.parametrize("op", ["incr", "touch", "delete"])
+def test_hits_and_misses_of_a_redis_are_counted(redis, op):
+    options = ["--protocol=redis", "--op=" + op, "--requests=300", "--distribution=sequential", "--keys=300", "--pipeline=7"]
+    assert bench(redis, *options)["misses"] == 300
+    assert run("--protocol=redis", "--port=%d" % redis.port, "--op=incr", "--keys=300", "--load", "--requests=1").returncode == 0
+    assert bench(redis, *options)["hits"] == 300
+    with redis.connect() as client:
+        client.talk(b"dbsize\r\n", b":0\r\n" if op == "delete" else b":300\r\n")
+
+
+def test_what_a_touch_of_a_redis_leaves(redis):
+    for extra, least, most in (["--expire=100"], 90, 100), ([], 10**9, 10**10):
+        bench(redis, "--protocol=redis", "--keys=1", "--load")
+        bench(redis, "--protocol=redis", "--keys=1", "--op=touch", "--requests=1", "--connections=1", *extra)
+        with redis.connect() as client:
+            client.send(b"ttl key:000000000000\r\n")
+            assert least <= int(client.line()[1:]) <= most
 
 
 def test_sets_among_the_gets_are_no_fills(server):
