@@ -17,6 +17,6 @@ for argument in "$@"; do
 done
 
 if [ $build = yes ]; then
-    script/bootstrap all
+    script/bootstrap bench
     script/build
 fi
