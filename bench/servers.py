@@ -7,6 +7,7 @@ directory that goes with the place. As root, servers run as nobody.
 import json
 import os
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -23,11 +24,16 @@ START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 15
 ANSWER_TIMEOUT_S = 10
 
-# What a command line may name besides what the script fills in: {port}, {dir} and {user}
-# ("-u nobody" for root).
-MEMCACHED = "memcached -p {port} -l 127.0.0.1 -U 0 -t 1 -m {memory} -c 1024 {user}"
+# What a command line may name besides what the script fills in: {port}, {dir}, {workers}; {user},
+# which is "-u nobody" for root; and {as_user}, with which a command begins that has no such option.
+MEMCACHED = "memcached -p {port} -l 127.0.0.1 -U 0 -t {workers} -m {memory} -c 1024 {user}"
 CACHECASK = (shlex.quote(os.path.join(ROOT, "cachecask")) +
-             " -p {port} -l 127.0.0.1 -t 1 -m {memory} -c 1024 --data-dir={dir} {user}")
+             " -p {port} -l 127.0.0.1 -t {workers} -m {memory} -c 1024 --data-dir={dir} {user}")
+REDIS = ("{as_user} redis-server --port {port} --bind 127.0.0.1 --dir {dir} --maxmemory {memory}mb"
+         " --save '' --appendonly yes --appendfsync everysec")
+
+# How each protocol asks for the version, and what comes before it in the answer.
+VERSION = {"text": (b"version\r\n", r"VERSION "), "redis": (b"info server\r\n", r"redis_version:")}
 
 
 def say(text):
@@ -92,21 +98,33 @@ class Server:
                           f"{shlex.join(self.command)}\n{self.last_words()}")
 
     def cpu_seconds(self):
-        """User and system time of all threads, those that have ended too."""
+        """User and system time of all threads and of children, those that have ended too."""
         path = f"/proc/{self.process.pid}/stat"
         with open(path, encoding="ascii", errors="replace") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return sum(map(int, fields[11:15])) / TICKS
 
-    def version(self):
-        """What it answers to 'version'; the echo server has none."""
+    def version(self, protocol="text"):
+        """What it says of itself; the echo server has no version."""
+        question, before = VERSION[protocol]
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-                connection.sendall(b"version\r\n")
-                words = connection.recv(200).decode("ascii", "replace").split()
+                connection.sendall(question)
+                answer = connection.recv(1000).decode("ascii", "replace")
         except OSError:
             return ""
-        return words[1] if len(words) > 1 and words[0] == "VERSION" else ""
+        found = re.search(before + r"(\S+)", answer)
+        return found[1] if found else ""
+
+    def forget_files(self):
+        """Takes its files out of the system's page cache, as far as they are on disk."""
+        for folder, _, names in os.walk(self.directory):
+            for name in names:
+                try:
+                    with open(os.path.join(folder, name), "rb") as file:
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                except FileNotFoundError:
+                    pass  # it has just removed it
 
     def stats(self, what=""):
         """The numbers among the statistics of that name."""
@@ -170,17 +188,20 @@ class Place:
         self.path = tempfile.mkdtemp(prefix="bench-", dir=parent)
         os.chmod(self.path, 0o711)
 
-    def start(self, name, template, core=None, **words):
+    def start(self, name, template, core=None, workers=1, **words):
         """Starts a server; the words fill the command's template. Does not wait until it is ready."""
         directory = os.path.join(self.path, name)
-        user = ""
+        user = as_user = ""
         os.mkdir(directory, 0o700)
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(directory, nobody.pw_uid, nobody.pw_gid)
             user = "-u nobody"
+            as_user = (f"setpriv --reuid={nobody.pw_uid} --regid={nobody.pw_gid} --clear-groups"
+                       " --reset-env")
         port = free_port()
-        command = template.format(port=port, dir=shlex.quote(directory), user=user, **words)
+        command = template.format(port=port, dir=shlex.quote(directory), user=user,
+                                  as_user=as_user, workers=workers, **words)
         server = Server(name, shlex.split(command), port, core, directory)
         self.servers.append(server)
         return server
