@@ -27,4 +27,5 @@ cachecask_bench_LDADD = -lm
 noinst_PROGRAMS = bench-echo
 bench_echo_SOURCES = bench/echo.c
 bench_echo_LDADD =
-EXTRA_DIST += bench/compare.py bench/hitratio.py bench/latency.py bench/prepare.sh bench/servers.py
+EXTRA_DIST += bench/compare.py bench/groups.py bench/hitratio.py bench/latency.py bench/prepare.sh bench/servers.py \
+    bench/tables.py
