@@ -120,6 +120,26 @@ void conn_drop_pending(struct conn *conn)
     conn->pending_count = conn->pending_at = 0;
 }
 
+void conn_listen(struct conn *conn, bool on)
+{
+    if (on && !conn->listening)
+        event_add(&conn->read_event, NULL);
+    else if (!on && conn->listening)
+        event_del(&conn->read_event);
+    conn->listening = on;
+}
+
+static void drop_input(struct conn *conn)
+{
+    if (conn->in_capacity > CONN_READ_SIZE)
+        spare_give(&conn->worker->spare,
+                   (struct spare_buffer){.data = conn->in, .capacity = conn->in_capacity});
+    else
+        free(conn->in);
+    conn->in = NULL;
+    conn->in_len = conn->in_capacity = 0;
+}
+
 void conn_free(struct conn *conn)
 {
     assert(conn->fetching == 0);
@@ -131,28 +151,36 @@ void conn_free(struct conn *conn)
     }
     conn_drop_pending(conn);
     sasl_session_free(conn->sasl);
-    free(conn->in);
+    drop_input(conn);
     end_transport(conn);
     free(conn);
 }
 
-void conn_listen(struct conn *conn, bool on)
+/* Goes on in a buffer that another request has left, if one has room for all of this. */
+static bool take_spare(struct conn *conn, size_t capacity)
 {
-    if (on && !conn->listening)
-        event_add(&conn->read_event, NULL);
-    else if (!on && conn->listening)
-        event_del(&conn->read_event);
-    conn->listening = on;
+    struct spare_buffer buffer;
+    if (!spare_take(&conn->worker->spare, capacity, &buffer))
+        return false;
+    size_t len = conn->in_len;
+    memcpy(buffer.data, conn->in, len);
+    drop_input(conn);
+    conn->in = buffer.data;
+    conn->in_len = len;
+    conn->in_capacity = buffer.capacity;
+    return true;
 }
 
-/* Makes room behind what is kept: as much as is needed, but at most twice what has arrived. */
+/* Makes room behind what is kept: as much as is needed, but of new memory at most twice what has arrived. */
 static bool grow_input(struct conn *conn)
 {
     size_t capacity = conn->in_capacity * 2 > GROW_MIN ? conn->in_capacity * 2 : GROW_MIN;
-    if (conn->need > conn->in_len && capacity > conn->need)
-        capacity = conn->need;
     if (conn->in_len < conn->in_capacity)
         return true;
+    if (conn->need > conn->in_len && take_spare(conn, conn->need))
+        return true;
+    if (conn->need > conn->in_len && capacity > conn->need)
+        capacity = conn->need;
     char *in = realloc(conn->in, capacity);
     if (!in)
         return false;
@@ -262,13 +290,6 @@ enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
     conn->pos = 0;
     *used = conn->len;
     return CONN_RECEIVED;
-}
-
-static void drop_input(struct conn *conn)
-{
-    free(conn->in);
-    conn->in = NULL;
-    conn->in_len = conn->in_capacity = 0;
 }
 
 bool conn_keep_rest(struct conn *conn)

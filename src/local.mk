@@ -24,6 +24,7 @@ cachecask_SOURCES = \
     src/server.c src/server.h \
     src/round.c \
     src/settings.c src/settings.h src/settings_stats.c \
+    src/spare.c src/spare.h \
     src/stats.c src/stats.h \
     src/tls.h \
     src/trace.c src/trace.h \

@@ -487,6 +487,7 @@ void worker_free(struct worker *worker)
     free(worker->scratch);
     output_release(&worker->output);
     free(worker->input);
+    spare_release(&worker->spare);
     event_free(worker->wake_event);
     if (worker->idle_tick)
         event_free(worker->idle_tick);

@@ -11,6 +11,7 @@
 #include "src/conn.h"
 #include "src/output.h"
 #include "src/server.h"
+#include "src/spare.h"
 #include "src/stats.h"
 #include "storage/store.h"
 
@@ -49,6 +50,7 @@ struct worker {
     struct event *idle_tick; /* NULL: connections may be idle as long as they like */
 
     char *input; /* the arena for what is read in a round */
+    struct spare spare;
     struct output output;
     struct slot slots[WORKER_BATCH];
     uint32_t slot_count;

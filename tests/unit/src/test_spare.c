@@ -1,0 +1,85 @@
+/* test_spare.c: what is kept of large buffers, and what is not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/spare.h"
+
+static void give(struct spare *spare, size_t capacity)
+{
+    struct spare_buffer buffer = {.data = malloc(capacity), .capacity = capacity};
+    assert_non_null(buffer.data);
+    spare_give(spare, buffer);
+}
+
+static size_t take(struct spare *spare, size_t capacity)
+{
+    struct spare_buffer buffer;
+    if (!spare_take(spare, capacity, &buffer))
+        return 0;
+    memset(buffer.data, 1, buffer.capacity);
+    free(buffer.data);
+    return buffer.capacity;
+}
+
+static void test_the_smallest_that_is_enough_is_taken(void **state)
+{
+    (void)state;
+    struct spare spare = {0};
+    assert_int_equal(take(&spare, 1), 0);
+    give(&spare, 3000);
+    give(&spare, 1000);
+    give(&spare, 2000);
+    assert_int_equal(take(&spare, 3001), 0);
+    assert_int_equal(take(&spare, 1001), 2000);
+    assert_int_equal(take(&spare, 1001), 3000);
+    assert_int_equal(take(&spare, 1001), 0);
+    assert_int_equal(take(&spare, 1000), 1000);
+    assert_int_equal(spare.bytes, 0);
+    spare_release(&spare);
+}
+
+static void test_small_ones_make_room_for_large_ones(void **state)
+{
+    (void)state;
+    struct spare spare = {0};
+    for (size_t i = 0; i < SPARE_BUFFERS + 3; i++)
+        give(&spare, 1000);
+    assert_int_equal(spare.count, SPARE_BUFFERS);
+    give(&spare, 2000);
+    assert_int_equal(spare.count, SPARE_BUFFERS);
+    assert_int_equal(take(&spare, 1001), 2000);
+    give(&spare, SPARE_BYTES_MAX / 2);
+    give(&spare, SPARE_BYTES_MAX / 2);
+    assert_int_equal(spare.count, 2);
+    assert_int_equal(spare.bytes, SPARE_BYTES_MAX);
+    give(&spare, 1000);
+    assert_int_equal(spare.count, 2);
+    spare_release(&spare);
+}
+
+static void test_none_is_kept_beyond_the_limit(void **state)
+{
+    (void)state;
+    struct spare spare = {0};
+    give(&spare, 1000);
+    give(&spare, SPARE_BYTES_MAX + 1);
+    assert_int_equal(spare.count, 1);
+    assert_int_equal(spare.bytes, 1000);
+    spare_release(&spare);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_smallest_that_is_enough_is_taken),
+        cmocka_unit_test(test_small_ones_make_room_for_large_ones),
+        cmocka_unit_test(test_none_is_kept_beyond_the_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
