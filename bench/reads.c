@@ -1,0 +1,259 @@
+/* reads.c: what a cold read costs, by threads that read and by io_uring.
+ *
+ * One thread plays a worker: it keeps so many reads of a file under way and takes what has come back. They are served as
+ * reader.c does it, by a queue and a few threads, or by an io_uring of the same depth. The file's pages are dropped before
+ * each measurement, so nearly all reads go to the disk. docs/performance.md says what came out.
+ *
+ * usage: bench-reads FILE MEBIBYTES SECONDS     (the file is made, and removed again)
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "bench/clock.h"
+#include "bench/histogram.h"
+
+#define DEPTH_MAX   64
+#define READERS_MAX 8 /* as many as the server has */
+
+struct slot {
+    char *data;
+    uint64_t started_ns;
+    off_t offset;
+    struct slot *next;
+};
+
+struct bench {
+    int fd;
+    uint64_t file_bytes;
+    size_t size;
+    uint32_t depth;
+    double seconds;
+    uint64_t random;
+    struct slot slots[DEPTH_MAX];
+    struct histogram latency_ns;
+    uint64_t reads;
+
+    pthread_mutex_t lock;
+    pthread_cond_t work, came_back;
+    struct slot *todo, *done;
+    bool stopping;
+};
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+/* xorshift64, G. Marsaglia, "Xorshift RNGs", 2003. */
+static uint64_t next_random(struct bench *bench)
+{
+    bench->random ^= bench->random << 13;
+    bench->random ^= bench->random >> 7;
+    return bench->random ^= bench->random << 17;
+}
+
+static void begin(struct bench *bench, struct slot *slot)
+{
+    slot->offset = (off_t)(next_random(bench) % (bench->file_bytes / bench->size) * bench->size);
+    slot->started_ns = clock_now_ns();
+}
+
+static void end(struct bench *bench, const struct slot *slot)
+{
+    histogram_record(&bench->latency_ns, clock_now_ns() - slot->started_ns, 1);
+    bench->reads++;
+}
+
+/* By threads. */
+
+static void *run_reader(void *context)
+{
+    struct bench *bench = context;
+    pthread_mutex_lock(&bench->lock);
+    while (!bench->stopping) {
+        struct slot *slot = bench->todo;
+        if (!slot) {
+            pthread_cond_wait(&bench->work, &bench->lock);
+            continue;
+        }
+        bench->todo = slot->next;
+        pthread_mutex_unlock(&bench->lock);
+        if (pread(bench->fd, slot->data, bench->size, slot->offset) != (ssize_t)bench->size)
+            die("pread");
+        pthread_mutex_lock(&bench->lock);
+        slot->next = bench->done;
+        bench->done = slot;
+        pthread_cond_signal(&bench->came_back);
+    }
+    pthread_mutex_unlock(&bench->lock);
+    return NULL;
+}
+
+static void push(struct bench *bench, struct slot *slot)
+{
+    begin(bench, slot);
+    slot->next = bench->todo;
+    bench->todo = slot;
+    pthread_cond_signal(&bench->work);
+}
+
+static void read_by_threads(struct bench *bench)
+{
+    pthread_t threads[READERS_MAX];
+    uint32_t count = bench->depth < READERS_MAX ? bench->depth : READERS_MAX;
+    uint64_t until = clock_now_ns() + (uint64_t)(bench->seconds * 1e9);
+    for (uint32_t i = 0; i < count; i++)
+        if (pthread_create(&threads[i], NULL, run_reader, bench) != 0)
+            die("pthread_create");
+    pthread_mutex_lock(&bench->lock);
+    for (uint32_t i = 0; i < bench->depth; i++)
+        push(bench, &bench->slots[i]);
+    while (clock_now_ns() < until) {
+        while (!bench->done)
+            pthread_cond_wait(&bench->came_back, &bench->lock);
+        struct slot *slot = bench->done;
+        bench->done = slot->next;
+        end(bench, slot);
+        push(bench, slot);
+    }
+    bench->stopping = true;
+    pthread_cond_broadcast(&bench->work);
+    pthread_mutex_unlock(&bench->lock);
+    for (uint32_t i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    bench->todo = bench->done = NULL;
+    bench->stopping = false;
+}
+
+/* By io_uring. */
+
+static void submit(struct bench *bench, struct io_uring *ring, struct slot *slot)
+{
+    begin(bench, slot);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    io_uring_prep_read(sqe, bench->fd, slot->data, (unsigned)bench->size, (uint64_t)slot->offset);
+    io_uring_sqe_set_data(sqe, slot);
+}
+
+static bool read_by_uring(struct bench *bench)
+{
+    struct io_uring ring;
+    struct io_uring_cqe *cqe;
+    uint64_t until = clock_now_ns() + (uint64_t)(bench->seconds * 1e9);
+    uint32_t under_way = bench->depth;
+    if (io_uring_queue_init(DEPTH_MAX, &ring, 0) < 0)
+        return false;
+    for (uint32_t i = 0; i < bench->depth; i++)
+        submit(bench, &ring, &bench->slots[i]);
+    while (under_way) {
+        io_uring_submit_and_wait(&ring, 1);
+        while (io_uring_peek_cqe(&ring, &cqe) == 0) {
+            struct slot *slot = io_uring_cqe_get_data(cqe);
+            if (cqe->res != (int)bench->size) {
+                errno = -cqe->res;
+                die("io_uring read");
+            }
+            end(bench, slot);
+            io_uring_cqe_seen(&ring, cqe);
+            if (clock_now_ns() < until)
+                submit(bench, &ring, slot);
+            else
+                under_way--;
+        }
+    }
+    io_uring_queue_exit(&ring);
+    return true;
+}
+
+/* Measuring. */
+
+static double cpu_us(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+static void measure(struct bench *bench, bool uring)
+{
+    bench->reads = 0;
+    histogram_init(&bench->latency_ns);
+    posix_fadvise(bench->fd, 0, 0, POSIX_FADV_DONTNEED);
+    double before_us = cpu_us();
+    uint64_t started_ns = clock_now_ns();
+    if (!uring)
+        read_by_threads(bench);
+    else if (!read_by_uring(bench)) {
+        printf("| io_uring | the kernel refuses it | | | | | |\n");
+        return;
+    }
+    double seconds = (double)(clock_now_ns() - started_ns) / 1e9;
+    printf("| %s | %zu | %u | %.0f | %.2f | %.0f | %.0f |\n", uring ? "io_uring" : "threads",
+           bench->size, bench->depth, (double)bench->reads / seconds,
+           (cpu_us() - before_us) / (double)bench->reads,
+           (double)histogram_quantile(&bench->latency_ns, 0.5) / 1e3,
+           (double)histogram_quantile(&bench->latency_ns, 0.99) / 1e3);
+    fflush(stdout);
+}
+
+static void make_file(struct bench *bench, const char *name)
+{
+    static char data[1 << 20];
+    bench->fd = open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (bench->fd < 0)
+        die(name);
+    unlink(name);
+    for (uint64_t at = 0; at < bench->file_bytes; at += sizeof data) {
+        for (size_t i = 0; i < sizeof data; i += 8)
+            memcpy(data + i, &(uint64_t){next_random(bench)}, 8);
+        if (write(bench->fd, data, sizeof data) != sizeof data)
+            die(name);
+    }
+    if (fsync(bench->fd) < 0)
+        die(name);
+    posix_fadvise(bench->fd, 0, 0, POSIX_FADV_RANDOM);
+}
+
+int main(int argc, char **argv)
+{
+    static const size_t sizes[] = {4 << 10, 64 << 10};
+    static const uint32_t depths[] = {1, 4, 16, 64};
+    static struct bench bench = {.random = 1,
+                                 .lock = PTHREAD_MUTEX_INITIALIZER,
+                                 .work = PTHREAD_COND_INITIALIZER,
+                                 .came_back = PTHREAD_COND_INITIALIZER};
+    if (argc != 4 || strtoull(argv[2], NULL, 10) == 0 || strtod(argv[3], NULL) <= 0) {
+        fprintf(stderr, "usage: bench-reads FILE MEBIBYTES SECONDS\n");
+        return 2;
+    }
+    bench.file_bytes = strtoull(argv[2], NULL, 10) << 20;
+    bench.seconds = strtod(argv[3], NULL);
+    make_file(&bench, argv[1]);
+    for (uint32_t i = 0; i < DEPTH_MAX; i++)
+        if (!(bench.slots[i].data = malloc(sizes[1])))
+            die("malloc");
+    printf("| by | bytes | depth | reads/s | CPU µs a read | p50, µs | p99, µs |\n"
+           "|---|---:|---:|---:|---:|---:|---:|\n");
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
+        for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++)
+            for (int uring = 0; uring < 2; uring++) {
+                bench.size = sizes[s];
+                bench.depth = depths[d];
+                measure(&bench, uring);
+            }
+    for (uint32_t i = 0; i < DEPTH_MAX; i++)
+        free(bench.slots[i].data);
+    return 0;
+}
