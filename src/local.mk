@@ -33,7 +33,7 @@ cachecask_SOURCES = \
     src/watch_lines.c \
     src/watch_log.c src/watch_log.h \
     src/worker.c src/worker.h
-cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(OPENSSL_LIBS) \
+cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(URING_LIBS) $(OPENSSL_LIBS) \
     $(SASL_LIBS)
 
 if HAVE_SASL

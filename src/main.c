@@ -74,6 +74,7 @@ static bool open_store(struct server *server, int dir_fd)
         .dir_fd = dir_fd,
         .dir_name = settings->data_dir,
         .memory_limit = settings->memory_mib << 20,
+        .no_uring = !settings->uring,
         .segment_size = (uint32_t)settings->segment_size & ~UINT32_C(4095),
         .disk_limit = settings->disk_limit,
         .clean_rate = settings->clean_rate,

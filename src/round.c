@@ -256,6 +256,7 @@ void worker_run_round(struct worker *worker)
     store_enter(worker->session);
     read_all(worker);
     run_all(worker);
+    store_fetch_submit(worker->session);
     enum store_status committed = commit(worker);
     for (uint32_t i = 0; i < worker->round_count; i++)
         finish_conn(worker, worker->round[i], committed);

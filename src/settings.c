@@ -139,6 +139,8 @@ static const struct option options[] = {
      STORE_SEGMENT_SIZE_MAX,
      "size of a file of the log, 64k to 1g (default: a 64th of the disk limit, at most a\n"
      "quarter of -m and 64m)"},
+    {0, "no-uring", NULL, NO_FLAG, AT(uring), 0, 0,
+     "let threads read what is on disk, also where the kernel has io_uring"},
     {0, "config", "<file>", CONFIG, 0, 0, 0, "read options from this file, one a line"},
     {'o', "extended", "<list>", EXTENDED, 0, 0, 0,
      "options by name, separated by commas: those above without their dashes, and:"},
@@ -217,6 +219,7 @@ static const struct settings defaults = {
     .ssl_min_version = 2,
     .ssl_wbuf_size = 16,
     .maxconns_fast = true,
+    .uring = true,
     .sync_interval_ms = 1000,
     .prefix_delimiter = ':',
     .watcher_logbuf_kib = 256,

@@ -260,6 +260,7 @@ static void store_group(struct server *server, struct text *text)
     number(text, "ram_hits", store.ram_hits);
     number(text, "disk_hits", store.disk_hits);
     number(text, "disk_reads", store.disk_reads);
+    number(text, "uring_reads", store.uring_reads);
     number(text, "disk_read_us_p50", store.disk_read_us_p50);
     number(text, "disk_read_us_p99", store.disk_read_us_p99);
     number(text, "commits", store.commits);

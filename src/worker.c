@@ -432,7 +432,7 @@ struct worker *worker_new(struct server *server, uint32_t id)
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->input = malloc(WORKER_INPUT);
     worker->scratch = calloc(1, sizeof *worker->scratch);
-    worker->session = store_session_new(server->store, wake, worker);
+    worker->session = store_session_new(server->store, wake, worker, worker->wake_fd);
     if (!worker->base || worker->wake_fd < 0 || !worker->input || !worker->scratch ||
         !worker->session || !output_init(&worker->output))
         return NULL;

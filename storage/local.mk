@@ -5,6 +5,7 @@ libcachecask_a_SOURCES = \
     storage/clean.c storage/clean.h \
     storage/cleaner.c storage/cleaner.h \
     storage/datadir.c storage/datadir.h \
+    storage/fetch.c \
     storage/file.c storage/file.h \
     storage/hash.c storage/hash.h \
     storage/hint.c storage/hint.h \
@@ -20,6 +21,7 @@ libcachecask_a_SOURCES = \
     storage/record.c storage/record.h \
     storage/recover.c storage/recover.h \
     storage/recover_files.c storage/recover_files.h \
+    storage/ring.h \
     storage/segment.c storage/segment.h \
     storage/status.h \
     storage/store.c storage/store.h \
@@ -27,3 +29,10 @@ libcachecask_a_SOURCES = \
     storage/store_open.c \
     storage/tail.c storage/tail.h \
     storage/tell.c storage/tell.h
+
+if HAVE_URING
+libcachecask_a_SOURCES += storage/ring.c
+libcachecask_a_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)
+else
+libcachecask_a_SOURCES += storage/ring_none.c
+endif

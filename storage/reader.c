@@ -15,16 +15,24 @@ static size_t read_size(const struct store_fetch *fetch)
     return size < rest ? size : rest;
 }
 
+bool reader_prepare(struct store_fetch *fetch)
+{
+    /* A second attempt uses the first one's buffer: the segment may have grown since, and the size with it. */
+    if (fetch->data)
+        return true;
+    fetch->len = read_size(fetch);
+    fetch->data = malloc(fetch->len);
+    return fetch->data != NULL;
+}
+
 enum store_status reader_read(const struct file_system *files, struct store_fetch *fetch,
                               bool nowait)
 {
-    /* A second attempt uses the first one's buffer: the segment may have grown since, and the size with it. */
-    size_t size = fetch->data ? fetch->len : read_size(fetch);
+    if (!reader_prepare(fetch))
+        return fetch->status = STORE_NO_MEMORY;
+    size_t size = fetch->len;
     off_t offset = location_offset(fetch->location);
     bool ok;
-    if (!fetch->data && !(fetch->data = malloc(size)))
-        return fetch->status = STORE_NO_MEMORY;
-    fetch->len = size;
     if (nowait) {
         ssize_t got =
             files->pread_nowait(files->context, fetch->segment->fd, fetch->data, size, offset);
@@ -91,7 +99,6 @@ void reader_pool_release(struct reader_pool *pool)
 
 void reader_pool_add(struct reader_pool *pool, struct store_fetch *fetch)
 {
-    fetch->status = STORE_AGAIN;
     fetch->next = NULL;
     pthread_mutex_lock(&pool->lock);
     if (pool->tail)

@@ -27,8 +27,11 @@ bool reader_pool_init(struct reader_pool *pool, const struct file_system *files,
 /* Ends the threads after what is queued is read. */
 void reader_pool_release(struct reader_pool *pool);
 
-/* Queues a fetch whose segment is pinned and whose location is set. */
+/* Queues a fetch whose segment is pinned and whose location is set; its status stays STORE_AGAIN meanwhile. */
 void reader_pool_add(struct reader_pool *pool, struct store_fetch *fetch);
+
+/* Makes room for the bytes of a fetch, and sets their number. False: no memory. */
+bool reader_prepare(struct store_fetch *fetch);
 
 /* Reads the bytes of a fetch in this thread: from the page cache alone (nowait; STORE_AGAIN when they are not there) or
  * from disk. Sets and returns fetch->status; STORE_IO leaves errno. */

@@ -54,8 +54,6 @@ void store_prefetch_again(const struct store *store, const struct store_key *key
     prefetch_item(keydir_peek_elsewhere(&store->keydir.shards[key->shard], key->tag));
 }
 
-#define FETCH_NOW_MAX (UINT32_C(1) << 20)
-
 /* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */
 struct found {
     struct keydir_shard *shard;
@@ -183,14 +181,6 @@ static inline enum store_status get_from_ram(struct store_session *session,
         note_access(cached, now_s);
     count_up(&session->counters.ram_hits, 1);
     return STORE_OK;
-}
-
-void store_fetch_release(struct store_fetch *fetch)
-{
-    free(fetch->data);
-    if (fetch->segment)
-        segment_unpin(fetch->segment);
-    memset(fetch, 0, sizeof *fetch);
 }
 
 /* The entry points to disk, and not to what `fetch` holds. Unlocks the shard. */
@@ -328,31 +318,6 @@ enum store_status store_peek(struct store_session *session, const struct store_k
                              uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
 {
     return look_up(session, key, now_s, true, fetch, item);
-}
-
-enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
-{
-    if (location_size(fetch->location) > FETCH_NOW_MAX)
-        return fetch->status = STORE_AGAIN; /* to copy it would take a while */
-    return reader_read(session->store->options.files, fetch, true);
-}
-
-void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
-{
-    fetch->started_us = monotonic_us();
-    reader_pool_add(&session->store->readers, fetch);
-}
-
-struct store_fetch *store_fetch_next(struct store_session *session)
-{
-    pthread_mutex_lock(&session->done_lock);
-    struct store_fetch *fetch = session->done;
-    if (fetch)
-        session->done = fetch->next;
-    if (!session->done)
-        session->done_tail = NULL;
-    pthread_mutex_unlock(&session->done_lock);
-    return fetch;
 }
 
 void *store_pin(struct store_session *session, const struct store_item *item)

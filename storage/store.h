@@ -15,7 +15,7 @@
  *     store_get ──STORE_COLD──▶ store_fetch_now ──STORE_OK────────────────────────▶ store_get again, with the fetch
  *                                      │ STORE_AGAIN                                     ▲
  *                                      ▼                                                 │
- *                                store_fetch_start … wake() … store_fetch_next ──────────┘
+ *               store_fetch_start, _submit … wake() … store_fetch_next ──────────┘
  *
  * Writes that depend on the old value (incr, append, cas) read it, compute, and put on condition that it has not changed
  * meanwhile (STORE_IF_SAME); else they begin again.
@@ -76,6 +76,7 @@ struct store_options {
     int sync_interval_ms; /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
     uint32_t shard_count; /* of the index; a power of two up to 65536; 0: 256 */
     uint32_t reader_threads; /* for values on disk; 0: 8 */
+    bool no_uring;           /* they read all of them, also where the kernel has io_uring */
     uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */
     uint32_t now_s;
     /* One number for as long as the machine runs, another after each start of it; 0: unknown. Where it is the one of before,
@@ -103,9 +104,10 @@ void store_close(struct store *store);
 void store_tick(struct store *store, uint32_t now_s);
 
 /* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something, store_synced may have
- * changed, or room was made for writes that were told STORE_AGAIN; it must only wake the session's thread. NULL: no memory. */
+ * changed, or room was made for writes that were told STORE_AGAIN; it must only wake the session's thread. `wake_fd`: an
+ * eventfd that wakes it too, for the kernel to write to when it has read a value; -1: none. NULL: no memory. */
 struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
-                                        void *context);
+                                        void *context, int wake_fd);
 void store_session_free(struct store_session *session);
 
 /* Begins and ends a batch. Items of the batch are good until store_leave. */
@@ -178,8 +180,10 @@ enum store_status store_peek(struct store_session *session, const struct store_k
 /* Reads a cold value if that needs no disk: STORE_OK, or STORE_AGAIN. */
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch);
 
-/* Hands it to a reader thread; it comes back from store_fetch_next after a wake. */
+/* Has it read in the background, from the next store_fetch_submit on at the latest; it comes back from store_fetch_next after a
+ * wake. */
 void store_fetch_start(struct store_session *session, struct store_fetch *fetch);
+void store_fetch_submit(struct store_session *session);
 struct store_fetch *store_fetch_next(struct store_session *session); /* NULL: none has come back */
 void store_fetch_release(struct store_fetch *fetch);
 
@@ -250,7 +254,7 @@ struct store_stats {
     uint64_t keydir_entries, keydir_bytes;
     uint64_t cache_bytes, cache_pages, cache_items_evicted;
     uint64_t memory_limit;
-    uint64_t ram_hits, disk_hits, disk_reads, disk_read_us_p50, disk_read_us_p99;
+    uint64_t ram_hits, disk_hits, disk_reads, uring_reads, disk_read_us_p50, disk_read_us_p99;
     uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99;
     uint64_t corrupt_records, expired_items, flushed_items, recovery_us, recovered_items;
     uint64_t cleaner_segments, cleaner_moved_bytes, cleaner_backlog_bytes;

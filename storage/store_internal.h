@@ -13,6 +13,7 @@
 #include "storage/location.h"
 #include "storage/log.h"
 #include "storage/reader.h"
+#include "storage/ring.h"
 #include "storage/store.h"
 
 /* Counted by one thread, read by any. */
@@ -36,6 +37,7 @@ struct store_session {
     struct cache_writer writer;
     struct session_counters counters;
     struct store_session *next;
+    struct ring *ring; /* NULL: the readers read all */
     pthread_mutex_t done_lock;
     struct store_fetch *done, *done_tail; /* fetches that have come back */
     _Alignas(64) _Atomic uint64_t epoch;  /* of the batch it is in; 0: none */
@@ -75,9 +77,12 @@ struct store {
     } crawler;
 
     struct histogram read_us;
-    _Atomic uint64_t disk_reads;
+    _Atomic uint64_t disk_reads, uring_reads;
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
+
+/* Gives a fetch that has been read, or could not be, back to its session. Any thread. */
+void store_fetch_done(struct store_fetch *fetch);
 
 /* The LSN of what an entry points to; with its shard's lock held. */
 static inline uint64_t store_lsn_of(const struct store *store, uint64_t location)

@@ -97,26 +97,8 @@ static void on_room(void *context)
     cleaner_signal(store);
 }
 
-static void fetch_done(struct store_fetch *fetch)
-{
-    struct store_session *session = fetch->session;
-    struct store *store = session->store;
-    histogram_add(&store->read_us, monotonic_us() - fetch->started_us);
-    atomic_fetch_add_explicit(&store->disk_reads, 1, memory_order_relaxed);
-    fetch->next = NULL;
-    pthread_mutex_lock(&session->done_lock);
-    if (session->done_tail)
-        session->done_tail->next = fetch;
-    else
-        session->done = fetch;
-    session->done_tail = fetch;
-    if (session->wake)
-        session->wake(session->context);
-    pthread_mutex_unlock(&session->done_lock);
-}
-
 struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
-                                        void *context)
+                                        void *context, int wake_fd)
 {
     struct store_session *session = aligned_alloc(64, sizeof *session);
     if (!session)
@@ -125,6 +107,8 @@ struct store_session *store_session_new(struct store *store, void (*wake)(void *
     session->store = store;
     session->wake = wake;
     session->context = context;
+    if (wake_fd >= 0 && store->options.files == &file_system_os && !store->options.no_uring)
+        session->ring = ring_new(wake_fd);
     pthread_mutex_init(&session->done_lock, NULL);
     pthread_mutex_lock(&store->sessions_lock);
     session->next = store->sessions;
@@ -157,6 +141,8 @@ void store_session_free(struct store_session *session)
     add_counters(&store->past, &session->counters);
     pthread_mutex_unlock(&store->sessions_lock);
     pthread_mutex_destroy(&session->done_lock);
+    if (session->ring)
+        ring_free(session->ring);
     free(session);
 }
 
@@ -265,7 +251,7 @@ static enum store_status start_log(struct store *store, const struct recovery *r
 static enum store_status start_threads(struct store *store)
 {
     if (!reader_pool_init(&store->readers, store->options.files, store->options.reader_threads,
-                          fetch_done))
+                          store_fetch_done))
         return STORE_NO_MEMORY;
     maintain_share_memory(store);
     if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store) ||
@@ -450,6 +436,7 @@ void store_stats(struct store *store, struct store_stats *stats)
         .cache_items_evicted = atomic_load(&store->cache.evicted_items),
         .memory_limit = atomic_load(&store->memory_limit),
         .disk_reads = atomic_load(&store->disk_reads),
+        .uring_reads = atomic_load(&store->uring_reads),
         .disk_read_us_p50 = histogram_percentile(&store->read_us, 50),
         .disk_read_us_p99 = histogram_percentile(&store->read_us, 99),
         .commits = atomic_load(&log->commits),

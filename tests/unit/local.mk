@@ -7,6 +7,7 @@ storage_tests = \
     tests/unit/storage/test_list \
     tests/unit/storage/test_location \
     tests/unit/storage/test_record \
+    tests/unit/storage/test_ring \
     tests/unit/storage/test_segment \
     tests/unit/storage/test_cache \
     tests/unit/storage/test_log \
@@ -68,4 +69,4 @@ check-local:
 endif
 
 # What a program links when it names nothing itself.
-LDADD = libcachecask.a libprotocol.a $(CMOCKA_LIBS) $(XXHASH_LIBS)
+LDADD = libcachecask.a libprotocol.a $(CMOCKA_LIBS) $(XXHASH_LIBS) $(URING_LIBS)

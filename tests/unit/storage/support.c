@@ -637,7 +637,7 @@ enum store_status rig_try_open(struct rig *rig)
     enum store_status status = store_open(&rig->store, &rig->options);
     if (status != STORE_OK)
         return status;
-    rig->session = store_session_new(rig->store, wake, rig);
+    rig->session = store_session_new(rig->store, wake, rig, -1);
     if (!rig->session)
         give_up("no session");
     store_enter(rig->session);

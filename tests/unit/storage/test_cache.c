@@ -76,7 +76,7 @@ static void test_an_item_is_good_until_its_reader_leaves(void **state)
 {
     (void)state;
     struct store_session *writer = rig.session;
-    struct store_session *reader = store_session_new(rig.store, NULL, NULL);
+    struct store_session *reader = store_session_new(rig.store, NULL, NULL, -1);
     struct store_key key = rig_key(&rig, "read");
     struct store_fetch fetch = {0};
     struct store_item item;

@@ -584,7 +584,7 @@ static bool has_cleaned(void)
 static void start_busy(struct busy *busy)
 {
     store_leave(rig.session); /* idle in a batch it would keep the cache from evicting */
-    busy->session = store_session_new(rig.store, no_wake, NULL);
+    busy->session = store_session_new(rig.store, no_wake, NULL, -1);
     assert_non_null(busy->session);
     assert_int_equal(pthread_create(&busy->thread, NULL, keep_busy, busy), 0);
 }

@@ -401,7 +401,7 @@ static void work_on(struct worker *worker, struct store_session *session, int i)
 static void *run_worker(void *context)
 {
     struct worker *worker = context;
-    struct store_session *session = store_session_new(rig.store, NULL, NULL);
+    struct store_session *session = store_session_new(rig.store, NULL, NULL, -1);
     for (int i = 0; i < 2000; i++)
         work_on(worker, session, i);
     worker->failures += store_commit(session) != STORE_OK;
