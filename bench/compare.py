@@ -26,6 +26,7 @@ import tables
 from servers import Failure, say
 
 LOAD_TIMEOUT_S = 300
+WEAR_WRITES = 3
 SYNC_TIMEOUT_S = 60
 SETTLE_S = 0.2
 README = os.path.join(servers.ROOT, "README.md")
@@ -67,12 +68,21 @@ def load_cold(arguments, setup, runner):
          LOAD_TIMEOUT_S)
 
 
+def wear(arguments, setup, runner):
+    """Writes every key some times more: a server that puts new values beside old ones takes memory
+    from the system at first, and then no more."""
+    if any(row.writes for row in setup.rows) and not runner.contestant.is_floor:
+        load(arguments, setup, runner,
+             ["--op=set", f"--requests={WEAR_WRITES * setup.keys}", "--pipeline=8"], LOAD_TIMEOUT_S)
+
+
 def load_keys(arguments, setup, runner):
     say(f"{runner.name}: loading {setup.keys:,} keys of {setup.value_bytes:,} bytes")
     if setup.is_cold:
         load_cold(arguments, setup, runner)
     else:
         load(arguments, setup, runner, ["--load"], LOAD_TIMEOUT_S)
+        wear(arguments, setup, runner)
     if any(row.of_numbers() for row in setup.rows):
         load(arguments, setup, runner, ["--load", *groups.NUMBERS, "--requests=1"], LOAD_TIMEOUT_S)
 
