@@ -87,10 +87,12 @@ static uint64_t answered_flags(const struct request *request, enum reply_status 
 static char *put_answers(char *out, const struct request *request, const struct reply *reply)
 {
     const uint64_t answered = answered_flags(request, reply->status) & request->meta_flags;
+    bool touched = false;
+    if (!answered) /* of mn there are not even args */
+        return out;
     const char *at = request->args.data;
     const char *end = at + request->args.len;
-    bool touched = false;
-    for (struct bytes flag; answered && (flag = token_next(&at, end)).len > 0;) {
+    for (struct bytes flag; (flag = token_next(&at, end)).len > 0;) {
         touched |= flag.data[0] == 'T';
         if (answered & META_FLAG(flag.data[0]))
             out = put_answer(out, request, reply, flag, touched);
