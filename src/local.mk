@@ -1,6 +1,7 @@
 # src/: the server.
 bin_PROGRAMS += cachecask
-cachecask_SOURCES = \
+cachecask_SOURCES = src/main.c $(server_sources)
+server_sources = \
     src/address.c src/address.h \
     src/auth_file.c src/auth_file.h \
     src/clock.c src/clock.h \
@@ -15,7 +16,6 @@ cachecask_SOURCES = \
     src/encode.h \
     src/journal.c src/journal.h \
     src/listen.c \
-    src/main.c \
     src/number.h \
     src/output.c src/output.h \
     src/prefix.c src/prefix.h \
@@ -37,13 +37,13 @@ cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $
     $(SASL_LIBS)
 
 if HAVE_SASL
-cachecask_SOURCES += src/sasl.c
+server_sources += src/sasl.c
 else
-cachecask_SOURCES += src/sasl_absent.c
+server_sources += src/sasl_absent.c
 endif
 
 if HAVE_TLS
-cachecask_SOURCES += src/tls.c
+server_sources += src/tls.c
 else
-cachecask_SOURCES += src/tls_none.c
+server_sources += src/tls_none.c
 endif
