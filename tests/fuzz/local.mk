@@ -21,11 +21,11 @@ tests_fuzz_fuzz_binary_LDADD = libprotocol.a
 tests_fuzz_fuzz_hint_SOURCES = tests/fuzz/fuzz_hint.c tests/fuzz/fuzz.h tests/fuzz/memory_files.h \
     tests/fuzz/sealed.h
 tests_fuzz_fuzz_hint_LDFLAGS = $(AM_LDFLAGS) $(fuzz_engine)
-tests_fuzz_fuzz_hint_LDADD = libcachecask.a $(XXHASH_LIBS)
+tests_fuzz_fuzz_hint_LDADD = libcachecask.a $(XXHASH_LIBS) $(URING_LIBS)
 
 tests_fuzz_fuzz_record_SOURCES = tests/fuzz/fuzz_record.c tests/fuzz/fuzz.h tests/fuzz/sealed.h
 tests_fuzz_fuzz_record_LDFLAGS = $(AM_LDFLAGS) $(fuzz_engine)
-tests_fuzz_fuzz_record_LDADD = libcachecask.a $(XXHASH_LIBS)
+tests_fuzz_fuzz_record_LDADD = libcachecask.a $(XXHASH_LIBS) $(URING_LIBS)
 
 tests_fuzz_fuzz_server_SOURCES = tests/fuzz/fuzz_server.c tests/fuzz/stream.h $(fuzz_served)
 tests_fuzz_fuzz_server_LDFLAGS = $(AM_LDFLAGS) $(fuzz_engine)
