@@ -28,12 +28,17 @@ noinst_PROGRAMS = bench-echo
 bench_echo_SOURCES = bench/echo.c
 bench_echo_LDADD =
 
+# The store alone, by several threads: what docs/performance.md says of scaling.
+noinst_PROGRAMS += bench-store
+bench_store_SOURCES = bench/store.c bench/clock.h
+bench_store_LDADD = libcachecask.a $(XXHASH_LIBS) $(URING_LIBS)
+
 # Threads against io_uring: what docs/performance.md says of cold reads.
 if HAVE_URING
 noinst_PROGRAMS += bench-reads
 bench_reads_SOURCES = bench/reads.c bench/clock.h bench/histogram.c bench/histogram.h
 bench_reads_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS)
-bench_reads_LDADD = $(URING_LIBS)
+bench_reads_LDADD = $(URING_LIBS) -lm
 endif
 EXTRA_DIST += bench/compare.py bench/groups.py bench/hitratio.py bench/latency.py bench/prepare.sh bench/servers.py \
     bench/tables.py
