@@ -59,7 +59,11 @@ static void get(struct store_session *session, const struct store_key *key)
 {
     struct store_fetch fetch = {0};
     struct store_item item;
-    if (store_get(session, key, 1, &fetch, &item) != STORE_OK)
+    enum store_status status = store_get(session, key, 1, &fetch, &item);
+    if (status == STORE_COLD && store_fetch_now(session, &fetch) == STORE_OK)
+        status = store_get(session, key, 1, &fetch, &item); /* it did not find room in the cache */
+    store_fetch_release(&fetch);
+    if (status != STORE_OK && status != STORE_COLD)
         die("get");
 }
 
