@@ -24,7 +24,7 @@
  *                                             main      ──evict──▶
  *
  * The evictor thread keeps a few pages free, so that cache_alloc never waits; when there is none the value is simply not
- * cached. While nobody wants pages it touches memory ahead, half as much as is in use: the system takes its time over a
+ * cached. While nobody wants pages it touches memory ahead, an eighth of what is in use: the system takes its time over a
  * page's first touch, a third of all in a burst of writes that fills fresh memory.
  *
  * To evict a page the evictor takes each item's shard lock and turns the entry, if it still points to this item, back to the
@@ -461,7 +461,7 @@ static bool add_page(struct cache *cache)
 /* Whether there is to be one more page ahead. With the lock held. */
 static bool wants_ahead(const struct cache *cache)
 {
-    return cache->ahead.count < cache->page_count / 2 &&
+    return cache->ahead.count < cache->page_count / 8 &&
            cache->page_count + cache->ahead.count < cache->page_limit &&
            (cache->returned.count || cache->unborn < cache->page_max);
 }

@@ -141,7 +141,7 @@ static bool memory_is_ahead(void *context)
         put_range(next, next + 100);
         next += 100;
     }
-    return stats.cache_bytes >= (stats.cache_pages + 8) * PAGE_SIZE;
+    return stats.cache_bytes >= (stats.cache_pages + 2) * PAGE_SIZE;
 }
 
 static void test_memory_is_touched_ahead_and_given_back_under_a_lower_limit(void **state)
