@@ -1,0 +1,63 @@
+"""What an intruder would find: how the program is built, who may read its files, and what the service may do."""
+import os
+import re
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+import support
+from support import Server
+
+SERVICE = os.path.join(os.path.dirname(__file__), "../../conf/cachecask.service")
+EXPOSURE_MAX = 2.0
+
+
+def readelf(what):
+    return subprocess.run(["readelf", what, "--wide", support.CACHECASK], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_program_lies_at_a_random_address():
+    assert re.search(r"Type:\s+DYN \(Position-Independent", readelf("--file-header"))
+
+
+def test_its_tables_are_read_only_once_it_runs():
+    assert "GNU_RELRO" in readelf("--program-headers")
+    assert "BIND_NOW" in readelf("--dynamic")
+
+
+def test_neither_stack_nor_data_can_be_run():
+    segments = readelf("--program-headers").splitlines()
+    flags = [line.split()[-2] for line in segments if re.match(r"\s+(LOAD|GNU_STACK)", line)]
+    assert not [flag for flag in flags if "W" in flag and "E" in flag]
+    assert any("GNU_STACK" in line for line in segments)
+
+
+@pytest.mark.skipif(support.SANITIZED, reason="the sanitizers check more than these")
+def test_calls_of_the_c_library_and_the_stack_are_guarded():
+    symbols = readelf("--dyn-syms")
+    assert "__stack_chk_fail" in symbols
+    assert "__memcpy_chk" in symbols and "__snprintf_chk" in symbols
+
+
+def test_nobody_else_may_read_the_data():
+    server = Server()
+    with server.connect() as client:
+        client.set(b"secret", b"x")
+    server.restart("stop")
+    assert stat.S_IMODE(os.stat(server.data_dir).st_mode) == 0o700
+    files = os.listdir(server.data_dir)
+    assert files
+    for name in files:
+        assert stat.S_IMODE(os.stat(os.path.join(server.data_dir, name)).st_mode) == 0o600, name
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_the_service_may_do_little_else():
+    said = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", SERVICE], capture_output=True,
+                          text=True, check=False).stdout
+    level = re.search(r"Overall exposure level .*: ([0-9.]+)", said)
+    assert level, said
+    print("exposure", level.group(1))
+    assert float(level.group(1)) <= EXPOSURE_MAX
