@@ -83,10 +83,11 @@ static void activate(struct log *log, struct segment *segment)
     header->flush_deadline_s = deadline == UINT32_MAX ? 0 : deadline;
     header->next_cas = log->next_cas;
     header->boot_id = log->options.boot_id;
-    if (log->active) {
+    if (log->active && !log->previous_unknown) {
         header->previous_id = log->active->header.id;
         header->log_end_lsn = log->active->header.base_lsn + atomic_load(&log->active->end);
     }
+    log->previous_unknown = false;
     log->options.random(&header->seed, sizeof header->seed);
     if (log->active)
         log->active->next = segment;

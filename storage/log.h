@@ -90,6 +90,8 @@ struct log {
     bool room_wanted; /* somebody was told STORE_AGAIN */
     struct log_buffer *current; /* being filled */
     struct segment *active;
+    bool
+        previous_unknown; /* segments are lost, so the next one cannot say where the log ended before it */
     struct segment
         *spares[LOG_SPARES_MAX]; /* allocated ahead; the last one only for deletions and cleaning */
     uint32_t spare_count;

@@ -2,8 +2,10 @@
  *
  * Every segment's header is read, and the segments are put into the order of the log and get their slots in that order. What
  * was allocated ahead and never used is removed, as is what a crash left half made. A file that was used and has no valid
- * header stays where it is, for the operator. Where a power loss has left holes the log may end before its last segment does,
- * or before it begins (tail.c); what lies behind its end is removed only when the log goes on, by recover_cut_tail.
+ * header stays where it is, for the operator, who may put it right some day: so the log goes on with ids and LSNs behind those
+ * that it may have. The same holds for a segment of which only the hint file is there. Where a power loss has left holes the
+ * log may end before its last segment does, or before it begins (tail.c); what lies behind its end is removed only when the
+ * log goes on, by recover_cut_tail.
  */
 #define _GNU_SOURCE
 #include "storage/recover_files.h"
@@ -15,28 +17,31 @@
 
 #include "storage/tail.h"
 
+/* No log ever comes so far. A name from there on is somebody's invention, and to count on from it might leave no ids. */
+#define STRANGE_ID (UINT64_C(1) << 62)
+
 struct names {
-    uint64_t *ids;
+    uint64_t *ids; /* in order, once all are there */
     size_t count;
-    uint64_t highest;
     bool failed;
 };
 
 struct search {
     struct recovery *recovery;
-    struct names names; /* of all segment files, also those that are none */
+    struct names segments; /* of all files of that name, also those that are none */
+    struct names hints;
+    struct names rest; /* segment files that are no part of the log, as far as their headers tell */
     struct load *loads;
     size_t count;
+    uint64_t newest_id;   /* of the last load */
+    bool same_boot;       /* no power has failed since that was made */
+    uint64_t lost_behind; /* segments behind it that cannot be used */
 };
 
-static void note_name(void *argument, const char *name)
+static void add_id(struct names *names, uint64_t id)
 {
-    struct names *names = argument;
-    uint64_t id = segment_id_of(name, "seg");
     if (id == 0)
         return;
-    if (id > names->highest)
-        names->highest = id;
     if ((names->count & (names->count - 1)) == 0) { /* full at every power of two */
         size_t room = names->count ? names->count * 2 : 1;
         uint64_t *ids = realloc(names->ids, room * sizeof *ids);
@@ -49,15 +54,42 @@ static void note_name(void *argument, const char *name)
     names->ids[names->count++] = id;
 }
 
-/* Whether the file begins with zeros: allocated ahead, never used. */
-static bool is_blank(const struct recovery *recovery, const char *name)
+static void note_name(void *argument, const char *name)
+{
+    struct search *search = argument;
+    add_id(&search->segments, segment_id_of(name, "seg"));
+    add_id(&search->hints, segment_id_of(name, "hint"));
+}
+
+static int by_id(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+static void sort_names(struct names *names)
+{
+    if (names->count)
+        qsort(names->ids, names->count, sizeof *names->ids, by_id);
+}
+
+static bool has_id(const struct names *names, uint64_t id)
+{
+    return names->count && bsearch(&id, names->ids, names->count, sizeof id, by_id);
+}
+
+/* Whether the file is all zeros; or, a header being what it begins with, whether its first 4 KiB are. */
+static bool is_blank(const struct recovery *recovery, const char *name, bool all)
 {
     char data[4096];
-    size_t got = 0;
+    size_t got = sizeof data;
     int fd = recovery->files->open(recovery->files->context, recovery->dir_fd, name, O_RDONLY);
-    bool blank = fd >= 0 && file_read_upto(recovery->files, fd, data, sizeof data, 0, &got);
-    for (size_t i = 0; i < got; i++)
-        blank = blank && data[i] == 0;
+    bool blank = fd >= 0;
+    for (uint64_t at = 0; blank && got == sizeof data && (all || at == 0); at += sizeof data) {
+        blank = file_read_upto(recovery->files, fd, data, sizeof data, at, &got);
+        for (size_t i = 0; i < got; i++)
+            blank = blank && data[i] == 0;
+    }
     if (fd >= 0)
         recovery->files->close(recovery->files->context, fd);
     return blank;
@@ -80,13 +112,6 @@ static enum store_status pass_over(struct recovery *recovery, uint64_t id, enum 
              recovery->dir_name, strerror(errno));
         return status;
     }
-    if (is_blank(recovery, name))
-        return STORE_OK;
-    tell(recovery->tell, TELL_WARNING,
-         "%s in data directory %s has no valid header of this store: left alone, its records are "
-         "lost",
-         name, recovery->dir_name);
-    recovery->damage++;
     return STORE_OK;
 }
 
@@ -99,15 +124,59 @@ static bool is_named(const struct search *search, uint64_t id)
     return false;
 }
 
-/* Files that a crash left half made, and segments that were never used. One that was used, and has lost all, tells where the
- * log ends. */
+/* Whether a file without a header was allocated ahead, and no more. One that another segment names was used and has lost all,
+ * and tells where the log ends; one with a hint file was used too. What has lost its header otherwise may be the segment that
+ * was written last: as long as no power has failed, what is behind a lost header must not be taken for nothing, but after a
+ * power loss pages without their header are just that. */
+static bool is_unused(const struct search *search, uint64_t id, const char *name)
+{
+    return !is_named(search, id) && !has_id(&search->hints, id) &&
+           is_blank(search->recovery, name, search->same_boot);
+}
+
+static void tell_lost(struct search *search, uint64_t id, const char *name, const char *what)
+{
+    struct recovery *recovery = search->recovery;
+    tell(recovery->tell, TELL_WARNING, "%s in data directory %s %s", name, recovery->dir_name,
+         what);
+    search->lost_behind += id > search->newest_id;
+    recovery->damage++;
+}
+
+/* Files that are no segments of the log: those never used go, the others are told and stay. */
+static void look_at_rest(struct search *search)
+{
+    const struct recovery *recovery = search->recovery;
+    char name[SEGMENT_NAME_SIZE];
+    for (size_t i = 0; i < search->rest.count; i++) {
+        uint64_t id = search->rest.ids[i];
+        segment_name(name, id, "seg");
+        if (is_unused(search, id, name))
+            recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
+        else
+            tell_lost(search, id, name,
+                      "has no valid header of this store: left alone, its records are lost");
+    }
+}
+
+/* The cleaner removes the hint file first, so one that is alone has lost its segment otherwise. */
+static void look_at_hints(struct search *search)
+{
+    char name[SEGMENT_NAME_SIZE];
+    for (size_t i = 0; i < search->hints.count; i++) {
+        uint64_t id = search->hints.ids[i];
+        if (has_id(&search->segments, id))
+            continue;
+        segment_name(name, id, "hint");
+        tell_lost(search, id, name, "has no segment: that is missing, its records are lost");
+    }
+}
+
 static void remove_unfinished(void *argument, const char *name)
 {
     const struct search *search = argument;
     const struct recovery *recovery = search->recovery;
-    uint64_t id = segment_id_of(name, "seg");
-    bool blank = id && !is_named(search, id) && is_blank(recovery, name);
-    if (blank || segment_id_of(name, "tmp") || segment_id_of(name, "hint-tmp"))
+    if (segment_id_of(name, "tmp") || segment_id_of(name, "hint-tmp"))
         recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
 }
 
@@ -128,34 +197,76 @@ static enum store_status open_one(struct search *search, uint64_t id)
         segment_free(recovery->files, segment);
         status = STORE_CORRUPT;
     }
+    if (status == STORE_CORRUPT)
+        add_id(&search->rest, id); /* look_at_rest */
     if (status != STORE_OK)
         return pass_over(recovery, id, status);
     search->loads[search->count++].segment = segment;
     return STORE_OK;
 }
 
+static void note_highest(uint64_t *highest, uint64_t id)
+{
+    if (id > *highest)
+        *highest = id;
+}
+
+/* An id of which anything is left is not given again: not that of a file that cannot be used, not that of a lone hint file,
+ * which would then lie beside a segment of which it says nothing, and not that of a segment that is gone and was the highest
+ * (Y7). */
+static void find_next_id(struct search *search)
+{
+    uint64_t highest = 0;
+    const struct names *all[] = {&search->segments, &search->hints};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+        for (size_t i = 0; i < all[k]->count; i++)
+            if (all[k]->ids[i] < STRANGE_ID)
+                note_highest(&highest, all[k]->ids[i]);
+    for (size_t i = 0; i < search->count; i++) {
+        note_highest(&highest, search->loads[i].segment->header.id);
+        note_highest(&highest, search->loads[i].segment->header.previous_id);
+    }
+    search->recovery->next_segment_id = highest + 1;
+}
+
+static enum store_status list_names(struct search *search)
+{
+    const struct recovery *recovery = search->recovery;
+    const struct file_system *files = recovery->files;
+    if (files->list(files->context, recovery->dir_fd, note_name, search) < 0)
+        return STORE_IO;
+    sort_names(&search->segments);
+    sort_names(&search->hints);
+    search->loads = calloc(search->segments.count + 1, sizeof *search->loads);
+    bool failed = search->segments.failed || search->hints.failed || !search->loads;
+    return failed ? STORE_NO_MEMORY : STORE_OK;
+}
+
+/* Nothing is removed before all have been opened: one of another version lets all as it was. */
 static enum store_status open_segments(struct search *search)
 {
     struct recovery *recovery = search->recovery;
-    struct names *names = &search->names;
-    enum store_status status = STORE_OK;
     const struct file_system *files = recovery->files;
-    if (files->list(files->context, recovery->dir_fd, note_name, names) < 0)
-        status = STORE_IO;
-    search->loads = calloc(names->count + 1, sizeof *search->loads);
-    if (names->failed || !search->loads)
+    enum store_status status = list_names(search);
+    for (size_t i = 0; i < search->segments.count && status == STORE_OK; i++)
+        status = open_one(search, search->segments.ids[i]);
+    if (search->count)
+        qsort(search->loads, search->count, sizeof *search->loads, by_lsn);
+    if (search->count) {
+        const struct segment_header *newest = &search->loads[search->count - 1].segment->header;
+        search->newest_id = newest->id;
+        search->same_boot = recovery->boot_id && newest->boot_id == recovery->boot_id;
+    }
+    if (search->rest.failed)
         status = STORE_NO_MEMORY;
-    for (size_t i = 0; i < names->count && status == STORE_OK; i++)
-        status = open_one(search, names->ids[i]);
-    if (status == STORE_OK &&
-        files->list(files->context, recovery->dir_fd, remove_unfinished, search) < 0)
-        status = STORE_IO;
-    for (size_t i = 0; i < search->count; i++) /* one that is gone may have been the highest */
-        if (search->loads[i].segment->header.previous_id > names->highest)
-            names->highest = search->loads[i].segment->header.previous_id;
-    recovery->next_segment_id = names->highest + 1;
-    qsort(search->loads, search->count, sizeof *search->loads, by_lsn);
-    return status;
+    if (status != STORE_OK)
+        return status;
+    if (files->list(files->context, recovery->dir_fd, remove_unfinished, search) < 0)
+        return STORE_IO;
+    look_at_rest(search);
+    look_at_hints(search);
+    find_next_id(search);
+    return STORE_OK;
 }
 
 static void peek_hints(struct search *search)
@@ -166,6 +277,19 @@ static void peek_hints(struct search *search)
                                  &load->hint) == STORE_OK;
         load->end = load->hinted ? load->hint.end : load->segment->capacity;
     }
+}
+
+static void drop(struct recovery *recovery, uint64_t id)
+{
+    recovery->dropped[recovery->dropped_count++] = id;
+}
+
+/* Whether a segment of that id has lost its header in a power loss, and with it the place in the log that it had. */
+static bool has_lost_header(const struct search *search, uint64_t id)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, id, "seg");
+    return has_id(&search->rest, id) && is_blank(search->recovery, name, false);
 }
 
 /* Takes out of the loads what lies behind the end of the log. */
@@ -182,38 +306,31 @@ static void drop_rest(struct search *search)
             search->loads[kept++] = *load;
             continue;
         }
-        recovery->dropped[recovery->dropped_count++] = header->id;
+        drop(recovery, header->id);
+        if (has_lost_header(search, header->previous_id))
+            drop(recovery, header->previous_id);
         segment_free(recovery->files, load->segment);
     }
     search->count = kept;
-}
-
-/* Whether the file of that segment is there, and not the segment. */
-static bool is_lost(const struct search *search, uint64_t id)
-{
-    bool there = false;
-    for (size_t i = 0; i < search->names.count; i++)
-        there = there || search->names.ids[i] == id;
-    for (size_t i = 0; i < search->count; i++)
-        there = there && search->loads[i].segment->header.id != id;
-    return there;
 }
 
 static enum store_status find_tail(struct search *search)
 {
     struct recovery *recovery = search->recovery;
     bool cut = false;
-    recovery->dropped = calloc(search->count + 1, sizeof *recovery->dropped);
+    recovery->dropped = calloc(2 * search->count + 1, sizeof *recovery->dropped);
     if (!recovery->dropped)
         return STORE_NO_MEMORY;
     for (size_t i = 0; i < search->count; i++) {
         struct load *load = &search->loads[i];
-        load->previous_lost = !load->hinted && is_lost(search, load->segment->header.previous_id);
+        load->previous_lost =
+            !load->hinted && has_id(&search->rest, load->segment->header.previous_id);
     }
     enum store_status status =
         tail_find(recovery->files, search->loads, search->count, recovery->boot_id, &cut);
     if (status == STORE_OK)
         drop_rest(search);
+    recovery->log->previous_unknown = search->lost_behind && !cut;
     if (cut)
         tell(
             recovery->tell, TELL_WARNING,
@@ -234,7 +351,8 @@ static enum store_status adopt_segments(struct search *search, enum store_status
     return status;
 }
 
-/* The log goes on behind everything that its segments may have held. */
+/* The log goes on behind everything that its segments may have held, also those that are lost: should they be found again,
+ * what is written from now on must still be newer (Y7). */
 static void find_next_lsn(struct search *search)
 {
     for (size_t i = 0; i < search->count; i++) {
@@ -243,6 +361,7 @@ static void find_next_lsn(struct search *search)
         if (end > search->recovery->next_lsn)
             search->recovery->next_lsn = end;
     }
+    search->recovery->next_lsn += search->lost_behind * SEGMENT_SIZE_MAX;
 }
 
 enum store_status recover_files(struct recovery *recovery, struct load **loads, size_t *count)
@@ -254,7 +373,9 @@ enum store_status recover_files(struct recovery *recovery, struct load **loads, 
     if (status == STORE_OK)
         status = find_tail(&search);
     status = adopt_segments(&search, status);
-    free(search.names.ids);
+    free(search.segments.ids);
+    free(search.hints.ids);
+    free(search.rest.ids);
     *loads = search.loads;
     *count = search.count;
     return status;
@@ -265,6 +386,8 @@ static void remove_dropped(const struct recovery *recovery)
     const struct file_system *files = recovery->files;
     char name[SEGMENT_NAME_SIZE];
     for (size_t i = 0; i < recovery->dropped_count; i++) {
+        segment_name(name, recovery->dropped[i], "hint");
+        files->unlink(files->context, recovery->dir_fd, name);
         segment_name(name, recovery->dropped[i], "seg");
         files->unlink(files->context, recovery->dir_fd, name);
     }

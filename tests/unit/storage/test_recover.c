@@ -791,6 +791,8 @@ static void open_without_first_segment(uint64_t first_id, const char *first_file
     for (uint64_t id = 1; id < second.id; id++) {
         segment_name(name, id, "seg");
         unlinkat(rig.dir.fd, name, 0);
+        segment_name(name, id, "hint");
+        unlinkat(rig.dir.fd, name, 0);
     }
     second.previous_id = first_id;
     segment_header_encode(header, &second);
