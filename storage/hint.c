@@ -185,6 +185,14 @@ static void note_damage(struct hint *hint, const struct segment *segment, struct
     gap->to = 0;
 }
 
+/* What was being written when the process died. It was never acknowledged, but a disk that has lost it looks the same. */
+static void tell_torn(const struct segment *segment, const struct gap *gap, const struct tell *told)
+{
+    if (gap->to)
+        tell(told, TELL_INFO, "segment %016llx: no whole record behind byte %u: the log ends there",
+             (unsigned long long)segment->header.id, gap->from);
+}
+
 enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
                             uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
                             const struct tell *told, hint_visit *visit, void *context,
@@ -212,7 +220,9 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
         hint->end = cursor.offset;
         go_on = visit_record(hint, &record, offset, hash_seed, visit, context);
     }
-    if (!tail_may_be_torn)
+    if (tail_may_be_torn)
+        tell_torn(segment, &gap, told);
+    else
         note_damage(hint, segment, &gap, told);
     int error = errno;
     segment_cursor_release(&cursor);

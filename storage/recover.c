@@ -295,9 +295,19 @@ static enum store_status load_without_hint(struct state *state, struct load *loa
     return status;
 }
 
+/* Why a segment was scanned before its turn: it has no hint file, or a bad one, which is to be told. */
+static enum store_status why_scanned(const struct state *state, const struct load *load)
+{
+    const struct recovery *recovery = state->recovery;
+    struct hint ignored;
+    enum store_status status =
+        hint_peek(recovery->files, recovery->dir_fd, load->segment, &ignored);
+    return status == STORE_OK ? STORE_NOT_FOUND : status;
+}
+
 static enum store_status load_one(struct state *state, struct load *load)
 {
-    enum store_status status = load->scanned ? STORE_NOT_FOUND : load_by_hint(state, load);
+    enum store_status status = load->scanned ? why_scanned(state, load) : load_by_hint(state, load);
     load->hinted = status == STORE_OK;
     if (status != STORE_OK && status != STORE_FULL)
         status = load_without_hint(state, load, status);
@@ -500,6 +510,23 @@ static enum store_status load_all(struct state *state)
     return status;
 }
 
+/* A segment that was cut between two records has no damage in it: only the header of the next one knows that there was more. */
+static void look_for_lost_end(struct state *state, size_t i)
+{
+    struct load *load = &state->loads[i];
+    const struct segment_header *next = &state->loads[i + 1].segment->header;
+    uint64_t end_lsn = load->segment->header.base_lsn + load->hint.end;
+    if (load->hinted || load->hint.damage || next->previous_id != load->segment->header.id ||
+        next->log_end_lsn <= end_lsn)
+        return;
+    load->hint.damage++;
+    tell(state->recovery->tell, TELL_WARNING,
+         "segment %016llx: the log went on to byte %llu, and nothing is left behind byte %llu",
+         (unsigned long long)load->segment->header.id,
+         (unsigned long long)(next->log_end_lsn - load->segment->header.base_lsn),
+         (unsigned long long)load->hint.end);
+}
+
 static void sum_up(struct state *state)
 {
     struct recovery *recovery = state->recovery;
@@ -525,6 +552,8 @@ enum store_status recover(struct recovery *recovery)
     state.may_touch = false;
     if (status == STORE_OK)
         status = sweep(&state, true);
+    for (size_t i = 0; i + 1 < state.count && status == STORE_OK; i++)
+        look_for_lost_end(&state, i);
     sum_up(&state);
     if (status == STORE_IO)
         tell(recovery->tell, TELL_ERROR, "cannot read data directory %s: %s", recovery->dir_name,
