@@ -1,5 +1,6 @@
 # tests/unit/: one program a file, named like it. A test without a list of sources is its own .c file.
 storage_tests = \
+    tests/unit/storage/test_damage \
     tests/unit/storage/test_datadir \
     tests/unit/storage/test_hint \
     tests/unit/storage/test_histogram \
@@ -25,6 +26,7 @@ tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storag
 tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
 tests_unit_storage_test_cleaner_SOURCES = tests/unit/storage/test_cleaner.c $(storage_support)
 tests_unit_storage_test_store_SOURCES = tests/unit/storage/test_store.c $(storage_support)
+tests_unit_storage_test_damage_SOURCES = tests/unit/storage/test_damage.c $(storage_support)
 tests_unit_storage_test_datadir_SOURCES = tests/unit/storage/test_datadir.c $(storage_support)
 tests_unit_storage_test_hint_SOURCES = tests/unit/storage/test_hint.c tests/unit/storage/segment_file.h \
     $(storage_support)

@@ -1,0 +1,983 @@
+/* test_damage.c: damaged files cost what was damaged, and no more.
+ *
+ * A store of a few segments is written once. Each case lays its files out anew, damages them, opens the store on them, and
+ * compares every key with what the log says: it has its value; or, if a record of it was damaged, it is missing, or as if that
+ * record had never been written. Nothing else is there, a message names the segment, the store passes its own checks, and it
+ * can be written, closed and opened again.
+ *
+ * The store is damaged as a stop leaves it, with hint files, and as it is read without them. SEED=… runs the same random
+ * choices again; CACHECASK_LONG=1 tries every byte and every bit.
+ */
+#define XXH_INLINE_ALL
+#include "tests/unit/storage/support.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "storage/hint.h"
+#include "storage/segment.h"
+#include "storage/store_internal.h"
+
+#define KEYS       200
+#define OPERATIONS 440
+#define FILES_MAX  100
+#define LARGE      (4u << 20)
+#define CASES      (SLOW_BUILD ? 12 : 40) /* of each kind, in the short form */
+
+static struct rig rig;
+static struct dice dice;
+
+/* One record, in the order of the log. */
+struct entry {
+    struct record record; /* views into the picture */
+    int key;
+    size_t file;
+    uint64_t offset, size;
+    bool damaged;
+};
+
+struct file {
+    char name[NAME_LEN];
+    char *data;
+    size_t len;
+    uint64_t id; /* of the segment; else 0 */
+};
+
+/* A store as it lies on disk. */
+struct picture {
+    struct file files[FILES_MAX];
+    size_t file_count;
+    struct entry *entries;
+    size_t entry_count;
+};
+
+static struct picture *picture; /* that of the test */
+
+/* Making pictures. */
+
+/* -1: it is none that check_keys asks for. */
+static int key_of(const struct record *record)
+{
+    char digits[4] = {0};
+    if (record->key_len != 7)
+        return -1;
+    memcpy(digits, record->key + 4, 3);
+    return atoi(digits);
+}
+
+static void name_key(char name[16], int key)
+{
+    snprintf(name, 16, "key %03d", key);
+}
+
+static void add_entries(struct picture *made, size_t index)
+{
+    struct file *file = &made->files[index];
+    struct segment *segment;
+    struct segment_cursor cursor;
+    struct record record;
+    uint32_t offset;
+    enum cursor_status status;
+    if (segment_open(&file_system_os, rig.dir.fd, file->id, &segment) != STORE_OK) {
+        file->id = 0; /* allocated ahead */
+        return;
+    }
+    if (!segment_cursor_init(&cursor, &file_system_os, segment, 0))
+        give_up("cannot read %s", file->name);
+    while ((status = segment_cursor_next(&cursor, &record, &offset)) == CURSOR_RECORD) {
+        struct entry *entry = &made->entries[made->entry_count++];
+        *entry = (struct entry){
+            .record = record, .key = key_of(&record), .file = index, .offset = offset};
+        entry->size = record_size(record.key_len, record.value_len);
+        entry->record.value = file->data + offset + RECORD_HEADER_SIZE + record.key_len;
+    }
+    assert_int_equal(status, CURSOR_END);
+    segment_cursor_release(&cursor);
+    segment_free(&file_system_os, segment);
+}
+
+#define ENTRIES_MAX 200000
+
+static struct picture *take_picture(void)
+{
+    static char names[FILES_MAX][NAME_LEN];
+    struct picture *made = calloc(1, sizeof *made);
+    made->entries = calloc(ENTRIES_MAX, sizeof *made->entries);
+    size_t count = files_with_suffix(&rig.dir, "", names, FILES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], "lock") == 0 || names[i][0] == '.')
+            continue;
+        struct file *file = &made->files[made->file_count++];
+        memcpy(file->name, names[i], NAME_LEN);
+        file->data = file_load(&rig.dir, names[i], &file->len);
+        file->id = segment_id_of(names[i], "seg");
+    }
+    for (size_t i = 0; i < made->file_count;
+         i++) /* in the order of their ids, which is that of the log */
+        if (made->files[i].id)
+            add_entries(made, i);
+    return made;
+}
+
+static void free_picture(struct picture *gone)
+{
+    for (size_t i = 0; i < gone->file_count; i++)
+        free(gone->files[i].data);
+    free(gone->entries);
+    free(gone);
+}
+
+/* And what was allocated ahead. */
+static void drop_hints(struct picture *from)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < from->file_count; i++) {
+        if (!from->files[i].id && strcmp(from->files[i].name, "store") != 0)
+            free(from->files[i].data);
+        else if (kept++ != i)
+            from->files[kept - 1] = from->files[i];
+    }
+    from->file_count = kept;
+    from->entry_count = 0; /* they name their files by number */
+    for (size_t i = 0; i < from->file_count; i++)
+        if (from->files[i].id)
+            add_entries(from, i);
+}
+
+/* Values that are overwritten, deleted and touched. */
+static void write_store(int operations, uint32_t value_max)
+{
+    char name[16], *value = malloc(value_max + 8);
+    for (int i = 0; i < operations; i++) {
+        name_key(name, (int)dice_below(&dice, KEYS));
+        uint32_t len = dice_below(&dice, value_max);
+        fill_pattern(value, len, (uint64_t)i + 1);
+        bool there = rig_cas(&rig, name) != 0;
+        if (there && dice_one_in(&dice, 6))
+            rig_delete(&rig, name);
+        else if (there && dice_one_in(&dice, 6))
+            rig_touch(&rig, name, RIG_NOW + 1000 + (uint32_t)i);
+        else
+            rig_put_bytes(&rig, name, value, len);
+        if (i % 10 == 0)
+            rig_commit(&rig);
+    }
+    rig_commit(&rig);
+    free(value);
+}
+
+enum kind {
+    STOPPED, /* with hint files, and files that end with the log */
+    KILLED,  /* none, and zeros behind the log */
+    KINDS
+};
+
+static struct picture *make_picture(enum kind kind, int operations, uint32_t value_max)
+{
+    write_store(operations, value_max);
+    if (kind == STOPPED)
+        rig_close(&rig);
+    else
+        rig_crash(&rig);
+    struct picture *made = take_picture();
+    if (kind == KILLED)
+        drop_hints(made);
+    return made;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_init(&rig);
+    rig.options.manual_cleaner = true; /* what is on disk stays there */
+    rig_open(&rig);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (picture)
+        free_picture(picture);
+    picture = NULL;
+    rig_release(&rig);
+    return 0;
+}
+
+/* A case: what was damaged, and what may be told of it. */
+
+#define DAMAGED_MAX 8
+static uint64_t damaged_ids[DAMAGED_MAX];
+static size_t damaged_count;
+
+static void lay_out(void)
+{
+    static char names[FILES_MAX][NAME_LEN];
+    rig_close(&rig);
+    size_t count = files_with_suffix(&rig.dir, "", names, FILES_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (names[i][0] != '.')
+            unlinkat(rig.dir.fd, names[i], 0);
+    for (size_t i = 0; i < picture->file_count; i++)
+        file_save(&rig.dir, picture->files[i].name, picture->files[i].data, picture->files[i].len);
+    for (size_t i = 0; i < picture->entry_count; i++)
+        picture->entries[i].damaged = false;
+    damaged_count = 0;
+    told_clear(&rig.told);
+}
+
+static struct file *file_named(const char *name)
+{
+    for (size_t i = 0; i < picture->file_count; i++)
+        if (strcmp(picture->files[i].name, name) == 0)
+            return &picture->files[i];
+    give_up("no file %s in the picture", name);
+}
+
+static void note_id(uint64_t id)
+{
+    assert_true(damaged_count < DAMAGED_MAX);
+    damaged_ids[damaged_count++] = id;
+}
+
+/* Bytes [from, to) of a file are not what they were. Nobody looks at the padding of a record, as long as it is there. */
+static void note_damage(const struct file *file, uint64_t from, uint64_t to, bool is_there)
+{
+    for (size_t i = 0; i < picture->entry_count; i++) {
+        struct entry *entry = &picture->entries[i];
+        uint64_t used = RECORD_HEADER_SIZE + entry->record.key_len + entry->record.value_len;
+        if (&picture->files[entry->file] == file && entry->offset < to &&
+            entry->offset + (is_there ? used : entry->size) > from)
+            entry->damaged = true;
+    }
+    note_id(file->id);
+}
+
+static void note_all_damaged(const struct file *file)
+{
+    note_damage(file, 0, UINT64_MAX, false);
+}
+
+static void flip(const struct file *file, uint64_t bit)
+{
+    file_flip_bit(&rig.dir, file->name, bit / 8, (int)(bit % 8));
+    note_damage(file, bit / 8, bit / 8 + 1, true);
+}
+
+/* What the log says of a key: its last PUT, with *expire_s; NULL: it is not there. */
+static const struct entry *state_of(int key, bool with_damaged, uint32_t *expire_s)
+{
+    const struct entry *found = NULL;
+    for (size_t i = 0; i < picture->entry_count; i++) {
+        const struct entry *entry = &picture->entries[i];
+        if (entry->key != key || (entry->damaged && !with_damaged))
+            continue;
+        if (entry->record.type == RECORD_PUT || entry->record.type == RECORD_DELETE)
+            found = entry->record.type == RECORD_PUT ? entry : NULL;
+        if (found)
+            *expire_s = entry->record.expire_s;
+    }
+    return found;
+}
+
+static bool is_damaged(int key)
+{
+    for (size_t i = 0; i < picture->entry_count; i++)
+        if (picture->entries[i].key == key && picture->entries[i].damaged)
+            return true;
+    return false;
+}
+
+static bool equals(const struct entry *wanted, uint32_t expire_s, enum store_status status,
+                   const struct store_item *item)
+{
+    if (!wanted || status != STORE_OK)
+        return !wanted && status != STORE_OK;
+    return item->value_len == wanted->record.value_len && item->cas == wanted->record.cas &&
+           item->expire_s == expire_s &&
+           memcmp(item->value, wanted->record.value, item->value_len) == 0;
+}
+
+/* Looks one key up. Answers whether it is there, and sets *lost if it is not as the whole log says. */
+static bool check_key(int key, bool *lost)
+{
+    char name[16];
+    struct store_fetch fetch = {0};
+    struct store_item item = {0};
+    uint32_t whole_expiry = 0, rest_expiry = 0;
+    name_key(name, key);
+    struct store_key made = rig_key(&rig, name);
+    enum store_status status = rig_get(&rig, &made, &fetch, &item);
+    const struct entry *whole = state_of(key, true, &whole_expiry);
+    const struct entry *rest = state_of(key, false, &rest_expiry);
+    bool right = equals(whole, whole_expiry, status, &item);
+    bool allowed = is_damaged(key) && (status == STORE_NOT_FOUND || status == STORE_CORRUPT ||
+                                       equals(rest, rest_expiry, status, &item));
+    if (!right && !allowed)
+        print_error("%s: status %d, %u bytes; messages:\n%s", name, status, item.value_len,
+                    rig.told.text);
+    assert_true(right || allowed);
+    *lost = *lost || !right;
+    store_fetch_release(&fetch);
+    return status == STORE_OK;
+}
+
+/* All keys. Answers whether something was lost. */
+static bool check_keys(uint32_t others)
+{
+    bool lost = false;
+    uint32_t present = others;
+    for (int key = 0; key < KEYS; key++)
+        present += check_key(key, &lost);
+    assert_int_equal(rig_stats(&rig).keydir_entries, present); /* nothing was invented */
+    store_check(rig.store);
+    return lost;
+}
+
+static bool told_of_damage(void)
+{
+    char id[20];
+    for (size_t i = 0; i < damaged_count; i++) {
+        snprintf(id, sizeof id, "%016llx", (unsigned long long)damaged_ids[i]);
+        if (told_has(&rig.told, id))
+            return true;
+    }
+    return false;
+}
+
+/* Opens what was damaged, and compares. True: something was lost. */
+static bool check_case(bool may_be_silent)
+{
+    if (rig_try_open(&rig) != STORE_OK)
+        give_up("the store does not open:\n%s", rig.told.text);
+    bool lost = check_keys(0);
+    if (lost && !may_be_silent && !told_of_damage())
+        print_error("nothing told of segment %llx but:\n%s", (unsigned long long)damaged_ids[0],
+                    rig.told.text);
+    assert_true(!lost || may_be_silent || told_of_damage());
+    rig_put(&rig, "afterwards", "written");
+    rig_reopen(&rig);
+    rig_expect(&rig, "afterwards", "written");
+    check_keys(1);
+    return lost;
+}
+
+/* The cases of a kind: some of them, or all. */
+static bool is_long(void)
+{
+    return getenv("CACHECASK_LONG") != NULL;
+}
+
+static uint64_t case_count(uint64_t all, uint64_t some)
+{
+    return is_long() || all < some ? all : some;
+}
+
+static uint64_t case_number(uint64_t i, uint64_t all)
+{
+    return is_long() ? i : dice_next(&dice) % all;
+}
+
+static struct file *segment_number(size_t number)
+{
+    for (size_t i = 0; i < picture->file_count; i++)
+        if (picture->files[i].id && number-- == 0)
+            return &picture->files[i];
+    return NULL;
+}
+
+static size_t segment_count(void)
+{
+    size_t count = 0;
+    while (segment_number(count))
+        count++;
+    return count;
+}
+
+static struct file *last_segment(void)
+{
+    return segment_number(segment_count() - 1);
+}
+
+/* Where the log ends in a segment. */
+static uint64_t end_of(const struct file *file)
+{
+    uint64_t end = SEGMENT_HEADER_SIZE;
+    for (size_t i = 0; i < picture->entry_count; i++)
+        if (&picture->files[picture->entries[i].file] == file)
+            end = picture->entries[i].offset + picture->entries[i].size;
+    return end;
+}
+
+/* Bits. */
+
+static void flip_bits_of_a_segment(enum kind kind)
+{
+    picture = make_picture(kind, OPERATIONS, 800);
+    assert_true(segment_count() >= 3);
+    const struct file *file = segment_number(1);
+    uint64_t all = file->len * 8, count = case_count(all, CASES), lost = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        lay_out();
+        bool in_header = !is_long() && i % 4 == 0; /* which would hardly be met by chance */
+        flip(file, in_header ? dice_below(&dice, SEGMENT_HEADER_SIZE * 8) : case_number(i, all));
+        lost += check_case(false);
+    }
+    assert_true(lost > 0);
+}
+
+static void test_a_flipped_bit_costs_its_record(void **state)
+{
+    (void)state;
+    flip_bits_of_a_segment(STOPPED);
+}
+
+static void test_a_flipped_bit_costs_its_record_without_a_hint(void **state)
+{
+    (void)state;
+    flip_bits_of_a_segment(KILLED);
+}
+
+/* Some bits at a time: each costs its record and no other. */
+static void test_flipped_bits_of_a_large_segment_cost_their_records(void **state)
+{
+    (void)state;
+    rig_close(&rig);
+    rig.options.segment_size = LARGE;
+    rig.options.memory_limit = 4 << 20;
+    rig_open(&rig);
+    picture = make_picture(KILLED, 3000, 3000);
+    const struct file *file = last_segment();
+    uint64_t end = end_of(file), flips = is_long() ? 20000 : SLOW_BUILD ? 30 : 100;
+    assert_true(end > LARGE / 2);
+    for (uint64_t i = 0; i < flips; i += 5) {
+        lay_out();
+        for (int k = 0; k < 5; k++)
+            flip(file, dice_below(&dice, (uint32_t)end * 8));
+        check_case(false);
+    }
+}
+
+static void test_a_flipped_bit_of_a_hint_file_costs_nothing(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    const struct file *file = file_named("0000000000000002.hint");
+    uint64_t all = file->len * 8, count = case_count(all, CASES);
+    for (uint64_t i = 0; i < count; i++) {
+        bool in_header = !is_long() && i % 2 == 0;
+        uint64_t bit = in_header ? dice_below(&dice, HINT_HEADER_SIZE * 8) : case_number(i, all);
+        lay_out();
+        file_flip_bit(&rig.dir, file->name, bit / 8, (int)(bit % 8));
+        assert_false(check_case(false));
+        assert_true(told_has(&rig.told, "hint file of segment 0000000000000002 is damaged"));
+    }
+}
+
+/* Files that are cut, or end in zeros. */
+
+static void cut(const struct file *file, uint64_t keep, bool zeros)
+{
+    char *data = malloc(file->len + 1);
+    memcpy(data, file->data, file->len);
+    memset(data + keep, 0, file->len - keep);
+    file_save(&rig.dir, file->name, data, zeros ? file->len : keep);
+    free(data);
+    while (zeros && keep < file->len && file->data[keep] == 0)
+        keep++;
+    note_damage(file, keep, UINT64_MAX, zeros);
+}
+
+static bool all_zeros(const char *data, uint64_t from, uint64_t to)
+{
+    while (from < to && data[from] == 0)
+        from++;
+    return from >= to;
+}
+
+/* Without a hint file nobody can know what stood behind a whole record, or that a file without a header was used. What is left
+ * of a record is told if it is more than the beginning of a header, and more than zeros are missing. */
+static bool may_be_unseen(enum kind kind, const struct file *file, uint64_t keep)
+{
+    bool whole = keep <= SEGMENT_HEADER_SIZE;
+    for (size_t i = 0; i < picture->entry_count; i++) {
+        const struct entry *entry = &picture->entries[i];
+        if (&picture->files[entry->file] == file && keep >= entry->offset &&
+            keep < entry->offset + entry->size)
+            whole = whole || keep < entry->offset + RECORD_HEADER_SIZE ||
+                    all_zeros(file->data, keep, entry->offset + entry->size);
+    }
+    return kind == KILLED && file == last_segment() && whole;
+}
+
+static void cut_a_segment(enum kind kind, bool last, bool zeros)
+{
+    picture = make_picture(kind, OPERATIONS, 800);
+    const struct file *file = last ? last_segment() : segment_number(1);
+    uint64_t all = end_of(file), count = case_count(all, CASES), lost = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t keep = i == 0 ? 0 : i == 1 ? SEGMENT_HEADER_SIZE / 2 : case_number(i, all);
+        lay_out();
+        cut(file, keep, zeros);
+        lost += check_case(may_be_unseen(kind, file, keep));
+    }
+    assert_true(lost > 0);
+    free_picture(picture);
+    picture = NULL;
+}
+
+static void cut_segments(bool last, bool zeros)
+{
+    for (enum kind kind = 0; kind < KINDS; kind++) {
+        cut_a_segment(kind, last, zeros);
+        rig_release(&rig);
+        set_up(NULL);
+    }
+}
+
+static void test_a_last_segment_that_was_cut_keeps_what_is_left(void **state)
+{
+    (void)state;
+    cut_segments(true, false);
+}
+
+static void test_a_last_segment_that_ends_in_zeros_keeps_what_is_left(void **state)
+{
+    (void)state;
+    cut_segments(true, true);
+}
+
+static void test_a_segment_that_was_cut_keeps_what_is_left(void **state)
+{
+    (void)state;
+    cut_segments(false, false);
+}
+
+static void test_a_segment_that_ends_in_zeros_keeps_what_is_left(void **state)
+{
+    (void)state;
+    cut_segments(false, true);
+}
+
+static void test_a_hint_file_that_was_cut_costs_nothing(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    const struct file *file = file_named("0000000000000002.hint");
+    uint64_t count = case_count(file->len, CASES / 4);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t keep = case_number(i, file->len);
+        lay_out();
+        if (i % 2) {
+            char *data = calloc(1, file->len);
+            memcpy(data, file->data, keep);
+            file_save(&rig.dir, file->name, data, file->len);
+            free(data);
+        } else {
+            file_save(&rig.dir, file->name, file->data, keep);
+        }
+        assert_false(check_case(false));
+    }
+}
+
+/* The header is gone, and what is behind it still there: a file that was used must not be taken for a new one. */
+static void test_a_segment_that_begins_with_zeros_is_told_and_stays(void **state)
+{
+    (void)state;
+    char *zeros = calloc(1, 4096);
+    for (enum kind kind = 0; kind < KINDS; kind++) {
+        picture = make_picture(kind, OPERATIONS, 800);
+        for (size_t i = 0; i < segment_count(); i++) {
+            const struct file *file = segment_number(i);
+            assert_true(end_of(file) > 8192);
+            lay_out();
+            int fd = openat(rig.dir.fd, file->name, O_WRONLY);
+            assert_int_equal(pwrite(fd, zeros, 4096, 0), 4096);
+            close(fd);
+            note_all_damaged(file);
+            assert_true(check_case(false));
+            assert_true(file_exists(&rig.dir, file->name));
+        }
+        free_picture(picture);
+        picture = NULL;
+        rig_release(&rig);
+        set_up(NULL);
+    }
+    free(zeros);
+}
+
+/* Whole files in the wrong place, or in none. */
+
+static void hint_name(char name[SEGMENT_NAME_SIZE], const struct file *file)
+{
+    segment_name(name, file->id, "hint");
+}
+
+static void test_a_missing_segment_costs_its_records(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i < segment_count(); i++)
+        for (int hint_too = 0; hint_too < 2; hint_too++) {
+            const struct file *file = segment_number(i);
+            char hint[SEGMENT_NAME_SIZE];
+            hint_name(hint, file);
+            lay_out();
+            unlinkat(rig.dir.fd, file->name, 0);
+            if (hint_too)
+                unlinkat(rig.dir.fd, hint, 0);
+            note_all_damaged(file);
+            assert_true(check_case(hint_too)); /* without both it looks as if it was cleaned (L4) */
+        }
+}
+
+static void test_missing_hint_files_cost_nothing(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i < segment_count(); i++) {
+        char hint[SEGMENT_NAME_SIZE];
+        hint_name(hint, segment_number(i));
+        lay_out();
+        unlinkat(rig.dir.fd, hint, 0);
+        assert_false(check_case(false));
+    }
+}
+
+/* Its hint file lies there alone, and must not be taken for that of a segment which is made anew. */
+static void test_the_id_of_a_missing_segment_is_not_given_again(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    const struct file *file = last_segment();
+    lay_out();
+    unlinkat(rig.dir.fd, file->name, 0);
+    rig_open(&rig);
+    assert_true(rig.store->log.active->header.id > file->id);
+    for (int i = 0; i < 200; i++) { /* more than the lone hint file tells of */
+        char name[16];
+        snprintf(name, sizeof name, "new %d", i);
+        rig_put_bytes(&rig, name, file->data, 250);
+    }
+    rig_commit(&rig);
+    rig_crash(&rig);
+    rig_open(&rig);
+    for (int i = 0; i < 200; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "new %d", i);
+        rig_expect_bytes(&rig, name, file->data, 250);
+    }
+}
+
+static void move_to(const char *from, uint64_t id, const char *suffix)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, id, suffix);
+    assert_int_equal(renameat(rig.dir.fd, from, rig.dir.fd, name), 0);
+}
+
+/* Also to the last name there is: no id is left behind that. */
+static void test_a_renamed_segment_costs_its_records(void **state)
+{
+    (void)state;
+    const uint64_t ids[] = {77, UINT64_MAX >> 2, UINT64_MAX};
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i < segment_count(); i++)
+        for (size_t k = 0; k < sizeof ids / sizeof *ids; k++) {
+            const struct file *file = segment_number(i);
+            char hint[SEGMENT_NAME_SIZE];
+            hint_name(hint, file);
+            lay_out();
+            move_to(file->name, ids[k], "seg");
+            if (i % 2)
+                move_to(hint, ids[k], "hint");
+            note_all_damaged(file);
+            note_id(ids[k]);
+            assert_true(check_case(false));
+        }
+}
+
+static void test_a_duplicate_of_a_segment_changes_nothing(void **state)
+{
+    (void)state;
+    const uint64_t ids[] = {77, UINT64_MAX};
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i < segment_count(); i++)
+        for (size_t k = 0; k < sizeof ids / sizeof *ids; k++) {
+            const struct file *file = segment_number(i);
+            char name[SEGMENT_NAME_SIZE], hint[SEGMENT_NAME_SIZE];
+            lay_out();
+            segment_name(name, ids[k], "seg");
+            file_save(&rig.dir, name, file->data, file->len);
+            hint_name(hint, file);
+            segment_name(name, ids[k], "hint");
+            file_save(&rig.dir, name, file_named(hint)->data, file_named(hint)->len);
+            assert_false(check_case(false));
+            segment_name(name, ids[k], "seg");
+            assert_true(told_has(&rig.told, name));
+        }
+}
+
+static void swap_files(const char *left, const char *right)
+{
+    assert_int_equal(renameat(rig.dir.fd, left, rig.dir.fd, "aside"), 0);
+    assert_int_equal(renameat(rig.dir.fd, right, rig.dir.fd, left), 0);
+    assert_int_equal(renameat(rig.dir.fd, "aside", rig.dir.fd, right), 0);
+}
+
+static void test_swapped_segments_cost_their_records(void **state)
+{
+    (void)state;
+    for (enum kind kind = 0; kind < KINDS; kind++) {
+        picture = make_picture(kind, OPERATIONS, 800);
+        for (size_t i = 0; i + 1 < segment_count(); i++) {
+            lay_out();
+            swap_files(segment_number(i)->name, segment_number(i + 1)->name);
+            note_all_damaged(segment_number(i));
+            note_all_damaged(segment_number(i + 1));
+            assert_true(check_case(false));
+        }
+        free_picture(picture);
+        picture = NULL;
+        rig_release(&rig);
+        set_up(NULL);
+    }
+}
+
+static void test_swapped_hint_files_cost_nothing(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i + 1 < segment_count(); i++) {
+        char left[SEGMENT_NAME_SIZE], right[SEGMENT_NAME_SIZE];
+        hint_name(left, segment_number(i));
+        hint_name(right, segment_number(i + 1));
+        lay_out();
+        swap_files(left, right);
+        assert_false(check_case(false));
+        assert_true(told_has(&rig.told, "hint file of segment"));
+    }
+}
+
+/* Who puts right what was lost has it again, but for what was written since. */
+static void test_segments_that_are_found_again_are_older_than_what_was_written_since(void **state)
+{
+    (void)state;
+    char name[16];
+    bool lost = false;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    size_t last = segment_count() - 1;
+    for (int times = 0; times < 2; times++) {
+        lay_out();
+        swap_files(segment_number(last - 1)->name, segment_number(last)->name);
+        rig_open(&rig);
+        for (int key = 0; key < KEYS; key += 2) {
+            name_key(name, key);
+            rig_put(&rig, name, "since");
+        }
+        if (times)
+            rig_reopen(&rig);
+        rig_close(&rig);
+        swap_files(segment_number(last - 1)->name, segment_number(last)->name);
+        rig_open(&rig);
+        for (int key = 0; key < KEYS; key++) {
+            name_key(name, key);
+            if (key % 2)
+                check_key(key, &lost);
+            else
+                rig_expect(&rig, name, "since");
+        }
+        assert_false(lost);
+    }
+}
+
+/* Another store with the same keys, and its file under the name of one of ours. */
+static void test_a_segment_of_another_store_is_never_served(void **state)
+{
+    (void)state;
+    struct picture *other = make_picture(STOPPED, OPERATIONS, 800);
+    rig_release(&rig);
+    set_up(NULL);
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i < other->file_count; i++) {
+        const struct file *file = &other->files[i];
+        if (!strstr(file->name, ".hint") && !file->id)
+            continue;
+        if (file->id > segment_count())
+            break;
+        for (int with_hint = 0; with_hint < 2; with_hint++) {
+            char hint[SEGMENT_NAME_SIZE];
+            lay_out();
+            file_save(&rig.dir, file->name, file->data, file->len);
+            if (file->id) {
+                hint_name(hint, file);
+                note_all_damaged(file_named(file->name));
+            }
+            if (file->id && with_hint)
+                for (size_t k = 0; k < other->file_count; k++)
+                    if (strcmp(other->files[k].name, hint) == 0)
+                        file_save(&rig.dir, hint, other->files[k].data, other->files[k].len);
+            assert_true(check_case(false) == (file->id != 0));
+        }
+    }
+    free_picture(other);
+}
+
+static void test_the_store_file_of_another_store_makes_all_of_them_foreign(void **state)
+{
+    (void)state;
+    struct picture *other = make_picture(STOPPED, 10, 100);
+    rig_release(&rig);
+    set_up(NULL);
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    lay_out();
+    for (size_t i = 0; i < other->file_count; i++)
+        if (strcmp(other->files[i].name, "store") == 0)
+            file_save(&rig.dir, "store", other->files[i].data, other->files[i].len);
+    for (size_t i = 0; i < segment_count(); i++)
+        note_all_damaged(segment_number(i));
+    assert_true(check_case(false));
+    for (size_t i = 0; i < segment_count(); i++) {
+        size_t len;
+        char *data = file_load(&rig.dir, segment_number(i)->name, &len);
+        assert_int_equal(len, segment_number(i)->len);
+        assert_memory_equal(data, segment_number(i)->data, len);
+        free(data);
+    }
+    free_picture(other);
+}
+
+/* A value with whole records in it, copies of a real one. The record that carries them is damaged, so that a scan looks for
+ * records inside. */
+static void forge(bool same_segment)
+{
+    static char value[4000], pad[1000];
+    const char *file = same_segment ? "0000000000000001.seg" : "0000000000000002.seg";
+    size_t len, offset = SEGMENT_HEADER_SIZE; /* of the record that carries them */
+    rig_put_bytes(&rig, "pad", pad, sizeof pad);
+    rig_put(&rig, "victim", "forged");
+    rig_put(&rig, "victim", "right");
+    rig_commit(&rig);
+    if (same_segment)
+        offset += record_size(3, sizeof pad) + 2 * record_size(6, 6);
+    else
+        rig_reopen(&rig);
+    char *first = file_load(&rig.dir, "0000000000000001.seg", &len);
+    size_t real = SEGMENT_HEADER_SIZE + record_size(3, sizeof pad), size = record_size(6, 6);
+    size_t begin = offset + RECORD_HEADER_SIZE + 8; /* of the value in its file */
+    assert_memory_equal(first + real + RECORD_HEADER_SIZE, "victimforged", 12);
+    size_t at = same_segment ? begin : begin + (real - begin) % size;
+    for (; at + size <= begin + sizeof value; at += size)
+        memcpy(value + at - begin, first + real, size);
+    free(first);
+    rig_put_bytes(&rig, "carrier!", value, sizeof value);
+    rig_put(&rig, "behind", "it");
+    rig_commit(&rig);
+    rig_expect_bytes(&rig, "carrier!", value, sizeof value);
+    rig_crash(&rig);
+    char *data = file_load(&rig.dir, file, &len);
+    assert_memory_equal(data + offset + RECORD_HEADER_SIZE, "carrier!", 8);
+    if (!same_segment) /* where the real one lies in its own file */
+        assert_memory_equal(data + real + RECORD_HEADER_SIZE, "victimforged", 12);
+    free(data);
+    unlinkat(rig.dir.fd, "0000000000000001.hint", 0);
+    file_flip_bit(&rig.dir, file, offset + 9, 1);
+    told_clear(&rig.told);
+    for (int times = 0; times < 2; times++) {
+        rig_open(&rig);
+        rig_expect(&rig, "victim", "right");
+        rig_expect(&rig, "carrier!", NULL);
+        rig_expect(&rig, "behind", "it");
+        assert_int_equal(rig_stats(&rig).keydir_entries, 3);
+        assert_true(told_has(&rig.told, "no valid record at bytes"));
+        rig_close(&rig);
+    }
+}
+
+/* R1 */
+static void test_a_forged_record_in_a_value_is_none(void **state)
+{
+    (void)state;
+    forge(true);
+    rig_release(&rig);
+    set_up(NULL);
+    forge(false);
+}
+
+/* Newer versions. */
+
+static void set_version(char *copy)
+{
+    copy[8] = 2;
+    uint64_t check = XXH3_64bits(copy, 120);
+    memcpy(copy + 120, &check, sizeof check);
+}
+
+/* Of any segment, in either copy of its header, and whatever else lies there. */
+static void test_a_segment_of_a_newer_version_is_refused_and_all_left_untouched(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i < segment_count(); i++)
+        for (int copies = 1; copies < 4; copies++) {
+            const struct file *file = segment_number(i);
+            lay_out();
+            char *data = malloc(file->len);
+            memcpy(data, file->data, file->len);
+            for (int copy = 0; copy < 2; copy++)
+                if (copies >> copy & 1)
+                    set_version(data + copy * 128);
+                else
+                    data[copy * 128 + 50] ^= 4;
+            file_save(&rig.dir, file->name, data, file->len);
+            free(data);
+            file_save(&rig.dir, "0000000000000003.hint-tmp", "half", 4);
+            file_save(&rig.dir, "0000000000000099.seg", "\0\0\0\0", 4);
+            uint64_t before = temp_dir_digest(&rig.dir);
+            assert_int_equal(rig_try_open(&rig), STORE_BAD_VERSION);
+            rig.store = NULL;
+            assert_true(told_has(&rig.told, file->name));
+            unlinkat(rig.dir.fd, "lock", 0);
+            assert_true(temp_dir_digest(&rig.dir) == before);
+        }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_flipped_bit_costs_its_record),
+        TEST(a_flipped_bit_costs_its_record_without_a_hint),
+        TEST(flipped_bits_of_a_large_segment_cost_their_records),
+        TEST(a_flipped_bit_of_a_hint_file_costs_nothing),
+        TEST(a_last_segment_that_was_cut_keeps_what_is_left),
+        TEST(a_last_segment_that_ends_in_zeros_keeps_what_is_left),
+        TEST(a_segment_that_was_cut_keeps_what_is_left),
+        TEST(a_segment_that_ends_in_zeros_keeps_what_is_left),
+        TEST(a_hint_file_that_was_cut_costs_nothing),
+        TEST(a_segment_that_begins_with_zeros_is_told_and_stays),
+        TEST(a_missing_segment_costs_its_records),
+        TEST(missing_hint_files_cost_nothing),
+        TEST(the_id_of_a_missing_segment_is_not_given_again),
+        TEST(a_renamed_segment_costs_its_records),
+        TEST(a_duplicate_of_a_segment_changes_nothing),
+        TEST(swapped_segments_cost_their_records),
+        TEST(swapped_hint_files_cost_nothing),
+        TEST(segments_that_are_found_again_are_older_than_what_was_written_since),
+        TEST(a_segment_of_another_store_is_never_served),
+        TEST(the_store_file_of_another_store_makes_all_of_them_foreign),
+        TEST(a_forged_record_in_a_value_is_none),
+        TEST(a_segment_of_a_newer_version_is_refused_and_all_left_untouched),
+    };
+    uint64_t entropy;
+    if (getentropy(&entropy, sizeof entropy) < 0)
+        give_up("no entropy");
+    dice.state = number_from_env("SEED", entropy & UINT32_MAX);
+    print_message("SEED=%llu\n", (unsigned long long)dice.state);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
