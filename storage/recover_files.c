@@ -18,7 +18,12 @@
 #include "storage/tail.h"
 
 /* No log ever comes so far. A name from there on is somebody's invention, and to count on from it might leave no ids. */
-#define STRANGE_ID (UINT64_C(1) << 62)
+#define STRANGE_ID       (UINT64_C(1) << 62)
+
+/* The log begins right behind the header, so what has lost its header shows what it was soon: to read all that was allocated
+ * ahead would take longer than the rest of the start. */
+#define BLANK_SIZE       (UINT64_C(1) << 20)
+#define HEADER_PAGE_SIZE 4096
 
 struct names {
     uint64_t *ids; /* in order, once all are there */
@@ -78,14 +83,14 @@ static bool has_id(const struct names *names, uint64_t id)
     return names->count && bsearch(&id, names->ids, names->count, sizeof id, by_id);
 }
 
-/* Whether the file is all zeros; or, a header being what it begins with, whether its first 4 KiB are. */
-static bool is_blank(const struct recovery *recovery, const char *name, bool all)
+/* Whether the first `size` bytes of the file are zeros, or all that it has. */
+static bool is_blank(const struct recovery *recovery, const char *name, uint64_t size)
 {
     char data[4096];
     size_t got = sizeof data;
     int fd = recovery->files->open(recovery->files->context, recovery->dir_fd, name, O_RDONLY);
     bool blank = fd >= 0;
-    for (uint64_t at = 0; blank && got == sizeof data && (all || at == 0); at += sizeof data) {
+    for (uint64_t at = 0; blank && got == sizeof data && at < size; at += sizeof data) {
         blank = file_read_upto(recovery->files, fd, data, sizeof data, at, &got);
         for (size_t i = 0; i < got; i++)
             blank = blank && data[i] == 0;
@@ -131,7 +136,7 @@ static bool is_named(const struct search *search, uint64_t id)
 static bool is_unused(const struct search *search, uint64_t id, const char *name)
 {
     return !is_named(search, id) && !has_id(&search->hints, id) &&
-           is_blank(search->recovery, name, search->same_boot);
+           is_blank(search->recovery, name, search->same_boot ? BLANK_SIZE : HEADER_PAGE_SIZE);
 }
 
 static void tell_lost(struct search *search, uint64_t id, const char *name, const char *what)
