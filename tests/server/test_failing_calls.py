@@ -1,0 +1,563 @@
+"""Calls of the system that fail: nothing is acknowledged that is not kept, nobody crashes, and the service comes back.
+
+failing_calls.c lets the Nth call of a kind fail, once or until the fault is mended. N goes up until a round passes in which
+that call was not reached; the short form leaves some N out. What clients know of each key stands in a Ledger: after an
+acknowledged write exactly that value, after one that was refused or never answered the value before it or the new one.
+
+SEED=n replays the choices of the disturbed runs, as far as the threads of the server come in the same order.
+"""
+import errno
+import mmap
+import os
+import pwd
+import random
+import shutil
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+
+import support
+from support import Server, value_of, wait_until
+
+SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
+FOREVER = 1 << 60
+PATIENCE = 0.25  # seconds until a client that gets no answer gives up
+
+# The order is that of enum kind in failing_calls.c. What the system would say:
+KINDS = {
+    "none": 0,
+    "open": errno.EMFILE,
+    "read": errno.EIO,
+    "write": errno.EIO,
+    "sync": errno.EIO,
+    "rename": errno.EIO,
+    "allocate": errno.EIO,
+    "truncate": errno.EIO,
+    "unlink": errno.EIO,
+    "replace": errno.EBUSY,
+    "list": errno.EIO,
+    "mmap": errno.ENOMEM,
+    "memory": errno.ENOMEM,
+    "thread": errno.EAGAIN,
+    "eventfd": errno.EMFILE,
+    "epoll_create": errno.EMFILE,
+    "epoll_ctl": errno.ENOMEM,
+    "epoll_wait": errno.EINTR,
+    "accept": errno.ENFILE,
+    "receive": errno.ENOMEM,
+    "send": errno.ENOBUFS,
+    "user": errno.EMFILE,
+    "change": errno.EROFS,
+}
+NOT_SANITIZED = pytest.mark.skipif(support.SANITIZED, reason="malloc is the sanitizer's")
+
+
+def kinds(*names):
+    return [pytest.param(name, marks=NOT_SANITIZED if name == "memory" else ()) for name in names]
+
+
+def numbers():
+    """1, 2, 3, … and in the short form 1, 2, 3, 5, 8, 13, …"""
+    this, following = 1, 2
+    while True:
+        yield this
+        this, following = (this + 1, 0) if support.LONG else (following, this + following)
+
+
+# The server and its faults
+
+def library():
+    """The compiled failing_calls.c, where the user who serves can read it."""
+    path = os.path.join(support.place.path, "failing_calls.so")
+    if not os.path.exists(path):
+        source = os.path.join(os.path.dirname(__file__), "failing_calls.c")
+        extra = ["-DNO_MEMORY_CALLS"] if support.SANITIZED else []
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", *extra, "-o", path + ".new",
+                        source, "-ldl"], check=True)
+        os.chmod(path + ".new", 0o755)
+        os.rename(path + ".new", path)
+    return path
+
+
+class Faults:
+    """The page that is shared with the server."""
+
+    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed")
+
+    def __init__(self, path):
+        with open(path, "w+b") as file:
+            file.truncate(mmap.PAGESIZE)
+            self.page = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+
+    def __getitem__(self, field):
+        return struct.unpack_from("q", self.page, 8 * self.FIELDS.index(field))[0]
+
+    def __setitem__(self, field, value):
+        struct.pack_into("q", self.page, 8 * self.FIELDS.index(field), value)
+
+    def arm(self, kind, first=1, times=1, error=None):
+        self.mend()
+        self["error"] = error or KINDS[kind]
+        self["first"], self["times"], self["calls"], self["failed"] = first, times, 0, 0
+        self["kind"] = list(KINDS).index(kind)
+
+    def mend(self):
+        self["kind"] = self["odds"] = 0
+
+    def disturb(self, seed, odds):
+        """One in `odds` of the calls that may do so is interrupted, or does less than it was asked."""
+        self["seed"], self["odds"], self["disturbed"] = seed, odds, 0
+
+
+class FailingServer(Server):
+    def __init__(self, *options, journal=False, **how):
+        super().__init__(*options, start=False, **how)
+        page = os.path.join(self.folder, "faults")
+        self.faults = Faults(page)
+        self.preload = {"LD_PRELOAD": library(), "FAILING_CALLS_PAGE": page}
+        if support.SANITIZED:  # what a start that fails leaves behind, the end of the process takes
+            self.preload["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") +
+                                            ":verify_asan_link_order=0:detect_leaks=0").lstrip(":")
+        if journal:
+            self.journal = self.preload["FAILING_CALLS_JOURNAL"] = os.path.join(self.folder, "journal")
+            open(self.journal, "wb").close()
+
+    def start_failing(self):
+        self.env = self.preload
+        return self.start()
+
+    def launch_failing(self):
+        """Starts it, and waits until it serves, or has ended. Returns whether it serves."""
+        self.env = self.preload
+        self.launch()
+        deadline = time.monotonic() + support.TIMEOUT
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, "neither ready nor ended:\n" + self.log()
+            if is_answered(self):
+                return True
+            time.sleep(0.005)
+        return False
+
+    def start_whole(self):
+        """A start without any faults, after which writing works too."""
+        self.env = None
+        self.start()
+        wait_until(lambda: can_write(self), "writing")
+        return self
+
+    def cpu_s(self):
+        with open("/proc/%d/stat" % self.process.pid, encoding="ascii") as stat:
+            words = stat.read().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def assert_idle(self, seconds=1.0):
+        """Waiting costs no processor time: a loop that keeps one busy would take all of these seconds."""
+        before, started = self.cpu_s(), time.monotonic()
+        time.sleep(seconds)
+        used, passed = self.cpu_s() - before, time.monotonic() - started
+        print("%.2f s of processor time in %.2f s" % (used, passed))
+        assert used < passed / 3
+
+
+def is_answered(server, question=b"version\r\n", answer=b"VERSION "):
+    try:
+        with server.connect(PATIENCE) as client:
+            client.send(question)
+            return client.line().startswith(answer)
+    except (OSError, AssertionError):
+        return False
+
+
+def can_write(server):
+    return is_answered(server, b"set again 0 0 1\r\nx\r\n", b"STORED\r\n")
+
+
+# What the clients know
+
+class Ledger:
+    LENGTHS = (10, 300, 300, 3000, 3000, 3000, 20000)
+
+    def __init__(self, name=b"k", keys=120):
+        self.name = name
+        self.keys = keys
+        self.turn = 0
+        self.known = {}  # the value that was acknowledged last
+        self.maybe = {}  # and those that nobody knows of, whose keys are not used again: they may come late
+
+    def key(self):
+        self.turn += 1
+        key = b"%s-%d" % (self.name, self.turn * 7 % self.keys)
+        return key if key not in self.maybe else b"%s-new-%d" % (self.name, self.turn)
+
+    def write(self, client):
+        """One set, or now and then a deletion. Returns the answer; raises when the connection ends."""
+        key = self.key()
+        delete = self.turn % 11 == 10
+        value = None if delete else value_of(b"%s.%d" % (key, self.turn), self.LENGTHS[self.turn % len(self.LENGTHS)])
+        self.maybe[key] = value
+        client.send(b"delete %s\r\n" % key if delete else b"set %s 0 0 %d\r\n%s\r\n" % (key, len(value), value))
+        answer = client.line()
+        if answer.startswith(b"SERVER_ERROR "):
+            return answer
+        assert answer in ((b"DELETED\r\n", b"NOT_FOUND\r\n") if delete else (b"STORED\r\n",)), answer
+        del self.maybe[key]
+        self.known[key] = value
+        return answer
+
+    def read(self, client):
+        """One get. While calls fail it may miss, but what it brings must be right."""
+        key = b"%s-%d" % (self.name, self.turn * 3 % self.keys)
+        client.send(b"get %s\r\n" % key)
+        head = client.line().split()
+        if head[0] != b"VALUE":
+            assert head in ([b"END"],) or head[0] == b"SERVER_ERROR", head
+            return
+        value = client.read(int(head[3]))
+        assert client.read(7) == b"\r\nEND\r\n"
+        assert value in self.wanted(key), "%r: %r" % (key, value[:100])
+
+    def wanted(self, key):
+        return [self.known.get(key)] + ([self.maybe[key]] if key in self.maybe else [])
+
+    def check(self, server):
+        keys = sorted(set(self.known) | set(self.maybe))
+        wrong = []
+        with server.connect() as client:
+            for start in range(0, len(keys), 50):
+                some = keys[start:start + 50]
+                found = client.gets(*some)
+                for key in some:
+                    value = found.get(key, (None,))[0]
+                    if value not in self.wanted(key):
+                        wrong.append("%r is %r, not one of %r" % (
+                            key, value and value[:40], [w and w[:40] for w in self.wanted(key)]))
+        assert not wrong, "%d of %d keys are wrong\n%s" % (len(wrong), len(keys), "\n".join(wrong[:20]))
+
+    def fill(self, server, count):
+        with server.connect() as client:
+            for _ in range(count):
+                answer = self.write(client)
+                assert not answer.startswith(b"SERVER_ERROR "), answer
+
+
+def work(server, ledger, count, patience=PATIENCE):
+    """Writes and reads; whenever a connection ends, or gives no answer, it goes on with another one. Returns how many changes
+    were acknowledged."""
+    client, stored = None, 0
+    for _ in range(count):
+        try:
+            client = client or server.connect(patience)
+            stored += ledger.write(client) in (b"STORED\r\n", b"DELETED\r\n")
+            ledger.read(client)
+        except (OSError, AssertionError) as error:
+            if isinstance(error, AssertionError) and "closed; before" not in str(error) and "no answer" not in str(error):
+                raise
+            client = client and client.close()
+    if client:
+        client.close()
+    return stored
+
+
+def assert_well_again(server, ledger):
+    assert server.is_alive(), "the server has died by itself, status %d:\n%s" % (server.process.poll(), server.log())
+    wait_until(lambda: can_write(server), "writing again")
+    ledger.check(server)
+
+
+# A small store with much to do: cold values, full segments, and a cleaner.
+BUSY = ("-t", "2", "-m", "1", "-M", "--segment-size=64k", "--disk-limit=4m", "--sync=always")
+
+
+# At the start
+
+@pytest.mark.seconds(3600 if support.LONG else 60)
+@pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "rename", "allocate", "truncate", "unlink",
+                                       "mmap", "eventfd", "epoll_create", "user"))
+def test_a_start_whose_nth_call_fails_loses_nothing(kind):
+    server = FailingServer(*BUSY)
+    ledger = Ledger()
+    server.start_whole()
+    ledger.fill(server, 150)
+    server.kill9()
+    for nth in numbers():
+        server.faults.arm(kind, nth)
+        if server.launch_failing():
+            reached = server.faults["failed"]
+            server.faults.mend()
+            assert_well_again(server, ledger)
+            assert_serves_as(server)
+            server.kill9()
+        else:
+            reached = True
+            assert_ended_well(server, kind, nth)
+        if support.LONG:
+            server.start_whole()
+            ledger.check(server)
+            server.kill9()
+        if not reached:
+            break
+    print("%s: %d calls at a start" % (kind, server.faults["calls"]))
+    assert server.faults["calls"] or kind in ("rename", "truncate", "unlink")
+    server.start_whole()
+    ledger.check(server)
+
+
+def assert_ended_well(server, kind, nth):
+    status, said = server.wait_for_exit()
+    assert status > 0, "%s %d: killed by signal %d\n%s" % (kind, nth, -status, said)
+    print("%s %d: %s" % (kind, nth, said.strip()))
+    assert len(said) > 20 and "Success" not in said, "%s %d says nothing: %r" % (kind, nth, said)
+
+
+def assert_serves_as(server):
+    """Whatever fails, a server that was to give up root has done so."""
+    if support.is_root():
+        with open("/proc/%d/status" % server.process.pid, encoding="ascii") as status:
+            uids = [line.split()[1:] for line in status if line.startswith("Uid:")][0]
+        assert uids == [str(pwd.getpwnam("nobody").pw_uid)] * 4
+
+
+# While it serves
+
+@pytest.mark.seconds(3600 if support.LONG else 60)
+@pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "rename", "allocate", "truncate", "unlink",
+                                       "mmap", "memory", "epoll_ctl", "epoll_wait", "accept", "receive", "send"))
+def test_the_nth_call_fails_while_clients_write_and_read(kind):
+    server = FailingServer(*BUSY)
+    ledger = Ledger()
+    server.start_failing()
+    ledger.fill(server, 150)
+    for nth in numbers():
+        server.faults.arm(kind, nth)
+        work(server, ledger, 30)
+        reached = server.faults["failed"]
+        server.faults.mend()
+        assert_well_again(server, ledger)
+        if support.LONG:
+            server.kill9()
+            server.start_failing()
+            ledger.check(server)
+        if not reached:
+            break
+    print("%s: %d calls in a round" % (kind, server.faults["calls"]))
+    server.kill9()
+    server.start_whole()
+    ledger.check(server)
+
+
+@pytest.mark.parametrize("kind", ["rename", "replace", "allocate", "open"])
+def test_the_repair_after_a_failed_sync_fails_too(kind):
+    server = FailingServer(*BUSY)
+    ledger = Ledger()
+    server.start_failing()
+    ledger.fill(server, 30)
+    server.faults.arm("change", times=2)  # a write or sync, and what mends it
+    work(server, ledger, 3)
+    server.faults.arm(kind, times=3)
+    work(server, ledger, 3)
+    server.faults.mend()
+    assert_well_again(server, ledger)
+    server.kill9()
+    server.start_whole()
+    ledger.check(server)
+
+
+@pytest.mark.seconds(120)
+@pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "allocate", "unlink", "memory", "epoll_ctl",
+                                       "accept", "receive", "send", "change"))
+def test_calls_fail_until_the_fault_is_mended(kind):
+    """And it costs no processor time to wait for that."""
+    server = FailingServer(*BUSY)
+    ledger = Ledger()
+    server.start_failing()
+    ledger.fill(server, 60)
+    server.faults.arm(kind, times=FOREVER)
+    stored = work(server, ledger, 40 if kind in ("open", "unlink", "read") else 6)
+    server.assert_idle(0.5)
+    print("%s: %d acknowledged, %d calls failed" % (kind, stored, server.faults["failed"]))
+    assert stored == 0 or kind in ("open", "read", "allocate", "unlink")
+    server.faults.mend()
+    assert_well_again(server, ledger)
+    server.kill9()
+    server.start_whole()
+    ledger.check(server)
+
+
+def test_a_disk_that_became_read_only_is_read():
+    server = FailingServer(*BUSY)
+    ledger = Ledger()
+    server.start_failing()
+    ledger.fill(server, 60)
+    server.faults.arm("change", times=FOREVER)
+    assert work(server, ledger, 3) == 0
+    ledger.check(server)
+    assert server.stats("store")["read_only"] == "1"
+    assert "read-only" in server.log()
+    server.faults.mend()
+    assert_well_again(server, ledger)
+
+
+# A sync that fails and then says that all is well
+
+def durable_image(server, path):
+    """What a loss of power would leave of the segments: what was written and not synced is zero. A sync that has failed takes
+    with it what it was to write, though the next one may say that there is nothing left to do."""
+    pending, lost, syncs = {}, {}, {}
+    with open(server.journal, encoding="ascii") as journal:
+        for line in journal:
+            what, *words = line.split()
+            number = int(words[0])
+            if what == "N":
+                pending[number], lost[number] = [], []
+            elif what == "W":
+                pending.setdefault(number, []).append((int(words[1]), int(words[2])))
+            elif what == "B":
+                syncs[int(words[1])] = number, len(pending.get(number, []))
+                pending.setdefault(number, [])
+            else:
+                inode, count = syncs.pop(number)
+                gone, pending[inode] = pending[inode][:count], pending[inode][count:]
+                for other, (other_inode, other_count) in syncs.items():
+                    if other_inode == inode:
+                        syncs[other] = inode, max(0, other_count - count)
+                if what == "F":
+                    lost.setdefault(inode, []).extend(gone)
+    os.mkdir(path, 0o700)
+    zeroed = 0
+    for name in os.listdir(server.data_dir):
+        if name.endswith((".hint", ".tmp")):
+            continue
+        source = os.path.join(server.data_dir, name)
+        inode = os.stat(source).st_ino
+        shutil.copy(source, os.path.join(path, name))
+        support.give_away(os.path.join(path, name))
+        with open(os.path.join(path, name), "r+b") as file:
+            for offset, length in pending.get(inode, []) + lost.get(inode, []):
+                if name.endswith(".seg"):
+                    file.seek(offset)
+                    file.write(bytes(length))
+                    zeroed += length
+    support.give_away(path)
+    return zeroed
+
+
+def test_a_sync_that_fails_once_is_not_believed_when_it_succeeds():
+    server = FailingServer("-t", "2", "--segment-size=256k", "--sync=always", journal=True)
+    ledger = Ledger()
+    server.start_failing()
+    failures = 0
+    for nth in (1, 1, 2, 3, 1, 2):
+        ledger.fill(server, 10)
+        server.faults.arm("sync", nth)
+        work(server, ledger, 10, support.TIMEOUT)
+        failures += server.faults["failed"]
+        server.faults.mend()
+        assert_well_again(server, ledger)
+    assert failures >= 3
+    server.kill9()
+    image = os.path.join(server.folder, "image")
+    print("%d bytes are lost" % durable_image(server, image))
+    server.data_dir = image
+    server.start_whole()
+    ledger.check(server)
+
+
+# Less than was asked, and interruptions
+
+@pytest.mark.seconds(600 if support.LONG else 60)
+def test_short_counts_and_interruptions_are_nobodys_business():
+    print("SEED=%d" % SEED)
+    server = FailingServer(*BUSY)
+    ledgers = [Ledger(b"w%d" % number, keys=40) for number in range(3)]
+    errors = []
+
+    def write(ledger):
+        try:
+            for _ in range(20 if support.LONG else 2):
+                ledger.fill(server, 40)
+                ledger.check(server)
+        except BaseException as error:  # pylint: disable=broad-except
+            errors.append(error)
+
+    for turn, odds in enumerate((2, 3, 10)):
+        server.faults.disturb(SEED + turn, odds)
+        server.start_failing()
+        for ledger in ledgers:
+            ledger.check(server)
+        threads = [threading.Thread(target=write, args=(ledger,)) for ledger in ledgers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+        print("one in %d: %d calls disturbed" % (odds, server.faults["disturbed"]))
+        assert server.faults["disturbed"] > 100
+        server.kill9()
+    server.start_whole()
+    for ledger in ledgers:
+        ledger.check(server)
+
+
+# No descriptors left
+
+FILES = 60  # more than the server needs for itself
+CLIENTS = 100
+
+
+def limit_files(server, count):
+    user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if support.is_root() else {}
+    subprocess.run(["prlimit", "--pid", str(server.process.pid), "--nofile=%d:" % count], check=True, **user)
+
+
+@pytest.fixture(name="crowded")
+def make_crowded():
+    """A server without a free descriptor, a client that came early, and many more than there is room for."""
+    server = FailingServer(*BUSY)
+    server.start_whole()
+    client = server.connect()
+    client.set(b"before", b"value")
+    limit_files(server, FILES)
+    crowd = [server.connect() for _ in range(CLIENTS)]
+    for other in crowd:
+        other.send(b"version\r\n")
+    wait_until(lambda: "ulimit -n" in server.log(), "the limit is met")
+    return server, client, crowd
+
+
+def test_without_descriptors_waiting_costs_no_processor_time(crowded):
+    server, client, crowd = crowded
+    server.assert_idle()
+    assert client.get(b"before") == b"value"
+    inside = [other for other in crowd if other.rest(0.001)]
+    print("%d of %d clients are in" % (len(inside), len(crowd)))
+    assert 0 < len(inside) < FILES
+    for other in inside:
+        other.close()
+    for other in crowd:
+        if other not in inside:
+            other.expect(b"VERSION ")
+            other.close()
+    wait_until(lambda: can_write(server), "service when others have left")
+
+
+def test_without_descriptors_for_segments_writers_wait_idly(crowded):
+    """The log goes on in files that are open already; then its writers wait until another can be made."""
+    server, client, crowd = crowded
+    ledger = Ledger()
+    client.socket.settimeout(1)
+    with pytest.raises(AssertionError, match="no answer"):
+        for _ in range(1000):
+            assert not ledger.write(client).startswith(b"SERVER_ERROR ")
+    server.assert_idle()
+    for other in crowd:
+        other.close()
+    client.socket.settimeout(support.TIMEOUT)
+    assert client.line() in (b"STORED\r\n", b"DELETED\r\n")
+    assert_well_again(server, ledger)
+    server.kill9()
+    server.start_whole()
+    ledger.check(server)
