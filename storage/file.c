@@ -90,19 +90,34 @@ static int os_rename(void *context, int dir_fd, const char *from, const char *to
     return renameat(dir_fd, from, dir_fd, to);
 }
 
+/* A list that breaks off is none: the segments that it does not name would be taken for cleaned ones. */
+static bool list_names(DIR *dir, void (*found)(void *argument, const char *name), void *argument)
+{
+    struct dirent *entry;
+    while (errno = 0, entry = readdir(dir))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            found(argument, entry->d_name);
+    return errno == 0;
+}
+
 static int os_list(void *context, int dir_fd, void (*found)(void *argument, const char *name),
                    void *argument)
 {
     (void)context;
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
-    if (!dir)
+    if (!dir) {
+        int error = errno;
+        if (fd >= 0)
+            close(fd);
+        errno = error;
         return -1;
-    while ((entry = readdir(dir)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            found(argument, entry->d_name);
-    return closedir(dir);
+    }
+    bool all = list_names(dir, found, argument);
+    int error = errno;
+    closedir(dir);
+    errno = error;
+    return all ? 0 : -1;
 }
 
 static int os_unlink(void *context, int dir_fd, const char *name)
