@@ -105,7 +105,11 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     event_assign(&conn->read_event, worker->base, fd, EV_READ | EV_PERSIST, worker_on_readable,
                  conn);
     event_assign(&conn->write_event, worker->base, fd, EV_WRITE, worker_on_writable, conn);
-    conn_listen(conn, true);
+    if (!conn_listen(conn, true)) {
+        end_transport(conn);
+        free(conn);
+        return NULL;
+    }
     return conn;
 }
 
@@ -120,13 +124,14 @@ void conn_drop_pending(struct conn *conn)
     conn->pending_count = conn->pending_at = 0;
 }
 
-void conn_listen(struct conn *conn, bool on)
+bool conn_listen(struct conn *conn, bool on)
 {
-    if (on && !conn->listening)
-        event_add(&conn->read_event, NULL);
-    else if (!on && conn->listening)
+    if (on && !conn->listening && event_add(&conn->read_event, NULL) < 0)
+        return false;
+    if (!on && conn->listening)
         event_del(&conn->read_event);
     conn->listening = on;
+    return true;
 }
 
 static void drop_input(struct conn *conn)
@@ -225,7 +230,8 @@ static ssize_t receive_tls(struct conn *conn, char *to, size_t room)
         conn->readable = tls_holds_input(conn->tls);
     else if (tls_receive_wants_write(conn->tls)) {
         conn_listen(conn, false);
-        event_add(&conn->write_event, NULL);
+        if (event_add(&conn->write_event, NULL) < 0)
+            error = ENOMEM;
     }
     errno = error;
     return got;
@@ -334,12 +340,12 @@ bool conn_sends_after_reading(const struct conn *conn)
     return conn->transport == TRANSPORT_TLS && tls_send_wants_read(conn->tls);
 }
 
-static void wait_to_send(struct conn *conn)
+/* False: nobody would say when. */
+static bool wait_to_send(struct conn *conn)
 {
     if (conn_sends_after_reading(conn))
-        conn_listen(conn, true);
-    else
-        event_add(&conn->write_event, NULL);
+        return conn_listen(conn, true);
+    return event_add(&conn->write_event, NULL) == 0;
 }
 
 /* Sends as much as the socket takes; *at is the first piece with bytes left. */
@@ -381,7 +387,10 @@ enum conn_sent conn_send(struct conn *conn, struct output *output)
     if (result == CONN_WAITING) {
         if (!conn_defer(conn, pieces + at, conn->piece_count - at))
             return CONN_BROKEN;
-        wait_to_send(conn);
+        if (!wait_to_send(conn)) {
+            conn_drop_pending(conn);
+            return CONN_BROKEN;
+        }
     } else if (result == CONN_BROKEN) {
         for (; at < conn->piece_count; at++)
             piece_release(&pieces[at]);
@@ -423,9 +432,9 @@ enum conn_sent conn_send_pending(struct conn *conn)
 {
     enum conn_sent result =
         send_pieces(conn, conn->pending, conn->pending_count, &conn->pending_at);
-    if (result == CONN_SENT)
+    if (result == CONN_WAITING && !wait_to_send(conn))
+        result = CONN_BROKEN;
+    if (result != CONN_WAITING)
         conn_drop_pending(conn);
-    else if (result == CONN_WAITING)
-        wait_to_send(conn);
     return result;
 }

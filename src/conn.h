@@ -117,7 +117,7 @@ void conn_receive_again(struct conn *conn);
 /* What is pending waits until something was received. */
 bool conn_sends_after_reading(const struct conn *conn);
 
-/* Turns the read event on or off. */
-void conn_listen(struct conn *conn, bool on);
+/* Turns the read event on or off. False: the system refuses to turn it on. */
+bool conn_listen(struct conn *conn, bool on);
 
 #endif

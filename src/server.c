@@ -35,13 +35,38 @@ static bool verbose(const struct server *server, enum journal_level level)
     return atomic_load_explicit(&server->verbosity, memory_order_relaxed) >= (int)level;
 }
 
+static void ignore_listeners(struct server *server)
+{
+    for (int i = 0; i < server->listener_count; i++)
+        if (server->listeners[i].event)
+            event_del(server->listeners[i].event);
+}
+
+/* All of them, or none: then it is tried again a moment later. */
+static bool hear_listeners(struct server *server)
+{
+    for (int i = 0; i < server->listener_count; i++)
+        if (server->listeners[i].event && event_add(server->listeners[i].event, NULL) < 0) {
+            ignore_listeners(server);
+            return false;
+        }
+    return true;
+}
+
+static void resume_soon(struct server *server)
+{
+    const struct timeval soon = {.tv_usec = RESUME_MS * 1000};
+    event_add(server->resume, &soon);
+}
+
 static void listen_again(struct server *server)
 {
     if (atomic_load(&server->accepting))
         return;
-    for (int i = 0; i < server->listener_count; i++)
-        if (server->listeners[i].event)
-            event_add(server->listeners[i].event, NULL);
+    if (!hear_listeners(server)) {
+        resume_soon(server);
+        return;
+    }
     atomic_fetch_add(&server->listen_disabled_us, now_us() - server->disabled_since_us);
     atomic_store(&server->accepting, true);
 }
@@ -50,16 +75,13 @@ static void listen_again(struct server *server)
  * tried again, so that what cannot be served does not keep a processor busy. */
 static void stop_listening(struct server *server)
 {
-    const struct timeval soon = {.tv_usec = RESUME_MS * 1000};
     if (atomic_load(&server->accepting)) {
-        for (int i = 0; i < server->listener_count; i++)
-            if (server->listeners[i].event)
-                event_del(server->listeners[i].event);
+        ignore_listeners(server);
         server->disabled_since_us = now_us();
         atomic_store(&server->accepting, false);
         atomic_fetch_add(&server->listen_disabled_num, 1);
     }
-    event_add(server->resume, &soon);
+    resume_soon(server);
 }
 
 static bool is_full(const struct server *server)

@@ -175,7 +175,10 @@ void worker_resume(struct conn *conn)
         worker_close(conn->worker, conn);
         return;
     }
-    conn_listen(conn, true);
+    if (!conn_listen(conn, true)) { /* it would never be heard again */
+        worker_close(conn->worker, conn);
+        return;
+    }
     if ((conn->stopped && conn->in_len) || conn->readable)
         make_ready(conn);
 }
@@ -438,9 +441,8 @@ struct worker *worker_new(struct server *server, uint32_t id)
         return NULL;
     worker->wake_event =
         event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
-    if (!worker->wake_event || !watch_idle(worker))
+    if (!worker->wake_event || event_add(worker->wake_event, NULL) < 0 || !watch_idle(worker))
         return NULL;
-    event_add(worker->wake_event, NULL);
     return open_udp(worker) ? worker : NULL;
 }
 

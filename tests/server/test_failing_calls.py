@@ -275,7 +275,7 @@ BUSY = ("-t", "2", "-m", "1", "-M", "--segment-size=64k", "--disk-limit=4m", "--
 
 @pytest.mark.seconds(3600 if support.LONG else 60)
 @pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "rename", "allocate", "truncate", "unlink", "list",
-                                       "mmap", "eventfd", "epoll_create", "user"))
+                                       "mmap", "eventfd", "epoll_create", "epoll_ctl", "user"))
 def test_a_start_whose_nth_call_fails_loses_nothing(kind):
     server = FailingServer(*BUSY)
     ledger = Ledger()
@@ -384,6 +384,27 @@ def test_calls_fail_until_the_fault_is_mended(kind):
     server.kill9()
     server.start_whole()
     ledger.check(server)
+
+
+def test_a_connection_that_cannot_be_watched_is_closed():
+    server = FailingServer("-t", "1")
+    server.start_failing()
+    server.faults.arm("epoll_ctl")
+    with server.connect(timeout=5) as client:
+        client.expect_closed()
+    assert is_answered(server)
+
+
+def test_listening_that_cannot_be_resumed_is_tried_again():
+    """First no descriptor, then no memory to listen again when there is one."""
+    server = FailingServer("-t", "1")
+    server.start_failing()
+    server.faults.arm("accept", times=FOREVER)
+    with server.connect() as client:
+        wait_until(lambda: server.faults["failed"] > 2, "refusals")
+        server.faults.arm("epoll_ctl", times=3)
+        wait_until(lambda: server.faults["failed"] == 3, "attempts to listen")
+        client.ask(b"version\r\n", b"\r\n")
 
 
 def test_a_disk_that_became_read_only_is_read():
