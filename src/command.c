@@ -117,16 +117,17 @@ static void reply_status(struct worker *worker, struct conn *conn, const struct 
     command_reply(worker, conn, request, &reply);
 }
 
-/* The piece owns the fetch now: nobody else may keep it. */
-static void let_go(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
+/* The fetch becomes a piece's: nobody else may keep it. False: no memory, and it stays where it is. */
+static bool let_go(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
 {
     if (fetch != worker->scratch) {
         forget_cold(conn, fetch);
-        return;
+        return true;
     }
-    worker->scratch = calloc(1, sizeof *worker->scratch);
-    if (!worker->scratch)
-        abort(); /* not a hundred bytes of memory left */
+    struct store_fetch *fresh = calloc(1, sizeof *fresh);
+    if (fresh)
+        worker->scratch = fresh;
+    return fresh != NULL;
 }
 
 void command_reply_value(struct worker *worker, struct conn *conn, const struct request *request,
@@ -134,6 +135,12 @@ void command_reply_value(struct worker *worker, struct conn *conn, const struct 
 {
     struct output *output = &worker->output;
     const struct store_item *item = &lookup->item;
+    bool lends = item->value_len > OUTPUT_COPY_MAX && !item->in_ram;
+    if (lends && !let_go(worker, conn, lookup->fetch)) { /* as when it finds no memory before */
+        reply_status(worker, conn, request, REPLY_MISS);
+        end_fetch(worker, conn, lookup->fetch);
+        return;
+    }
     char *out = output_at(output);
     size_t len = reply_head(request, reply, out);
     conn->out_bytes += len + item->value_len;
@@ -146,13 +153,12 @@ void command_reply_value(struct worker *worker, struct conn *conn, const struct 
         return;
     }
     output_wrote(output, len);
-    if (item->in_ram) {
+    if (lends) {
+        output_add(output, item->value, item->value_len, PIECE_FETCH, lookup->fetch);
+    } else {
         output_add(output, item->value, item->value_len, PIECE_PIN,
                    store_pin(worker->session, item));
         end_fetch(worker, conn, lookup->fetch);
-    } else {
-        output_add(output, item->value, item->value_len, PIECE_FETCH, lookup->fetch);
-        let_go(worker, conn, lookup->fetch);
     }
     output_wrote(output, reply_tail(request, reply, output_at(output)));
 }

@@ -582,3 +582,24 @@ def test_without_descriptors_for_segments_writers_wait_idly(crowded):
     server.kill9()
     server.start_whole()
     ledger.check(server)
+
+
+@NOT_SANITIZED
+def test_a_value_that_is_sent_from_where_it_was_read_finds_no_memory():
+    server = FailingServer("-t", "1", "-m", "1", "-I", "2m")
+    server.start_failing()
+    with server.connect() as client:
+        client.set(b"large", value_of(b"large", 700000))
+    value = value_of(b"large", 700000)
+    answer = b"VALUE large 0 700000\r\n" + value + b"\r\nEND\r\n"
+    for nth in numbers():
+        with server.connect() as client:
+            client.ask(b"version\r\n", b"\r\n")
+            server.faults.arm("memory", nth)
+            client.send(b"get large\r\n")
+            said = client.rest()
+            assert said in (answer, b"END\r\n"), said[:100]
+            assert server.is_alive()
+        if not server.faults["failed"]:
+            break
+    assert nth > 2 and said == answer
