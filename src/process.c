@@ -27,6 +27,18 @@ static const struct passwd *target_user(const struct settings *settings)
     return geteuid() == 0 && settings->user ? getpwnam(settings->user) : NULL;
 }
 
+/* *user is NULL where we stay who we are. False, and told: process_check_user has found the user, and now the system fails; to go
+ * on would be to stay root. */
+static bool find_user(const struct settings *settings, const struct passwd **user)
+{
+    *user = target_user(settings);
+    if (*user || geteuid() != 0)
+        return true;
+    fprintf(stderr, "cannot look up the user %s again (%s): start once more\n", settings->user,
+            strerror(errno));
+    return false;
+}
+
 bool process_check_user(const struct settings *settings)
 {
     if (geteuid() != 0)
@@ -112,7 +124,9 @@ static void make_parents(const char *path)
 
 int process_open_data_dir(struct settings *settings)
 {
-    const struct passwd *user = target_user(settings);
+    const struct passwd *user;
+    if (!find_user(settings, &user))
+        return -1;
     if (!settings->data_dir)
         settings->data_dir = default_dir(settings);
     if (!settings->data_dir)
@@ -120,17 +134,22 @@ int process_open_data_dir(struct settings *settings)
     make_parents(settings->data_dir);
     bool made = mkdir(settings->data_dir, 0700) == 0;
     int fd = open(settings->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || (made && user && fchown(fd, user->pw_uid, user->pw_gid) < 0)) {
-        fprintf(stderr, "data directory %s: %s. --data-dir names another\n", settings->data_dir,
-                strerror(errno));
-        return -1;
-    }
-    return fd;
+    if (fd >= 0 && (!made || !user || fchown(fd, user->pw_uid, user->pw_gid) == 0))
+        return fd;
+    fprintf(stderr, "data directory %s: %s. --data-dir names another\n", settings->data_dir,
+            strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    if (made) /* the next start would find that it is root's */
+        rmdir(settings->data_dir);
+    return -1;
 }
 
 bool process_become_user(const struct settings *settings)
 {
-    const struct passwd *user = target_user(settings);
+    const struct passwd *user;
+    if (!find_user(settings, &user))
+        return false;
     if (!user || user->pw_uid == 0)
         return true;
     if (setgroups(0, NULL) == 0 && setresgid(user->pw_gid, user->pw_gid, user->pw_gid) == 0 &&

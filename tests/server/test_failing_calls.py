@@ -305,6 +305,29 @@ def test_a_start_whose_nth_call_fails_loses_nothing(kind):
     ledger.check(server)
 
 
+@pytest.mark.seconds(3600 if support.LONG else 60)
+@pytest.mark.parametrize("kind", kinds("open", "write", "sync", "rename", "allocate", "user"))
+def test_a_first_start_whose_nth_call_fails_can_be_repeated(kind):
+    for nth in numbers():
+        parent = support.place.new("parent")
+        if support.is_root():
+            os.chown(parent, 0, 0)
+        os.chmod(parent, 0o755)
+        server = FailingServer(data_dir=os.path.join(parent, "made"))
+        server.faults.arm(kind, nth)
+        if server.launch_failing():
+            reached = server.faults["failed"]
+            assert_serves_as(server)
+            server.kill9()
+        else:
+            reached = True
+            assert_ended_well(server, kind, nth)
+        server.start_whole()
+        server.kill9()
+        if not reached:
+            break
+
+
 def assert_ended_well(server, kind, nth):
     status, said = server.wait_for_exit()
     assert status > 0, "%s %d: killed by signal %d\n%s" % (kind, nth, -status, said)
