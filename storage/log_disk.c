@@ -494,6 +494,17 @@ static bool wants_spare(const struct log *log)
            log_may_allocate(log);
 }
 
+/* With the lock held. A full disk may have room as soon as the cleaner says so. What else fails takes its time: those who
+ * find no room ask again whenever an attempt has failed, and must not make it a circle that keeps processors busy. */
+static void wait_to_retry(struct log *log)
+{
+    struct timespec until = monotonic_in_ms(ALLOCATE_RETRY_MS);
+    int result;
+    do
+        result = pthread_cond_timedwait(&log->spare_wanted, &log->lock, &until);
+    while (result != ETIMEDOUT && !log->stopping && log->spare_status != STORE_FULL);
+}
+
 static void *run_allocator(void *context)
 {
     struct log *log = context;
@@ -506,8 +517,7 @@ static void *run_allocator(void *context)
         allocate_spare(log);
         if (log->spare_status == STORE_OK || log->stopping)
             continue;
-        struct timespec until = monotonic_in_ms(ALLOCATE_RETRY_MS);
-        pthread_cond_timedwait(&log->spare_wanted, &log->lock, &until);
+        wait_to_retry(log);
     }
     pthread_mutex_unlock(&log->lock);
     return NULL;
