@@ -196,9 +196,17 @@ static bool can_speak(const struct server *server, const struct endpoint *endpoi
     return true;
 }
 
+static char *copy_list(const char *list)
+{
+    char *copy = strdup(list);
+    if (!copy)
+        fprintf(stderr, "not enough memory to listen on %s: free some and start again\n", list);
+    return copy;
+}
+
 static bool listen_word(struct server *server, char *word, struct endpoint endpoint)
 {
-    char *given = strdup(word);
+    char *given = copy_list(word);
     if (!given)
         return false;
     bool ok = read_address(read_prefix(word, &endpoint), &endpoint);
@@ -211,7 +219,7 @@ static bool listen_word(struct server *server, char *word, struct endpoint endpo
 
 static bool listen_list(struct server *server, const char *list, const struct endpoint *endpoint)
 {
-    char *copy = strdup(list), *rest = copy, *word;
+    char *copy = copy_list(list), *rest = copy, *word;
     bool ok = copy != NULL;
     while (ok && (word = strsep(&rest, ",; ")))
         if (*word)

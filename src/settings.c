@@ -574,8 +574,10 @@ static char *keep(struct settings *settings, const char *text)
 {
     size_t size = strlen(text) + 1;
     struct kept_text *kept = malloc(sizeof *kept + size);
-    if (!kept)
+    if (!kept) {
+        fprintf(stderr, "not enough memory to keep the options: free some and start again\n");
         return NULL;
+    }
     memcpy(kept->text, text, size);
     kept->next = settings->kept;
     settings->kept = kept;

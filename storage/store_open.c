@@ -239,7 +239,7 @@ static enum store_status start_log(struct store *store, const struct recovery *r
 {
     enum store_status status = log_start(&store->log, recovery->next_segment_id, recovery->next_lsn,
                                          recovery->next_cas, store->options.now_s);
-    if (status != STORE_OK)
+    if (status != STORE_OK && status != STORE_NO_MEMORY)
         tell(&store->options.tell, TELL_ERROR,
              "cannot make a segment of %u bytes in data directory %s: %s. Free disk space, or name "
              "a "
@@ -340,14 +340,23 @@ void store_set_disk_limit(struct store *store, uint64_t bytes)
     cleaner_signal(store);
 }
 
+static void tell_no_memory(const struct tell *told)
+{
+    tell(told, TELL_ERROR,
+         "not enough memory, or no more threads (ulimit -u): give a smaller -m, or raise that "
+         "limit");
+}
+
 enum store_status store_open(struct store **out, const struct store_options *options)
 {
     assert(options->segment_size >= STORE_SEGMENT_SIZE_MIN &&
            options->segment_size <= STORE_SEGMENT_SIZE_MAX &&
            options->memory_limit >= STORE_MEMORY_MIN);
     struct store *store = new_store(options);
-    if (!store)
+    if (!store) {
+        tell_no_memory(&options->tell);
         return STORE_NO_MEMORY;
+    }
     enum store_status status =
         datadir_open(&store->datadir, store->options.files, options->dir_fd, options->dir_name,
                      options->now_s, store->options.random, &store->options.tell);
@@ -357,7 +366,7 @@ enum store_status store_open(struct store **out, const struct store_options *opt
             datadir_close(&store->datadir, store->options.files);
     }
     if (status == STORE_NO_MEMORY)
-        tell(&options->tell, TELL_ERROR, "not enough memory: give a smaller -m");
+        tell_no_memory(&options->tell);
     if (status != STORE_OK) {
         free_store(store);
         return status;

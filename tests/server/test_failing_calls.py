@@ -276,7 +276,7 @@ BUSY = ("-t", "2", "-m", "1", "-M", "--segment-size=64k", "--disk-limit=4m", "--
 
 @pytest.mark.seconds(3600 if support.LONG else 60)
 @pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "rename", "allocate", "truncate", "unlink", "list",
-                                       "mmap", "eventfd", "epoll_create", "epoll_ctl", "user"))
+                                       "mmap", "memory", "thread", "eventfd", "epoll_create", "epoll_ctl", "user"))
 def test_a_start_whose_nth_call_fails_loses_nothing(kind):
     server = FailingServer(*BUSY)
     ledger = Ledger()
