@@ -9,6 +9,7 @@ ran whom).
 """
 import os
 import random
+import signal
 import threading
 import time
 
@@ -141,26 +142,38 @@ def shorten(value):
     return value and (value[0][:60], len(value[0]), value[1])
 
 
-def cycle(server, writers, random_):
+def end_under_load(server, writers, random_, how):
+    """Returns the exit status, and how long the end took."""
     threads = [threading.Thread(target=writer.run, args=(server, random_.random())) for writer in writers]
     for thread in threads:
         thread.start()
     time.sleep(random_.uniform(0, 0.3))
-    server.process.kill()
+    server.process.send_signal(how)
+    started = time.monotonic()
+    server.process.wait(support.TIMEOUT)
+    seconds = time.monotonic() - started
     for thread in threads:
         thread.join()
-    server.reap()
-    if random_.random() < 0.3:  # killed again while it recovers, or soon after
-        server.launch()
-        time.sleep(random_.uniform(0, 0.02))
-        server.kill9()
-    server.start()
+    return server.reap(), seconds
+
+
+def check_all(server, writers):
     for writer in writers:
         if writer.error:
             raise writer.error
     with server.connect() as client:
         wrong = [line for writer in writers for line in writer.check(client)]
     assert not wrong, "%d keys are wrong\n%s" % (len(wrong), "\n".join(wrong[:20]))
+
+
+def cycle(server, writers, random_):
+    end_under_load(server, writers, random_, signal.SIGKILL)
+    if random_.random() < 0.3:  # killed again while it recovers, or soon after
+        server.launch()
+        time.sleep(random_.uniform(0, 0.02))
+        server.kill9()
+    server.start()
+    check_all(server, writers)
 
 
 @pytest.mark.seconds(60 + 3 * CYCLES)
@@ -184,3 +197,41 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(options):
             raise
     print("%d acknowledged writes checked over %d kills" % (sum(w.acknowledged for w in writers), turn + 1))
     assert sum(writer.acknowledged for writer in writers) > 0
+
+
+@pytest.mark.seconds(300 if support.LONG else 60)
+def test_a_recovery_may_be_killed_again_and_again():
+    """What one start has changed before it died, the next one must understand: hundreds of them find the same as one."""
+    print("SEED=%d" % SEED)
+    random_ = random.Random("%d recovery" % SEED)
+    server = Server("-m", "8", "-M", "--segment-size=64k")
+    writers = [Writer(number) for number in range(WRITERS)]
+    end_under_load(server, writers, random_, signal.SIGKILL)
+    started = time.monotonic()
+    server.start()
+    whole = time.monotonic() - started
+    server.kill9()
+    for _ in range(200 if support.LONG else 10):
+        server.launch()
+        time.sleep(random_.uniform(0, whole))
+        server.kill9()
+    server.start()
+    check_all(server, writers)
+    assert sum(writer.acknowledged for writer in writers) > 0
+
+
+@pytest.mark.seconds(600 if support.LONG else 60)
+def test_sigterm_under_load_loses_nothing_and_takes_no_time():
+    print("SEED=%d" % SEED)
+    random_ = random.Random("%d sigterm" % SEED)
+    server = Server("-m", "8", "--segment-size=256k")
+    writers = [Writer(number) for number in range(WRITERS)]
+    longest = 0
+    for _ in range(100 if support.LONG else 5):
+        status, seconds = end_under_load(server, writers, random_, signal.SIGTERM)
+        assert status == 0, server.log()
+        longest = max(longest, seconds)
+        server.start()
+        check_all(server, writers)
+    print("the longest end took %.2f s" % longest)
+    assert longest < (15 if support.SANITIZED else 5)
