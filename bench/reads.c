@@ -45,7 +45,7 @@ struct bench {
 
     pthread_mutex_t lock;
     pthread_cond_t work, came_back;
-    struct slot *todo, *done;
+    struct slot *queued, *done;
     bool stopping;
 };
 
@@ -82,12 +82,12 @@ static void *run_reader(void *context)
     struct bench *bench = context;
     pthread_mutex_lock(&bench->lock);
     while (!bench->stopping) {
-        struct slot *slot = bench->todo;
+        struct slot *slot = bench->queued;
         if (!slot) {
             pthread_cond_wait(&bench->work, &bench->lock);
             continue;
         }
-        bench->todo = slot->next;
+        bench->queued = slot->next;
         pthread_mutex_unlock(&bench->lock);
         if (pread(bench->fd, slot->data, bench->size, slot->offset) != (ssize_t)bench->size)
             die("pread");
@@ -103,8 +103,8 @@ static void *run_reader(void *context)
 static void push(struct bench *bench, struct slot *slot)
 {
     begin(bench, slot);
-    slot->next = bench->todo;
-    bench->todo = slot;
+    slot->next = bench->queued;
+    bench->queued = slot;
     pthread_cond_signal(&bench->work);
 }
 
@@ -132,7 +132,7 @@ static void read_by_threads(struct bench *bench)
     pthread_mutex_unlock(&bench->lock);
     for (uint32_t i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
-    bench->todo = bench->done = NULL;
+    bench->queued = bench->done = NULL;
     bench->stopping = false;
 }
 
