@@ -29,9 +29,6 @@
 #define HEADROOM    4 /* segments: what is free when no cleaning is needed */
 #define GARBAGE_MAX (UINT64_C(1) << 30)
 
-/* Entries of the keydir for 100 buckets' bytes at its limit: a little less than it surely takes. */
-#define INDEX_FILL  245
-
 struct survey {
     uint64_t disk, limit;
     uint64_t live, garbage;
@@ -146,8 +143,7 @@ static bool is_crowded(const struct store *store, const struct survey *survey)
 /* The keydir comes near its limit. */
 static bool is_index_crowded(struct store *store)
 {
-    uint64_t buckets = atomic_load(&store->keydir.bytes_max) / sizeof(struct keydir_bucket);
-    return keydir_count(&store->keydir) > buckets * INDEX_FILL / 100;
+    return keydir_count(&store->keydir) > keydir_capacity(&store->keydir);
 }
 
 static bool evict_oldest(struct store *store, const struct survey *survey, bool urgent)

@@ -1,12 +1,15 @@
 /* keydir.c: a hash table in cache lines that grows in place.
  *
- * A bucket is one cache line with three entries. A tag has a home bucket and one other bucket close behind it
- * (other_of); its entry lives in one of the two, or, nearly never, in the shard's stash (K1). Each bucket counts the
- * entries that are at home in it and live in their other bucket, in eight counters chosen by three bits of the tag (K2):
+ * A bucket is one cache line with four entries. A tag has a home bucket and one other bucket close behind it
+ * (places_of); its entry lives in one of the two, or, nearly never, in the shard's stash (K1). Each bucket counts the
+ * entries that are at home in it and live in their other bucket, in four counters chosen by two bits of the tag (K2):
  * where the counter is 0, one cache line has told that a key is absent. An insert that finds both buckets full moves
- * others between their two buckets (the cuckoo way, breadth first), which works up to a load of 0.89.
+ * others between their two buckets (the cuckoo way, breadth first), which works up to a load of 0.94.
  *
- * Growth. 26 bytes a key leave no room for tables that double: a table grows by a tenth, and in place. A tag's home is
+ * Expiries lie beside the buckets, four bytes for each place of an entry, in rows of their own: a bit of the entry tells
+ * whether it has one, and memory for them is touched, and counted, only in shards where some entry has.
+ *
+ * Growth. 26 bytes a key leave no room for tables that double: a table grows by a sixth, and in place. A tag's home is
  * its high bits scaled to the number of buckets, so homes keep their order when that number grows: going from the last
  * home to the first, each moves to the right, into room that is already free. The homes from `frontier` on are counted
  * in the new size, those before it in the old one (K3), and each insert moves the frontier a little. The other bucket lies
@@ -18,7 +21,8 @@
  *
  * The address space for all buckets is reserved at once and costs memory only as it is touched. The shards share it in rows:
  * a row is a block of 4 KiB, 64 buckets, of each shard in turn. As all shards grow alike, rows fill one after the other,
- * and those that every shard has filled can lie in huge pages: then a lookup seldom misses the TLB.
+ * and those that every shard has filled can lie in huge pages: then a lookup seldom misses the TLB. Behind them follow the rows
+ * of expiries: 4 KiB of each shard in turn, for four blocks.
  */
 #define _GNU_SOURCE
 #include "storage/keydir.h"
@@ -35,20 +39,27 @@
 
 #define WINDOW                                                                                     \
     256 /* how far the other bucket may lie: smaller fills worse, larger costs more to grow */
-#define SIZE_MIN  64  /* buckets of an empty shard, plus up to a tenth */
+#define SIZE_MIN  64  /* buckets of an empty shard, plus up to a sixth */
 #define GROW_STEP 256 /* homes moved at a time */
 #define GROW_EVERY                                                                                 \
-    32 /* inserts between two steps: 8 homes an insert outrun the inserts, at 0.3 a home */
+    32 /* inserts between two steps: 8 homes an insert outrun the inserts, at 0.6 a home */
 #define SEARCH_MAX  256 /* buckets looked at for a free place */
 #define NOT_GROWING UINT32_MAX
 #define LINE        sizeof(struct keydir_bucket)
 #define BLOCK                                                                                      \
     64 /* buckets of a shard in a row: 4 KiB, so that rows filled in part cost no memory */
-#define HUGE_PAGE   (UINT64_C(2) << 20)
+#define HUGE_PAGE     (UINT64_C(2) << 20)
 
-/* Fill at which a table begins to grow, in entries a thousand buckets (of three): 0.885 of all places. */
-#define FILL_MAX    2655
-#define FILL_SHRUNK 2450 /* and after it was made smaller */
+#define EXPIRES_BLOCK 256                                 /* buckets whose expiries are 4 KiB */
+#define EXPIRES_LINE  (KEYDIR_ENTRIES * sizeof(uint32_t)) /* of a bucket's expiries */
+
+/* Fill at which a table begins to grow, in entries a thousand buckets (of four): 0.915 of all places. */
+#define FILL_MAX      3660
+#define FILL_SHRUNK   3380 /* and after it was made smaller */
+#define FILL_SURE     3280 /* a little less than all shards together surely take */
+
+#define EXPIRES       UINT64_C(16) /* of an entry's word: see struct keydir_bucket */
+#define COUNTER       UINT64_C(15)
 
 static struct keydir_bucket *bucket_at(const struct keydir_shard *shard, uint32_t number)
 {
@@ -100,32 +111,75 @@ static struct places places_of(const struct keydir_shard *shard, uint64_t tag)
         home = scale(tag, size);
     }
     uint32_t window = size / 2 < WINDOW ? size / 2 : WINDOW;
-    uint32_t other = home + 1 + (uint32_t)((tag & 0xffff) * window >> 16);
+    uint32_t other = home + 1 + (uint32_t)((tag >> 8 & 0xffff) * window >> 16);
     return (struct places){.home = home, .other = other < size ? other : other - size};
 }
 
-static uint32_t counter_shift(uint64_t tag)
+/* Which of the counters of its home is a tag's. */
+static uint32_t counter_of(uint64_t tag)
 {
-    return (uint32_t)(tag >> 16 & 7) * 4;
+    return (uint32_t)(tag >> 24 & 3);
 }
 
-static uint32_t counter(const struct keydir_bucket *home, uint64_t tag)
+static uint64_t counter(const struct keydir_bucket *home, uint64_t tag)
 {
     /* keydir_peek reads without the lock. */
-    return __atomic_load_n(&home->displaced, __ATOMIC_RELAXED) >> counter_shift(tag) & 15;
-}
-
-static void set_displaced(struct keydir_bucket *home, uint32_t counters)
-{
-    __atomic_store_n(&home->displaced, counters, __ATOMIC_RELAXED);
+    return load_word(&home->words[counter_of(tag)]) & COUNTER;
 }
 
 /* A counter that reached 15 stays there until its bucket is moved: then it only costs a look. */
 static void count_displaced(struct keydir_bucket *home, uint64_t tag, int change)
 {
-    uint32_t value = counter(home, tag);
-    if (value != 15)
-        set_displaced(home, home->displaced + ((uint32_t)change << counter_shift(tag)));
+    uint64_t *word = &home->words[counter_of(tag)];
+    if ((*word & COUNTER) != COUNTER)
+        store_word(word, *word + (uint64_t)(int64_t)change);
+}
+
+static void forget_displaced(struct keydir_bucket *home)
+{
+    for (int i = 0; i < KEYDIR_ENTRIES; i++)
+        store_word(&home->words[i], home->words[i] & ~COUNTER);
+}
+
+static bool same_tag(uint64_t word, uint64_t tag)
+{
+    return ((word ^ tag) & KEYDIR_TAG) == 0;
+}
+
+/* The expiries of a bucket's entries; only those of entries that have one mean anything. */
+static uint32_t *expires_at(const struct keydir_shard *shard, uint32_t number)
+{
+    uint64_t block = number / EXPIRES_BLOCK;
+    uint64_t row = block * (EXPIRES_BLOCK / BLOCK * KEYDIR_ENTRIES) << shard->row_shift;
+    return shard->expires + row + number % EXPIRES_BLOCK * KEYDIR_ENTRIES;
+}
+
+static uint32_t *expires_of(const struct keydir_shard *shard, const struct keydir_bucket *bucket)
+{
+    return expires_at(shard, number_of(shard, bucket));
+}
+
+/* Memory that a bucket of the shard takes. */
+static uint64_t bucket_bytes(const struct keydir_shard *shard)
+{
+    return shard->expiring ? LINE + EXPIRES_LINE : LINE;
+}
+
+/* From now on, or until it is rebuilt, the shard's expiries count. They are not asked whether there is room: what they take
+ * too much the next growth does not find. */
+static void set_expiring(struct keydir_shard *shard, bool expiring)
+{
+    if (shard->expiring == expiring)
+        return;
+    uint64_t bytes = load_size(&shard->next_size) * EXPIRES_LINE;
+    shard->expiring = expiring;
+    if (expiring) {
+        atomic_fetch_add(&shard->keydir->bytes, bytes);
+        atomic_fetch_add(&shard->keydir->expiring_shards, 1);
+    } else {
+        atomic_fetch_sub(&shard->keydir->bytes, bytes);
+        atomic_fetch_sub(&shard->keydir->expiring_shards, 1);
+    }
 }
 
 /* Reserves address space for `size` bytes, from the start of a huge page on. */
@@ -145,10 +199,11 @@ bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max
     assert((shard_count & (shard_count - 1)) == 0);
     uint64_t row_size = shard_count * BLOCK * LINE;
     *keydir = (struct keydir){.shard_count = shard_count};
-    /* Shards fill evenly, but not exactly: twice the share is never reached. */
-    keydir->row_count = (uint32_t)(2 * bytes_max / row_size) + 4;
-    if (!reserve(keydir, keydir->row_count * row_size))
+    /* Shards fill evenly, but not exactly: twice the share is never reached. A row of expiries is for four rows. */
+    keydir->row_count = ((uint32_t)(2 * bytes_max / row_size) + 7) / 4 * 4;
+    if (!reserve(keydir, keydir->row_count * row_size / 4 * 5))
         return false;
+    keydir->expires = keydir->rows + keydir->row_count * row_size;
     keydir->shards = aligned_alloc(64, sizeof *keydir->shards * shard_count);
     if (!keydir->shards) {
         munmap(keydir->arena, keydir->arena_size);
@@ -161,8 +216,10 @@ bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max
         pthread_mutex_init(&shard->lock, NULL);
         shard->blocks = (struct keydir_bucket *)keydir->rows + (size_t)i * BLOCK;
         shard->row_shift = (uint32_t)__builtin_ctzll(row_size / LINE);
-        store_size(&shard->size, SIZE_MIN + i % 7);
-        store_size(&shard->next_size, SIZE_MIN + i % 7);
+        shard->expires = (uint32_t *)keydir->expires + (size_t)i * EXPIRES_BLOCK * KEYDIR_ENTRIES;
+        shard->keydir = keydir;
+        store_size(&shard->size, SIZE_MIN + i % 11);
+        store_size(&shard->next_size, SIZE_MIN + i % 11);
         store_size(&shard->frontier, NOT_GROWING);
         atomic_fetch_add(&keydir->bytes, load_size(&shard->size) * LINE);
     }
@@ -189,6 +246,14 @@ uint64_t keydir_count(struct keydir *keydir)
     return count;
 }
 
+uint64_t keydir_capacity(const struct keydir *keydir)
+{
+    uint64_t expiring = atomic_load(&keydir->expiring_shards);
+    uint64_t row =
+        keydir->shard_count * LINE + expiring * EXPIRES_LINE; /* a bucket of each shard */
+    return atomic_load(&keydir->bytes_max) / row * keydir->shard_count * FILL_SURE / 1000;
+}
+
 /* Buckets that a shard may have: rows bound them, and numbers of 32 bits. */
 static uint64_t size_max(const struct keydir *keydir)
 {
@@ -209,33 +274,39 @@ void keydir_reserve(struct keydir *keydir, struct keydir_shard *shard, uint64_t 
 {
     uint64_t old = load_size(&shard->size);
     uint64_t size = count * 1000 / (FILL_MAX - 100) + 1;
-    assert(shard->count == 0 && load_size(&shard->frontier) == NOT_GROWING);
+    assert(shard->count == 0 && !shard->expiring && load_size(&shard->frontier) == NOT_GROWING);
     if (size <= old || size > size_max(keydir) || !take_bytes(keydir, (size - old) * LINE))
         return;
     store_size(&shard->size, (uint32_t)size);
     store_size(&shard->next_size, (uint32_t)size);
 }
 
+/* Lets the first `bytes` of an area lie in huge pages; *huge is what does so far. */
+static void use_huge_pages(char *area, uint64_t *huge, uint64_t bytes)
+{
+    bytes &= ~(HUGE_PAGE - 1);
+    if (bytes < *huge) /* they have shrunk: what is used again must not come huge */
+        madvise(area + bytes, *huge - bytes, MADV_NOHUGEPAGE);
+    if (bytes > *huge) {
+        /* What is not there yet will come huge; what is there is moved. Refusals cost only speed. */
+        madvise(area + *huge, bytes - *huge, MADV_HUGEPAGE);
+        madvise(area + *huge, bytes - *huge, MADV_COLLAPSE);
+    }
+    *huge = bytes;
+}
+
 void keydir_use_huge_pages(struct keydir *keydir)
 {
-    uint64_t full = UINT64_MAX; /* rows that all shards have filled */
+    uint64_t full = UINT64_MAX; /* buckets that all shards have */
     for (uint32_t i = 0; i < keydir->shard_count; i++) {
-        uint64_t rows = load_size(&keydir->shards[i].size) / BLOCK;
-        full = rows < full ? rows : full;
+        uint64_t size = load_size(&keydir->shards[i].size);
+        full = size < full ? size : full;
     }
-    uint64_t bytes = full * keydir->shard_count * BLOCK * LINE & ~(HUGE_PAGE - 1);
-    if (bytes < keydir->huge_bytes) { /* they have shrunk: what is used again must not come huge */
-        madvise(keydir->rows + bytes, keydir->huge_bytes - bytes, MADV_NOHUGEPAGE);
-        keydir->huge_bytes = bytes;
-    }
-    if (bytes == keydir->huge_bytes)
-        return;
-    char *start = keydir->rows + keydir->huge_bytes;
-    uint64_t more = bytes - keydir->huge_bytes;
-    /* What is not there yet will come huge; what is there is moved. Refusals cost only speed. */
-    madvise(start, more, MADV_HUGEPAGE);
-    madvise(start, more, MADV_COLLAPSE);
-    keydir->huge_bytes = bytes;
+    uint64_t row_size = keydir->shard_count * BLOCK * LINE;
+    bool expiring = atomic_load(&keydir->expiring_shards) == keydir->shard_count;
+    use_huge_pages(keydir->rows, &keydir->huge_bytes, full / BLOCK * row_size);
+    use_huge_pages(keydir->expires, &keydir->huge_expires,
+                   expiring ? full / EXPIRES_BLOCK * row_size : 0);
 }
 
 void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag)
@@ -248,7 +319,7 @@ void keydir_prefetch_other(const struct keydir_shard *shard, uint64_t tag)
     struct places places = places_of(shard, tag);
     const struct keydir_bucket *home = bucket_at(shard, places.home);
     bool full = true;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < KEYDIR_ENTRIES; i++)
         full = full && load_word(&home->locations[i]);
     if (full)
         __builtin_prefetch(bucket_at(shard, places.other));
@@ -256,23 +327,28 @@ void keydir_prefetch_other(const struct keydir_shard *shard, uint64_t tag)
 
 static int index_of(const struct keydir_bucket *bucket, uint64_t tag)
 {
-    for (int i = 0; i < 3; i++)
-        if (load_word(&bucket->tags[i]) == tag && load_word(&bucket->locations[i]))
+    for (int i = 0; i < KEYDIR_ENTRIES; i++)
+        if (same_tag(load_word(&bucket->words[i]), tag) && load_word(&bucket->locations[i]))
             return i;
     return -1;
 }
 
-static uint64_t peek(const struct keydir_bucket *bucket, uint64_t tag)
+static uint64_t peek(const struct keydir_shard *shard, const struct keydir_bucket *bucket,
+                     uint64_t tag)
 {
     int i = index_of(bucket, tag);
-    return i < 0 ? 0 : load_word(&bucket->locations[i]);
+    if (i < 0)
+        return 0;
+    if (load_word(&bucket->words[i]) & EXPIRES)
+        __builtin_prefetch(expires_of(shard, bucket));
+    return load_word(&bucket->locations[i]);
 }
 
 uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag, bool *elsewhere)
 {
     struct places places = places_of(shard, tag);
     const struct keydir_bucket *home = bucket_at(shard, places.home);
-    uint64_t location = peek(home, tag);
+    uint64_t location = peek(shard, home, tag);
     *elsewhere = !location && counter(home, tag);
     if (*elsewhere)
         __builtin_prefetch(bucket_at(shard, places.other));
@@ -281,19 +357,41 @@ uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag, bool *elsew
 
 uint64_t keydir_peek_elsewhere(const struct keydir_shard *shard, uint64_t tag)
 {
-    return peek(bucket_at(shard, places_of(shard, tag).other), tag);
+    return peek(shard, bucket_at(shard, places_of(shard, tag).other), tag);
 }
 
 static bool find_stashed(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
                          struct keydir_entry *entry)
 {
     for (uint32_t i = 0; i < shard->stash_count; i++)
-        if (shard->stash[i].tag == tag) {
+        if (same_tag(shard->stash[i].tag, tag)) {
             *ref = (struct keydir_ref){.bucket = NULL, .index = i};
             *entry = shard->stash[i];
             return true;
         }
     return false;
+}
+
+static void put(struct keydir_shard *shard, struct keydir_bucket *bucket, uint32_t i,
+                const struct keydir_entry *entry)
+{
+    uint64_t own = bucket->words[i] & COUNTER;
+    store_word(&bucket->words[i],
+               (entry->tag & KEYDIR_TAG) | (entry->expire_s ? EXPIRES : 0) | own);
+    store_word(&bucket->locations[i], entry->location);
+    if (entry->expire_s) {
+        set_expiring(shard, true);
+        expires_of(shard, bucket)[i] = entry->expire_s;
+    }
+}
+
+static struct keydir_entry get(const struct keydir_shard *shard, const struct keydir_bucket *bucket,
+                               uint32_t i)
+{
+    uint64_t word = bucket->words[i];
+    return (struct keydir_entry){.tag = word & KEYDIR_TAG,
+                                 .location = bucket->locations[i],
+                                 .expire_s = word & EXPIRES ? expires_of(shard, bucket)[i] : 0};
 }
 
 bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
@@ -309,27 +407,13 @@ bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *re
     if (i < 0)
         return shard->stash_count && find_stashed(shard, tag, ref, entry);
     *ref = (struct keydir_ref){.bucket = bucket, .index = (uint32_t)i};
-    *entry = (struct keydir_entry){
-        .tag = tag, .location = bucket->locations[i], .expire_s = bucket->expires[i]};
+    *entry = get(shard, bucket, (uint32_t)i);
     return true;
-}
-
-static void put(struct keydir_bucket *bucket, uint32_t i, const struct keydir_entry *entry)
-{
-    store_word(&bucket->tags[i], entry->tag);
-    store_word(&bucket->locations[i], entry->location);
-    bucket->expires[i] = entry->expire_s;
-}
-
-static struct keydir_entry get(const struct keydir_bucket *bucket, uint32_t i)
-{
-    return (struct keydir_entry){
-        .tag = bucket->tags[i], .location = bucket->locations[i], .expire_s = bucket->expires[i]};
 }
 
 static int free_index(const struct keydir_bucket *bucket)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < KEYDIR_ENTRIES; i++)
         if (!bucket->locations[i])
             return i;
     return -1;
@@ -341,7 +425,7 @@ static void settle(struct keydir_shard *shard, const struct keydir_entry *entry,
 {
     struct places places = places_of(shard, entry->tag);
     assert(where == places.home || where == places.other);
-    put(bucket_at(shard, where), i, entry);
+    put(shard, bucket_at(shard, where), i, entry);
     if (where != places.home)
         count_displaced(bucket_at(shard, places.home), entry->tag, 1);
 }
@@ -350,7 +434,7 @@ static void settle(struct keydir_shard *shard, const struct keydir_entry *entry,
 static struct keydir_entry lift(struct keydir_shard *shard, uint32_t where, uint32_t i)
 {
     struct keydir_bucket *bucket = bucket_at(shard, where);
-    struct keydir_entry entry = get(bucket, i);
+    struct keydir_entry entry = get(shard, bucket, i);
     struct places places = places_of(shard, entry.tag);
     store_word(&bucket->locations[i], 0);
     if (where != places.home)
@@ -405,8 +489,8 @@ static bool place_by_moving(struct keydir_shard *shard, const struct keydir_entr
             shift_along(shard, steps, at, (uint32_t)hole, entry);
             return true;
         }
-        for (uint16_t i = 0; i < 3 && count < SEARCH_MAX; i++) {
-            struct places theirs = places_of(shard, bucket->tags[i]);
+        for (uint16_t i = 0; i < KEYDIR_ENTRIES && count < SEARCH_MAX; i++) {
+            struct places theirs = places_of(shard, bucket->words[i]);
             uint32_t to = theirs.home == steps[at].bucket ? theirs.other : theirs.home;
             if (on_path(steps, at, to))
                 continue;
@@ -422,12 +506,12 @@ static bool place(struct keydir_shard *shard, const struct keydir_entry *entry)
     struct places places = places_of(shard, entry->tag);
     int i = free_index(bucket_at(shard, places.home));
     if (i >= 0) {
-        put(bucket_at(shard, places.home), (uint32_t)i, entry);
+        put(shard, bucket_at(shard, places.home), (uint32_t)i, entry);
         return true;
     }
     i = free_index(bucket_at(shard, places.other));
     if (i >= 0) {
-        put(bucket_at(shard, places.other), (uint32_t)i, entry);
+        put(shard, bucket_at(shard, places.other), (uint32_t)i, entry);
         count_displaced(bucket_at(shard, places.home), entry->tag, 1);
         return true;
     }
@@ -440,7 +524,8 @@ static bool place_or_stash(struct keydir_shard *shard, const struct keydir_entry
         return true;
     if (shard->stash_count == KEYDIR_STASH)
         return false;
-    shard->stash[shard->stash_count++] = *entry;
+    shard->stash[shard->stash_count] = *entry;
+    shard->stash[shard->stash_count++].tag &= KEYDIR_TAG;
     return true;
 }
 
@@ -452,8 +537,8 @@ static bool growing(const struct keydir_shard *shard)
 static bool begin_growth(struct keydir *keydir, struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->size);
-    uint64_t next = (uint64_t)size + size / 10 + 1;
-    if (next > size_max(keydir) || !take_bytes(keydir, (next - size) * LINE))
+    uint64_t next = (uint64_t)size + size / 6 + 1;
+    if (next > size_max(keydir) || !take_bytes(keydir, (next - size) * bucket_bytes(shard)))
         return false;
     store_size(&shard->next_size, (uint32_t)next);
     store_size(&shard->frontier, size);
@@ -471,13 +556,13 @@ static uint32_t gather(struct keydir_shard *shard, uint32_t from, uint32_t to,
     for (uint32_t k = 0; k < span; k++) {
         uint32_t where = from + k < size ? from + k : from + k - size;
         struct keydir_bucket *bucket = bucket_at(shard, where);
-        for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++) {
             if (!bucket->locations[i])
                 continue;
-            uint32_t home = scale(bucket->tags[i], size);
+            uint32_t home = scale(bucket->words[i], size);
             if (home < from || home >= to)
                 continue;
-            entries[count++] = get(bucket, i);
+            entries[count++] = get(shard, bucket, i);
             store_word(&bucket->locations[i], 0);
         }
     }
@@ -493,12 +578,12 @@ static void retry_stash(struct keydir_shard *shard)
 
 static void grow_step(struct keydir_shard *shard)
 {
-    struct keydir_entry entries[(GROW_STEP + WINDOW) * 3];
+    struct keydir_entry entries[(GROW_STEP + WINDOW) * KEYDIR_ENTRIES];
     uint32_t to = load_size(&shard->frontier);
     uint32_t from = to > GROW_STEP ? to - GROW_STEP : 0;
     uint32_t count = gather(shard, from, to, entries);
     for (uint32_t home = from; home < to; home++)
-        set_displaced(bucket_at(shard, home), 0);
+        forget_displaced(bucket_at(shard, home));
     store_size(&shard->frontier, from);
     for (uint32_t i = 0; i < count; i++)
         if (!place_or_stash(shard, &entries[i])) {
@@ -523,10 +608,12 @@ static void rebuild(struct keydir_shard *shard, struct keydir_entry *entries, ui
 {
     uint32_t old = load_size(&shard->size);
     uint32_t count = gather(shard, 0, old, entries);
+    set_expiring(shard, false); /* until an entry comes that has one */
     for (uint32_t home = 0; home < old; home++)
-        set_displaced(bucket_at(shard, home), 0);
+        forget_displaced(bucket_at(shard, home));
     store_size(&shard->size, size);
     store_size(&shard->next_size, size);
+    atomic_fetch_sub(&shard->keydir->bytes, (old - size) * LINE);
     for (uint32_t i = 0; i < count; i++)
         if (!place_or_stash(shard, &entries[i])) {
             fputs("keydir: no place for an entry while shrinking\n", stderr);
@@ -541,6 +628,11 @@ static void return_blocks(struct keydir_shard *shard, uint32_t size, uint32_t ol
 {
     for (uint32_t block = (size + BLOCK - 1) / BLOCK; block <= (old - 1) / BLOCK; block++)
         madvise(bucket_at(shard, block * BLOCK), BLOCK * LINE, MADV_DONTNEED);
+    uint32_t kept = shard->expiring ? size : 0;
+    for (uint32_t block = (kept + EXPIRES_BLOCK - 1) / EXPIRES_BLOCK;
+         block <= (old - 1) / EXPIRES_BLOCK; block++)
+        madvise(expires_at(shard, block * EXPIRES_BLOCK), EXPIRES_BLOCK * EXPIRES_LINE,
+                MADV_DONTNEED);
 }
 
 bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard)
@@ -560,7 +652,6 @@ bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard)
     rebuild(shard, entries, (uint32_t)size);
     free(entries);
     return_blocks(shard, (uint32_t)size, old);
-    atomic_fetch_sub(&keydir->bytes, (old - size) * LINE);
     return true;
 }
 
@@ -598,8 +689,9 @@ void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t loca
         shard->stash[ref.index].expire_s = expire_s;
         return;
     }
-    store_word(&ref.bucket->locations[ref.index], location);
-    ref.bucket->expires[ref.index] = expire_s;
+    const struct keydir_entry entry = {
+        .tag = ref.bucket->words[ref.index], .location = location, .expire_s = expire_s};
+    put(shard, ref.bucket, ref.index, &entry);
 }
 
 void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref)
@@ -634,10 +726,10 @@ bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
                        visit, context);
     for (; *cursor < stop; ++*cursor) {
         struct keydir_bucket *bucket = bucket_at(shard, *cursor);
-        for (uint32_t i = 0; i < 3; i++)
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
             if (bucket->locations[i])
-                scan_place(shard, (struct keydir_ref){.bucket = bucket, .index = i}, get(bucket, i),
-                           visit, context);
+                scan_place(shard, (struct keydir_ref){.bucket = bucket, .index = i},
+                           get(shard, bucket, i), visit, context);
     }
     return *cursor < size;
 }
@@ -658,8 +750,8 @@ static void scan_buckets(const struct keydir_shard *shard, const struct tag_scan
                          uint32_t from, uint32_t to)
 {
     for (uint32_t where = from; where < to; where++)
-        for (uint32_t i = 0; i < 3; i++)
-            scan_tag(scan, get(bucket_at(shard, where), i));
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
+            scan_tag(scan, get(shard, bucket_at(shard, where), i));
 }
 
 void keydir_scan_tags(const struct keydir_shard *shard, uint64_t first, uint64_t last,
@@ -682,23 +774,23 @@ void keydir_check(struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->next_size);
     uint32_t count = shard->stash_count;
-    uint8_t(*displaced)[8] = calloc(size, sizeof *displaced);
+    uint8_t(*displaced)[KEYDIR_ENTRIES] = calloc(size, sizeof *displaced);
     assert(displaced);
     for (uint32_t where = 0; where < size; where++)
-        for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++) {
             struct keydir_bucket *bucket = bucket_at(shard, where);
             if (!bucket->locations[i])
                 continue;
-            struct places places = places_of(shard, bucket->tags[i]);
+            struct places places = places_of(shard, bucket->words[i]);
             assert(where == places.home || where == places.other); /* K1 */
             if (where != places.home)
-                displaced[places.home][counter_shift(bucket->tags[i]) / 4]++;
+                displaced[places.home][counter_of(bucket->words[i])]++;
             count++;
         }
     for (uint32_t home = 0; home < size; home++)
-        for (uint32_t k = 0; k < 8; k++) {
-            uint32_t value = bucket_at(shard, home)->displaced >> k * 4 & 15;
-            assert(value == 15 || value == displaced[home][k]); /* K2 */
+        for (uint32_t k = 0; k < KEYDIR_ENTRIES; k++) {
+            uint64_t value = bucket_at(shard, home)->words[k] & COUNTER;
+            assert(value == COUNTER || value == displaced[home][k]); /* K2 */
         }
     assert(count == shard->count); /* K4 */
     free(displaced);

@@ -1,8 +1,8 @@
 /* keydir.h: where is a key? The index of all keys, in memory. See keydir.c for how it is built.
  *
- * A key is known by 72 bits of its hash: some choose the shard, 64 are the tag. Each shard has a lock of its own; all
- * functions here want it held, but keydir_init, keydir_release, keydir_count, keydir_use_huge_pages, the keydir_prefetch and
- * keydir_peek functions.
+ * A key is known by 67 bits of its hash: 8 choose one of 256 shards, 59 are kept of the tag (KEYDIR_TAG; whatever the others
+ * are, they are ignored). Each shard has a lock of its own; all functions here want it held, but keydir_init, keydir_release,
+ * keydir_count, keydir_capacity, keydir_use_huge_pages, the keydir_prefetch and keydir_peek functions.
  */
 #ifndef CACHECASK_STORAGE_KEYDIR_H
 #define CACHECASK_STORAGE_KEYDIR_H
@@ -12,7 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define KEYDIR_STASH 16
+#define KEYDIR_STASH   16
+#define KEYDIR_ENTRIES 4               /* in a bucket */
+#define KEYDIR_TAG     (~UINT64_C(31)) /* the bits of a tag that are kept */
 
 struct keydir_entry {
     uint64_t tag;
@@ -21,11 +23,10 @@ struct keydir_entry {
 };
 
 struct keydir_bucket {
-    uint64_t tags[3];
-    uint64_t locations[3];
-    uint32_t expires[3];
-    uint32_t
-        displaced; /* eight counters of 4 bits: entries at home here that live elsewhere, by three bits of the tag */
+    /* Of each word the high 59 bits are the tag. Bit 4: the entry expires, and its expiry lies beside the buckets. The low 4
+     * bits are the bucket's own: a counter of entries at home here that live elsewhere, for each two bits of the tag. */
+    uint64_t words[KEYDIR_ENTRIES];
+    uint64_t locations[KEYDIR_ENTRIES];
 };
 
 _Static_assert(sizeof(struct keydir_bucket) == 64, "a bucket is a cache line");
@@ -33,6 +34,7 @@ _Static_assert(sizeof(struct keydir_bucket) == 64, "a bucket is a cache line");
 struct keydir_shard {
     _Alignas(64) pthread_mutex_t lock;
     struct keydir_bucket *blocks; /* the shard's first block, in the first row: see keydir.c */
+    uint32_t *expires;            /* of its first blocks' entries, in the first row of expiries */
     uint32_t row_shift;           /* from a block to the shard's next one: 2^row_shift buckets */
     _Atomic uint32_t size;        /* buckets, before the growth that is under way */
     _Atomic uint32_t next_size;   /* buckets after it; equal to size when none is */
@@ -42,6 +44,8 @@ struct keydir_shard {
     uint32_t inserts; /* since the growth began */
     uint32_t stash_count;
     uint64_t moves; /* entries that changed their bucket, ever: for scans */
+    bool expiring;  /* an entry has had an expiry: memory for these is counted */
+    struct keydir *keydir;
     struct keydir_entry stash[KEYDIR_STASH]; /* entries that found no bucket; nearly always empty */
 };
 
@@ -49,10 +53,13 @@ struct keydir {
     struct keydir_shard *shards;
     uint32_t shard_count; /* a power of two */
     uint32_t row_count;   /* rows that there is address space for */
-    char *arena, *rows;
+    char *arena, *rows, *expires;
     size_t arena_size;
-    uint64_t huge_bytes;    /* of the rows, from the first on, that were asked into huge pages */
-    _Atomic uint64_t bytes; /* of all buckets in use */
+    uint64_t huge_bytes;   /* of the rows, from the first on, that were asked into huge pages */
+    uint64_t huge_expires; /* and of the rows of expiries */
+    _Atomic uint32_t expiring_shards;
+    _Atomic uint64_t
+        bytes; /* of all buckets in use, and of the expiries of shards that have some */
     _Atomic uint64_t bytes_max; /* no shard grows beyond this in sum */
 };
 
@@ -126,6 +133,9 @@ void keydir_scan_tags(const struct keydir_shard *shard, uint64_t first, uint64_t
 
 /* All entries of all shards; takes each lock in turn. */
 uint64_t keydir_count(struct keydir *keydir);
+
+/* Entries that surely fit into bytes_max, when as many as now have an expiry. */
+uint64_t keydir_capacity(const struct keydir *keydir);
 
 /* Aborts when the shard breaks K1 to K4 (storage/README.md). For debug builds and tests. */
 void keydir_check(struct keydir_shard *shard);

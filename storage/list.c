@@ -26,7 +26,7 @@
 #include "storage/store_internal.h"
 
 #define STEP_BUCKETS 1024 /* homes of a range: the lock is held for some ten microseconds */
-#define STEP_ENTRIES (3 * STEP_BUCKETS)
+#define STEP_ENTRIES (KEYDIR_ENTRIES * STEP_BUCKETS)
 #define PAUSE_US     20  /* between two steps */
 #define BURST_US     200 /* worked at a time; rested as long, at most ten times that */
 #define BURST_KEYS   64
@@ -245,7 +245,8 @@ static bool is_right(const struct store *store, const struct list_copy *copy,
     if (record->type != RECORD_PUT || len < RECORD_HEADER_SIZE + (size_t)record->key_len)
         return false;
     struct key_hash hash = hash_key(record->key, record->key_len, store->datadir.hash_seed);
-    return hash.tag == copy->tag && (hash.shard_bits & store->shard_mask) == (uint16_t)copy->order;
+    return (hash.tag & KEYDIR_TAG) == copy->tag &&
+           (hash.shard_bits & store->shard_mask) == (uint16_t)copy->order;
 }
 
 /* Reads a key from a segment that is pinned. */

@@ -26,7 +26,7 @@
 #include "storage/location.h"
 #include "storage/recover_files.h"
 
-#define ENTRY_COST        30 /* bytes of keydir for one key, while it grows */
+#define ENTRY_COST        24 /* bytes of keydir for one key, while it grows */
 #define RECORD_SIZE_MIN   40
 #define RECORD_SIZE_USUAL 160
 #define GROUP             32 /* entries whose buckets are fetched ahead together */
@@ -452,7 +452,7 @@ static enum store_status sweep(struct state *state, bool last)
 /* Many: what is dead takes an eighth of what the keydir may take. */
 static bool many_dead(const struct state *state)
 {
-    uint64_t bytes = atomic_load(&state->dead) * sizeof(struct keydir_bucket) / 3;
+    uint64_t bytes = atomic_load(&state->dead) * sizeof(struct keydir_bucket) / KEYDIR_ENTRIES;
     return bytes > atomic_load(&state->recovery->keydir->bytes_max) / 8;
 }
 

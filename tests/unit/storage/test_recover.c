@@ -933,7 +933,7 @@ static void test_more_keys_than_memory_are_refused_with_advice(void **state)
     rig_close(&rig);
     rig.options.memory_limit = 8 << 20;
     rig_open(&rig);
-    for (int i = 0; i < 100000; i++, count++) {
+    for (int i = 0; i < 150000; i++, count++) {
         snprintf(key, sizeof key, "key %d", i);
         rig_put(&rig, key, "x");
         if (i % 100 == 0)
