@@ -27,14 +27,15 @@ class Trace:
 
 @dataclass
 class Size:
-    """How much of everything; the keys' data is several times the memory."""
+    """How much of everything; the keys' data is several times the memory, and the warm-up so long
+    that nothing is left of the order in which all keys were set."""
     memory_mb: int
     keys: int
     warmup: int
     requests: int
 
 
-FULL = Size(memory_mb=64, keys=1_000_000, warmup=2_000_000, requests=2_000_000)
+FULL = Size(memory_mb=64, keys=1_000_000, warmup=4_000_000, requests=4_000_000)
 QUICK = Size(memory_mb=16, keys=250_000, warmup=300_000, requests=200_000)
 
 

@@ -16,7 +16,7 @@
  * A miss costs about the same for every size, so what counts is hits by byte: in the room of one large item several small
  * ones wait for theirs. So an unvisited item smaller than the mean is spared by lot, and the smaller it is, the likelier
  * (GreedyDual-Size without its queue: a lot has no memory and so needs none). In probation, where most are never asked for
- * again, only items below half the mean take part; and nowhere an item that no get has hit since it was stored, or what is
+ * again, only items below half the mean take part, or all below it when main is stale; and nowhere an item that no get has hit since it was stored, or what is
  * only written, and scans, would fill main. One in four goes at least, however small, or to evict would copy much and free
  * little. Where all sizes are alike nobody is spared.
  *
@@ -46,7 +46,7 @@
 #define PAGE_SIZE_MAX (UINT32_C(1) << 20)
 #define PAGE_SIZE_MIN (UINT32_C(64) << 10)
 #define HUGE_PAGE     (UINT64_C(2) << 20)
-#define PAGES_WANTED  128 /* so many make what is free or half full a small part of the whole */
+#define PAGES_WANTED  256 /* so many make what is free or half full a small part of the whole */
 #define LIMBO_WAIT_MS 1
 #define QUIET_MS      50   /* nobody has wanted a page for so long: time to touch one ahead */
 #define AVERAGE_PAGES 32   /* moving averages go over about so many pages */
@@ -289,12 +289,20 @@ static uint32_t draw(struct cache *cache, uint32_t bound)
     return (uint32_t)((uint64_t)cache->random * bound >> 32);
 }
 
+/* How stale main is: 0 while it loses at most a quarter of its items unvisited, 1 from 55 % on. */
+static double staleness(const struct cache *cache)
+{
+    double excess = (cache->stale - 0.25) / (0.55 - 0.25);
+    return excess < 0 ? 0 : excess > 1 ? 1 : excess;
+}
+
 /* Whether an item lives on although nobody visited it. */
 static bool spare_item(struct cache *cache, const struct cache_page *page,
                        const struct cache_item *item)
 {
     uint32_t size = item_size(item);
-    uint32_t whole = (uint32_t)(page->in_main ? cache->mean_size : cache->mean_size / 2);
+    double part = page->in_main ? 1 : 0.5 + 0.5 * staleness(cache);
+    uint32_t whole = (uint32_t)(cache->mean_size * part);
     if (size >= whole || !atomic_load_explicit(&item->fetched, memory_order_relaxed))
         return false;
     return draw(cache, whole) >= (size > whole / 4 ? size : whole / 4);
@@ -393,11 +401,10 @@ static void evict_page(struct cache *cache, struct cache_page *page, bool keep_a
     pthread_mutex_unlock(&cache->lock);
 }
 
-/* The share of probation in all pages: a tenth while at most a quarter of main is stale, seven tenths from 55 % on. */
+/* The share of probation in all pages. */
 static double probation_share(const struct cache *cache)
 {
-    double excess = cache->stale < 0.25 ? 0 : cache->stale > 0.55 ? 0.3 : cache->stale - 0.25;
-    return 0.1 + 2 * excess;
+    return 0.1 + 0.6 * staleness(cache);
 }
 
 /* The page that has to go: probation holds its share, the rest is main's. With the lock held. */
