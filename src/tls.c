@@ -25,6 +25,7 @@
 #include "src/settings.h"
 
 #define RECORD_MAX   (16 << 10) /* bytes in one record */
+#define INPUT_MAX    (32 << 10) /* bytes that a receive takes from the socket, about */
 #define SESSIONS_MAX 2048       /* remembered for clients that cannot keep a ticket */
 
 struct tls {
@@ -41,6 +42,7 @@ struct tls_stream {
     size_t gather_max;
     bool broken; /* not even a good-bye can be said */
     bool more;   /* the next receive has something to tell, whatever the socket has */
+    size_t room; /* bytes that this receive may still take from the socket */
     bool receive_wants_write, send_wants_read;
     char reason[120];
 };
@@ -241,6 +243,25 @@ static SSL *new_ssl(struct tls *tls)
     return ssl;
 }
 
+/* Around each read of the socket. Records that carry nothing, like requests for a new key, OpenSSL takes for as long as there
+ * are some: here it is told that there are no more for now, and others have their turn. What it holds then is no whole record, so nothing but the
+ * socket is to be asked again. */
+static long on_socket(BIO *socket, int operation, const char *data, size_t len, int argi, long argl,
+                      int result, size_t *moved)
+{
+    struct tls_stream *stream = (struct tls_stream *)BIO_get_callback_arg(socket);
+    (void)data;
+    (void)len;
+    (void)argi;
+    (void)argl;
+    if (operation == (BIO_CB_READ | BIO_CB_RETURN) && result > 0)
+        stream->room -= *moved < stream->room ? *moved : stream->room;
+    if (operation != BIO_CB_READ || stream->room > 0)
+        return result;
+    BIO_set_retry_read(socket);
+    return -1;
+}
+
 struct tls_stream *tls_stream_new(struct tls *tls, int fd, enum tls_clients clients)
 {
     struct tls_stream *stream = calloc(1, sizeof *stream);
@@ -255,6 +276,9 @@ struct tls_stream *tls_stream_new(struct tls *tls, int fd, enum tls_clients clie
     else if (clients == TLS_CLIENTS_CERTIFIED)
         SSL_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_set_accept_state(ssl);
+    BIO_set_callback_ex(SSL_get_rbio(ssl), on_socket);
+    BIO_set_callback_arg(SSL_get_rbio(ssl), (char *)stream);
+    stream->room = INPUT_MAX;
     stream->ssl = ssl;
     stream->gather_max = tls->gather_max;
     return stream;
@@ -296,6 +320,7 @@ ssize_t tls_receive(struct tls_stream *stream, char *to, size_t room)
     size_t got = 0, part = 0;
     int result = 1;
     stream->more = stream->receive_wants_write = false;
+    stream->room = INPUT_MAX;
     ERR_clear_error();
     while (got < room && (result = SSL_read_ex(stream->ssl, to + got, room - got, &part)) == 1)
         got += part;

@@ -380,6 +380,27 @@ def test_a_receive_that_must_wait_until_something_is_sent(server):
     client.close()
 
 
+def test_a_flood_of_new_keys_holds_up_nobody_else(certificates):
+    """Records that carry nothing come as fast as the server takes them. Others of the same worker have their turns."""
+    server = TlsServer(certificates, "-t", "1")
+    flood = KeyUpdater(server.port)
+    for _ in range(200000):
+        flood.openssl.SSL_key_update(flood.tls, 0)  # SSL_KEY_UPDATE_NOT_REQUESTED
+        flood.openssl.SSL_do_handshake(flood.tls)
+    flood.send(b"version\r\n")  # all wait in unsent, nearly
+    turns = 0
+    with server.connect() as client:
+        client.talk(b"mn\r\n", b"MN\r\n")
+        while not select.select([flood.socket], [], [], 0)[0]:
+            flood.flush()
+            client.talk(b"mn\r\n", b"MN\r\n")
+            turns += 1
+    assert flood.receive().startswith(b"VERSION ")
+    flood.close()
+    print("%d turns" % turns)
+    assert turns > 40
+
+
 def test_many_records_that_arrive_at_once(server, certificates):
     """After the first of them no event tells the server of the others."""
     client = ByHand(server, certificates.context())
