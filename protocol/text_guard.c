@@ -16,7 +16,7 @@ static bool read_len(struct text_input *in, uint64_t *len)
 {
     for (int i = 0; i < 3; i++)
         text_word(in);
-    return token_uint64(text_word(in), len) && *len <= TEXT_BLOCK_LEN_MAX;
+    return token_uint64(text_word(in), len) && *len <= BLOCK_LEN_MAX;
 }
 
 static enum parse_status parse_password(struct text_input *in, uint64_t len)

@@ -14,13 +14,10 @@
 #define LINE_LEN_MAX       2048
 
 /* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
-#define TEXT_BLOCK_LEN_MAX (INT32_MAX - 2)
+#define BLOCK_LEN_MAX      (INT32_MAX - 2)
 
 /* As many blanks may stand before the `get` of a line that is longer than that. */
 #define LEADING_BLANKS_MAX 100
-
-/* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
-#define BLOCK_LEN_MAX      (INT32_MAX - 2)
 
 struct text_input {
     struct text_parser *parser;

@@ -37,7 +37,7 @@ enum parse_status text_parse_store(struct text_input *in, enum request_op op)
     bool numbers_ok = read_client_flags(text_word(in), &request->client_flags);
     numbers_ok &= read_exptime(text_word(in), &request->exptime);
     uint64_t len;
-    if (!token_uint64(text_word(in), &len) || len > TEXT_BLOCK_LEN_MAX)
+    if (!token_uint64(text_word(in), &len) || len > BLOCK_LEN_MAX)
         return text_refuse(in, REPLY_BAD_FORMAT);
     if (op == OP_CAS)
         numbers_ok &= token_uint64(text_word(in), &request->cas);
