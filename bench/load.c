@@ -87,6 +87,7 @@ static void sum_up(struct run *run, struct worker *const *workers, struct phase_
         const struct worker *worker = workers[i];
 
         tally_merge(&result->tally, &worker->tally);
+        /* Each thread has its worker. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         if (worker->measured_from_ns < from_ns)
             from_ns = worker->measured_from_ns;
         if (worker->last_reply_ns > to_ns)

@@ -92,8 +92,8 @@ static bool check_zipf(void)
 {
     bool right = true;
 
-    for (double exponent = 0.2; exponent < 2.1; exponent += 0.2)
-        right = right && check_zipf_exponent(exponent);
+    for (int tenths = 2; tenths <= 20; tenths += 2)
+        right = right && check_zipf_exponent(tenths / 10.0);
     return expect(right && check_zipf_exponent(0.99) && check_zipf_exponent(1),
                   "zipf: ranks come as often as the formula says");
 }
@@ -230,7 +230,7 @@ static bool check_bad_traces(void)
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct trace trace;
-        uint64_t line;
+        uint64_t line = 0;
 
         right = right && !parse(&trace, bad[i], &line) && line == 2;
     }
@@ -484,6 +484,7 @@ static bool encodes(const struct workload *workload, const struct request_case *
 
     if (expected->codec->bound(expected->key_count) > sizeof(out))
         return false;
+    /* cppcheck-suppress comparePointers ; what encode returns points into out */
     len = (size_t)(expected->codec->encode(workload, &request, out) - out);
     return len == expected->len && memcmp(out, expected->bytes, len) == 0;
 }

@@ -269,7 +269,7 @@ static void start_batch(struct worker *worker, struct connection *connection, ui
         follow_blocked(worker, connection, before);
 }
 
-static void push_idle(struct worker *worker, struct connection *connection)
+static void push_idle(struct worker *worker, const struct connection *connection)
 {
     uint32_t at = (worker->idle_first + worker->idle_count++) % worker->connection_count;
 

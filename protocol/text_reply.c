@@ -190,7 +190,7 @@ size_t text_reply_tail(const struct request *request, const struct reply *reply,
 {
     if (reply->status != REPLY_VALUE)
         return 0;
-    size_t len = request->flags & (REQUEST_MORE | REQUEST_META) ? 2 : 7;
+    size_t len = (request->flags & (REQUEST_MORE | REQUEST_META)) ? 2 : 7;
     memcpy(out, "\r\nEND\r\n", len);
     return len;
 }

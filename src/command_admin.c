@@ -270,13 +270,11 @@ static bool read_classes(struct bytes list, bool *one, bool *others)
 static void run_dump(struct worker *worker, struct conn *conn, enum dump_form form,
                      struct bytes list, struct reply *reply)
 {
-    bool one, others;
+    bool one = is(list, "hash"), others = false; /* all are in the one class that there is */
     if (worker->server->settings.disable_dump)
         say(reply,
             form == DUMP_META ? "ERROR metadump not allowed\r\n" : "ERROR mgdump not allowed\r\n");
-    else if (is(list, "hash"))
-        start_dump(worker, conn, form, 0, reply);
-    else if (!read_classes(list, &one, &others))
+    else if (!one && !read_classes(list, &one, &others))
         say(reply, "BADCLASS invalid class id\r\n");
     else if (one)
         start_dump(worker, conn, form, 0, reply);

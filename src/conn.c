@@ -406,7 +406,7 @@ bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
         return udp_defer(conn, pieces, count);
     for (uint32_t i = 0; i < count; i++)
         bytes += pieces[i].kind == PIECE_ARENA ? pieces[i].len : 0;
-    conn->pending = malloc(count * sizeof *pieces);
+    conn->pending = malloc((count ? count : 1) * sizeof *pieces);
     conn->pending_copy = malloc(bytes ? bytes : 1);
     if (!conn->pending || !conn->pending_copy) {
         for (uint32_t i = 0; i < count; i++)

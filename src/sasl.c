@@ -52,7 +52,7 @@ static int on_log(void *context, int level, const char *message)
     size_t len = 0;
     if (level == SASL_LOG_NONE || level == SASL_LOG_PASS || !message || !atomic_load(verbosity))
         return SASL_OK;
-    for (; message[len] && len < sizeof line - 1; len++)
+    for (; len < sizeof line - 1 && message[len]; len++)
         line[len] = isprint((unsigned char)message[len]) ? message[len] : '?';
     line[len] = '\0';
     fprintf(stderr, "sasl: %s\n", line);

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "src/settings.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -297,6 +298,7 @@ static bool parse_number(const char *text, int base, long long *out)
 static bool parse_sync(const char *text, int *out)
 {
     char *end;
+    assert(text); /* no option of this kind goes without an argument */
     if (strcmp(text, "always") == 0) {
         *out = STORE_SYNC_ALWAYS;
         return true;
@@ -352,6 +354,7 @@ static void print_ignored(void)
 static enum settings_result set_named(const struct option *option, const char *value,
                                       const char *const *names, int *field)
 {
+    assert(value);
     for (long long i = option->min; i <= option->max; i++)
         if (strcasecmp(value, names[i]) == 0) {
             *field = (int)i;
@@ -414,6 +417,7 @@ static enum settings_result add_listen(struct settings *settings, const char *va
 static enum settings_result set_delimiter(struct settings *settings, const struct option *option,
                                           const char *value)
 {
+    assert(value);
     if (strlen(value) != 1)
         return bad(option, value, "single character");
     settings->prefix_delimiter = *value;

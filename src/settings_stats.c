@@ -47,7 +47,7 @@ void settings_each(const struct settings *settings,
     const struct emitter to = {.emit = emit, .context = context};
     char mask[8];
     snprintf(mask, sizeof mask, "%o", (unsigned)settings->unix_mask);
-    emit_number(&to, "maxbytes", (long long)(settings->memory_mib << 20));
+    emit_number(&to, "maxbytes", (long long)settings->memory_mib << 20);
     emit_number(&to, "maxconns", settings->max_connections);
     emit_number(&to, "tcpport", settings->tcp_port);
     emit_number(&to, "udpport", settings->udp_port);

@@ -66,6 +66,8 @@ void udp_free(struct udp *udp)
 
 static bool append(struct buffer *buffer, const char *data, size_t len)
 {
+    if (len == 0)
+        return true; /* there may be no buffer yet */
     if (buffer->room - buffer->len < len) {
         size_t room = (buffer->len + len) * 2;
         char *grown = realloc(buffer->data, room);

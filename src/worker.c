@@ -422,8 +422,12 @@ struct worker *worker_new(struct server *server, uint32_t id)
 {
     struct worker *worker = calloc(1, sizeof *worker);
     struct event_config *config = event_config_new();
-    if (!worker || !config)
+    if (!worker || !config) {
+        free(worker);
+        if (config)
+            event_config_free(config);
         return NULL;
+    }
     worker->server = server;
     worker->id = id;
     worker->requests_per_event =

@@ -269,7 +269,7 @@ static enum store_status read_record(struct job *job, const struct hint_entry *h
 /* One hint entry. False: the job is over. */
 static bool clean_entry(struct job *job, const struct hint_entry *hinted)
 {
-    struct looked looked;
+    struct looked looked = {0};
     struct record record;
     enum store_status status;
     uint32_t waits = 0;

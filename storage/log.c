@@ -30,7 +30,7 @@
 
 #include "storage/log_disk.h"
 
-static struct log_buffer *other_buffer(struct log *log, struct log_buffer *buffer)
+static struct log_buffer *other_buffer(struct log *log, const struct log_buffer *buffer)
 {
     return buffer == &log->buffers[0] ? &log->buffers[1] : &log->buffers[0];
 }

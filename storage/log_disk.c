@@ -318,6 +318,7 @@ static void sync_all(struct log *log)
     }
     if (segment)
         segment_unpin(segment);
+    assert(last); /* what is written and not synced lies somewhere */
     pthread_mutex_lock(&log->lock);
     if (atomic_load(&last->state) == SEGMENT_SEALED && last->next &&
         last->header.base_lsn + atomic_load(&last->end) <= target)

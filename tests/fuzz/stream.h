@@ -129,6 +129,7 @@ static inline void check_framing(const struct parser *before, const struct parse
     uint64_t dropped = parser_swallows(before) < len ? parser_swallows(before) : len;
     uint64_t taken = consumed - dropped + parser_swallows(after);
     if (after->protocol == PROTOCOL_BINARY) {
+        FUZZ_CHECK(dropped + BINARY_HEADER_LEN <= len);
         FUZZ_CHECK(taken == packet_end(data + dropped));
         return;
     }

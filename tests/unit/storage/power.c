@@ -53,6 +53,7 @@ static struct power_image *new_image(struct power *power)
     struct power_image *image = calloc(1, sizeof *image);
     if (!image)
         give_up("no memory");
+    /* cppcheck-suppress nullPointerRedundantCheck ; it does not see that give_up ends */
     image->next = power->images;
     power->images = image;
     return image;

@@ -74,14 +74,14 @@ static inline struct segment *segment_file_open(const struct segment_file *file,
                                                 const struct temp_dir *dir, size_t size)
 {
     char name[SEGMENT_NAME_SIZE];
-    struct segment *segment;
+    struct segment *opened;
     segment_name(name, file->header.id, "seg");
     file_save(dir, name, file->data, size);
-    enum store_status status = segment_open(&file_system_os, dir->fd, file->header.id, &segment);
+    enum store_status status = segment_open(&file_system_os, dir->fd, file->header.id, &opened);
     if (status != STORE_OK)
         give_up("cannot open a segment: %d", status);
-    atomic_store(&segment->end, file->end);
-    return segment;
+    atomic_store(&opened->end, file->end);
+    return opened;
 }
 
 #endif

@@ -134,10 +134,10 @@ static void test_a_lower_limit_gives_memory_back_and_a_higher_one_takes_it(void 
 
 static bool memory_is_ahead(void *context)
 {
-    static int next = 300000;
     (void)context;
     struct store_stats stats = rig_stats(&rig);
     if (stats.cache_pages < 20) { /* a value that finds no free page is not cached */
+        static int next = 300000;
         put_range(next, next + 100);
         next += 100;
     }

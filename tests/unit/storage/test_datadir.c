@@ -147,7 +147,7 @@ static void test_a_directory_in_use_by_another_process_is_refused_until_it_dies(
 {
     (void)state;
     int ends[2];
-    char ok = 0, words[64];
+    char ok = 0;
     assert_int_equal(pipe(ends), 0);
     pid_t child = fork();
     assert_true(child >= 0);
@@ -155,6 +155,7 @@ static void test_a_directory_in_use_by_another_process_is_refused_until_it_dies(
         hold_and_wait(ends[1]);
     assert_int_equal(read(ends[0], &ok, 1), 1);
     if (ok) {
+        char words[64];
         snprintf(words, sizeof words, "in use by process %ld:", (long)child);
         expect_refused(STORE_IN_USE, words);
     }

@@ -233,8 +233,9 @@ static void test_a_hint_of_another_length_is_caught(void **state)
 {
     (void)state;
     size_t len;
-    char *data = make_and_load(&len);
-    data = realloc(data, len + 100);
+    char *made = make_and_load(&len);
+    char *data = realloc(made, len + 100);
+    assert_non_null(data);
     memset(data + len, 0, 100);
     for (size_t cut = 0; cut < len + 100; cut++) {
         file_save(&dir, NAME, data, cut);

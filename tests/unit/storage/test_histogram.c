@@ -18,7 +18,7 @@ static void check_one(uint64_t us)
 {
     struct histogram histogram = {0};
     histogram_add(&histogram, us);
-    for (double percent = 0; percent <= 100; percent += 25) {
+    for (int percent = 0; percent <= 100; percent += 25) {
         uint64_t told = histogram_percentile(&histogram, percent);
         assert_true(told >= us);
         assert_true(told <= us + us / 4);

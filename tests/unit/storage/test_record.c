@@ -81,9 +81,10 @@ static void test_every_length_of_key_and_value_goes_round(void **state)
 static void test_each_type_goes_round(void **state)
 {
     (void)state;
-    for (uint8_t type = RECORD_PUT; type <= RECORD_FLUSH; type++) {
+    for (int type = RECORD_PUT; type <= RECORD_FLUSH; type++) {
         struct record out;
-        struct record in = {.type = type, .key_len = type == RECORD_FLUSH ? 0 : 3, .expire_s = 9};
+        struct record in = {
+            .type = (uint8_t)type, .key_len = type == RECORD_FLUSH ? 0 : 3, .expire_s = 9};
         char *data = seal(in, "key", "", SEED, OFFSET);
         assert_int_equal(record_decode(data, record_size(in.key_len, 0), SEED, OFFSET, &out),
                          RECORD_OK);
