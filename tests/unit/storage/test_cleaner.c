@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "storage/hint.h"
+#include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
 #define SEGMENT STORE_SEGMENT_SIZE_MIN
@@ -518,7 +519,7 @@ static void test_evicted_keys_leave_the_disk_before_the_index(void **state)
 
 struct seen {
     bool wants;
-    uint32_t asked, keys;
+    uint32_t asked, keys, in_memory;
     uint64_t value_bytes;
     char last[STORE_KEY_MAX + 1];
 };
@@ -537,15 +538,28 @@ static void see_evicted(void *context, const struct store_evicted *evicted)
     seen->last[evicted->key_len] = '\0';
     assert_int_equal(evicted->expire_s, 0);
     seen->keys++;
+    assert_false(evicted->fetched);
+    assert_true(evicted->accessed_s == 0 || evicted->accessed_s == rig.now_s);
+    seen->in_memory += evicted->accessed_s != 0; /* else nobody knows any more */
     seen->value_bytes += evicted->value_len;
 }
 
-static void evict_seen_by(struct seen *seen)
+/* The cache gets its first pages from a thread; a value that finds none is not cached. */
+static bool put_in_memory(void *context)
+{
+    (void)context;
+    rig_put(&rig, "in memory", "small");
+    return rig_stats(&rig).cache_pages > 0;
+}
+
+static void evict_seen_by(struct seen *seen, uint64_t memory_limit)
 {
     begin();
+    rig.options.memory_limit = memory_limit;
     rig.options.no_evictions = false;
     rig.options.observer = (struct store_observer){seen, wants_evicted, see_evicted};
     rig_open(&rig);
+    assert_true(wait_until(put_in_memory, NULL));
     lay_out_crowd();
     limit_to_what_there_is();
     clean();
@@ -556,15 +570,50 @@ static void evict_seen_by(struct seen *seen)
 static void test_who_wants_to_know_is_told_what_is_evicted(void **state)
 {
     (void)state;
-    struct seen seen = {.wants = true}, nobody = {.wants = false};
-    evict_seen_by(&seen);
-    assert_int_equal(seen.keys, rig_stats(&rig).evicted_items);
-    assert_true(seen.value_bytes > 0);
-    assert_false(is_present(seen.last));
-    rig_release(&rig);
-    evict_seen_by(&nobody);
-    assert_int_equal(nobody.keys, 0);
-    rig_release(&rig);
+    for (int mib = 1; mib <= 16; mib *= 16) { /* what is evicted is no more in memory, or is */
+        struct seen seen = {.wants = true}, nobody = {.wants = false};
+        evict_seen_by(&seen, UINT64_C(1048576) * (uint64_t)mib);
+        assert_int_equal(seen.keys, rig_stats(&rig).evicted_items);
+        assert_true(seen.value_bytes > 0);
+        assert_true(mib == 1 || seen.in_memory > 0);
+        assert_false(is_present(seen.last));
+        rig_release(&rig);
+        evict_seen_by(&nobody, UINT64_C(1048576) * (uint64_t)mib);
+        assert_int_equal(nobody.keys, 0);
+        rig_release(&rig);
+    }
+}
+
+/* The pace, and values that are not copied on their way. */
+
+#define LARGE   LOG_OUTSIDE_MIN
+#define DISCARD (6 * LARGE)
+#define RATE    (4 * LARGE) /* bytes a second */
+
+static void test_a_large_value_is_moved_and_the_clean_rate_kept(void **state)
+{
+    (void)state;
+    static char value[DISCARD];
+    fill_pattern(value, sizeof value, 3);
+    rig.options.segment_size = 8 * LARGE;
+    rig.options.clean_rate = RATE;
+    rig_open(&rig);
+    rig_put_bytes(&rig, "large", value, LARGE);
+    rig_put_bytes(&rig, "discarded", value, DISCARD);
+    uint64_t id = seal();
+    rig_delete(&rig, "discarded");
+    seal();
+    settle();
+    uint64_t start_us = monotonic_us();
+    assert_true(cleaner_step(rig.store));
+    /* It has kept to the rate when it comes to the second record. */
+    assert_true(monotonic_us() - start_us >= UINT64_C(1000000) * LARGE / RATE);
+    assert_false(is_there(id));
+    assert_in_range(rig_stats(&rig).cleaner_moved_bytes, LARGE, LARGE + 1000);
+    rig_expect_bytes(&rig, "large", value, LARGE);
+    kill_and_open();
+    rig_expect_bytes(&rig, "large", value, LARGE);
+    assert_false(is_present("discarded"));
 }
 
 /* A kill at each step. */
@@ -1072,6 +1121,7 @@ int main(void)
         TWO_HALVES(test_what_replaces_a_value_is_on_disk_before_the_value_goes),
         TWO_HALVES(test_evicted_keys_leave_the_disk_before_the_index),
         TWO_HALVES(test_who_wants_to_know_is_told_what_is_evicted),
+        BY_THREAD(test_a_large_value_is_moved_and_the_clean_rate_kept),
         BY_HAND(test_a_touch_is_not_carried_behind_a_later_one),
         BY_HAND(test_a_kill_before_the_commit_of_what_replaces_a_value),
         BY_HAND(test_a_kill_at_any_step_changes_nothing),
