@@ -13,6 +13,7 @@ import time
 
 CACHECASK = os.environ.get("CACHECASK", os.path.join(os.path.dirname(__file__), "../../cachecask"))
 LONG = bool(os.environ.get("CACHECASK_LONG"))
+COVERAGE = bool(os.environ.get("CACHECASK_COVERAGE"))  # script/coverage
 TIMEOUT = 20  # seconds until a test gives up waiting for anything
 
 # The transcripts can also be run against memcached itself, to see what it says: CACHECASK=/usr/bin/memcached.
@@ -241,11 +242,21 @@ class Server:
         """For servers that refuse to start: returns exit status and what was said."""
         return self.reap(timeout), self.log()
 
+    def end_by_itself(self):
+        """A process that is killed has counted nothing."""
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
+
     def give_up(self):
         """Kills what still runs. Returns what was wrong, or None."""
         if self.process is None:
             return None
         status = self.process.poll()
+        if COVERAGE and status is None:
+            self.end_by_itself()
         self.process.kill()
         try:
             self.reap()
