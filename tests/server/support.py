@@ -287,6 +287,12 @@ class Server:
     def peak_mib(self):
         return self.resident_mib("VmHWM")
 
+    def cpu_s(self):
+        """The processor time that it has taken."""
+        with open("/proc/%d/stat" % self.process.pid, encoding="ascii") as stat:
+            words = stat.read().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def stats(self, which=""):
         with self.connect() as client:
             return client.stats(which)

@@ -148,11 +148,6 @@ class FailingServer(Server):
         wait_until(lambda: can_write(self), "writing")
         return self
 
-    def cpu_s(self):
-        with open("/proc/%d/stat" % self.process.pid, encoding="ascii") as stat:
-            words = stat.read().rsplit(")", 1)[1].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
     def assert_idle(self, seconds=1.0):
         """Waiting costs no processor time, and what fails is not tried as often as a processor can."""
         before, failed, started = self.cpu_s(), self.faults["failed"], time.monotonic()
