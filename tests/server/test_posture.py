@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import support
+from support import Server
 
 SERVICE = os.path.join(os.path.dirname(__file__), "../../conf/cachecask.service")
 EXPOSURE_MAX = 2.0
@@ -47,3 +48,36 @@ def test_the_service_may_do_little_else():
     assert level, said
     print("exposure", level.group(1))
     assert float(level.group(1)) <= EXPOSURE_MAX
+
+
+# What a server that has been taken over could still do
+
+def library():
+    """The compiled forbidden_calls.c, where the user who serves can read it."""
+    path = os.path.join(support.place.path, "forbidden_calls.so")
+    if not os.path.exists(path):
+        source = os.path.join(os.path.dirname(__file__), "forbidden_calls.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", path, source, "-ldl"], check=True)
+        os.chmod(path, 0o755)
+    return path
+
+
+def intruder(call):
+    env = {"LD_PRELOAD": library(), "FORBIDDEN_CALL": call}
+    if support.SANITIZED:
+        env["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0:detect_leaks=0").lstrip(":")
+    return env
+
+
+def test_a_ring_does_nothing_but_read():
+    server = Server(env=intruder("ring"))
+    with server.connect() as client:
+        client.set(b"first", b"1" * 100000)
+        client.set(b"second", b"2" * 100000)
+    server.restart()
+    with server.connect() as client:
+        assert client.get(b"first") == b"1" * 100000  # in another way
+        assert client.get(b"second") == b"2" * 100000
+        if client.stats("store").get("uring_reads", "0") == "0":
+            pytest.skip("there is no io_uring here")
+    assert "the ring refuses: Permission denied" in server.log()
