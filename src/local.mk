@@ -18,6 +18,7 @@ server_sources = \
     src/listen.c \
     src/number.h \
     src/output.c src/output.h \
+    src/privileges.h \
     src/prefix.c src/prefix.h \
     src/process.c src/process.h \
     src/sasl.h \
@@ -34,7 +35,7 @@ server_sources = \
     src/watch_log.c src/watch_log.h \
     src/worker.c src/worker.h
 cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(URING_LIBS) $(OPENSSL_LIBS) \
-    $(SASL_LIBS)
+    $(SASL_LIBS) $(SECCOMP_LIBS)
 
 if HAVE_SASL
 server_sources += src/sasl.c
@@ -46,4 +47,10 @@ if HAVE_TLS
 server_sources += src/tls.c
 else
 server_sources += src/tls_none.c
+endif
+
+if HAVE_SECCOMP
+server_sources += src/privileges.c
+else
+server_sources += src/privileges_absent.c
 endif

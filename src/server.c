@@ -17,6 +17,7 @@
 #include "src/auth_file.h"
 #include "src/dump.h"
 #include "src/journal.h"
+#include "src/privileges.h"
 #include "src/watch.h"
 #include "src/worker.h"
 
@@ -310,6 +311,8 @@ bool server_run(struct server *server, void (*ready)(struct server *server))
         fprintf(stderr, "cannot start: %s\n", strerror(errno));
         return false;
     }
+    if (server->settings.drop_privileges && !privileges_drop(&server->settings))
+        return false;
     ready(server);
     event_base_dispatch(server->base);
     dump_stop(server->dump);

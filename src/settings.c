@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/privileges.h"
 #include "src/sasl.h"
 #include "src/tls.h"
 #include "storage/store.h"
@@ -178,6 +179,9 @@ static const struct option options[] = {
      "kilobytes that may wait in one worker for all of them (default: 64)"},
     {0, "read_buf_mem_limit", "<num>", NUMBER, AT(read_buf_mem_limit), 0, INT_MAX,
      "accepted, means nothing here: a connection that waits holds no buffer"},
+    {0, "drop_privileges", NULL, FLAG, AT(drop_privileges), 0, 0,
+     "once ready, give up all calls of the system that serving does not need (seccomp)"},
+    {0, "no_drop_privileges", NULL, NO_FLAG, AT(drop_privileges), 0, 0, "keep them (default)"},
     {0, "modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "no_modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "hashpower", NULL, IGNORED_ANY, 0, 0, 0, NULL},
@@ -197,8 +201,6 @@ static const struct option options[] = {
     {0, "no_inline_ascii_resp", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "resp_obj_mem_limit", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "sock_cookie_id", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "drop_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_drop_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "relaxed_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "no_relaxed_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "ext_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
@@ -395,8 +397,8 @@ static void print_help(void)
         putchar('\n');
     }
     print_ignored();
-    printf("\nBuilt in: unix-socket%s%s\n", tls_is_built_in() ? ", enable-ssl" : "",
-           sasl_built_in() ? ", sasl" : "");
+    printf("\nBuilt in: unix-socket%s%s%s\n", tls_is_built_in() ? ", enable-ssl" : "",
+           sasl_built_in() ? ", sasl" : "", privileges_can_be_dropped() ? ", seccomp" : "");
 }
 
 static enum settings_result parse_extended(struct settings *settings, const char *list);
@@ -754,6 +756,16 @@ static enum settings_result check_sasl(struct settings *settings)
     return SETTINGS_RUN;
 }
 
+/* Who asks for it relies on it. */
+static enum settings_result check_privileges(const struct settings *settings)
+{
+    if (!settings->drop_privileges || privileges_can_be_dropped())
+        return SETTINGS_RUN;
+    fprintf(stderr,
+            "-o drop_privileges: this build cannot: build it where libseccomp is installed\n");
+    return SETTINGS_BAD;
+}
+
 static enum settings_result check(struct settings *settings)
 {
     if (strcmp(settings->protocol, "auto") != 0 && strcmp(settings->protocol, "ascii") != 0 &&
@@ -766,6 +778,8 @@ static enum settings_result check(struct settings *settings)
     enum settings_result result = check_sasl(settings);
     if (result == SETTINGS_RUN)
         result = check_udp(settings);
+    if (result == SETTINGS_RUN)
+        result = check_privileges(settings);
     return result == SETTINGS_RUN ? check_auth_file(settings) : result;
 }
 

@@ -51,6 +51,7 @@ struct settings {
     bool disable_watch;
     bool enable_shutdown;
     bool maxconns_fast;
+    bool drop_privileges;   /* filter the calls of the system */
     bool uring;             /* may read values from disk */
     const char *data_dir;   /* NULL: the default for the port */
     int sync_interval_ms;   /* as storage/store.h has it */

@@ -109,6 +109,7 @@ void settings_each(const struct settings *settings,
     emit_text(&to, "data_dir", settings->data_dir);
     emit_number(&to, "sync_interval_ms", settings->sync_interval_ms);
     emit_text(&to, "uring", yes_no(settings->uring));
+    emit_text(&to, "drop_privileges", yes_no(settings->drop_privileges));
     emit_number(&to, "segment_size", (long long)settings->segment_size);
     emit_number(&to, "disk_limit", (long long)settings->disk_limit);
     emit_number(&to, "clean_rate", (long long)settings->clean_rate);

@@ -14,6 +14,7 @@ import time
 CACHECASK = os.environ.get("CACHECASK", os.path.join(os.path.dirname(__file__), "../../cachecask"))
 LONG = bool(os.environ.get("CACHECASK_LONG"))
 COVERAGE = bool(os.environ.get("CACHECASK_COVERAGE"))  # script/coverage
+OPTIONS = os.environ.get("CACHECASK_OPTIONS", "").split()  # more of them, for each server: "-o drop_privileges"
 TIMEOUT = 20  # seconds until a test gives up waiting for anything
 
 # The transcripts can also be run against memcached itself, to see what it says: CACHECASK=/usr/bin/memcached.
@@ -29,6 +30,15 @@ def is_sanitized():
 
 
 SANITIZED = is_sanitized()
+
+
+def is_built_in(word):
+    said = subprocess.run([CACHECASK, "-h"], stdout=subprocess.PIPE, check=True).stdout
+    return word.encode() in said.split(b"Built in:")[-1]
+
+
+# Serving without privileges, where this build can.
+DROPPED = ["-o", "drop_privileges"] if is_built_in("seccomp") else []
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: ")
 
 
@@ -169,16 +179,23 @@ class Server:
         elif self.listen:
             command += ["-p", str(self.port), "-l", "127.0.0.1"]
         if not IS_MEMCACHED:
-            command += ["--data-dir=" + self.data_dir]
+            command += ["--data-dir=" + self.data_dir] + OPTIONS
         return command + self.options
+
+    def environment(self):
+        env = dict(os.environ, **(self.env or {}))
+        if SANITIZED and "drop_privileges" in " ".join(self.command()):
+            # The look for leaks at the end is a debugger's, and such a server may not be one.
+            env["ASAN_OPTIONS"] = (env.get("ASAN_OPTIONS", "") + ":detect_leaks=0").lstrip(":")
+        return env
 
     def launch(self):
         """Starts the process and does not wait for it."""
         assert self.process is None
         with open(self.log_path, "ab") as log:
             self.log_start = log.tell()
-            env = dict(os.environ, **self.env) if self.env else None
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=self.environment())
         guardian.tell(b"+", self.process.pid)
         return self
 

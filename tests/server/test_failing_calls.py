@@ -12,6 +12,7 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import threading
@@ -326,6 +327,8 @@ def test_a_first_start_whose_nth_call_fails_can_be_repeated(kind):
 
 def assert_ended_well(server, kind, nth):
     status, said = server.wait_for_exit()
+    if kind == "memory" and "drop_privileges" in server.options + support.OPTIONS and status == -signal.SIGSYS:
+        return  # libseccomp has made half a filter of half its memory
     assert status > 0, "%s %d: killed by signal %d\n%s" % (kind, nth, -status, said)
     print("%s %d: %s" % (kind, nth, said.strip()))
     assert len(said) > 20 and "Success" not in said, "%s %d says nothing: %r" % (kind, nth, said)

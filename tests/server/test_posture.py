@@ -2,12 +2,13 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
 
 import support
-from support import Server
+from support import Server, forget_page_cache, value_of
 
 SERVICE = os.path.join(os.path.dirname(__file__), "../../conf/cachecask.service")
 EXPOSURE_MAX = 2.0
@@ -50,7 +51,12 @@ def test_the_service_may_do_little_else():
     assert float(level.group(1)) <= EXPOSURE_MAX
 
 
-# What a server that has been taken over could still do
+# -o drop_privileges: what a server that has been taken over could still do
+
+needs_seccomp = pytest.mark.skipif(not support.DROPPED, reason="built without libseccomp")
+CALLS = ("execve", "fork", "socket", "unix socket", "connect", "bind", "ptrace", "setuid", "mmap", "mprotect", "kill", "prlimit",
+         "chmod", "mount", "ring setup")
+
 
 def library():
     """The compiled forbidden_calls.c, where the user who serves can read it."""
@@ -69,6 +75,64 @@ def intruder(call):
     return env
 
 
+def filters(server):
+    """Of each thread: how its calls are filtered, and whether it may gain privileges."""
+    found = []
+    for thread in os.listdir("/proc/%d/task" % server.process.pid):
+        with open("/proc/%d/task/%s/status" % (server.process.pid, thread), encoding="ascii") as status:
+            fields = dict(line.split(":\t", 1) for line in status.read().splitlines() if ":\t" in line)
+        found.append((fields["Seccomp"], fields["NoNewPrivs"]))
+    return found
+
+
+@needs_seccomp
+@pytest.mark.parametrize("more", [[], ["--no-uring"]])
+def test_all_threads_have_dropped_their_privileges(more):
+    server = Server("-o", "drop_privileges", *more)
+    before = filters(server)
+    assert len(before) > 8 and set(before) == {("2", "1")}
+    with server.connect() as client, server.connect() as watcher:
+        watcher.talk(b"watch mutations\r\n", b"OK\r\n")
+        client.talk(b"lru_crawler metadump all\r\n", b"END\r\n")
+        after = filters(server)
+        assert set(after) == {("2", "1")}
+        assert client.stats("settings")["drop_privileges"] == "yes"
+
+
+def test_privileges_are_kept_if_nobody_asks():
+    server = Server("-o", "drop_privileges,no_drop_privileges")
+    assert {filtered for filtered, _ in filters(server)} == {filters_of_the_system()}
+    assert server.stats("settings")["drop_privileges"] == "no"
+
+
+def filters_of_the_system():
+    with open("/proc/self/status", encoding="ascii") as status:
+        return re.search(r"^Seccomp:\t(\d)", status.read(), re.M).group(1)
+
+
+@needs_seccomp
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_serving_does_not_need_ends_the_process(call):
+    server = Server("-o", "drop_privileges", env=intruder(call))
+    with server.connect() as client:
+        client.set(b"k", b"kept")
+        client.send(b"stats\r\n")
+        client.expect_closed()
+    assert server.wait_for_exit()[0] == -signal.SIGSYS and "went through" not in server.log()
+    server.env = None
+    server.start()
+    with server.connect() as client:
+        assert client.get(b"k") == b"kept"
+
+
+@pytest.mark.parametrize("call", ["fork", "socket", "mmap", "kill"])
+def test_with_its_privileges_it_goes_through(call):
+    """So the test above has met the filter, and nothing else."""
+    server = Server("-o", "no_drop_privileges", env=intruder(call))
+    server.stats()
+    assert "the call went through" in server.log()
+
+
 def test_a_ring_does_nothing_but_read():
     server = Server(env=intruder("ring"))
     with server.connect() as client:
@@ -81,3 +145,38 @@ def test_a_ring_does_nothing_but_read():
         if client.stats("store").get("uring_reads", "0") == "0":
             pytest.skip("there is no io_uring here")
     assert "the ring refuses: Permission denied" in server.log()
+
+
+@needs_seccomp
+@pytest.mark.parametrize("more", [[], ["--no-uring", "--sync=always"]])
+def test_a_whole_life_without_privileges(more):
+    """All else under it: CACHECASK_OPTIONS="-o drop_privileges" script/test server."""
+    passwords = os.path.join(support.place.new("passwords"), "passwords")
+    with open(passwords, "w", encoding="ascii") as file:
+        file.write("user:word\n")
+    server = Server("-o", "drop_privileges", "-m", "8", "--segment-size=64k", "--disk-limit", "4m", "-A", "-Y", passwords,
+                    *more)
+    keys = [b"key-%d" % n for n in range(2000)]
+    for how in ("stop", "kill9", "hang up"):
+        with server.connect() as client:
+            client.talk(b"set x 0 0 9\r\nuser word\r\n", b"STORED\r\n")
+            for start in range(0, len(keys), 100):  # twice as much as the disk may hold: the cleaner evicts
+                some = keys[start : start + 100]
+                client.send(b"".join(b"set %s 0 0 4000\r\n%s\r\n" % (key, value_of(key, 4000)) for key in some))
+                client.expect(b"STORED\r\n" * len(some))
+        if how == "hang up":
+            server.process.send_signal(signal.SIGHUP)
+        else:
+            server.restart(how)
+        forget_page_cache(server)
+        with server.connect() as client:
+            client.talk(b"set x 0 0 9\r\nuser word\r\n", b"STORED\r\n")
+            found = client.gets(*keys)
+            assert len(found) > 100 and all(value == value_of(key, 4000) for key, (value, _, _) in found.items())
+            client.ask(b"lru_crawler metadump all\r\n", b"END\r\n")
+            client.talk(b"cache_memlimit 16\r\nflush_all\r\nget key-1999\r\n", b"OK\r\nOK\r\nEND\r\n")
+    with server.connect() as client:
+        client.talk(b"set x 0 0 9\r\nuser word\r\n", b"STORED\r\n")
+        client.send(b"shutdown\r\n")
+        client.expect_closed()
+    assert server.wait_for_exit()[0] == 0

@@ -44,14 +44,14 @@ def with_file(folder):
 
 @pytest.fixture
 def with_library(folder):
-    """The users of libsasl2's own database, as Debian's memcached has them."""
+    """The users of libsasl2's own database, as Debian's memcached has them; the server has given up what it can."""
     if shutil.which("saslpasswd2") is None:
         pytest.skip("saslpasswd2 is not installed")
     database = os.path.join(folder, "sasldb")
     subprocess.run(["saslpasswd2", "-p", "-c", "-a", "memcached", "-f", database, "user"], input=b"secret", check=True)
     support.give_away(database)
     write(os.path.join(folder, "memcached.conf"), "mech_list: plain cram-md5 anonymous\nsasldb_path: %s\n" % database)
-    return Server("-S", env={"SASL_CONF_PATH": folder})
+    return Server("-S", *support.DROPPED, env={"SASL_CONF_PATH": folder})
 
 
 @pytest.fixture(params=["with_file", "with_library"])

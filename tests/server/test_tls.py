@@ -640,7 +640,7 @@ def test_new_certificates_by_command(certificates):
 
 
 def test_new_certificates_by_signal(certificates):
-    server = TlsServer(certificates, start=False).use_copies().start()
+    server = TlsServer(certificates, *support.DROPPED, start=False).use_copies().start()
     server.install("renewed").process.send_signal(signal.SIGHUP)
     support.wait_until(lambda: "reloaded" in server.log(), "the certificates are reloaded")
     with server.connect() as client:

@@ -282,7 +282,7 @@ def test_cold_values():
 
 def test_writes_that_wait_for_room():
     """More than the disk may hold: some of them are parked until the cleaner has made room."""
-    server = UdpServer("-t", "4", "-m", "8", "--segment-size=64k", "--disk-limit=8m")
+    server = UdpServer("-t", "4", "-m", "8", "--segment-size=64k", "--disk-limit=8m", *support.DROPPED)
     clients = [server.udp() for _ in range(4)]
     value = random.Random(1).randbytes(30000)
     for i in range(250):

@@ -1,0 +1,13 @@
+/* privileges_absent.c: a build without libseccomp. Settings refuse -o drop_privileges, so nothing is ever to be dropped. */
+#include "src/privileges.h"
+
+bool privileges_can_be_dropped(void)
+{
+    return false;
+}
+
+bool privileges_drop(const struct settings *settings)
+{
+    (void)settings;
+    return false;
+}
