@@ -391,7 +391,7 @@ static struct keydir_entry get(const struct keydir_shard *shard, const struct ke
     uint64_t word = bucket->words[i];
     return (struct keydir_entry){.tag = word & KEYDIR_TAG,
                                  .location = bucket->locations[i],
-                                 .expire_s = word & EXPIRES ? expires_of(shard, bucket)[i] : 0};
+                                 .expire_s = (word & EXPIRES) ? expires_of(shard, bucket)[i] : 0};
 }
 
 bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
