@@ -201,10 +201,13 @@ static void point_to(struct job *job, struct looked *looked, const struct log_ro
                               memory_order_relaxed);
     atomic_fetch_sub_explicit(&job->segment->live_bytes,
                               (int64_t)location_size(looked->entry.location), memory_order_relaxed);
-    if (location_in_ram(looked->entry.location))
-        ((struct cache_item *)location_item(looked->entry.location))->location = location;
-    else
+    if (location_in_ram(looked->entry.location)) {
+        struct cache_item *item = location_item(looked->entry.location);
+        /* The evictor looks without the lock whether it is buried. */
+        __atomic_store_n(&item->location, location, __ATOMIC_RELAXED);
+    } else {
         keydir_set(looked->shard, looked->ref, location, looked->entry.expire_s);
+    }
 }
 
 /* Does what was decided. Unlocks the shard. STORE_OK; STORE_AGAIN: no room yet; else the job is over. */
