@@ -210,7 +210,7 @@ class Server:
             assert self.process.poll() is None, "the server has not started:\n" + self.log()
             assert time.monotonic() < deadline, "the server is not ready after %d s:\n%s" % (timeout, self.log())
             try:
-                with self.connect() as client:
+                with self.connect(timeout) as client:  # it listens before it has read its log
                     client.send(self.hello())
                     if not client.fill():
                         raise EOFError  # it has listened, and now it gives up
