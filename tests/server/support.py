@@ -389,7 +389,7 @@ class Client:
             if not self.fill():
                 break
         if self.buffer[: len(wanted)] != wanted:
-            got = bytes(self.buffer) + self.rest()
+            got = self.rest()
             raise AssertionError("expected %r\n     got %r" % (wanted[:2000], got[:2000]))
         self.take(len(wanted))
 
