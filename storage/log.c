@@ -420,6 +420,8 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     if (log->options.sync_interval_ms >= 0 &&
         log->options.files->sync(log->options.files->context, segment->fd) < 0)
         return STORE_IO;
+    if (log->options.sync_interval_ms >= 0 && log->sync_from != segment)
+        log_request_sync(log, next_lsn); /* at once: a short life is to leave hint files, too */
     return log_start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
 }
 

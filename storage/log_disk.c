@@ -296,39 +296,51 @@ static bool sync_segment(struct log *log, struct segment *segment)
     return ok;
 }
 
+/* Only the syncer moves it. */
+static void set_synced(struct log *log, uint64_t lsn)
+{
+    if (lsn <= log_synced_lsn(log))
+        return;
+    atomic_store_explicit(&log->synced_lsn, lsn, memory_order_release);
+    log->options.on_synced(log->options.context);
+}
+
+/* What was written of this segment before `target` is on disk, as all before it is. A sealed one is done with: so a start that
+ * finds thousands that have no hint files comes further with each, even if it is killed soon. */
+static void note_synced(struct log *log, struct segment *segment, uint64_t target)
+{
+    pthread_mutex_lock(&log->lock);
+    int state = atomic_load(&segment->state);
+    uint64_t end_lsn = segment->header.base_lsn + atomic_load(&segment->end);
+    bool done = state == SEGMENT_SEALED && segment->next && end_lsn <= target;
+    if (done)
+        log->sync_from = segment->next;
+    else if (state != SEGMENT_DOOMED)
+        log->sync_from = segment;
+    pthread_mutex_unlock(&log->lock);
+    if (done)
+        set_synced(log, end_lsn);
+}
+
 /* Syncs all that is written, oldest first, so that what a power loss leaves is a prefix (L2). */
 static void sync_all(struct log *log)
 {
     uint64_t target = log_written_lsn(log);
     if (target == log_synced_lsn(log))
         return;
-    struct segment *segment = next_unsynced(log, NULL), *last = NULL;
+    struct segment *segment = next_unsynced(log, NULL);
     while (segment && segment->header.base_lsn < target) {
-        bool ok = sync_segment(log, segment);
-        if (last)
-            segment_unpin(last);
-        last = segment;
-        if (!ok) {
-            segment_unpin(last);
+        if (!sync_segment(log, segment)) {
+            segment_unpin(segment);
             log->options.on_synced(log->options.context); /* who waits learns that it failed */
             return;
         }
-        segment_pin(last);
+        note_synced(log, segment, target);
         segment = next_unsynced(log, segment);
     }
     if (segment)
         segment_unpin(segment);
-    assert(last); /* what is written and not synced lies somewhere */
-    pthread_mutex_lock(&log->lock);
-    if (atomic_load(&last->state) == SEGMENT_SEALED && last->next &&
-        last->header.base_lsn + atomic_load(&last->end) <= target)
-        log->sync_from = last->next; /* nothing in it is to be synced any more */
-    else if (atomic_load(&last->state) != SEGMENT_DOOMED)
-        log->sync_from = last;
-    pthread_mutex_unlock(&log->lock);
-    segment_unpin(last);
-    atomic_store_explicit(&log->synced_lsn, target, memory_order_release);
-    log->options.on_synced(log->options.context);
+    set_synced(log, target);
 }
 
 /* Waits until there is something to sync: the interval is over, a reply waits, or the end has come. */

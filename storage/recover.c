@@ -26,7 +26,7 @@
 #include "storage/location.h"
 #include "storage/recover_files.h"
 
-#define ENTRY_COST        24 /* bytes of keydir for one key, while it grows */
+#define ENTRY_COST        25 /* bytes of keydir for one key that expires, while it grows */
 #define RECORD_SIZE_MIN   40
 #define RECORD_SIZE_USUAL 160
 #define GROUP             32 /* entries whose buckets are fetched ahead together */

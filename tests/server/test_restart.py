@@ -222,6 +222,21 @@ def test_lost_hint_files_are_made_anew():
     assert {key: value[0] for key, value in found.items()} == {key: value_of(key, 1000) for key in keys}
 
 
+def test_lives_shorter_than_the_sync_interval_leave_hint_files():
+    """Or each start would read all the segments of all lives before it."""
+    server = Server("--sync=600")
+    for life in range(5):
+        with server.connect() as client:
+            client.set(b"life-%d" % life, b"short")
+        written = [name for name in os.listdir(server.data_dir) if name.endswith(".seg")]
+        server.restart("kill9")
+        hints = {name.replace(".seg", ".hint") for name in written
+                 if os.path.exists(os.path.join(server.data_dir, name))}
+        support.wait_until(lambda: hints.issubset(os.listdir(server.data_dir)), "hint files")
+    with server.connect() as client:
+        assert len(client.gets(*[b"life-%d" % life for life in range(5)])) == 5
+
+
 def test_the_data_directory_and_its_files_are_private(server):
     with server.connect() as client:
         client.set(b"k", b"x")
