@@ -16,9 +16,9 @@
  * A miss costs about the same for every size, so what counts is hits by byte: in the room of one large item several small
  * ones wait for theirs. So an unvisited item smaller than the mean is spared by lot, and the smaller it is, the likelier
  * (GreedyDual-Size without its queue: a lot has no memory and so needs none). In probation, where most are never asked for
- * again, only items below half the mean take part, or all below it when main is stale; and nowhere an item that no get has hit since it was stored, or what is
- * only written, and scans, would fill main. One in four goes at least, however small, or to evict would copy much and free
- * little. Where all sizes are alike nobody is spared.
+ * again, only items below half the mean take part, or all below it when main is stale; and nowhere an item that no get has hit
+ * since it was stored, or what is only written, and scans, would fill main. One in four goes at least, however small, or to
+ * evict would copy much and free little. Where all sizes are alike nobody is spared.
  *
  *     free ──cache_alloc──▶ filling ──full──▶ probation ──evict──▶ limbo ──no reader, no pin──▶ free
  *                                             main      ──evict──▶
@@ -53,9 +53,18 @@
 #define WORN_LOOKS    1024 /* pages looked at for a worn one: some microseconds */
 #define GROUP         16   /* items whose buckets are fetched ahead together */
 
+_Static_assert(PAGE_SIZE_MAX / 2 <= CACHE_ITEM_VALUE_LEN_MAX, "no value in the cache is longer");
+
+/* Of items whose bits are these. */
+static uint32_t size_of(uint32_t bits)
+{
+    uint32_t lengths = (bits & UINT8_MAX) + (bits >> 8 & CACHE_ITEM_VALUE_LEN_MAX);
+    return (uint32_t)(CACHE_ITEM_HEADER_SIZE + lengths + 7) & ~7u;
+}
+
 static uint32_t item_size(const struct cache_item *item)
 {
-    return (uint32_t)(sizeof *item + item->key_len + item->value_len + 7) & ~7u;
+    return size_of(cache_item_bits(item));
 }
 
 static void push(struct cache_queue *queue, struct cache_page *page)
@@ -197,9 +206,9 @@ void cache_writer_close(struct cache *cache, struct cache_writer *writer)
 }
 
 static struct cache_item *alloc_in(struct cache *cache, struct cache_writer *writer,
-                                   struct cache_queue *queue, uint8_t key_len, uint32_t value_len)
+                                   struct cache_queue *queue, uint32_t bits)
 {
-    uint32_t size = (uint32_t)(sizeof(struct cache_item) + key_len + value_len + 7) & ~7u;
+    uint32_t size = size_of(bits);
     if (!writer->page || writer->page->used + size > cache->page_size) {
         close_writer(cache, writer, queue);
         writer->page = take_page(cache, queue == &cache->main);
@@ -209,15 +218,16 @@ static struct cache_item *alloc_in(struct cache *cache, struct cache_writer *wri
     struct cache_item *item = (struct cache_item *)(writer->page->data + writer->page->used);
     writer->page->used += size;
     writer->last = item;
-    item->key_len = key_len;
-    item->value_len = value_len;
+    atomic_store_explicit(&item->bits, bits, memory_order_relaxed);
     return item;
 }
 
 struct cache_item *cache_alloc(struct cache *cache, struct cache_writer *writer, uint8_t key_len,
-                               uint32_t value_len)
+                               uint32_t value_len, uint16_t state)
 {
-    return alloc_in(cache, writer, &cache->probation, key_len, value_len);
+    assert(cache_takes(cache, key_len, value_len));
+    uint32_t known = state & CACHE_ITEM_STATE_MAX;
+    return alloc_in(cache, writer, &cache->probation, known << 28 | value_len << 8 | key_len);
 }
 
 void cache_unalloc(struct cache_writer *writer, struct cache_item *item)
@@ -262,20 +272,14 @@ static bool keep_item(struct cache *cache, struct keydir_shard *shard, struct ke
                       const struct keydir_entry *entry, const struct cache_item *item)
 {
     struct cache_item *copy =
-        alloc_in(cache, &cache->main_writer, &cache->main, item->key_len, item->value_len);
+        alloc_in(cache, &cache->main_writer, &cache->main, cache_item_bits(item));
     if (!copy)
         return false;
     copy->location = item->location;
     copy->cas = item->cas;
     copy->client_flags = item->client_flags;
-    copy->state = item->state;
-    atomic_store_explicit(&copy->accessed_s,
-                          atomic_load_explicit(&item->accessed_s, memory_order_relaxed),
-                          memory_order_relaxed);
-    atomic_store_explicit(&copy->fetched,
-                          atomic_load_explicit(&item->fetched, memory_order_relaxed),
-                          memory_order_relaxed);
-    memcpy(copy->key, item->key, item->key_len + (size_t)item->value_len);
+    cache_item_set_accessed(copy, cache_item_accessed_s(item));
+    memcpy(copy->key, item->key, cache_item_key_len(item) + (size_t)cache_item_value_len(item));
     keydir_set(shard, ref, location_of_item(copy, item->location), entry->expire_s);
     return true;
 }
@@ -303,7 +307,7 @@ static bool spare_item(struct cache *cache, const struct cache_page *page,
     uint32_t size = item_size(item);
     double part = page->in_main ? 1 : 0.5 + 0.5 * staleness(cache);
     uint32_t whole = (uint32_t)(cache->mean_size * part);
-    if (size >= whole || !atomic_load_explicit(&item->fetched, memory_order_relaxed))
+    if (size >= whole || !cache_item_fetched(item))
         return false;
     return draw(cache, whole) >= (size > whole / 4 ? size : whole / 4);
 }
@@ -333,8 +337,8 @@ static void evict_item(struct cache *cache, const struct cache_page *page, struc
             atomic_fetch_add_explicit(&cache->kept_items, 1, memory_order_relaxed);
         } else {
             /* The cleaner asks whether it was ever hit. */
-            bool fetched = atomic_load_explicit(&item->fetched, memory_order_relaxed);
-            keydir_set(shard, ref, item->location | (fetched ? LOCATION_VISITED : 0),
+            keydir_set(shard, ref,
+                       item->location | (cache_item_fetched(item) ? LOCATION_VISITED : 0),
                        entry.expire_s);
             atomic_fetch_add_explicit(&cache->evicted_items, 1, memory_order_relaxed);
         }
@@ -357,7 +361,7 @@ static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32
         if (!__atomic_load_n(&item->location, __ATOMIC_RELAXED))
             continue;
         items[count] = item;
-        hashes[count] = hash_key(item->key, item->key_len, cache->hash.seed);
+        hashes[count] = hash_key(item->key, cache_item_key_len(item), cache->hash.seed);
         keydir_prefetch(&cache->keydir->shards[hashes[count].shard_bits & cache->hash.shard_mask],
                         hashes[count].tag);
         count++;

@@ -8,30 +8,83 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "storage/keydir.h"
 
-/* A value in RAM. Written by its maker before the keydir points to it; key and value never change after that, the rest only
- * under the lock of the key's shard. */
+/* A value in RAM. Written by its maker before the keydir points to it; after that only `location` changes, under the lock of
+ * the key's shard, and what a get notes (cache_item_note_access). */
 struct cache_item {
     uint64_t
         location; /* where the record lies in the log; 0: buried, its key has a newer value or none */
     uint64_t cas;
     _Atomic uint32_t accessed_s;
     uint32_t client_flags;
-    uint32_t value_len;
-    uint8_t key_len;
-    _Atomic uint8_t fetched; /* a get has hit it since it was stored */
-    uint16_t state;
-    char key[]; /* and the value right behind it */
+    _Atomic uint32_t bits; /* 0…7 length of the key, 8…27 of the value, 28…30 state, 31 fetched */
+    char key[];            /* and the value right behind it */
 };
 
-_Static_assert(sizeof(struct cache_item) == 32, "an item costs 32 bytes over key and value");
+#define CACHE_ITEM_HEADER_SIZE   offsetof(struct cache_item, key)
+#define CACHE_ITEM_VALUE_LEN_MAX ((1u << 20) - 1)
+#define CACHE_ITEM_STATE_MAX     7u
+#define CACHE_ITEM_FETCHED       (1u << 31) /* a get has hit it since it was stored */
+
+_Static_assert(CACHE_ITEM_HEADER_SIZE == 28, "an item costs 28 bytes over key and value");
+
+static inline uint32_t cache_item_bits(const struct cache_item *item)
+{
+    return atomic_load_explicit(&item->bits, memory_order_relaxed);
+}
+
+static inline uint8_t cache_item_key_len(const struct cache_item *item)
+{
+    return (uint8_t)cache_item_bits(item);
+}
+
+static inline uint32_t cache_item_value_len(const struct cache_item *item)
+{
+    return cache_item_bits(item) >> 8 & CACHE_ITEM_VALUE_LEN_MAX;
+}
+
+static inline uint16_t cache_item_state(const struct cache_item *item)
+{
+    return cache_item_bits(item) >> 28 & CACHE_ITEM_STATE_MAX;
+}
+
+static inline bool cache_item_fetched(const struct cache_item *item)
+{
+    return cache_item_bits(item) & CACHE_ITEM_FETCHED;
+}
 
 static inline const char *cache_item_value(const struct cache_item *item)
 {
-    return item->key + item->key_len;
+    return item->key + cache_item_key_len(item);
+}
+
+static inline uint32_t cache_item_accessed_s(const struct cache_item *item)
+{
+    return atomic_load_explicit(&item->accessed_s, memory_order_relaxed);
+}
+
+static inline void cache_item_set_accessed(struct cache_item *item, uint32_t now_s)
+{
+    atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
+}
+
+static inline void cache_item_set_fetched(struct cache_item *item)
+{
+    uint32_t bits = cache_item_bits(item) | CACHE_ITEM_FETCHED; /* no other bit ever changes */
+    atomic_store_explicit(&item->bits, bits, memory_order_relaxed);
+}
+
+/* A hit, writing only what changes: the line is shared with everybody who reads the item. */
+static inline void cache_item_note_access(struct cache_item *item, uint32_t now_s)
+{
+    if (cache_item_accessed_s(item) != now_s)
+        cache_item_set_accessed(item, now_s);
+    if (!cache_item_fetched(item))
+        cache_item_set_fetched(item);
 }
 
 struct cache_page {
@@ -113,13 +166,13 @@ void cache_set_limit(struct cache *cache, uint64_t bytes);
 /* Whether a value of such size is cached at all. */
 static inline bool cache_takes(const struct cache *cache, uint32_t key_len, uint64_t value_len)
 {
-    return sizeof(struct cache_item) + key_len + value_len + 8 <= cache->page_size / 2;
+    return CACHE_ITEM_HEADER_SIZE + key_len + value_len + 8 <= cache->page_size / 2;
 }
 
-/* Room for an item with its lengths set; NULL when no page is free: then the value is just not cached. The item
- * must be indexed or given back before the writer's next allocation. */
+/* Room for an item that cache_takes, with its lengths and its state set (of enum record_state), not fetched; NULL when no page
+ * is free: then the value is just not cached. It must be indexed or given back before the writer's next allocation. */
 struct cache_item *cache_alloc(struct cache *cache, struct cache_writer *writer, uint8_t key_len,
-                               uint32_t value_len);
+                               uint32_t value_len, uint16_t state);
 
 /* Gives back the newest allocation, which nobody else has seen. */
 void cache_unalloc(struct cache_writer *writer, struct cache_item *item);

@@ -58,8 +58,7 @@ struct keydir {
     uint64_t huge_bytes;   /* of the rows, from the first on, that were asked into huge pages */
     uint64_t huge_expires; /* and of the rows of expiries */
     _Atomic uint32_t expiring_shards;
-    _Atomic uint64_t
-        bytes; /* of all buckets in use, and of the expiries of shards that have some */
+    _Atomic uint64_t bytes;     /* of all buckets in use, and of expiries in shards with some */
     _Atomic uint64_t bytes_max; /* no shard grows beyond this in sum */
 };
 

@@ -212,15 +212,15 @@ static bool is_dead(const struct store *store, const struct keydir_entry *entry,
 static void fill_from_item(struct store_listed *out, const struct cache_item *item)
 {
     *out = (struct store_listed){
-        .key_len = item->key_len,
-        .value_len = item->value_len,
+        .key_len = cache_item_key_len(item),
+        .value_len = cache_item_value_len(item),
         .client_flags = item->client_flags,
-        .accessed_s = atomic_load_explicit(&item->accessed_s, memory_order_relaxed),
+        .accessed_s = cache_item_accessed_s(item),
         .cas = item->cas,
-        .size = record_size(item->key_len, item->value_len),
-        .fetched = atomic_load_explicit(&item->fetched, memory_order_relaxed),
+        .size = record_size(cache_item_key_len(item), cache_item_value_len(item)),
+        .fetched = cache_item_fetched(item),
     };
-    memcpy(out->key, item->key, item->key_len);
+    memcpy(out->key, item->key, cache_item_key_len(item));
 }
 
 static void fill_from_record(struct store_listed *out, const struct record *record)

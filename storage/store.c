@@ -122,28 +122,19 @@ static bool is_key(const struct store_key *key, const char *data, uint32_t len)
     return key->len == len && memcmp(key->data, data, len) == 0;
 }
 
-/* Remembers a hit, writing only what changes: the line is shared with everybody who reads the item. */
-static void note_access(struct cache_item *item, uint32_t now_s)
-{
-    if (atomic_load_explicit(&item->accessed_s, memory_order_relaxed) != now_s)
-        atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
-    if (!atomic_load_explicit(&item->fetched, memory_order_relaxed))
-        atomic_store_explicit(&item->fetched, 1, memory_order_relaxed);
-}
-
 static void fill_from_ram(struct store_item *item, struct cache_item *cached, uint64_t place,
                           uint32_t expire_s)
 {
     *item = (struct store_item){
         .value = cache_item_value(cached),
-        .value_len = cached->value_len,
+        .value_len = cache_item_value_len(cached),
         .client_flags = cached->client_flags,
         .expire_s = expire_s,
-        .accessed_s = atomic_load_explicit(&cached->accessed_s, memory_order_relaxed),
+        .accessed_s = cache_item_accessed_s(cached),
         .cas = cached->cas,
         .place = place,
-        .state = cached->state,
-        .fetched = atomic_load_explicit(&cached->fetched, memory_order_relaxed),
+        .state = cache_item_state(cached),
+        .fetched = cache_item_fetched(cached),
         .in_ram = true,
     };
 }
@@ -174,11 +165,11 @@ static inline enum store_status get_from_ram(struct store_session *session,
         keydir_set(found->shard, found->ref, found->entry.location | LOCATION_VISITED,
                    found->entry.expire_s);
     keydir_unlock(found->shard);
-    if (!is_key(key, cached->key, cached->key_len))
-        return STORE_NOT_FOUND; /* two keys with 72 equal bits: never seen, never wrong */
+    if (!is_key(key, cached->key, cache_item_key_len(cached)))
+        return STORE_NOT_FOUND; /* two keys with 67 equal bits: never seen, never wrong */
     fill_from_ram(item, cached, place, found->entry.expire_s);
     if (!peek)
-        note_access(cached, now_s);
+        cache_item_note_access(cached, now_s);
     count_up(&session->counters.ram_hits, 1);
     return STORE_OK;
 }
@@ -217,13 +208,12 @@ static struct cache_item *copy_to_cache(struct store_session *session, const str
     if (!cache_takes(cache, record->key_len, record->value_len))
         return NULL;
     struct cache_item *item =
-        cache_alloc(cache, &session->writer, record->key_len, record->value_len);
+        cache_alloc(cache, &session->writer, record->key_len, record->value_len, record->state);
     if (!item)
         return NULL;
     item->location = location & ~LOCATION_VISITED;
     item->cas = record->cas;
     item->client_flags = record->client_flags;
-    item->state = record->state;
     memcpy(item->key, record->key, record->key_len + (size_t)record->value_len);
     return item;
 }
@@ -259,8 +249,9 @@ static enum store_status get_from_fetch(struct store_session *session, const str
                 location_same_place(found.entry.location, fetch->location);
     bool fetched = same && (found.entry.location & LOCATION_VISITED);
     if (same && cached) {
-        atomic_store_explicit(&cached->accessed_s, peek ? 0 : now_s, memory_order_relaxed);
-        atomic_store_explicit(&cached->fetched, fetched || !peek, memory_order_relaxed);
+        cache_item_set_accessed(cached, peek ? 0 : now_s);
+        if (fetched || !peek)
+            cache_item_set_fetched(cached);
         keydir_set(found.shard, found.ref, location_of_item(cached, fetch->location),
                    found.entry.expire_s);
     } else if (same && !peek) {
@@ -348,12 +339,13 @@ static struct cache_item *prepare_item(struct store_session *session, const stru
     struct cache *cache = &session->store->cache;
     if (!cache_takes(cache, key->len, value_len))
         return NULL;
-    struct cache_item *item = cache_alloc(cache, &session->writer, (uint8_t)key->len, value_len);
+    struct cache_item *item =
+        cache_alloc(cache, &session->writer, (uint8_t)key->len, value_len, put->state);
     if (!item)
         return NULL;
     item->client_flags = put->client_flags;
-    item->state = put->state;
-    atomic_store_explicit(&item->fetched, put->fetched, memory_order_relaxed);
+    if (put->fetched)
+        cache_item_set_fetched(item);
     memcpy(item->key, key->data, key->len);
     copy_value(item->key + key->len, put);
     return item;
@@ -482,7 +474,7 @@ static enum store_status put_locked(struct store *store, const struct store_key 
     put->cas = put->cas ? put->cas : room->cas;
     if (item) {
         item->cas = put->cas;
-        atomic_store_explicit(&item->accessed_s, now_s, memory_order_relaxed);
+        cache_item_set_accessed(item, now_s);
     }
     uint64_t location = location_of(room->segment->slot, room->offset, size);
     if (put->fetched && !item)
@@ -591,7 +583,7 @@ enum store_status store_touch(struct store_session *session, const struct store_
     keydir_set(found.shard, found.ref, found.entry.location | (access ? LOCATION_VISITED : 0),
                expire_s);
     if (access && location_in_ram(found.entry.location))
-        note_access(location_item(found.entry.location), now_s);
+        cache_item_note_access(location_item(found.entry.location), now_s);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_TOUCH, expire_s, &room);
     return STORE_OK;

@@ -116,8 +116,7 @@ static inline bool store_was_visited(uint64_t location)
     if (location & LOCATION_VISITED)
         return true;
     return location_in_ram(location) &&
-           atomic_load_explicit(&((struct cache_item *)location_item(location))->fetched,
-                                memory_order_relaxed);
+           cache_item_fetched((const struct cache_item *)location_item(location));
 }
 
 /* Something expired that nobody asked for: the crawler or the cleaner found it. */
