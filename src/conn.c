@@ -94,6 +94,7 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     conn->worker = worker;
     conn->listener = listener;
     conn->fd = fd;
+    conn->got = conn->sent = SOCKET_RING_NOT_TRIED;
     conn->transport = listener->transport;
     if (!start_transport(conn)) {
         end_transport(conn);
@@ -243,12 +244,31 @@ void conn_receive_again(struct conn *conn)
     conn_listen(conn, true);
 }
 
+/* What a ring has answered already, as a call of the system would have; or SOCKET_RING_NOT_TRIED. */
+static ssize_t take_result(ssize_t *result)
+{
+    ssize_t taken = *result;
+    *result = SOCKET_RING_NOT_TRIED;
+    if (taken >= 0 || taken == SOCKET_RING_NOT_TRIED)
+        return taken;
+    errno = (int)-taken;
+    return -1;
+}
+
+static ssize_t receive_some(struct conn *conn, char *to, size_t room)
+{
+    ssize_t got = take_result(&conn->got);
+    if (got != SOCKET_RING_NOT_TRIED)
+        return got;
+    return conn->transport == TRANSPORT_PLAIN ? recv(conn->fd, to, room, 0)
+                                              : receive_tls(conn, to, room);
+}
+
 static ssize_t receive(struct conn *conn, char *to, size_t room)
 {
     ssize_t got;
     do
-        got = conn->transport == TRANSPORT_PLAIN ? recv(conn->fd, to, room, 0)
-                                                 : receive_tls(conn, to, room);
+        got = receive_some(conn, to, room);
     while (got < 0 && errno == EINTR);
     if (got > 0)
         counter_add(&conn->worker->counters.bytes_read, (uint64_t)got);
@@ -272,12 +292,27 @@ void conn_reuse(struct conn *conn)
     conn->pos = 0;
 }
 
+/* Whether what is under way is too large for the arena. */
+static bool has_large_request(const struct conn *conn)
+{
+    return conn->in_len > CONN_READ_SIZE || conn->need > CONN_READ_SIZE;
+}
+
+size_t conn_receive_with(struct conn *conn, char *arena, struct socket_ring *ring)
+{
+    if (conn->transport != TRANSPORT_PLAIN || has_large_request(conn) ||
+        !socket_ring_receive(ring, conn->fd, arena + conn->in_len, CONN_READ_SIZE, &conn->got))
+        return 0;
+    conn->arena = arena;
+    return conn->in_len + CONN_READ_SIZE;
+}
+
 enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
 {
     *used = 0;
     if (conn->transport == TRANSPORT_UDP)
         return udp_receive(conn);
-    if (conn->in_len > CONN_READ_SIZE || conn->need > CONN_READ_SIZE) {
+    if (has_large_request(conn)) {
         if (!grow_input(conn))
             return CONN_GONE;
         ssize_t got = receive(conn, conn->in + conn->in_len, conn->in_capacity - conn->in_len);
@@ -348,17 +383,33 @@ static bool wait_to_send(struct conn *conn)
     return event_add(&conn->write_event, NULL) == 0;
 }
 
+static void fill_parts(struct iovec *parts, const struct piece *pieces, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        parts[i] = (struct iovec){.iov_base = (char *)pieces[i].data, .iov_len = pieces[i].len};
+}
+
+static uint32_t at_a_time(uint32_t count)
+{
+    return count < SEND_PIECES ? count : SEND_PIECES;
+}
+
+static ssize_t send_some(struct conn *conn, const struct piece *pieces, uint32_t count)
+{
+    struct iovec parts[SEND_PIECES];
+    ssize_t sent = take_result(&conn->sent);
+    if (sent != SOCKET_RING_NOT_TRIED)
+        return sent;
+    fill_parts(parts, pieces, at_a_time(count));
+    return send_parts(conn, parts, at_a_time(count));
+}
+
 /* Sends as much as the socket takes; *at is the first piece with bytes left. */
 static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint32_t count,
                                   uint32_t *at)
 {
     while (*at < count) {
-        struct iovec parts[SEND_PIECES];
-        size_t part_count = 0;
-        for (uint32_t i = *at; i < count && part_count < SEND_PIECES; i++)
-            parts[part_count++] =
-                (struct iovec){.iov_base = (char *)pieces[i].data, .iov_len = pieces[i].len};
-        ssize_t sent = send_parts(conn, parts, part_count);
+        ssize_t sent = send_some(conn, pieces + *at, count - *at);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0)
@@ -375,6 +426,16 @@ static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint3
         }
     }
     return CONN_SENT;
+}
+
+void conn_send_with(struct conn *conn, const struct output *output, struct socket_ring *ring)
+{
+    uint32_t count = at_a_time(conn->piece_count);
+    if (conn->transport != TRANSPORT_PLAIN)
+        return;
+    struct iovec *parts = socket_ring_send(ring, conn->fd, count, &conn->sent);
+    if (parts)
+        fill_parts(parts, &output->pieces[conn->first_piece], count);
 }
 
 enum conn_sent conn_send(struct conn *conn, struct output *output)

@@ -12,6 +12,7 @@
 #include "protocol/parser.h"
 #include "src/output.h"
 #include "src/server.h"
+#include "src/socket_ring.h"
 
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
 #define CONN_COLD_MAX  32         /* values read from disk at the same time for one connection */
@@ -48,6 +49,8 @@ struct conn {
     size_t len, pos;
     uint32_t first_piece, piece_count;
     size_t out_bytes;
+    char *arena;              /* where it has received with others; NULL: it has not */
+    ssize_t got, sent;        /* with others; or SOCKET_RING_NOT_TRIED */
     int turns;                /* requests that were run, of -R */
     bool wrote;               /* the store was changed: reply after the commit */
     bool stopped;             /* nothing more of it is run in this round */
@@ -87,6 +90,10 @@ enum conn_received {
     CONN_GONE, /* closed by the client, or broken */
 };
 
+/* Adds a receive into `arena` (at least 2 * CONN_READ_SIZE bytes) to what the ring will do; conn_receive goes on from there.
+ * Answers how much of the arena is reserved; 0: it is none for the ring (TLS, UDP, a large request), and receives by itself. */
+size_t conn_receive_with(struct conn *conn, char *arena, struct socket_ring *ring);
+
 /* Reads once, into `arena` (at least 2 * CONN_READ_SIZE bytes) or, when a large request is under way, into the connection's
  * own buffer. *used says how much of the arena is taken. */
 enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used);
@@ -102,6 +109,9 @@ enum conn_sent {
     CONN_WAITING, /* the socket is full: the rest is pending, and the write event is on */
     CONN_BROKEN,
 };
+
+/* Adds the pieces of this round, or the first of them, to what the ring will do. conn_send goes on from there. */
+void conn_send_with(struct conn *conn, const struct output *output, struct socket_ring *ring);
 
 /* Sends the pieces of this round. */
 enum conn_sent conn_send(struct conn *conn, struct output *output);

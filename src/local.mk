@@ -23,6 +23,7 @@ server_sources = \
     src/process.c src/process.h \
     src/sasl.h \
     src/server.c src/server.h \
+    src/socket_ring.h \
     src/round.c \
     src/settings.c src/settings.h src/settings_stats.c \
     src/spare.c src/spare.h \
@@ -47,6 +48,12 @@ if HAVE_TLS
 server_sources += src/tls.c
 else
 server_sources += src/tls_none.c
+endif
+
+if HAVE_URING
+server_sources += src/socket_ring.c
+else
+server_sources += src/socket_ring_none.c
 endif
 
 if HAVE_SECCOMP

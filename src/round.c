@@ -13,39 +13,85 @@
 #include "src/journal.h"
 #include "src/trace.h"
 
-#define REPLIES_MAX (64 << 10) /* of one connection in a round */
+#define REPLIES_MAX  (64 << 10) /* of one connection in a round */
+#define TOGETHER_MIN 4          /* connections: for fewer a call for each costs less */
+
+/* Bytes between what they receive, or all of it would lie in the same few sets of the cache. */
+#define APART        192
 
 /* Reading. */
+
+/* Requests that wait come before new ones are read. */
+static bool has_left_over(const struct conn *conn)
+{
+    return conn->stopped && conn->in_len;
+}
 
 static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_used)
 {
     size_t used = 0;
-    bool left_over = conn->stopped && conn->in_len;
+    bool left_over = has_left_over(conn);
     conn->wrote = conn->stopped = false;
     conn->out_bytes = 0;
     conn->turns = 0;
     conn->piece_count = 0;
-    if (left_over) { /* requests that wait come before new ones are read */
+    if (left_over) {
         conn_reuse(conn);
         return true;
     }
     if (!conn->readable)
         return false;
     conn->readable = false;
-    switch (conn_receive(conn, worker->input + *input_used, &used)) {
-    case CONN_RECEIVED: *input_used += used; return true;
+    char *arena = conn->arena ? conn->arena : worker->input + *input_used;
+    enum conn_received received = conn_receive(conn, arena, &used);
+    if (!conn->arena)
+        *input_used += used;
+    conn->arena = NULL;
+    switch (received) {
+    case CONN_RECEIVED: return true;
     case CONN_NOTHING: return false;
     case CONN_GONE: worker_close(worker, conn); return false;
     }
     return false;
 }
 
-static void read_all(struct worker *worker)
+static bool has_room(size_t used)
+{
+    return WORKER_INPUT - used >= 2 * CONN_READ_SIZE + APART;
+}
+
+/* What the first of those that are ready have sent is received together, if they are several. Answers how much of the arena
+ * that may take. */
+static size_t receive_together(struct worker *worker)
 {
     size_t used = 0;
+    uint32_t count = 0;
+    if (!worker->socket_ring)
+        return 0;
+    for (struct conn *conn = worker->ready; conn && count < TOGETHER_MIN; conn = conn->next_ready)
+        count++;
+    if (count < TOGETHER_MIN)
+        return 0;
+    count = 0;
+    for (struct conn *conn = worker->ready; conn && count < WORKER_ROUND && has_room(used);
+         conn = conn->next_ready, count++) {
+        if (!conn->readable || has_left_over(conn))
+            break;
+        size_t reserved = conn_receive_with(conn, worker->input + used, worker->socket_ring);
+        if (reserved == 0)
+            break;
+        used += reserved + APART;
+    }
+    socket_ring_run(worker->socket_ring);
+    return used;
+}
+
+static void read_all(struct worker *worker)
+{
+    size_t used = receive_together(worker);
     worker->round_count = 0;
-    while (worker->ready && worker->round_count < WORKER_ROUND &&
-           WORKER_INPUT - used >= 2 * CONN_READ_SIZE) {
+    for (uint32_t i = 0;
+         i < WORKER_ROUND && worker->ready && (worker->ready->arena || has_room(used)); i++) {
         struct conn *conn = worker_take_ready(worker);
         if (fill_conn(worker, conn, &used))
             worker->round[worker->round_count++] = conn;
@@ -237,6 +283,22 @@ static void finish_conn(struct worker *worker, struct conn *conn, enum store_sta
     worker_resume(conn);
 }
 
+/* Sends what may be sent of all connections together; what is left of it is for finish_conn. */
+static void send_together(struct worker *worker, enum store_status committed)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < worker->round_count; i++)
+        count += worker->round[i]->piece_count > 0;
+    if (!worker->socket_ring || count < TOGETHER_MIN)
+        return;
+    for (uint32_t i = 0; i < worker->round_count; i++) {
+        struct conn *conn = worker->round[i];
+        if (conn->piece_count && (committed == STORE_OK || !conn->wrote))
+            conn_send_with(conn, &worker->output, worker->socket_ring);
+    }
+    socket_ring_run(worker->socket_ring);
+}
+
 /* STORE_OK: replies may go; STORE_AGAIN: when the log is synced; else they must not. */
 static enum store_status commit(struct worker *worker)
 {
@@ -258,6 +320,7 @@ void worker_run_round(struct worker *worker)
     run_all(worker);
     store_fetch_submit(worker->session);
     enum store_status committed = commit(worker);
+    send_together(worker, committed);
     for (uint32_t i = 0; i < worker->round_count; i++)
         finish_conn(worker, worker->round[i], committed);
     store_leave(worker->session);

@@ -142,7 +142,8 @@ static const struct option options[] = {
      "size of a file of the log, 64k to 1g (default: a 64th of the disk limit, at most a\n"
      "quarter of -m and 64m)"},
     {0, "no-uring", NULL, NO_FLAG, AT(uring), 0, 0,
-     "let threads read what is on disk, also where the kernel has io_uring"},
+     "do without io_uring, also where the kernel has it: threads read what is on\n"
+     "disk, and each connection has calls of its own"},
     {0, "config", "<file>", CONFIG, 0, 0, 0, "read options from this file, one a line"},
     {'o', "extended", "<list>", EXTENDED, 0, 0, 0,
      "options by name, separated by commas: those above without their dashes, and:"},

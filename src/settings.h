@@ -52,7 +52,7 @@ struct settings {
     bool enable_shutdown;
     bool maxconns_fast;
     bool drop_privileges;   /* filter the calls of the system */
-    bool uring;             /* may read values from disk */
+    bool uring;             /* may read values from disk, receive and send */
     const char *data_dir;   /* NULL: the default for the port */
     int sync_interval_ms;   /* as storage/store.h has it */
     struct kept_text *kept; /* what strings of -o and --config point into */

@@ -244,8 +244,8 @@ static SSL *new_ssl(struct tls *tls)
 }
 
 /* Around each read of the socket. Records that carry nothing, like requests for a new key, OpenSSL takes for as long as there
- * are some: here it is told that there are no more for now, and others have their turn. What it holds then is no whole record, so nothing but the
- * socket is to be asked again. */
+ * are some: when it has had INPUT_MAX bytes, it is told that the socket is empty, and others have their turn. What it holds then
+ * is no whole record, so the socket's next event is all that is to be waited for. */
 static long on_socket(BIO *socket, int operation, const char *data, size_t len, int argi, long argl,
                       int result, size_t *moved)
 {

@@ -439,6 +439,7 @@ struct worker *worker_new(struct server *server, uint32_t id)
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->input = malloc(WORKER_INPUT);
     worker->scratch = calloc(1, sizeof *worker->scratch);
+    worker->socket_ring = server->settings.uring ? socket_ring_new() : NULL;
     worker->session = store_session_new(server->store, wake, worker, worker->wake_fd);
     if (!worker->base || worker->wake_fd < 0 || !worker->input || !worker->scratch ||
         !worker->session || !output_init(&worker->output))
@@ -492,6 +493,8 @@ void worker_free(struct worker *worker)
     store_fetch_release(worker->scratch);
     free(worker->scratch);
     output_release(&worker->output);
+    if (worker->socket_ring)
+        socket_ring_free(worker->socket_ring);
     free(worker->input);
     spare_release(&worker->spare);
     event_free(worker->wake_event);

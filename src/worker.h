@@ -17,7 +17,7 @@
 
 #define WORKER_BATCH 64 /* requests whose keys are fetched ahead together */
 #define WORKER_ROUND 256
-#define WORKER_INPUT (512 << 10) /* bytes of the arena for what is read in a round */
+#define WORKER_INPUT (1 << 20) /* bytes of the arena for what is read in a round */
 
 /* A connection on its way from the main thread. */
 struct arrival {
@@ -52,6 +52,7 @@ struct worker {
     char *input; /* the arena for what is read in a round */
     struct spare spare;
     struct output output;
+    struct socket_ring *socket_ring; /* NULL: there is no io_uring */
     struct slot slots[WORKER_BATCH];
     uint32_t slot_count;
     struct conn *round[WORKER_ROUND];

@@ -31,7 +31,7 @@ libcachecask_a_SOURCES = \
     storage/tell.c storage/tell.h
 
 if HAVE_URING
-libcachecask_a_SOURCES += storage/ring.c
+libcachecask_a_SOURCES += storage/ring.c storage/uring.c storage/uring.h
 libcachecask_a_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)
 else
 libcachecask_a_SOURCES += storage/ring_none.c

@@ -1,11 +1,10 @@
 #define _GNU_SOURCE
 #include "storage/ring.h"
 
-#include <liburing.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "storage/uring.h"
 
 struct ring {
     struct io_uring uring;
@@ -13,36 +12,17 @@ struct ring {
     uint32_t under_way; /* queued ones included */
 };
 
-/* Disabled until it is restricted. The other flag spares interruptions of a thread that is busy; kernels before 5.19 do not
- * know it. */
-static bool init(struct io_uring *uring)
-{
-    const unsigned disabled = IORING_SETUP_R_DISABLED;
-    return io_uring_queue_init(RING_READS, uring, disabled | IORING_SETUP_COOP_TASKRUN) == 0 ||
-           io_uring_queue_init(RING_READS, uring, disabled) == 0;
-}
-
-/* What a ring is told no filter of system calls sees, so it reads and does nothing else, whoever asks. (By hand: liburing 2.3
- * declares functions for this that its shared library lacks.) */
-static bool enable_reads(const struct io_uring *uring)
-{
-    struct io_uring_restriction reads = {.opcode = IORING_RESTRICTION_SQE_OP,
-                                         .sqe_op = IORING_OP_READ};
-    return syscall(SYS_io_uring_register, uring->ring_fd, IORING_REGISTER_RESTRICTIONS, &reads,
-                   1) == 0 &&
-           syscall(SYS_io_uring_register, uring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) ==
-               0;
-}
-
 struct ring *ring_new(int event_fd)
 {
+    static const uint8_t read_only = IORING_OP_READ;
     struct ring *ring = calloc(1, sizeof *ring);
-    if (!ring || !init(&ring->uring)) {
+    if (!ring || !uring_init(&ring->uring, RING_READS)) {
         free(ring);
         return NULL;
     }
     ring->event_fd = event_fd;
-    if (io_uring_register_eventfd(&ring->uring, event_fd) == 0 && enable_reads(&ring->uring))
+    if (io_uring_register_eventfd(&ring->uring, event_fd) == 0 &&
+        uring_enable(&ring->uring, &read_only, 1))
         return ring;
     ring_free(ring);
     return NULL;

@@ -1,11 +1,12 @@
 """Idle connections, connections over the limit, and turns: -o idle_timeout, maxconns_fast, -c, -R."""
 import os
+import signal
 import time
 
 import pytest
 
 import support
-from support import Server
+from support import Server, value_of
 
 
 def is_closed(client):
@@ -102,3 +103,29 @@ def test_turns_mix_with_all_kinds_of_requests():
                       (i, i, i, i, str(i + 1).encode()) for i in range(50))
     with server.connect() as client:
         client.talk(stream, wanted)
+
+
+@pytest.mark.parametrize("more", [[], ["--no-uring"]])
+def test_clients_that_ask_at_once_get_what_each_has_asked_for(more):
+    """Their replies leave together, small ones and those that no socket takes at once; some clients have gone by then."""
+    server = Server("-t", "1", *more)
+    keys = [b"key-%d" % n for n in range(60)]
+    values = {key: value_of(key, (10, 3000, 20000, 1000000)[n % 4]) for n, key in enumerate(keys)}
+    with server.connect() as client:
+        for key in keys:
+            client.set(key, values[key])
+    clients = [server.connect() for _ in keys]
+    for turn in range(3):
+        server.process.send_signal(signal.SIGSTOP)
+        for n, (client, key) in enumerate(zip(clients, keys)):
+            client.send(b"get %s absent\r\nset other-%d 0 0 1\r\n%d\r\n" % (key, n, turn))
+        gone = clients[40:50] if turn == 2 else []
+        for client in gone:
+            client.close()
+        server.process.send_signal(signal.SIGCONT)
+        for client, key in zip(clients, keys):
+            if client not in gone:
+                value = values[key]
+                client.expect(b"VALUE %s 0 %d\r\n%s\r\nEND\r\nSTORED\r\n" % (key, len(value), value))
+    with server.connect() as client:
+        assert len(client.gets(*[b"other-%d" % n for n in range(60)])) == 60

@@ -78,3 +78,22 @@ def test_a_silent_write_that_is_refused_takes_no_answer_from_others(server):
         writer.expect_closed()
     refuse_writes(server, False)
     wait_until(lambda: can_write(server), "writing again")
+
+
+def test_of_many_who_write_at_once_none_is_told_stored(server):
+    """And those who read in the same round get their answers."""
+    writers, readers = [[server.connect() for _ in range(10)] for _ in range(2)]
+    refuse_writes(server, True)
+    os.kill(server.process.pid, signal.SIGSTOP)
+    wait_until(lambda: stands_still(server), "standing still")
+    for writer, reader in zip(writers, readers):
+        writer.send(b"set k 0 0 1\r\nx\r\n")
+        reader.send(b"get old\r\n")
+    time.sleep(0.05)
+    os.kill(server.process.pid, signal.SIGCONT)
+    for writer, reader in zip(writers, readers):
+        reader.talk(b"", b"VALUE old 0 5\r\nvalue\r\nEND\r\n")
+        assert writer.line() == REFUSED
+        writer.expect_closed()
+    refuse_writes(server, False)
+    wait_until(lambda: can_write(server), "writing again")

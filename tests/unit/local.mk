@@ -53,12 +53,19 @@ server_tests = \
     tests/unit/src/test_auth_file \
     tests/unit/src/test_journal \
     tests/unit/src/test_prefix \
+    tests/unit/src/test_socket_ring \
     tests/unit/src/test_spare \
     tests/unit/src/test_watch_log
 
 tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/auth_file.c src/auth_file.h
 tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
 tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/prefix.c src/prefix.h
+tests_unit_src_test_socket_ring_SOURCES = tests/unit/src/test_socket_ring.c src/socket_ring.h
+if HAVE_URING
+tests_unit_src_test_socket_ring_SOURCES += src/socket_ring.c
+else
+tests_unit_src_test_socket_ring_SOURCES += src/socket_ring_none.c
+endif
 tests_unit_src_test_spare_SOURCES = tests/unit/src/test_spare.c src/spare.c src/spare.h
 tests_unit_src_test_watch_log_SOURCES = tests/unit/src/test_watch_log.c src/watch_log.c src/watch_log.h
 
