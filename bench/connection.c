@@ -20,6 +20,7 @@ bool connection_init(struct connection *connection, int fd, const struct codec *
 
     memset(connection, 0, sizeof(*connection));
     connection->fd = fd;
+    connection->sent_ahead = SENDER_NOT_TRIED;
     connection->codec = codec;
     connection->workload = workload;
     connection->tally = tally;
@@ -101,6 +102,19 @@ static void fill(struct connection *connection)
     }
 }
 
+/* What a sender has sent, or else what the socket takes now: bytes, or -1 with errno. */
+static ssize_t send_some(struct connection *connection)
+{
+    ssize_t sent = connection->sent_ahead;
+
+    connection->sent_ahead = SENDER_NOT_TRIED;
+    if (sent == SENDER_NOT_TRIED)
+        return send(connection->fd, connection->out + connection->out_sent,
+                    connection->out_len - connection->out_sent, MSG_NOSIGNAL);
+    errno = sent < 0 ? (int)-sent : errno;
+    return sent < 0 ? -1 : sent;
+}
+
 enum connection_status connection_flush(struct connection *connection)
 {
     connection->blocked = false;
@@ -113,8 +127,7 @@ enum connection_status connection_flush(struct connection *connection)
             if (connection->out_len == 0)
                 return CONNECTION_OK;
         }
-        sent = send(connection->fd, connection->out + connection->out_sent,
-                    connection->out_len - connection->out_sent, MSG_NOSIGNAL);
+        sent = send_some(connection);
         if (sent < 0) {
             if (errno == EINTR)
                 continue;
@@ -130,15 +143,24 @@ enum connection_status connection_flush(struct connection *connection)
     }
 }
 
-enum connection_status connection_start(struct connection *connection, uint32_t request_count,
-                                        uint64_t due_ns)
+void connection_prepare(struct connection *connection, uint32_t request_count)
 {
     connection->request_count = request_count;
     connection->filling = false;
     connection->encoded = 0;
     connection->answered = 0;
-    fill(connection); /* before the clock is read: the making is not the server's time */
-    connection->start_ns = due_ns != 0 ? due_ns : clock_now_ns();
+    fill(connection);
+}
+
+void connection_send_with(struct connection *connection, struct sender *sender)
+{
+    sender_add(sender, connection->fd, connection->out, connection->out_len,
+               &connection->sent_ahead);
+}
+
+enum connection_status connection_begin(struct connection *connection, uint64_t start_ns)
+{
+    connection->start_ns = start_ns;
     return connection_flush(connection);
 }
 
@@ -152,7 +174,8 @@ static enum connection_status start_fills(struct connection *connection)
         connection->requests[i] =
             (struct request){.kind = REQUEST_SET, .key_count = 1, .keys = &connection->missed[i]};
     connection->missed_count = 0;
-    status = connection_start(connection, count, 0);
+    connection_prepare(connection, count);
+    status = connection_begin(connection, clock_now_ns());
     connection->filling = true;
     return status;
 }

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "bench/codec.h"
+#include "bench/sender.h"
 #include "bench/tally.h"
 
 /* The longest line of a reply that may be split over two reads. */
@@ -65,6 +66,7 @@ struct connection {
     size_t out_cap;
     size_t out_len;
     size_t out_sent;
+    ssize_t sent_ahead; /* what a sender has sent of them, or SENDER_NOT_TRIED */
     uint64_t out_key;
     size_t out_value_at;
     size_t out_value_len;
@@ -95,10 +97,15 @@ bool connection_init(struct connection *connection, int fd, const struct codec *
                      const struct connection_options *options);
 void connection_release(struct connection *connection);
 
-/* Sends the first `request_count` of connection->requests. Latencies count from `due_ns`, or from
- * the moment of sending when it is 0. */
-enum connection_status connection_start(struct connection *connection, uint32_t request_count,
-                                        uint64_t due_ns);
+/* Makes the bytes of the first `request_count` of connection->requests: before the clock is read,
+ * for that is not the server's time. */
+void connection_prepare(struct connection *connection, uint32_t request_count);
+
+/* Has them sent together with those of others; connection_begin goes on from there. */
+void connection_send_with(struct connection *connection, struct sender *sender);
+
+/* Sends them. Latencies count from `start_ns`. */
+enum connection_status connection_begin(struct connection *connection, uint64_t start_ns);
 
 /* Goes on sending; sets connection->blocked. */
 enum connection_status connection_flush(struct connection *connection);

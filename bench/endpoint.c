@@ -14,7 +14,7 @@
 
 #define CONNECT_TIMEOUT_S 5
 
-int endpoint_connect(const struct endpoint *endpoint)
+static int try_to_connect(const struct endpoint *endpoint)
 {
     const struct timeval timeout = {.tv_sec = CONNECT_TIMEOUT_S};
     const int on = 1;
@@ -34,6 +34,17 @@ int endpoint_connect(const struct endpoint *endpoint)
         errno = error;
         return -1;
     }
+    return fd;
+}
+
+/* The end of an earlier phase's ring (sender.h) interrupts whatever the process does then. */
+int endpoint_connect(const struct endpoint *endpoint)
+{
+    int fd;
+
+    do
+        fd = try_to_connect(endpoint);
+    while (fd < 0 && errno == EINTR);
     return fd;
 }
 

@@ -17,11 +17,18 @@ cachecask_bench_SOURCES = \
     bench/options.c bench/options.h \
     bench/report.c bench/report.h \
     bench/selftest.c bench/selftest.h \
+    bench/sender.h \
     bench/tally.c bench/tally.h \
     bench/trace.c bench/trace.h \
     bench/worker.c bench/worker.h \
     bench/workload.c bench/workload.h
-cachecask_bench_LDADD = -lm
+cachecask_bench_LDADD = $(URING_LIBS) -lm
+cachecask_bench_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS)
+if HAVE_URING
+cachecask_bench_SOURCES += bench/sender.c
+else
+cachecask_bench_SOURCES += bench/sender_none.c
+endif
 
 # What script/bench measures the servers against; of no use to anyone else.
 noinst_PROGRAMS = bench-echo
@@ -40,5 +47,5 @@ bench_reads_SOURCES = bench/reads.c bench/clock.h bench/histogram.c bench/histog
 bench_reads_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS)
 bench_reads_LDADD = $(URING_LIBS) -lm
 endif
-EXTRA_DIST += bench/compare.py bench/groups.py bench/hitratio.py bench/latency.py bench/prepare.sh bench/servers.py \
+EXTRA_DIST += bench/compare.py bench/groups.py bench/hitratio.py bench/items.py bench/latency.py bench/prepare.sh bench/servers.py \
     bench/tables.py

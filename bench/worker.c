@@ -3,7 +3,8 @@
  * Closed loop (no --rate): a connection whose batch is answered gets the next one, so there are
  * always as many batches under way as connections. What a poll finds readable is read first, and
  * then the new batches go out: so no reply waits, before its time is taken, for others' requests
- * to be sent, and the kernel does more of one kind at a time.
+ * to be sent, and the kernel does more of one kind at a time. They go out together (sender.h), so a
+ * latency may count from a little before its own request left.
  *
  * With --fill a connection then sends by itself what was missed; it is free after that.
  *
@@ -24,8 +25,9 @@
 
 #include "bench/clock.h"
 
-#define EVENTS_MAX 256
-#define TICK_MS    50 /* how late the end of the run may be noticed when nothing comes */
+#define EVENTS_MAX   256
+#define TOGETHER_MIN 4  /* for fewer sends a call for each costs less */
+#define TICK_MS      50 /* how late the end of the run may be noticed when nothing comes */
 
 /* ---- choosing ---- */
 
@@ -202,6 +204,7 @@ struct worker *worker_new(struct run *run, uint32_t index)
     if (options->requests > 0 && !run->phase->once)
         worker->requests_left = turns(options->requests, index, threads);
     tally_init(&worker->tally);
+    worker->sender = sender_new();
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (worker->epoll_fd < 0 || !connect_all(worker, (uint32_t)connections) ||
         (options->rate > 0 && !run->phase->once && !make_timer(worker, index))) {
@@ -221,6 +224,8 @@ void worker_free(struct worker *worker)
         close(worker->timer_fd);
     if (worker->epoll_fd >= 0)
         close(worker->epoll_fd);
+    if (worker->sender != NULL)
+        sender_free(worker->sender);
     free(worker->connections);
     free(worker->idle);
     free(worker);
@@ -256,17 +261,36 @@ static void follow_blocked(struct worker *worker, struct connection *connection,
               connection->blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, connection);
 }
 
-static void start_batch(struct worker *worker, struct connection *connection, uint64_t due_ns)
+/* Sends the batch that is prepared, as far as it has not been. */
+static void begin_batch(struct worker *worker, struct connection *connection, uint64_t start_ns)
 {
-    uint32_t count = choose_batch(worker, connection);
     bool before = connection->blocked;
 
     if (worker->busy++ == 0)
         worker->waiting_since_ns = clock_now_ns();
-    if (connection_start(connection, count, due_ns) == CONNECTION_LOST)
+    if (connection_begin(connection, start_ns) == CONNECTION_LOST)
         drop(worker, true);
     else
         follow_blocked(worker, connection, before);
+}
+
+static void start_batch(struct worker *worker, struct connection *connection, uint64_t due_ns)
+{
+    connection_prepare(connection, choose_batch(worker, connection));
+    begin_batch(worker, connection, due_ns);
+}
+
+static void start_together(struct worker *worker, struct connection **connections, uint32_t count)
+{
+    uint64_t now_ns = clock_now_ns();
+
+    if (worker->sender != NULL && count >= TOGETHER_MIN) {
+        for (uint32_t i = 0; i < count; i++)
+            connection_send_with(connections[i], worker->sender);
+        sender_run(worker->sender);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        begin_batch(worker, connections[i], now_ns);
 }
 
 static void push_idle(struct worker *worker, const struct connection *connection)
@@ -330,12 +354,22 @@ static void pace(struct worker *worker, uint64_t now_ns)
 /* Closed loop: gives every connection that is free its next batch. */
 static void refill(struct worker *worker, uint64_t now_ns)
 {
+    struct connection *connections[SENDER_MAX];
+    uint32_t count = 0;
+
     while (worker->idle_count > 0 && open_for_more(worker, now_ns)) {
         struct connection *connection = pop_idle(worker);
 
-        if (connection->fd >= 0)
-            start_batch(worker, connection, 0);
+        if (connection->fd < 0)
+            continue;
+        connection_prepare(connection, choose_batch(worker, connection));
+        connections[count++] = connection;
+        if (count == SENDER_MAX) {
+            start_together(worker, connections, count);
+            count = 0;
+        }
     }
+    start_together(worker, connections, count);
 }
 
 static void start_batches(struct worker *worker, uint64_t now_ns)

@@ -38,6 +38,8 @@ struct worker {
     uint32_t idle_first;
     uint32_t idle_count;
 
+    struct sender *sender; /* NULL: there is no io_uring here */
+
     struct chooser chooser;
     uint64_t cursor;        /* of phase->once: the next key, */
     uint64_t cursor_end;    /* and where this thread's keys end */
