@@ -89,10 +89,17 @@ static uint32_t submit(struct socket_ring *ring)
     return taken;
 }
 
-/* False: the kernel does not say what has become of all that it has taken. */
+/* The ring itself was refused (a filter, a module of security, a kernel that does not know it): no socket was asked. */
+static bool is_refusal(int result)
+{
+    return result == -EACCES || result == -EPERM || result == -EINVAL || result == -EOPNOTSUPP;
+}
+
+/* False: the kernel does not do what it has taken, or does not say what has become of it. */
 static bool take_results(struct socket_ring *ring, uint32_t taken)
 {
     struct io_uring_cqe *cqe;
+    bool good = true;
     for (uint32_t i = 0; i < taken; i++)
         *ring->results[i] = -EIO; /* doing it again might repeat bytes, or lose some */
     for (uint32_t i = 0; i < taken; i++) {
@@ -102,10 +109,12 @@ static bool take_results(struct socket_ring *ring, uint32_t taken)
         while (result == -EINTR);
         if (result < 0)
             return false;
-        *(ssize_t *)io_uring_cqe_get_data(cqe) = cqe->res;
+        bool refused = is_refusal(cqe->res);
+        *(ssize_t *)io_uring_cqe_get_data(cqe) = refused ? SOCKET_RING_NOT_TRIED : cqe->res;
+        good = good && !refused;
         io_uring_cqe_seen(&ring->uring, cqe);
     }
-    return true;
+    return good;
 }
 
 void socket_ring_run(struct socket_ring *ring)

@@ -184,6 +184,30 @@ static void test_it_takes_no_more_than_it_has_room_for(void **state)
     socket_ring_free(ring);
 }
 
+/* One that is not connected stands for a kernel that refuses the operation. */
+static void test_a_ring_that_is_refused_is_given_up(void **state)
+{
+    (void)state;
+    struct socket_ring *ring = new_ring();
+    struct pair pair;
+    char got[4];
+    ssize_t len[2];
+    int alone = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    open_pair(&pair);
+    assert_int_equal(send(pair.far, "1", 1, 0), 1);
+    assert_true(socket_ring_receive(ring, alone, got, 4, &len[0]));
+    assert_true(socket_ring_receive(ring, pair.near, got, 4, &len[1]));
+    socket_ring_run(ring);
+    assert_int_equal(len[0], SOCKET_RING_NOT_TRIED);
+    assert_int_equal(len[1], 1);
+    assert_false(socket_ring_receive(ring, pair.near, got, 4, &len[1]));
+    assert_int_equal(len[1], SOCKET_RING_NOT_TRIED);
+    socket_ring_run(ring);
+    close(alone);
+    close_pair(&pair);
+    socket_ring_free(ring);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +215,7 @@ int main(void)
         cmocka_unit_test(test_what_a_socket_does_not_take_is_told),
         cmocka_unit_test(test_each_is_received_from),
         cmocka_unit_test(test_it_takes_no_more_than_it_has_room_for),
+        cmocka_unit_test(test_a_ring_that_is_refused_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
