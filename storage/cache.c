@@ -51,6 +51,7 @@
 #define QUIET_MS      50   /* nobody has wanted a page for so long: time to touch one ahead */
 #define AVERAGE_PAGES 32   /* moving averages go over about so many pages */
 #define WORN_LOOKS    1024 /* pages looked at for a worn one: some microseconds */
+#define FETCH_AHEAD   1024 /* bytes */
 #define GROUP         16   /* items whose buckets are fetched ahead together */
 
 _Static_assert(PAGE_SIZE_MAX / 2 <= CACHE_ITEM_VALUE_LEN_MAX, "no value in the cache is longer");
@@ -205,6 +206,14 @@ void cache_writer_close(struct cache *cache, struct cache_writer *writer)
     close_writer(cache, writer, &cache->probation);
 }
 
+/* The memory for items to come, some of them ahead: else whatever waits for all stores to be done, like the next lock of a
+ * shard, waits for lines that no cache has. Of long items the processor sees by itself what comes next. */
+static void fetch_ahead(char *next, uint32_t size)
+{
+    for (uint32_t at = 0; at < size && at < FETCH_AHEAD; at += 64)
+        __builtin_prefetch(next + FETCH_AHEAD + at, 1);
+}
+
 static struct cache_item *alloc_in(struct cache *cache, struct cache_writer *writer,
                                    struct cache_queue *queue, uint32_t bits)
 {
@@ -218,6 +227,7 @@ static struct cache_item *alloc_in(struct cache *cache, struct cache_writer *wri
     struct cache_item *item = (struct cache_item *)(writer->page->data + writer->page->used);
     writer->page->used += size;
     writer->last = item;
+    fetch_ahead((char *)item + size, size);
     atomic_store_explicit(&item->bits, bits, memory_order_relaxed);
     return item;
 }
