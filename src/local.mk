@@ -25,7 +25,7 @@ server_sources = \
     src/server.c src/server.h \
     src/socket_ring.h \
     src/round.c \
-    src/settings.c src/settings.h src/settings_stats.c \
+    src/settings.c src/settings.h src/settings_check.c src/settings_check.h src/settings_stats.c \
     src/spare.c src/spare.h \
     src/stats.c src/stats.h \
     src/tls.h \

@@ -17,6 +17,7 @@
 
 #include "src/privileges.h"
 #include "src/sasl.h"
+#include "src/settings_check.h"
 #include "src/tls.h"
 #include "storage/store.h"
 
@@ -717,73 +718,6 @@ static enum settings_result parse_config(struct settings *settings, const char *
     return result;
 }
 
-/* Passwords are for the text protocol: a client of another one would come in without. */
-static enum settings_result check_auth_file(struct settings *settings)
-{
-    if (!settings->auth_file)
-        return SETTINGS_RUN;
-    if (strcmp(settings->protocol, "binary") == 0) {
-        fprintf(stderr, "-Y is for the text protocol: it excludes -B binary and -S\n");
-        return SETTINGS_BAD;
-    }
-    settings->protocol = "ascii";
-    return SETTINGS_RUN;
-}
-
-/* A datagram says who it is from, and anybody can write that. */
-static enum settings_result check_udp(const struct settings *settings)
-{
-    if (settings->udp_port == 0 || !(settings->auth_file || settings->enable_sasl))
-        return SETTINGS_RUN;
-    fprintf(stderr, "-U: UDP knows no clients, so it excludes %s\n",
-            settings->auth_file ? "-Y" : "-S");
-    return SETTINGS_BAD;
-}
-
-/* The text protocol has no SASL, so -S leaves the binary one alone. */
-static enum settings_result check_sasl(struct settings *settings)
-{
-    if (!settings->enable_sasl)
-        return SETTINGS_RUN;
-    if (!sasl_built_in()) {
-        fprintf(stderr, "-S: this build has no SASL: build it where libsasl2 is installed\n");
-        return SETTINGS_BAD;
-    }
-    if (strcmp(settings->protocol, "ascii") == 0) {
-        fprintf(stderr, "-S: SASL needs the binary protocol, so -B ascii cannot be\n");
-        return SETTINGS_BAD;
-    }
-    settings->protocol = "binary";
-    return SETTINGS_RUN;
-}
-
-/* Who asks for it relies on it. */
-static enum settings_result check_privileges(const struct settings *settings)
-{
-    if (!settings->drop_privileges || privileges_can_be_dropped())
-        return SETTINGS_RUN;
-    fprintf(stderr,
-            "-o drop_privileges: this build cannot: build it where libseccomp is installed\n");
-    return SETTINGS_BAD;
-}
-
-static enum settings_result check(struct settings *settings)
-{
-    if (strcmp(settings->protocol, "auto") != 0 && strcmp(settings->protocol, "ascii") != 0 &&
-        strcmp(settings->protocol, "binary") != 0) {
-        fprintf(stderr,
-                "-B: \"%s\" is not among the protocols auto, ascii and binary; see --help\n",
-                settings->protocol);
-        return SETTINGS_BAD;
-    }
-    enum settings_result result = check_sasl(settings);
-    if (result == SETTINGS_RUN)
-        result = check_udp(settings);
-    if (result == SETTINGS_RUN)
-        result = check_privileges(settings);
-    return result == SETTINGS_RUN ? check_auth_file(settings) : result;
-}
-
 /* Under memcached's name we are where its users expect it. */
 static bool is_named_memcached(const char *program)
 {
@@ -805,7 +739,7 @@ enum settings_result settings_parse(struct settings *settings, int argc, char **
         if (offered && !next)
             i++; /* it was taken */
     }
-    return check(settings);
+    return settings_check(settings);
 }
 
 const char *settings_tls_version(const struct settings *settings)
