@@ -27,9 +27,10 @@
 #include "src/worker.h"
 #include "storage/store.h"
 
-#define GROW_MIN    (64 << 10)
-#define SEND_PIECES 64
-#define HANDSHAKE_S 10 /* a client that takes longer is a stranger */
+#define GROW_MIN     (64 << 10)
+#define LONG_REQUEST 1000 /* bytes */
+#define SEND_PIECES  64
+#define HANDSHAKE_S  10 /* a client that takes longer is a stranger */
 
 /* An end of the stream, which the worker hears of like any other. */
 static void on_handshake_limit(evutil_socket_t fd, short what, void *context)
@@ -298,13 +299,18 @@ static bool has_large_request(const struct conn *conn)
     return conn->in_len > CONN_READ_SIZE || conn->need > CONN_READ_SIZE;
 }
 
+static size_t read_size(const struct conn *conn)
+{
+    return conn->need < LONG_REQUEST ? CONN_READ_SIZE : CONN_READ_MUCH;
+}
+
 size_t conn_receive_with(struct conn *conn, char *arena, struct socket_ring *ring)
 {
     if (conn->transport != TRANSPORT_PLAIN || has_large_request(conn) ||
-        !socket_ring_receive(ring, conn->fd, arena + conn->in_len, CONN_READ_SIZE, &conn->got))
+        !socket_ring_receive(ring, conn->fd, arena + conn->in_len, read_size(conn), &conn->got))
         return 0;
     conn->arena = arena;
-    return conn->in_len + CONN_READ_SIZE;
+    return conn->in_len + read_size(conn);
 }
 
 enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
@@ -321,7 +327,7 @@ enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
         conn_reuse(conn);
         return received(conn, got);
     }
-    ssize_t got = receive(conn, arena + conn->in_len, CONN_READ_SIZE);
+    ssize_t got = receive(conn, arena + conn->in_len, read_size(conn));
     if (got <= 0)
         return received(conn, got);
     if (conn->in_len)

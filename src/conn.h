@@ -15,7 +15,9 @@
 #include "src/socket_ring.h"
 
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
-#define CONN_COLD_MAX  32         /* values read from disk at the same time for one connection */
+#define CONN_READ_MUCH (64 << 10) /* where its requests are long, or each read would cut one */
+#define CONN_ARENA_MIN (CONN_READ_SIZE + CONN_READ_MUCH) /* what was cut, and a read */
+#define CONN_COLD_MAX  32 /* values read from disk at the same time for one connection */
 
 struct udp;
 struct worker;
@@ -90,11 +92,11 @@ enum conn_received {
     CONN_GONE, /* closed by the client, or broken */
 };
 
-/* Adds a receive into `arena` (at least 2 * CONN_READ_SIZE bytes) to what the ring will do; conn_receive goes on from there.
+/* Adds a receive into `arena` (at least CONN_ARENA_MIN bytes) to what the ring will do; conn_receive goes on from there.
  * Answers how much of the arena is reserved; 0: it is none for the ring (TLS, UDP, a large request), and receives by itself. */
 size_t conn_receive_with(struct conn *conn, char *arena, struct socket_ring *ring);
 
-/* Reads once, into `arena` (at least 2 * CONN_READ_SIZE bytes) or, when a large request is under way, into the connection's
+/* Reads once, into `arena` (at least CONN_ARENA_MIN bytes) or, when a large request is under way, into the connection's
  * own buffer. *used says how much of the arena is taken. */
 enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used);
 

@@ -57,7 +57,7 @@ static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_us
 
 static bool has_room(size_t used)
 {
-    return WORKER_INPUT - used >= 2 * CONN_READ_SIZE + APART;
+    return WORKER_INPUT - used >= CONN_ARENA_MIN + APART;
 }
 
 /* What the first of those that are ready have sent is received together, if they are several. Answers how much of the arena
