@@ -84,6 +84,17 @@ static int os_size(void *context, int fd, uint64_t *size)
     return 0;
 }
 
+static uint64_t os_data_end(void *context, int fd)
+{
+    (void)context;
+    off_t hole, data = 0;
+    do {
+        hole = lseek(fd, data, SEEK_HOLE);
+        data = hole < 0 ? -1 : lseek(fd, hole, SEEK_DATA);
+    } while (data >= 0);
+    return hole >= 0 && errno == ENXIO ? (uint64_t)hole : UINT64_MAX;
+}
+
 static int os_rename(void *context, int dir_fd, const char *from, const char *to)
 {
     (void)context;
@@ -156,6 +167,7 @@ const struct file_system file_system_os = {
     .allocate = os_allocate,
     .truncate = os_truncate,
     .size = os_size,
+    .data_end = os_data_end,
     .rename = os_rename,
     .list = os_list,
     .unlink = os_unlink,

@@ -28,6 +28,9 @@ struct file_system {
     int (*allocate)(void *context, int fd, off_t size);
     int (*truncate)(void *context, int fd, off_t size);
     int (*size)(void *context, int fd, uint64_t *size);
+    /* Where the zeros begin with which the file ends, as far as the file system knows of them without reading (SEEK_HOLE);
+     * UINT64_MAX, or NULL: nobody knows. */
+    uint64_t (*data_end)(void *context, int fd);
     int (*rename)(void *context, int dir_fd, const char *from, const char *to);
     /* Calls found with every name in the directory but . and .. */
     int (*list)(void *context, int dir_fd, void (*found)(void *argument, const char *name),

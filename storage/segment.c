@@ -223,6 +223,8 @@ bool segment_cursor_init(struct segment_cursor *cursor, const struct file_system
         return false;
     if (cursor->end > SEGMENT_SIZE_MAX)
         cursor->end = SEGMENT_SIZE_MAX;
+    /* Asked before anything is read: to some file systems a hole that was read is none. Believed only where zeros were read. */
+    cursor->data_end = files->data_end ? files->data_end(files->context, segment->fd) : UINT64_MAX;
     return true;
 }
 
@@ -346,6 +348,8 @@ static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
         if (len < sizeof word)
             break; /* the file is shorter than it was */
         memcpy(&word, data, sizeof word);
+        if (word == 0 && offset >= cursor->data_end)
+            break;
         if (word == 0)
             continue; /* a checksum of zeros is as likely as any, but no reason to hash every hole */
         if (offset > cursor->offset && !decode(cursor, offset, &record, &status))

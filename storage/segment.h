@@ -120,12 +120,13 @@ struct segment_cursor {
     const struct segment *segment;
     char *buffer;
     size_t capacity;
-    size_t len;      /* bytes in the buffer */
-    uint64_t start;  /* offset in the segment of buffer[0] */
-    uint64_t offset; /* of the next record */
-    uint64_t end;    /* where to stop */
-    bool skims;      /* long values are checked in pieces and not given: record->value is NULL */
-    char key[256];   /* of such a record */
+    size_t len;        /* bytes in the buffer */
+    uint64_t start;    /* offset in the segment of buffer[0] */
+    uint64_t offset;   /* of the next record */
+    uint64_t end;      /* where to stop */
+    uint64_t data_end; /* from here on the file system knows of zeros only */
+    bool skims;        /* long values are checked in pieces and not given: record->value is NULL */
+    char key[256];     /* of such a record */
 };
 
 enum cursor_status {

@@ -387,7 +387,8 @@ static ssize_t faulty_pread_nowait(void *context, int fd, void *data, size_t len
         errno = EAGAIN;
         return -1;
     }
-    return file_system_os.pread_nowait(NULL, fd, data, shorten(faulty, len), offset);
+    /* What is cached is the test's to say: some file systems, such as tmpfs, know of no such reads. */
+    return file_system_os.pread(NULL, fd, data, shorten(faulty, len), offset);
 }
 
 static ssize_t faulty_pwrite(void *context, int fd, const void *data, size_t len, off_t offset)
@@ -465,6 +466,11 @@ static int faulty_size(void *context, int fd, uint64_t *size)
     return must_fail(context, CALL_SIZE) ? -1 : file_system_os.size(NULL, fd, size);
 }
 
+static uint64_t faulty_data_end(void *context, int fd)
+{
+    return must_fail(context, CALL_DATA_END) ? UINT64_MAX : file_system_os.data_end(NULL, fd);
+}
+
 static int faulty_rename(void *context, int dir_fd, const char *from, const char *to)
 {
     tell_before(context, CALL_RENAME, to);
@@ -539,6 +545,7 @@ void faulty_init(struct faulty *faulty)
         .allocate = faulty_allocate,
         .truncate = faulty_truncate,
         .size = faulty_size,
+        .data_end = faulty_data_end,
         .rename = faulty_rename,
         .list = faulty_list,
         .unlink = faulty_unlink,

@@ -105,6 +105,7 @@ enum file_call {
     CALL_ALLOCATE,
     CALL_TRUNCATE,
     CALL_SIZE,
+    CALL_DATA_END,
     CALL_RENAME,
     CALL_LIST,
     CALL_UNLINK,

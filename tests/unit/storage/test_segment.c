@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <xxhash.h>
 
@@ -302,6 +303,30 @@ static void test_a_hole_of_zeros_between_records_is_damage(void **state)
     assert_string_equal(walk_file(65536, 0), "R256 D296-376 R376 R416 E456");
 }
 
+/* As it lies on disk when a large segment was allocated ahead. */
+static void test_a_long_hole_takes_no_reading(void **state)
+{
+    (void)state;
+    static struct faulty faulty;
+    static char last[4096];
+    const uint32_t behind = 48u << 20, capacity = 64u << 20;
+    put_five();
+    segment = segment_file_open(&file, &dir, file.end);
+    assert_int_equal(ftruncate(segment->fd, capacity), 0);
+    faulty_init(&faulty);
+    assert_string_equal(walk(&faulty.files, 0), "R256 R296 R336 R376 R416 E456");
+    assert_in_range(faulty.calls[CALL_PREAD], 1, 8);
+    struct record record = {.type = RECORD_PUT, .cas = 1};
+    uint32_t size = segment_file_seal(&file, last, behind, record, "last", "x", 1);
+    assert_int_equal(pwrite(segment->fd, last, size, behind), size);
+    char wanted[80];
+    snprintf(wanted, sizeof wanted, "R256 R296 R336 R376 R416 D456-%u R%u E%u", behind, behind,
+             behind + size);
+    assert_string_equal(walk(&faulty.files, 0), wanted);
+    faulty_fail(&faulty, CALL_DATA_END, 1, FOREVER, EIO);
+    assert_string_equal(walk(&faulty.files, 0), wanted);
+}
+
 static void test_damage_at_both_ends_is_stepped_over(void **state)
 {
     (void)state;
@@ -467,6 +492,7 @@ int main(void)
         TEST(a_damaged_body_costs_one_record),
         TEST(a_damaged_header_costs_one_record),
         TEST(a_hole_of_zeros_between_records_is_damage),
+        TEST(a_long_hole_takes_no_reading),
         TEST(damage_at_both_ends_is_stepped_over),
         TEST(a_record_that_ends_behind_the_end_is_none),
         TEST(a_value_cannot_pose_as_a_record),
