@@ -29,7 +29,9 @@
 #define ENTRY_COST        25 /* bytes of keydir for one key that expires, while it grows */
 #define RECORD_SIZE_MIN   40
 #define RECORD_SIZE_USUAL 160
-#define GROUP             32 /* entries whose buckets are fetched ahead together */
+#define FETCHED           32   /* entries whose buckets are fetched ahead together */
+#define BATCH             4096 /* entries that are sorted by shard: some 16 for each of 256 */
+#define RADIX             256  /* of that sort, which looks at as many bits of the shard */
 
 /* CAS uniques that a lost tail of the log may have given: those are skipped. */
 #define CAS_GAP           (UINT64_C(1) << 30)
@@ -113,45 +115,95 @@ static bool leaves_nothing(const struct state *state, const struct hint_entry *h
            (is_expired(state, hinted->expire_s) && !state->may_touch);
 }
 
-/* A PUT or a DELETE: the later place wins (Y1). False: no room. */
-static bool apply(struct state *state, const struct load *load, const struct hint_entry *hinted)
+/* A PUT or a DELETE, with its shard's lock held: the later place wins (Y1). False: no room. */
+static bool apply(struct state *state, const struct load *load, struct keydir_shard *shard,
+                  const struct hint_entry *hinted)
 {
-    struct keydir_shard *shard = shard_of(state, hinted);
     struct keydir_entry entry = {
         .tag = hinted->tag, .location = place_of(load, hinted), .expire_s = hinted->expire_s};
     struct keydir_entry old;
     struct keydir_ref ref;
-    bool ok = true;
     if (load->segment->header.base_lsn + hinted->offset * 8ull < state->recovery->log->flush_lsn)
         return true;
     bool nothing = state->in_order && leaves_nothing(state, hinted);
     if (!nothing && (hinted->type == RECORD_DELETE || is_expired(state, hinted->expire_s)))
         atomic_fetch_add_explicit(&state->dead, 1, memory_order_relaxed);
-    keydir_lock(shard);
     if (!keydir_find(shard, hinted->tag, &ref, &old))
-        ok = nothing || insert(state, shard, &entry);
-    else if (nothing)
+        return nothing || insert(state, shard, &entry);
+    if (nothing)
         keydir_remove(shard, ref);
     else if ((old.location & LOCATION_PLACE_MASK) < (entry.location & LOCATION_PLACE_MASK))
         keydir_set(shard, ref, entry.location, entry.expire_s);
-    keydir_unlock(shard);
+    return true;
+}
+
+/* The entries of a load lie in the order of the log, so neighbours are of different shards. Taken shard by shard, a lock is
+ * taken, and the shard's own cache line fetched from another thread, once for many entries instead of three times for each:
+ * two thirds of the time. The order among the entries of one key stays. */
+struct batch {
+    struct hint_entry scanned[BATCH]; /* what a scan has gathered */
+    uint32_t count;                   /* of them */
+    uint16_t order[BATCH];            /* numbers of entries, by shard */
+};
+
+/* Threads side by side begin at different shards, and seldom meet. */
+static uint32_t digit_of(const struct load *load, const struct hint_entry *entry)
+{
+    return (entry->shard_bits + load->segment->slot * (RADIX / 2 + 1)) % RADIX;
+}
+
+static void sort_by_shard(struct batch *batch, const struct load *load,
+                          const struct hint_entry *entries, uint32_t count)
+{
+    uint32_t next[RADIX + 1] = {0};
+    for (uint32_t i = 0; i < count; i++)
+        next[digit_of(load, &entries[i]) + 1]++;
+    for (uint32_t digit = 1; digit < RADIX; digit++)
+        next[digit] += next[digit - 1];
+    for (uint32_t i = 0; i < count; i++)
+        batch->order[next[digit_of(load, &entries[i])]++] = (uint16_t)i;
+}
+
+/* Up to FETCHED entries, named by their numbers. */
+static bool apply_fetched(struct state *state, const struct load *load,
+                          const struct hint_entry *entries, const uint16_t *order, uint32_t count)
+{
+    struct keydir_shard *held = NULL;
+    bool ok = true;
+    for (uint32_t i = 0; i < count; i++)
+        keydir_prefetch(shard_of(state, &entries[order[i]]), entries[order[i]].tag);
+    for (uint32_t i = 0; i < count; i++)
+        keydir_prefetch_other(shard_of(state, &entries[order[i]]), entries[order[i]].tag);
+    for (uint32_t i = 0; i < count && ok; i++) {
+        const struct hint_entry *entry = &entries[order[i]];
+        if (entry->type != RECORD_PUT && entry->type != RECORD_DELETE)
+            continue;
+        struct keydir_shard *shard = shard_of(state, entry);
+        if (shard != held) {
+            if (held)
+                keydir_unlock(held);
+            keydir_lock(shard);
+            held = shard;
+        }
+        ok = apply(state, load, shard, entry);
+    }
+    if (held)
+        keydir_unlock(held);
     return ok || refuse_full(state);
 }
 
-static bool apply_group(struct state *state, const struct load *load,
-                        const struct hint_entry *entries, uint64_t count)
+static bool apply_batch(struct state *state, const struct load *load, struct batch *batch,
+                        const struct hint_entry *entries, uint32_t count)
 {
-    for (uint64_t i = 0; i < count; i++) {
-        keydir_prefetch(shard_of(state, &entries[i]), entries[i].tag);
+    for (uint32_t i = 0; i < count; i++)
         segment_add_mask(load->segment, entries[i].type, entries[i].expire_s,
                          entries[i].size * UINT64_C(8));
-    }
-    for (uint64_t i = 0; i < count; i++)
-        keydir_prefetch_other(shard_of(state, &entries[i]), entries[i].tag);
-    for (uint64_t i = 0; i < count; i++)
-        if ((entries[i].type == RECORD_PUT || entries[i].type == RECORD_DELETE) &&
-            !apply(state, load, &entries[i]))
+    sort_by_shard(batch, load, entries, count);
+    for (uint32_t i = 0; i < count; i += FETCHED) {
+        uint32_t rest = count - i;
+        if (!apply_fetched(state, load, entries, batch->order + i, rest < FETCHED ? rest : FETCHED))
             return false;
+    }
     return true;
 }
 
@@ -170,22 +222,22 @@ static void apply_touch(struct state *state, const struct load *load,
     keydir_unlock(shard);
 }
 
-/* What a scan does with its entries: a group at a time to the keydir. */
+/* What a scan does with its entries: a batch at a time to the keydir. */
 struct scan {
     struct state *state;
     const struct load *load;
-    struct hint_entry group[GROUP];
-    uint32_t count;
+    struct batch *batch;
 };
 
 static bool visit_scanned(void *context, const struct hint_entry *entry)
 {
     struct scan *scan = context;
-    scan->group[scan->count++] = *entry;
-    if (scan->count < GROUP)
+    struct batch *batch = scan->batch;
+    batch->scanned[batch->count++] = *entry;
+    if (batch->count < BATCH)
         return true;
-    scan->count = 0;
-    return apply_group(scan->state, scan->load, scan->group, GROUP);
+    batch->count = 0;
+    return apply_batch(scan->state, scan->load, batch, batch->scanned, BATCH);
 }
 
 static bool visit_touches(void *context, const struct hint_entry *entry)
@@ -243,30 +295,31 @@ static bool is_last(const struct state *state, const struct load *load)
     return load == &state->loads[state->count - 1];
 }
 
-static enum store_status load_by_scan(struct state *state, struct load *load)
+static enum store_status load_by_scan(struct state *state, struct load *load, struct batch *batch)
 {
     struct recovery *recovery = state->recovery;
-    struct scan scan = {.state = state, .load = load};
+    struct scan scan = {.state = state, .load = load, .batch = batch};
+    batch->count = 0;
     enum store_status status =
         hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed,
                   is_last(state, load), recovery->tell, visit_scanned, &scan, &load->hint);
-    if (status == STORE_OK && !apply_group(state, load, scan.group, scan.count))
+    if (status == STORE_OK && !apply_batch(state, load, batch, batch->scanned, batch->count))
         status = STORE_FULL;
     return status;
 }
 
 static enum store_status load_entries(struct state *state, const struct load *load,
-                                      const struct hint_entry *entries)
+                                      struct batch *batch, const struct hint_entry *entries)
 {
-    for (uint64_t i = 0; i < load->hint.count; i += GROUP) {
+    for (uint64_t i = 0; i < load->hint.count; i += BATCH) {
         uint64_t rest = load->hint.count - i;
-        if (!apply_group(state, load, entries + i, rest < GROUP ? rest : GROUP))
+        if (!apply_batch(state, load, batch, entries + i, rest < BATCH ? (uint32_t)rest : BATCH))
             return STORE_FULL;
     }
     return STORE_OK;
 }
 
-static enum store_status load_by_hint(struct state *state, struct load *load)
+static enum store_status load_by_hint(struct state *state, struct load *load, struct batch *batch)
 {
     struct recovery *recovery = state->recovery;
     struct hint_entry *entries;
@@ -274,21 +327,21 @@ static enum store_status load_by_hint(struct state *state, struct load *load)
         hint_read(recovery->files, recovery->dir_fd, load->segment, &load->hint, &entries);
     if (status != STORE_OK)
         return status;
-    status = load_entries(state, load, entries);
+    status = load_entries(state, load, batch, entries);
     free(entries);
     return status;
 }
 
 /* Its hint file is damaged or stale, or missing (then silently). */
 static enum store_status load_without_hint(struct state *state, struct load *load,
-                                           enum store_status why)
+                                           struct batch *batch, enum store_status why)
 {
     if (why == STORE_CORRUPT)
         tell(state->recovery->tell, TELL_WARNING,
              "the hint file of segment %016llx is damaged or stale: reading the segment instead",
              (unsigned long long)load->segment->header.id);
-    enum store_status status =
-        load->scanned ? load_entries(state, load, load->entries) : load_by_scan(state, load);
+    enum store_status status = load->scanned ? load_entries(state, load, batch, load->entries)
+                                             : load_by_scan(state, load, batch);
     if (status == STORE_IO)
         tell(state->recovery->tell, TELL_ERROR, "cannot read segment %016llx: %s",
              (unsigned long long)load->segment->header.id, strerror(errno));
@@ -305,12 +358,13 @@ static enum store_status why_scanned(const struct state *state, const struct loa
     return status == STORE_OK ? STORE_NOT_FOUND : status;
 }
 
-static enum store_status load_one(struct state *state, struct load *load)
+static enum store_status load_one(struct state *state, struct load *load, struct batch *batch)
 {
-    enum store_status status = load->scanned ? why_scanned(state, load) : load_by_hint(state, load);
+    enum store_status status =
+        load->scanned ? why_scanned(state, load) : load_by_hint(state, load, batch);
     load->hinted = status == STORE_OK;
     if (status != STORE_OK && status != STORE_FULL)
-        status = load_without_hint(state, load, status);
+        status = load_without_hint(state, load, batch, status);
     load->segment->hinted = load->hinted;
     load->segment->hint_bytes = load->hinted ? hint_file_size(&load->hint) : 0;
     atomic_store(&load->segment->end, (uint32_t)load->hint.end);
@@ -320,11 +374,12 @@ static enum store_status load_one(struct state *state, struct load *load)
 static void *run_loader(void *context)
 {
     struct state *state = context;
+    struct batch batch;
     size_t i;
     while ((i = atomic_fetch_add(&state->next, 1)) < state->group_end &&
            atomic_load(&state->status) == STORE_OK) {
         struct load *load = &state->loads[i];
-        enum store_status status = load_one(state, load);
+        enum store_status status = load_one(state, load, &batch);
         if (status != STORE_OK)
             fail(state, status);
         uint64_t done = atomic_fetch_add(&state->done_bytes, load->segment->capacity);
