@@ -6,7 +6,8 @@
  * can be written, closed and opened again.
  *
  * The store is damaged as a stop leaves it, with hint files, and as it is read without them. SEED=… runs the same random
- * choices again; CACHECASK_LONG=1 tries every byte and every bit, and is best run with TMPDIR in memory.
+ * choices again; CACHECASK_LONG=1 tries every byte and every bit, an hour and a half in all, best with TMPDIR in memory;
+ * TEST=… runs the tests whose names match, so that parts can run side by side.
  */
 #define XXH_INLINE_ALL
 #include "tests/unit/storage/support.h"
@@ -986,5 +987,6 @@ int main(void)
         give_up("no entropy");
     dice.state = number_from_env("SEED", entropy & UINT32_MAX);
     print_message("SEED=%llu\n", (unsigned long long)dice.state);
+    cmocka_set_test_filter(getenv("TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
