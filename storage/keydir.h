@@ -31,21 +31,23 @@ struct keydir_bucket {
 
 _Static_assert(sizeof(struct keydir_bucket) == 64, "a bucket is a cache line");
 
+/* What says where a bucket is seldom changes and is asked for without the lock, ahead of use: it has a cache line of its own, which
+ * all processors can hold. The next one is written by each that takes the lock. */
 struct keydir_shard {
-    _Alignas(64) pthread_mutex_t lock;
-    struct keydir_bucket *blocks; /* the shard's first block, in the first row: see keydir.c */
-    uint32_t *expires;            /* of its first blocks' entries, in the first row of expiries */
-    uint32_t row_shift;           /* from a block to the shard's next one: 2^row_shift buckets */
-    _Atomic uint32_t size;        /* buckets, before the growth that is under way */
-    _Atomic uint32_t next_size;   /* buckets after it; equal to size when none is */
+    _Alignas(64) struct keydir_bucket *blocks; /* its first block, in the first row: see keydir.c */
+    uint32_t *expires; /* of its first blocks' entries, in the first row of expiries */
+    struct keydir *keydir;
+    uint32_t row_shift;         /* from a block to the shard's next one: 2^row_shift buckets */
+    _Atomic uint32_t size;      /* buckets, before the growth that is under way */
+    _Atomic uint32_t next_size; /* buckets after it; equal to size when none is */
     _Atomic uint32_t
-        frontier;     /* homes from here on are counted in next_size; UINT32_MAX when none grows */
+        frontier;  /* homes from here on are counted in next_size; UINT32_MAX when none grows */
+    bool expiring; /* an entry has had an expiry: memory for these is counted */
+    _Alignas(64) pthread_mutex_t lock;
     uint32_t count;   /* entries, the stash's included */
     uint32_t inserts; /* since the growth began */
     uint32_t stash_count;
     uint64_t moves; /* entries that changed their bucket, ever: for scans */
-    bool expiring;  /* an entry has had an expiry: memory for these is counted */
-    struct keydir *keydir;
     struct keydir_entry stash[KEYDIR_STASH]; /* entries that found no bucket; nearly always empty */
 };
 
