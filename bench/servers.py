@@ -71,6 +71,10 @@ class Server:
         self.directory = directory
         self.command = pinned(command, core)
         self.log_path = directory + ".log"
+        self.start()
+
+    def start(self):
+        """Starts the process, for the first time or after its end."""
         # A session of its own: Ctrl-C is ours to handle.
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
@@ -153,6 +157,13 @@ class Server:
             output = (done.stderr + done.stdout).decode("utf-8", "replace").strip()
             raise Failure(f"{self.name}: {shlex.join(command)} failed:\n{output}")
         return json.loads(done.stdout)["phases"][0]
+
+    def end_by(self, signal_number):
+        self.process.send_signal(signal_number)
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.name} has not ended after {STOP_TIMEOUT_S} s") from None
 
     def stop(self):
         if self.process.poll() is not None:
