@@ -123,8 +123,8 @@ struct cache {
     uint32_t page_max; /* pages that the arena has room for */
     struct cache_page *pages;
 
-    pthread_mutex_t lock; /* the queues; under it only what oldest_reader takes */
-    pthread_cond_t work;  /* the evictor waits */
+    _Alignas(64) pthread_mutex_t lock; /* the queues; under it only what oldest_reader takes */
+    pthread_cond_t work;               /* the evictor waits */
     struct cache_queue free, probation, main, limbo;
     uint32_t page_limit;         /* pages that may be in use or free */
     uint32_t page_count;         /* pages that are */

@@ -113,13 +113,14 @@ struct log {
         written_lsn;             /* all before is in the kernel: survives the process */
     _Atomic uint64_t synced_lsn; /* all before is on disk: survives the machine */
     _Atomic uint64_t sync_wanted_lsn;
-    _Atomic uint64_t flush_lsn;        /* all before is dead */
-    _Atomic uint32_t flush_deadline_s; /* of a pending flush; UINT32_MAX: none */
-    _Atomic bool failed;               /* nothing is appended until a repair succeeds */
+    _Atomic bool failed; /* nothing is appended until a repair succeeds */
 
+    /* Asked by every get: not on a line that commits write. */
+    _Alignas(64) _Atomic uint64_t flush_lsn; /* all before is dead */
+    _Atomic uint32_t flush_deadline_s;       /* of a pending flush; UINT32_MAX: none */
     _Atomic uint64_t disk_limit;
 
-    pthread_mutex_t sync_lock;
+    _Alignas(64) pthread_mutex_t sync_lock;
     pthread_cond_t sync_cond;
     pthread_t allocator, syncer;
     bool threads;
