@@ -19,6 +19,10 @@
  * Shrinking, after many deletions or under a lower limit, is rare: a shard is rebuilt at once, some milliseconds with its lock
  * held, and gives back what is behind its new end.
  *
+ * Reading without the lock. A shard's version is odd while its lock is held. Who finds it even, reads, and finds it the same
+ * again, has read what was there when nobody wrote (K5). What a writer stores it stores with release, and such a reader loads with
+ * acquire: who has seen any of it sees the odd version too. On x86 these are plain moves.
+ *
  * The address space for all buckets is reserved at once and costs memory only as it is touched. The shards share it in rows:
  * a row is a block of 4 KiB, 64 buckets, of each shard in turn. As all shards grow alike, rows fill one after the other,
  * and those that every shard has filled can lie in huge pages: then a lookup seldom misses the TLB. Behind them follow the rows
@@ -74,22 +78,22 @@ static uint32_t number_of(const struct keydir_shard *shard, const struct keydir_
 
 static void store_word(uint64_t *word, uint64_t value)
 {
-    __atomic_store_n(word, value, __ATOMIC_RELAXED); /* keydir_peek reads without the lock */
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
 static uint64_t load_word(const uint64_t *word)
 {
-    return __atomic_load_n(word, __ATOMIC_RELAXED);
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
 static uint32_t load_size(const _Atomic uint32_t *size)
 {
-    return atomic_load_explicit(size, memory_order_relaxed);
+    return atomic_load_explicit(size, memory_order_acquire);
 }
 
 static void store_size(_Atomic uint32_t *size, uint32_t value)
 {
-    atomic_store_explicit(size, value, memory_order_relaxed);
+    atomic_store_explicit(size, value, memory_order_release);
 }
 
 static uint32_t scale(uint64_t tag, uint32_t size)
@@ -123,7 +127,6 @@ static uint32_t counter_of(uint64_t tag)
 
 static uint64_t counter(const struct keydir_bucket *home, uint64_t tag)
 {
-    /* keydir_peek reads without the lock. */
     return load_word(&home->words[counter_of(tag)]) & COUNTER;
 }
 
@@ -381,29 +384,54 @@ static void put(struct keydir_shard *shard, struct keydir_bucket *bucket, uint32
     store_word(&bucket->locations[i], entry->location);
     if (entry->expire_s) {
         set_expiring(shard, true);
-        expires_of(shard, bucket)[i] = entry->expire_s;
+        __atomic_store_n(&expires_of(shard, bucket)[i], entry->expire_s, __ATOMIC_RELEASE);
     }
 }
 
 static struct keydir_entry get(const struct keydir_shard *shard, const struct keydir_bucket *bucket,
                                uint32_t i)
 {
-    uint64_t word = bucket->words[i];
-    return (struct keydir_entry){.tag = word & KEYDIR_TAG,
-                                 .location = bucket->locations[i],
-                                 .expire_s = (word & EXPIRES) ? expires_of(shard, bucket)[i] : 0};
+    uint64_t word = load_word(&bucket->words[i]);
+    struct keydir_entry entry = {.tag = word & KEYDIR_TAG,
+                                 .location = load_word(&bucket->locations[i])};
+    if (word & EXPIRES)
+        entry.expire_s = __atomic_load_n(&expires_of(shard, bucket)[i], __ATOMIC_ACQUIRE);
+    return entry;
+}
+
+/* Where the tag is in *bucket; -1: in none. */
+static int search(const struct keydir_shard *shard, uint64_t tag, struct keydir_bucket **bucket)
+{
+    struct places places = places_of(shard, tag);
+    *bucket = bucket_at(shard, places.home);
+    int i = index_of(*bucket, tag);
+    if (i < 0 && counter(*bucket, tag)) {
+        *bucket = bucket_at(shard, places.other);
+        i = index_of(*bucket, tag);
+    }
+    return i;
+}
+
+bool keydir_glance(const struct keydir_shard *shard, uint64_t tag, struct keydir_entry *entry,
+                   bool *present)
+{
+    struct keydir_bucket *bucket;
+    uint32_t version = atomic_load_explicit(&shard->version, memory_order_acquire);
+    int i = search(shard, tag, &bucket);
+    *present = i >= 0;
+    if (*present)
+        *entry = get(shard, bucket, (uint32_t)i);
+    else if (load_size(&shard->stash_count))
+        return false;
+    return version % 2 == 0 &&
+           version == atomic_load_explicit(&shard->version, memory_order_relaxed);
 }
 
 bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
                  struct keydir_entry *entry)
 {
-    struct places places = places_of(shard, tag);
-    struct keydir_bucket *bucket = bucket_at(shard, places.home);
-    int i = index_of(bucket, tag);
-    if (i < 0 && counter(bucket, tag)) {
-        bucket = bucket_at(shard, places.other);
-        i = index_of(bucket, tag);
-    }
+    struct keydir_bucket *bucket;
+    int i = search(shard, tag, &bucket);
     if (i < 0)
         return shard->stash_count && find_stashed(shard, tag, ref, entry);
     *ref = (struct keydir_ref){.bucket = bucket, .index = (uint32_t)i};

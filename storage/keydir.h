@@ -44,9 +44,10 @@ struct keydir_shard {
         frontier;  /* homes from here on are counted in next_size; UINT32_MAX when none grows */
     bool expiring; /* an entry has had an expiry: memory for these is counted */
     _Alignas(64) pthread_mutex_t lock;
-    uint32_t count;   /* entries, the stash's included */
-    uint32_t inserts; /* since the growth began */
-    uint32_t stash_count;
+    _Atomic uint32_t version; /* odd while the lock is held: see keydir_glance */
+    uint32_t count;           /* entries, the stash's included */
+    uint32_t inserts;         /* since the growth began */
+    _Atomic uint32_t stash_count;
     uint64_t moves; /* entries that changed their bucket, ever: for scans */
     struct keydir_entry stash[KEYDIR_STASH]; /* entries that found no bucket; nearly always empty */
 };
@@ -83,10 +84,14 @@ void keydir_use_huge_pages(struct keydir *keydir);
 static inline void keydir_lock(struct keydir_shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
+    uint32_t version = atomic_load_explicit(&shard->version, memory_order_relaxed);
+    atomic_store_explicit(&shard->version, version + 1, memory_order_relaxed);
 }
 
 static inline void keydir_unlock(struct keydir_shard *shard)
 {
+    uint32_t version = atomic_load_explicit(&shard->version, memory_order_relaxed);
+    atomic_store_explicit(&shard->version, version + 1, memory_order_release);
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -100,6 +105,11 @@ void keydir_prefetch_other(const struct keydir_shard *shard, uint64_t tag);
  * lie in its other bucket, which is being fetched now and can be asked later. */
 uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag, bool *elsewhere);
 uint64_t keydir_peek_elsewhere(const struct keydir_shard *shard, uint64_t tag);
+
+/* Looks a tag up without the lock. False: somebody had the lock meanwhile, or the answer is in the stash, and only keydir_find can
+ * tell. True: *present, and then *entry, were so at one moment of the call. (A sequence lock; see the top of keydir.c.) */
+bool keydir_glance(const struct keydir_shard *shard, uint64_t tag, struct keydir_entry *entry,
+                   bool *present);
 
 /* True when the tag is there: *entry is a copy, *ref its place. */
 bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,

@@ -96,8 +96,10 @@ static void lock_and_find(struct store_session *session, const struct store_key 
 /* The place in the log of what an entry points to: tells whether it is still the same. */
 static uint64_t place_of(uint64_t location)
 {
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
+    if (location_in_ram(
+            location)) /* the cleaner moves the place, and not all that ask hold the lock */
+        location = __atomic_load_n(&((const struct cache_item *)location_item(location))->location,
+                                   __ATOMIC_RELAXED);
     return location & LOCATION_PLACE_MASK;
 }
 
@@ -153,25 +155,55 @@ static void fill_from_record(struct store_item *item, const struct record *recor
     };
 }
 
-/* The entry points to RAM. Unlocks the shard. The page stays readable until store_leave (C3). Inline, so that a get does not
- * ask whether it is a peek. */
-static inline enum store_status get_from_ram(struct store_session *session,
-                                             const struct store_key *key, uint32_t now_s, bool peek,
-                                             struct found *found, struct store_item *item)
+/* An entry points to RAM. The page stays readable until store_leave (C3). */
+static inline enum store_status take_from_ram(struct store_session *session,
+                                              const struct store_key *key, uint32_t now_s,
+                                              bool peek, const struct keydir_entry *entry,
+                                              uint64_t place, struct store_item *item)
 {
-    struct cache_item *cached = location_item(found->entry.location);
-    uint64_t place = cached->location & LOCATION_PLACE_MASK;
-    if (!peek && !(found->entry.location & LOCATION_VISITED))
-        keydir_set(found->shard, found->ref, found->entry.location | LOCATION_VISITED,
-                   found->entry.expire_s);
-    keydir_unlock(found->shard);
+    struct cache_item *cached = location_item(entry->location);
     if (!is_key(key, cached->key, cache_item_key_len(cached)))
         return STORE_NOT_FOUND; /* two keys with 67 equal bits: never seen, never wrong */
-    fill_from_ram(item, cached, place, found->entry.expire_s);
+    fill_from_ram(item, cached, place, entry->expire_s);
     if (!peek)
         cache_item_note_access(cached, now_s);
     count_up(&session->counters.ram_hits, 1);
     return STORE_OK;
+}
+
+/* The same, with the shard locked; unlocks it. Inline, so that a get does not ask whether it is a peek. */
+static inline enum store_status get_from_ram(struct store_session *session,
+                                             const struct store_key *key, uint32_t now_s, bool peek,
+                                             struct found *found, struct store_item *item)
+{
+    uint64_t place = place_of(found->entry.location);
+    if (!peek && !(found->entry.location & LOCATION_VISITED))
+        keydir_set(found->shard, found->ref, found->entry.location | LOCATION_VISITED,
+                   found->entry.expire_s);
+    keydir_unlock(found->shard);
+    return take_from_ram(session, key, now_s, peek, &found->entry, place, item);
+}
+
+/* What is only looked at, most gets of what is hot, needs no lock. False: this one does, because something is to be changed on
+ * the way or read from disk, or because somebody else had the lock. */
+static inline bool get_without_lock(struct store_session *session, const struct store_key *key,
+                                    uint32_t now_s, bool peek, struct store_item *item,
+                                    enum store_status *status)
+{
+    const struct store *store = session->store;
+    struct keydir_entry entry;
+    bool present;
+    if (store_may_be_flushed(store, now_s) ||
+        !keydir_glance(&store->keydir.shards[key->shard], key->tag, &entry, &present))
+        return false;
+    *status = STORE_NOT_FOUND;
+    if (!present)
+        return true;
+    if (!location_in_ram(entry.location) || store_is_expired(entry.expire_s, now_s) ||
+        !(peek || entry.location & LOCATION_VISITED))
+        return false;
+    *status = take_from_ram(session, key, now_s, peek, &entry, place_of(entry.location), item);
+    return true;
 }
 
 /* The entry points to disk, and not to what `fetch` holds. Unlocks the shard. */
@@ -286,10 +318,13 @@ static inline enum store_status look_up(struct store_session *session, const str
                                         struct store_item *item)
 {
     struct found found;
+    enum store_status status;
     assert(atomic_load_explicit(&session->epoch, memory_order_relaxed)); /* C3 */
     if (fetch->segment && fetch->status != STORE_AGAIN && fetch->tag == key->tag &&
         fetch->shard == key->shard)
         return get_from_fetch(session, key, now_s, peek, fetch, item);
+    if (get_without_lock(session, key, now_s, peek, item, &status))
+        return status;
     lock_and_find(session, key, now_s, &found);
     if (found.present && location_in_ram(found.entry.location))
         return get_from_ram(session, key, now_s, peek, &found, item);

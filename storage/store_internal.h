@@ -98,6 +98,14 @@ static inline bool store_is_expired(uint32_t expire_s, uint32_t now_s)
     return expire_s && expire_s <= now_s;
 }
 
+/* Whether a flush may have killed entries that the keydir still holds. */
+static inline bool store_may_be_flushed(const struct store *store, uint32_t now_s)
+{
+    return now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed) ||
+           atomic_load_explicit(&store->log.flush_lsn, memory_order_acquire) >
+               atomic_load_explicit(&store->swept_flush_lsn, memory_order_acquire);
+}
+
 /* With the lock of the entry's shard. A flush that is due but could not be written (the disk refuses) has its effect all the
  * same. */
 static inline bool store_is_flushed(const struct store *store, const struct keydir_entry *entry,

@@ -57,6 +57,10 @@ void store_enter(struct store_session *session)
 {
     assert(atomic_load_explicit(&session->epoch, memory_order_relaxed) == 0);
     atomic_store(&session->epoch, atomic_load(&session->store->epoch));
+    /* Once more, in the one order of all such operations: either the evictor sees our epoch, or we see that it has retired a
+     * page, and with it that no entry points there any more. The locks of shards would say the same, but who looks an entry up
+     * may do without. */
+    (void)atomic_load(&session->store->epoch);
 }
 
 void store_leave(struct store_session *session)

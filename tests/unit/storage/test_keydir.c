@@ -1,6 +1,8 @@
-/* test_keydir.c: the index says what a plain table says (K1 to K4), fits into its memory, and says when it is full. */
+/* test_keydir.c: the index says what a plain table says (K1 to K5), fits into its memory, and says when it is full. */
 #include "tests/unit/storage/support.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -517,6 +519,139 @@ static void scan_all(struct keydir *keydir, uint32_t buckets, struct visits *vis
     }
 }
 
+/* K5. */
+static void test_a_glance_says_what_is_there_or_that_it_does_not_know(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    struct keydir_ref ref;
+    struct keydir_entry entry = {0};
+    bool present;
+    const uint64_t stashed = 2 * KEYDIR_ENTRIES;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    struct keydir_shard *shard = &keydir.shards[0];
+    for (uint64_t n = 0; n <= stashed; n++)
+        assert_true(insert(&keydir, shard, alike(n), n + 1, (uint32_t)n));
+    assert_int_equal(shard->stash_count, 1);
+    for (uint64_t n = 0; n < stashed; n++) {
+        assert_true(keydir_glance(shard, alike(n), &entry, &present) && present);
+        assert_true(entry.location == n + 1 && entry.expire_s == n);
+    }
+    assert_false(keydir_glance(shard, alike(stashed), &entry, &present));
+    keydir_lock(shard);
+    assert_true(keydir_find(shard, alike(stashed), &ref, &entry));
+    keydir_remove(shard, ref);
+    assert_false(keydir_glance(shard, alike(0), &entry, &present));
+    keydir_unlock(shard);
+    assert_true(keydir_glance(shard, alike(0), &entry, &present) && present);
+    assert_true(keydir_glance(shard, alike(stashed), &entry, &present) && !present);
+    keydir_release(&keydir);
+}
+
+#define STEADY   2000    /* keys that are always there */
+#define VERSIONS 1000000 /* of the value of each */
+#define READERS  3
+
+struct glances {
+    struct keydir_shard *shard;
+    struct dice dice;
+    atomic_bool *done;
+    uint64_t answered;
+};
+
+/* Each steady key's expiry is the version that its location tells, whichever it is. */
+static bool is_whole(uint64_t n, const struct keydir_entry *entry)
+{
+    return entry->tag == (tag_of(n) & KEYDIR_TAG) && entry->location / VERSIONS == n + 1 &&
+           entry->expire_s == entry->location % VERSIONS;
+}
+
+static void *glance_about(void *context)
+{
+    struct glances *glances = context;
+    while (!atomic_load(glances->done)) {
+        struct keydir_entry entry;
+        bool present;
+        uint64_t n = dice_below(&glances->dice, STEADY), never = tag_of(n + (UINT64_C(1) << 40));
+        if (keydir_glance(glances->shard, tag_of(n), &entry, &present)) {
+            glances->answered++;
+            if (!present || !is_whole(n, &entry))
+                give_up("key %d is not what it ever was", (int)n);
+        }
+        if (keydir_glance(glances->shard, never, &entry, &present) && present)
+            give_up("a key that never was is there");
+    }
+    return NULL;
+}
+
+static void set_steady(struct keydir *keydir, struct keydir_shard *shard, uint64_t n,
+                       uint32_t version)
+{
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    uint64_t location = (n + 1) * VERSIONS + version;
+    keydir_lock(shard);
+    bool found = keydir_find(shard, tag_of(n), &ref, &entry);
+    if (found)
+        keydir_set(shard, ref, location, version);
+    keydir_unlock(shard);
+    if (!found)
+        assert_true(insert(keydir, shard, tag_of(n), location, version));
+}
+
+static void remove_tag(struct keydir_shard *shard, uint64_t tag)
+{
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    keydir_lock(shard);
+    assert_true(keydir_find(shard, tag, &ref, &entry));
+    keydir_remove(shard, ref);
+    keydir_unlock(shard);
+}
+
+/* Keys come, move others about, make the shard grow, leave, and let it shrink. */
+static void write_about(struct keydir *keydir, struct keydir_shard *shard, uint32_t rounds)
+{
+    for (uint32_t round = 2; round < rounds + 2; round++) {
+        for (uint64_t n = STEADY; n < 5 * STEADY; n++) {
+            assert_true(insert(keydir, shard, tag_of(n), n, 0));
+            set_steady(keydir, shard, dice_below(&dice, STEADY), round);
+        }
+        for (uint64_t n = STEADY; n < 5 * STEADY; n++)
+            remove_tag(shard, tag_of(n));
+        keydir_lock(shard);
+        keydir_shrink(keydir, shard);
+        keydir_unlock(shard);
+    }
+}
+
+static void test_a_glance_beside_a_writer_sees_nothing_half_done(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    struct glances glances[READERS];
+    pthread_t threads[READERS];
+    atomic_bool done = false;
+    uint64_t answered = 0;
+    assert_true(keydir_init(&keydir, 1, MUCH));
+    struct keydir_shard *shard = &keydir.shards[0];
+    for (uint64_t n = 0; n < STEADY; n++)
+        set_steady(&keydir, shard, n, 1);
+    for (int i = 0; i < READERS; i++) {
+        glances[i] = (struct glances){.shard = shard, .dice = {dice_next(&dice)}, .done = &done};
+        assert_int_equal(pthread_create(&threads[i], NULL, glance_about, &glances[i]), 0);
+    }
+    write_about(&keydir, shard, SLOW_BUILD ? 3 : 20);
+    atomic_store(&done, true);
+    for (int i = 0; i < READERS; i++) {
+        pthread_join(threads[i], NULL);
+        answered += glances[i].answered;
+    }
+    assert_true(answered > 0);
+    check_all(&keydir);
+    keydir_release(&keydir);
+}
+
 static void test_a_scan_sees_each_entry_once(void **state)
 {
     (void)state;
@@ -619,6 +754,8 @@ int main(void)
         TEST(more_memory_makes_a_full_keydir_grow),
         TEST(what_is_removed_is_gone_and_nothing_else),
         TEST(peek_finds_what_lies_in_a_bucket),
+        TEST(a_glance_says_what_is_there_or_that_it_does_not_know),
+        TEST(a_glance_beside_a_writer_sees_nothing_half_done),
         TEST(a_scan_sees_each_entry_once),
         TEST(a_scan_may_change_and_remove),
         TEST(a_scan_in_which_nothing_moved_is_complete),
