@@ -104,12 +104,12 @@ static void on_resume(evutil_socket_t fd, short what, void *context)
 static void refuse(struct server *server, const struct listener *listener, int fd)
 {
     static const char message[] = "ERROR Too many open connections\r\n";
+    atomic_fetch_add(&server->rejected_connections, 1); /* who has heard of it finds it counted */
     if (listener->transport == TRANSPORT_PLAIN) { /* to others these bytes mean nothing */
         ssize_t ignored = send(fd, message, sizeof message - 1, MSG_NOSIGNAL);
         (void)ignored;
     }
     close(fd);
-    atomic_fetch_add(&server->rejected_connections, 1);
     if (verbose(server, JOURNAL_EVENTS))
         journal("too many open connections: one refused (-c is %d)",
                 server->settings.max_connections);
