@@ -105,7 +105,7 @@ static void refuse(struct server *server, const struct listener *listener, int f
 {
     static const char message[] = "ERROR Too many open connections\r\n";
     atomic_fetch_add(&server->rejected_connections, 1); /* who has heard of it finds it counted */
-    if (listener->transport == TRANSPORT_PLAIN) { /* to others these bytes mean nothing */
+    if (listener->transport == TRANSPORT_PLAIN) {       /* to others these bytes mean nothing */
         ssize_t ignored = send(fd, message, sizeof message - 1, MSG_NOSIGNAL);
         (void)ignored;
     }

@@ -20,7 +20,7 @@ bool clean_unread(struct store *store, struct segment *segment, bool oldest);
 
 static inline int64_t clean_live_bytes(const struct segment *segment)
 {
-    return atomic_load_explicit(&segment->live_bytes, memory_order_relaxed);
+    return atomic_load_explicit(&segment->live_bytes, memory_order_acquire); /* store_bury */
 }
 
 #endif

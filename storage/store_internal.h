@@ -135,7 +135,8 @@ static inline void store_count_expired(struct store *store, uint64_t location)
         atomic_fetch_add_explicit(&store->cleaner.expired_unfetched, 1, memory_order_relaxed);
 }
 
-/* The record at a location is dead: its segment holds less that lives. With its shard's lock held. */
+/* The record at a location is dead: its segment holds less that lives. With its shard's lock held. Whoever looked the segment up
+ * under that lock before is done with it when the cleaner sees that nothing in it lives: hence release, and acquire there. */
 static inline void store_bury(const struct store *store, uint64_t location)
 {
     if (location_in_ram(location)) {
@@ -144,7 +145,7 @@ static inline void store_bury(const struct store *store, uint64_t location)
         cache_bury(&store->cache, item);
     }
     atomic_fetch_sub_explicit(&log_segment(&store->log, location_slot(location))->live_bytes,
-                              (int64_t)location_size(location), memory_order_relaxed);
+                              (int64_t)location_size(location), memory_order_release);
 }
 
 /* Wakes all sessions: room was made, or the log is synced. */
