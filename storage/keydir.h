@@ -40,9 +40,8 @@ struct keydir_shard {
     uint32_t row_shift;         /* from a block to the shard's next one: 2^row_shift buckets */
     _Atomic uint32_t size;      /* buckets, before the growth that is under way */
     _Atomic uint32_t next_size; /* buckets after it; equal to size when none is */
-    _Atomic uint32_t
-        frontier;  /* homes from here on are counted in next_size; UINT32_MAX when none grows */
-    bool expiring; /* an entry has had an expiry: memory for these is counted */
+    _Atomic uint32_t frontier;  /* homes from here on are counted in next_size (K3) */
+    bool expiring;              /* an entry has had an expiry: memory for these is counted */
     _Alignas(64) pthread_mutex_t lock;
     _Atomic uint32_t version; /* odd while the lock is held: see keydir_glance */
     uint32_t count;           /* entries, the stash's included */

@@ -138,8 +138,8 @@ static bool apply(struct state *state, const struct load *load, struct keydir_sh
 }
 
 /* The entries of a load lie in the order of the log, so neighbours are of different shards. Taken shard by shard, a lock is
- * taken, and the shard's own cache line fetched from another thread, once for many entries instead of three times for each:
- * two thirds of the time. The order among the entries of one key stays. */
+ * taken, and the shard's own cache line fetched from another thread, once for many entries instead of for each: a fifth of a
+ * start's time (docs/performance.md). The order among the entries of one key stays. */
 struct batch {
     struct hint_entry scanned[BATCH]; /* what a scan has gathered */
     uint32_t count;                   /* of them */

@@ -93,14 +93,14 @@ static void lock_and_find(struct store_session *session, const struct store_key 
     }
 }
 
-/* The place in the log of what an entry points to: tells whether it is still the same. */
+/* The place in the log of what an entry points to: tells whether it is still the same. Not all that ask hold the shard's lock,
+ * under which the cleaner changes an item's place. */
 static uint64_t place_of(uint64_t location)
 {
-    if (location_in_ram(
-            location)) /* the cleaner moves the place, and not all that ask hold the lock */
-        location = __atomic_load_n(&((const struct cache_item *)location_item(location))->location,
-                                   __ATOMIC_RELAXED);
-    return location & LOCATION_PLACE_MASK;
+    if (!location_in_ram(location))
+        return location & LOCATION_PLACE_MASK;
+    const struct cache_item *item = location_item(location);
+    return __atomic_load_n(&item->location, __ATOMIC_RELAXED) & LOCATION_PLACE_MASK;
 }
 
 static enum store_status check_condition(const struct found *found, enum store_condition condition,
