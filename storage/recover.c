@@ -593,13 +593,14 @@ static void sum_up(struct state *state)
     }
     recovery->next_cas += recovery->next_cas ? CAS_GAP + 1 : 1;
     recovery->items = atomic_load(&state->items);
-    recovery->last = state->count ? state->loads[state->count - 1].segment : NULL;
 }
 
 enum store_status recover(struct recovery *recovery)
 {
     struct state state = {.recovery = recovery};
-    enum store_status status = recover_files(recovery, &state.loads, &state.count);
+    enum store_status status = recover_files(recovery);
+    state.loads = recovery->loads;
+    state.count = recovery->load_count;
     if (status == STORE_OK && state.count) {
         reserve_keydir(&state);
         status = load_all(&state);
@@ -615,6 +616,5 @@ enum store_status recover(struct recovery *recovery)
              strerror(errno));
     if (state.count)
         free(state.loads[state.count - 1].entries);
-    free(state.loads);
     return status;
 }

@@ -5,6 +5,8 @@
 #include "storage/keydir.h"
 #include "storage/log.h"
 
+struct load;
+
 struct recovery {
     const struct file_system *files;
     int dir_fd;
@@ -28,9 +30,10 @@ struct recovery {
     uint64_t next_lsn;
     uint64_t next_cas;
     uint64_t items;
-    uint64_t damage;      /* records or places that were not valid */
-    struct segment *last; /* the newest that was found; NULL: none */
-    uint64_t *dropped;    /* ids of files that lie behind the end of the log (Y6); the caller's */
+    uint64_t damage;    /* records or places that were not valid */
+    struct load *loads; /* the segments, in the order of the log */
+    size_t load_count;
+    uint64_t *dropped; /* ids of files that lie behind the end of the log (Y6) */
     size_t dropped_count;
 };
 
@@ -39,7 +42,11 @@ struct recovery {
 enum store_status recover(struct recovery *recovery);
 
 /* When the log goes on in a new segment, whose header says where it ended: cuts off what a crash has torn behind that, and
- * removes segments that lie wholly behind it. */
-void recover_cut_tail(const struct recovery *recovery);
+ * removes segments that lie wholly behind it; also what earlier starts have found behind its end, and died. All of it durably,
+ * before any segment is cleaned (Y8). STORE_OK; STORE_IO: told. */
+enum store_status recover_cut_tail(const struct recovery *recovery);
+
+/* Whether or not recover did well. */
+void recover_release(struct recovery *recovery);
 
 #endif

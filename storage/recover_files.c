@@ -369,7 +369,7 @@ static void find_next_lsn(struct search *search)
     search->recovery->next_lsn += search->lost_behind * SEGMENT_SIZE_MAX;
 }
 
-enum store_status recover_files(struct recovery *recovery, struct load **loads, size_t *count)
+enum store_status recover_files(struct recovery *recovery)
 {
     struct search search = {.recovery = recovery};
     enum store_status status = open_segments(&search);
@@ -381,35 +381,66 @@ enum store_status recover_files(struct recovery *recovery, struct load **loads, 
     free(search.segments.ids);
     free(search.hints.ids);
     free(search.rest.ids);
-    *loads = search.loads;
-    *count = search.count;
+    recovery->loads = search.loads;
+    recovery->load_count = search.count;
     return status;
 }
 
-static void remove_dropped(const struct recovery *recovery)
+static bool remove_file(const struct recovery *recovery, uint64_t id, const char *suffix)
 {
     const struct file_system *files = recovery->files;
     char name[SEGMENT_NAME_SIZE];
-    for (size_t i = 0; i < recovery->dropped_count; i++) {
-        segment_name(name, recovery->dropped[i], "hint");
-        files->unlink(files->context, recovery->dir_fd, name);
-        segment_name(name, recovery->dropped[i], "seg");
-        files->unlink(files->context, recovery->dir_fd, name);
-    }
-    if (recovery->dropped_count)
-        files->sync_dir(files->context, recovery->dir_fd);
+    segment_name(name, id, suffix);
+    return files->unlink(files->context, recovery->dir_fd, name) == 0 || errno == ENOENT;
 }
 
-/* All of it durable: the header that says where the log ended will be cleaned some day, and what it hides must not come back
- * then. */
-void recover_cut_tail(const struct recovery *recovery)
+static bool remove_dropped(const struct recovery *recovery)
 {
-    struct segment *last = recovery->last;
     const struct file_system *files = recovery->files;
-    remove_dropped(recovery);
-    if (!last || last->hinted || atomic_load(&last->end) == last->capacity)
-        return;
-    if (files->truncate(files->context, last->fd, atomic_load(&last->end)) == 0 &&
-        files->sync(files->context, last->fd) == 0)
-        last->capacity = atomic_load(&last->end);
+    for (size_t i = 0; i < recovery->dropped_count; i++)
+        if (!remove_file(recovery, recovery->dropped[i], "hint") ||
+            !remove_file(recovery, recovery->dropped[i], "seg"))
+            return false;
+    return !recovery->dropped_count || files->sync_dir(files->context, recovery->dir_fd) == 0;
+}
+
+static bool cut_off(const struct file_system *files, struct segment *segment)
+{
+    uint32_t end = atomic_load(&segment->end);
+    if (end == segment->capacity)
+        return true;
+    if (files->truncate(files->context, segment->fd, end) < 0 ||
+        files->sync(files->context, segment->fd) < 0)
+        return false;
+    segment->capacity = end;
+    return true;
+}
+
+/* The log ends in its last segment, and it has ended where a start cut it: in one that is not the last any more if that start
+ * came no further than the header of its own. */
+static bool ends_in(const struct recovery *recovery, size_t i)
+{
+    const struct load *load = &recovery->loads[i];
+    return !load->hinted && (i + 1 == recovery->load_count || load->end < load->segment->capacity);
+}
+
+enum store_status recover_cut_tail(const struct recovery *recovery)
+{
+    bool done = remove_dropped(recovery);
+    for (size_t i = 0; i < recovery->load_count && done; i++)
+        if (ends_in(recovery, i))
+            done = cut_off(recovery->files, recovery->loads[i].segment);
+    if (done)
+        return STORE_OK;
+    tell(recovery->tell, TELL_ERROR,
+         "cannot cut off what lies behind the end of the log in data directory %s: %s. Check the "
+         "disk and its mount",
+         recovery->dir_name, strerror(errno));
+    return STORE_IO;
+}
+
+void recover_release(struct recovery *recovery)
+{
+    free(recovery->loads);
+    free(recovery->dropped);
 }

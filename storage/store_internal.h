@@ -53,6 +53,7 @@ struct store {
     uint32_t shard_mask;
     _Atomic uint64_t memory_limit;
     uint64_t memory_max; /* address space is reserved for so much */
+    bool loaded; /* each segment has its end, and nothing behind it (Y8): hints may be written */
 
     _Alignas(64) _Atomic uint64_t epoch; /* counts up with each page that leaves the cache */
     _Atomic uint64_t swept_flush_lsn;    /* the keydir holds nothing that this flush killed */

@@ -271,8 +271,7 @@ static void stop_threads(struct store *store)
     cleaner_stop(store);
     maintain_stop(store);
     log_stop(&store->log);
-    /* Not after a start that failed: segments that were not loaded have no end yet. */
-    if (store->log.threads && !atomic_load(&store->log.failed))
+    if (store->loaded && !atomic_load(&store->log.failed))
         maintain_hints(store);
     cache_stop(&store->cache);
 }
@@ -285,11 +284,12 @@ static enum store_status start_store(struct store *store)
     enum store_status status = recover_store(store, &recovery);
     if (status == STORE_OK)
         status = start_log(store, &recovery);
-    if (status == STORE_OK) {
-        recover_cut_tail(&recovery);
+    if (status == STORE_OK)
+        status = recover_cut_tail(&recovery);
+    recover_release(&recovery);
+    store->loaded = status == STORE_OK;
+    if (status == STORE_OK)
         status = start_threads(store);
-    }
-    free(recovery.dropped);
     if (status != STORE_OK)
         stop_threads(store);
     return status;

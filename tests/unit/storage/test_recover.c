@@ -779,6 +779,33 @@ static void test_a_hole_ends_the_log_when_the_machine_has_started_anew(void **st
     assert_int_equal(rig_stats(&rig).corrupt_records, 0);
 }
 
+/* Y8: a start finds the end, and dies when the header of its segment is on disk. The next one has to cut off what is behind
+ * that end: when the header has been cleaned, it would be a hole before all that was written since. */
+static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void **state)
+{
+    (void)state;
+    char names[FILES_MAX][NAME_LEN];
+    crash_with_a_hole();
+    rig.options.boot_id++;
+    rig.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
+    faulty_fail(&rig.faulty, CALL_TRUNCATE, 2, 1, EIO); /* the first is the lock file's */
+    assert_int_equal(rig_try_open(&rig), STORE_IO);
+    assert_true(told_has(&rig.told, "cannot cut off"));
+    assert_int_equal(files_with_suffix(&rig.dir, ".seg", names, FILES_MAX), 2);
+    rig_open(&rig);
+    rig_put(&rig, "later", "value");
+    rig_commit(&rig);
+    rig_crash(&rig);
+    assert_int_equal(unlinkat(rig.dir.fd, names[1], 0), 0);
+    rig.options.boot_id++;
+    told_clear(&rig.told);
+    rig_open(&rig);
+    assert_int_equal(rig.told.warnings, 0);
+    assert_true(rig_cas(&rig, "key-19") != 0);
+    rig_expect(&rig, "key-21", NULL);
+    rig_expect(&rig, "later", "value");
+}
+
 /* What the header of a log's second segment says of the first, of which it is the only trace. */
 static void open_without_first_segment(uint64_t first_id, const char *first_file)
 {
@@ -1077,6 +1104,7 @@ int main(void)
         TEST(a_torn_tail_is_cut_and_is_no_damage),
         TEST(a_hole_in_what_was_written_in_this_boot_costs_one_record),
         TEST(a_hole_ends_the_log_when_the_machine_has_started_anew),
+        TEST(what_a_start_found_behind_the_end_is_cut_by_the_next_one),
         TEST(a_segment_that_is_gone_is_no_hole),
         TEST(a_segment_that_has_lost_its_header_is_a_hole),
         TEST(a_record_found_damaged_by_a_get_is_a_miss),
