@@ -735,8 +735,8 @@ static void test_a_torn_tail_is_cut_and_is_no_damage(void **state)
         }
 }
 
-/* A log that a death of the process leaves, with a hole: 40 values of 1040 bytes, of which one is damaged. */
-static void crash_with_a_hole(void)
+/* A log that a death of the process leaves, with a hole: 40 values of 1040 bytes, of which one is damaged, and segments. */
+static void crash_with_a_hole(uint32_t segments_behind)
 {
     static char value[1000];
     char name[NAME_LEN], key[16];
@@ -744,8 +744,8 @@ static void crash_with_a_hole(void)
         snprintf(key, sizeof key, "key-%02d", i);
         rig_put_bytes(&rig, key, value, sizeof value);
     }
-    rig_commit(&rig);
     segment_name(name, rig.store->log.active->header.id, "seg");
+    log_fill(segments_behind);
     rig_crash(&rig);
     file_flip_bit(&rig.dir, name, SEGMENT_HEADER_SIZE + 20 * 1040 + 500, 3);
     told_clear(&rig.told);
@@ -754,7 +754,7 @@ static void crash_with_a_hole(void)
 static void test_a_hole_in_what_was_written_in_this_boot_costs_one_record(void **state)
 {
     (void)state;
-    crash_with_a_hole();
+    crash_with_a_hole(0);
     rig_open(&rig);
     assert_true(told_has(&rig.told, "no valid record"));
     rig_expect(&rig, "key-20", NULL);
@@ -766,7 +766,7 @@ static void test_a_hole_in_what_was_written_in_this_boot_costs_one_record(void *
 static void test_a_hole_ends_the_log_when_the_machine_has_started_anew(void **state)
 {
     (void)state;
-    crash_with_a_hole();
+    crash_with_a_hole(0);
     rig.options.boot_id++;
     rig_open(&rig);
     assert_true(told_has(&rig.told, "it ends there"));
@@ -785,7 +785,7 @@ static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void *
 {
     (void)state;
     char names[FILES_MAX][NAME_LEN];
-    crash_with_a_hole();
+    crash_with_a_hole(0);
     rig.options.boot_id++;
     rig.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
     faulty_fail(&rig.faulty, CALL_TRUNCATE, 2, 1, EIO); /* the first is the lock file's */
@@ -977,7 +977,7 @@ static void test_more_keys_than_memory_are_refused_with_advice(void **state)
 
 /* Y5: at any point of a start that fails, the next one finds everything. */
 
-static void fail_starts(const struct temp_dir *left, enum file_call call)
+static void fail_starts(const struct temp_dir *left, enum file_call call, void (*expect)(void))
 {
     bool reached = true;
     for (uint64_t nth = 1; reached; nth++) {
@@ -992,13 +992,13 @@ static void fail_starts(const struct temp_dir *left, enum file_call call)
         reached = faulty_calls(&rig.faulty, call) >= last;
         faulty_heal(&rig.faulty);
         if (status == STORE_OK)
-            expect_many();
+            expect();
         else
             assert_true(rig.told.errors > 0);
         told_clear(&rig.told);
         rig_close(&rig);
         rig_open(&rig);
-        expect_many();
+        expect();
     }
 }
 
@@ -1010,7 +1010,31 @@ static void test_a_start_that_fails_anywhere_can_be_repeated(void **state)
     rig_commit(&rig);
     temp_dir_copy(&rig.dir, &left);
     for (enum file_call call = 0; call < CALL_KINDS; call++)
-        fail_starts(&left, call);
+        fail_starts(&left, call, expect_many);
+    temp_dir_remove(&left);
+}
+
+static void expect_what_is_before_the_hole(void)
+{
+    assert_true(rig_cas(&rig, "key-19") != 0);
+    rig_expect(&rig, "key-20", NULL);
+    rig_expect(&rig, "key-21", NULL);
+    rig_expect(&rig, "filling", NULL);
+}
+
+/* Y5, Y8: so also while it cuts off what lies behind the end of the log. */
+static void test_a_start_that_fails_while_it_cuts_can_be_repeated(void **state)
+{
+    (void)state;
+    struct temp_dir left;
+    rig_close(&rig);
+    rig.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
+    rig_open(&rig);
+    crash_with_a_hole(2);
+    temp_dir_copy(&rig.dir, &left);
+    rig.options.boot_id++;
+    for (enum file_call call = 0; call < CALL_KINDS; call++)
+        fail_starts(&left, call, expect_what_is_before_the_hole);
     temp_dir_remove(&left);
 }
 
@@ -1114,6 +1138,7 @@ int main(void)
         TEST(missing_hints_of_many_segments_do_not_exhaust_the_memory),
         TEST(more_keys_than_memory_are_refused_with_advice),
         TEST(a_start_that_fails_anywhere_can_be_repeated),
+        TEST(a_start_that_fails_while_it_cuts_can_be_repeated),
         TEST(a_killed_process_has_lost_nothing_it_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
