@@ -19,16 +19,14 @@ READER_MIB = 128 / 1024  # of one whose answers nobody reads
 QUIET_S = 5 if support.LONG else 0.5
 
 
-class Bystander:
-    """A client in a process of its own that sets and gets a key all the time. Whatever happens beside it, it is served."""
+class Turns:
+    """A client in a process of its own that sets and gets a key all the time, and notes how long that takes."""
 
     def __init__(self, server):
         self.pipe, theirs = multiprocessing.get_context("fork").Pipe()
         self.process = multiprocessing.get_context("fork").Process(target=self.run, args=(server, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        time.sleep(QUIET_S)
-        self.quiet = self.waits()
 
     def run(self, server, pipe):
         self.pipe.close()  # else the end of the parent would not be noticed
@@ -47,7 +45,7 @@ class Bystander:
                     return
 
     def waits(self, word="go on"):
-        """How long each of its turns has taken since it was last asked."""
+        """How long each turn has taken since this was last asked."""
         self.pipe.send(word)
         assert self.pipe.poll(support.TIMEOUT), "the bystander is not served"
         try:
@@ -55,13 +53,28 @@ class Bystander:
         except EOFError:
             raise AssertionError("the bystander was not served: see its message") from None
 
+
+class Bystander:
+    """Whatever happens beside it, it is served. A load takes processor time itself, from the same cores. So another client does
+    the same, meanwhile, with a server that nobody else uses: what the one waits longer than the other is the server's doing."""
+
+    def __init__(self, server):
+        self.here, self.aside = Turns(server), Turns(Server())
+        time.sleep(QUIET_S)
+        self.quiet = p99(self.here.waits())
+        self.aside.waits()
+
+    def tell(self, beside, word="go on"):
+        """What it has noticed of that load."""
+        waits, aside = self.here.waits(word), p99(self.aside.waits(word))
+        print("beside %s: p99 of %d turns %.2f ms, %.1f times that of a server nobody else uses, %.1f times that of before; "
+              "at most %.2f ms" % (beside, len(waits), p99(waits) * 1000, p99(waits) / aside, p99(waits) / self.quiet,
+                                   waits[-1] * 1000))
+
     def end(self, beside):
-        """Tells what it has noticed of that load."""
-        waits = self.waits("end")
-        self.process.join()
-        quiet, loaded = p99(self.quiet), p99(waits)
-        print("beside %s: p99 of %d turns %.2f ms, %.1f times that of a quiet server; at most %.2f ms"
-              % (beside, len(waits), loaded * 1000, loaded / quiet, waits[-1] * 1000))
+        self.tell(beside, "end")
+        self.here.process.join()
+        self.aside.process.join()
 
 
 def p99(waits):
@@ -207,10 +220,11 @@ def test_a_reader_stops_in_the_middle_of_100_mb(what):
     threading.Thread(target=send_quietly, args=(reader, b"get %s\r\n" % b" ".join(keys * times)), daemon=True).start()
     head = reader.read(1000000)
     assert_idle(server)
+    bystander.tell("a reader that has stopped (values: %s)" % what)
     for _ in range(times * (5 if support.LONG else 1)):  # what it was promised goes from the cache and from the disk
         write_all(server, keys, b"new", size)
         assert_within(server, limit)
-    bystander.end("a reader that has stopped (values: %s)" % what)
+    bystander.end("somebody who writes all of it anew, meanwhile")
     reader.buffer[:0] = head
     marks = [read_whole(reader, key, size) for key in keys * times]
     reader.expect(b"END\r\n")
