@@ -614,7 +614,5 @@ enum store_status recover(struct recovery *recovery)
     if (status == STORE_IO)
         tell(recovery->tell, TELL_ERROR, "cannot read data directory %s: %s", recovery->dir_name,
              strerror(errno));
-    if (state.count)
-        free(state.loads[state.count - 1].entries);
     return status;
 }

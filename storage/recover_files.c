@@ -441,6 +441,8 @@ enum store_status recover_cut_tail(const struct recovery *recovery)
 
 void recover_release(struct recovery *recovery)
 {
+    if (recovery->load_count)
+        free(recovery->loads[recovery->load_count - 1].entries);
     free(recovery->loads);
     free(recovery->dropped);
 }
