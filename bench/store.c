@@ -87,14 +87,15 @@ static void run_batch(const struct bench *bench, struct store_session *session,
 {
     char names[BATCH][KEY_BYTES + 1];
     struct store_key keys[BATCH];
+    enum store_use use = bench->work == PUT ? STORE_REPLACES : STORE_READS;
     store_enter(session);
     for (int i = 0; i < BATCH; i++) {
         snprintf(names[i], sizeof names[i], "key:%012llu", (unsigned long long)numbers[i]);
         store_key_init(bench->store, &keys[i], names[i], KEY_BYTES);
     }
     for (int i = 0; i < BATCH; i++)
-        if (!store_prefetch(bench->store, &keys[i]))
-            store_prefetch_again(bench->store, &keys[i]);
+        if (!store_prefetch(bench->store, &keys[i], use))
+            store_prefetch_again(bench->store, &keys[i], use);
     for (int i = 0; i < BATCH; i++)
         (bench->work == PUT ? put : get)(session, &keys[i]);
     if (bench->work == PUT && store_commit(session) != STORE_OK)

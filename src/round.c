@@ -203,18 +203,24 @@ static void run_slot(struct worker *worker, struct slot *slot)
         end_answer(worker, conn);
 }
 
+static enum store_use use_of(const struct slot *slot)
+{
+    return slot->request.op == OP_SET || slot->request.op == OP_META_SET ? STORE_REPLACES
+                                                                         : STORE_READS;
+}
+
 static void prefetch(struct worker *worker)
 {
     const struct store *store = worker->server->store;
-    const struct store_key *again[WORKER_BATCH];
+    const struct slot *again[WORKER_BATCH];
     uint32_t count = 0;
     for (uint32_t i = 0; i < worker->slot_count; i++) {
-        const struct store_key *key = &worker->slots[i].key;
-        if (key->len && !store_prefetch(store, key))
-            again[count++] = key;
+        const struct slot *slot = &worker->slots[i];
+        if (slot->key.len && !store_prefetch(store, &slot->key, use_of(slot)))
+            again[count++] = slot;
     }
     for (uint32_t i = 0; i < count; i++)
-        store_prefetch_again(store, again[i]);
+        store_prefetch_again(store, &again[i]->key, use_of(again[i]));
 }
 
 static void run_batch(struct worker *worker)

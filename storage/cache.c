@@ -263,7 +263,10 @@ struct cache_page *cache_pin(struct cache *cache, const void *address)
 void cache_bury(const struct cache *cache, struct cache_item *item)
 {
     __atomic_store_n(&item->location, 0, __ATOMIC_RELAXED); /* the evictor looks without the lock */
-    atomic_fetch_add_explicit(&page_of(cache, item)->dead, item_size(item), memory_order_relaxed);
+    /* Two threads at once may lose a count, and a page is found worn a little later: cheaper than a locked instruction. */
+    atomic_uint *dead = &page_of(cache, item)->dead;
+    uint32_t size = atomic_load_explicit(dead, memory_order_relaxed) + item_size(item);
+    atomic_store_explicit(dead, size, memory_order_relaxed);
 }
 
 uint64_t cache_bytes(struct cache *cache, uint32_t *pages)

@@ -197,10 +197,8 @@ static void point_to(struct job *job, struct looked *looked, const struct log_ro
                      uint64_t size)
 {
     uint64_t location = location_of(room->segment->slot, room->offset, size);
-    atomic_fetch_add_explicit(&room->segment->live_bytes, (int64_t)location_size(location),
+    atomic_fetch_add_explicit(&job->segment->buried_bytes, location_size(looked->entry.location),
                               memory_order_relaxed);
-    atomic_fetch_sub_explicit(&job->segment->live_bytes,
-                              (int64_t)location_size(looked->entry.location), memory_order_relaxed);
     if (location_in_ram(looked->entry.location)) {
         struct cache_item *item = location_item(looked->entry.location);
         /* The evictor looks without the lock whether it is buried. */
@@ -500,7 +498,7 @@ static void remove_segment(struct job *job)
 /* The last steps of a job whose records are where they should be. */
 static bool finish(struct job *job)
 {
-    if (!job->order.oldest && clean_live_bytes(job->segment) > 0) {
+    if (!job->order.oldest && segment_live_bytes(job->segment) > 0) {
         tell(&job->store->options.tell, TELL_WARNING,
              "segment %016llx has damaged records: it is kept until it is the oldest",
              (unsigned long long)job->segment->header.id);
@@ -514,7 +512,7 @@ static bool finish(struct job *job)
         return false;
     if (job->order.evict)
         evict_entries(job);
-    if (clean_live_bytes(job->segment) > 0)
+    if (segment_live_bytes(job->segment) > 0)
         drop_all_lost(job);
     remove_segment(job);
     return true;

@@ -18,9 +18,4 @@ bool clean_segment(struct store *store, struct segment *segment, const struct cl
 /* Removes a segment in which nothing lives and nothing is to be carried. */
 bool clean_unread(struct store *store, struct segment *segment, bool oldest);
 
-static inline int64_t clean_live_bytes(const struct segment *segment)
-{
-    return atomic_load_explicit(&segment->live_bytes, memory_order_acquire); /* store_bury */
-}
-
 #endif

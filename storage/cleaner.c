@@ -57,13 +57,13 @@ static bool is_ready(const struct log *log, const struct segment *segment, bool 
 
 static void weigh(struct survey *survey, const struct store *store, struct segment *segment)
 {
-    int64_t live = clean_live_bytes(segment);
+    uint64_t live = segment_live_bytes(segment);
     uint64_t end = atomic_load(&segment->end);
     bool oldest = segment == survey->first;
-    uint64_t keep = (live > 0 ? (uint64_t)live : 0) +
-                    (oldest ? 0 : atomic_load_explicit(&segment->mask_bytes, memory_order_relaxed));
+    uint64_t keep =
+        live + (oldest ? 0 : atomic_load_explicit(&segment->mask_bytes, memory_order_relaxed));
     bool flushed = segment->header.base_lsn + end <= atomic_load(&store->swept_flush_lsn);
-    if (live <= 0 && (oldest || keep == 0 || flushed)) {
+    if (live == 0 && (oldest || keep == 0 || flushed)) {
         survey->empty = segment;
         return;
     }
@@ -106,8 +106,7 @@ static void look_around(struct store *store, struct survey *survey)
         store->cleaner.cramped = false;
     survey->headroom = HEADROOM * (uint64_t)log->usual_size;
     for (struct segment *segment = log->first; segment; segment = segment->next) {
-        int64_t live = clean_live_bytes(segment);
-        survey->live += live > 0 ? (uint64_t)live : 0;
+        survey->live += segment_live_bytes(segment);
         used += atomic_load(&segment->end);
         bool ready = is_ready(log, segment, &unsynced);
         if (segment == log->first)

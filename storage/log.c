@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/location.h"
 #include "storage/log_disk.h"
 
 static struct log_buffer *other_buffer(struct log *log, const struct log_buffer *buffer)
@@ -223,6 +224,14 @@ static char *take_around(struct log *log, uint32_t size, const struct log_outsid
     return data;
 }
 
+/* The caller points the keydir to it before he lets go of the key's shard. */
+static void count_indexed(struct segment *segment, uint32_t size)
+{
+    uint64_t bytes = atomic_load_explicit(&segment->indexed_bytes, memory_order_relaxed);
+    bytes += size_of_code(size_code(size)); /* as location_size says of it */
+    atomic_store_explicit(&segment->indexed_bytes, bytes, memory_order_relaxed);
+}
+
 static void reserve_locked(struct log *log, const struct hint_entry *entry,
                            const struct log_outside *outside, struct log_room *room)
 {
@@ -234,10 +243,11 @@ static void reserve_locked(struct log *log, const struct hint_entry *entry,
     room->cas = log->next_cas++;
     room->buffer = buffer;
     room->data = outside ? take_around(log, size, outside) : take(log, size);
+    if (entry->type == RECORD_PUT)
+        count_indexed(room->segment, size);
     buffer->cas_max = room->cas;
     buffer->entries[buffer->records] = *entry;
     buffer->entries[buffer->records++].offset = room->offset / RECORD_ALIGN;
-    atomic_fetch_add_explicit(&buffer->copying, 1, memory_order_relaxed);
 }
 
 enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
@@ -305,7 +315,8 @@ static struct log_buffer *swap_buffers(struct log *log)
     pthread_mutex_unlock(&log->lock);
     if (!buffer)
         return NULL;
-    for (int spins = 0; atomic_load_explicit(&buffer->copying, memory_order_acquire); spins++)
+    for (int spins = 0;
+         atomic_load_explicit(&buffer->published, memory_order_acquire) < buffer->records; spins++)
         if (spins > 100)
             sched_yield();
     return buffer;

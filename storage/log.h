@@ -74,7 +74,7 @@ struct log_buffer {
     uint64_t cas_max; /* highest CAS unique given */
     uint32_t extent_count;
     struct log_extent extents[LOG_EXTENTS];
-    _Atomic uint32_t copying; /* reservations that are not published yet */
+    _Alignas(64) _Atomic uint32_t published; /* records that are whole */
 };
 
 struct log {
@@ -167,7 +167,7 @@ enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
 
 static inline void log_publish(struct log_room *room)
 {
-    atomic_fetch_sub_explicit(&room->buffer->copying, 1, memory_order_release);
+    atomic_fetch_add_explicit(&room->buffer->published, 1, memory_order_release);
 }
 
 /* Appends a FLUSH record. `when_s` 0: everything before it is dead from now on; else: at that second. Replaces a

@@ -83,6 +83,7 @@ static void reset_buffer(struct log_buffer *buffer)
     free_kept(buffer);
     buffer->used = buffer->outside = 0;
     buffer->records = 0;
+    atomic_store_explicit(&buffer->published, 0, memory_order_relaxed);
 }
 
 void log_keep_outside(struct log_buffer *buffer)

@@ -453,7 +453,7 @@ static enum store_status find_flush(struct state *state)
  * would take the same few lines from each other for every entry. */
 struct sweep {
     struct state *state;
-    int64_t *live_bytes; /* by slot */
+    uint64_t *live_bytes; /* by slot */
 };
 
 /* Whether the entry stays in the keydir. */
@@ -463,7 +463,7 @@ static bool sweep_entry(void *context, struct keydir_entry *entry)
     if (!(entry->location & LOCATION_SIZE_MASK) ||
         (is_expired(sweep->state, entry->expire_s) && !sweep->state->may_touch))
         return false;
-    sweep->live_bytes[location_slot(entry->location)] += (int64_t)location_size(entry->location);
+    sweep->live_bytes[location_slot(entry->location)] += location_size(entry->location);
     return true;
 }
 
@@ -472,7 +472,7 @@ static void *run_sweeper(void *context)
     struct state *state = context;
     struct keydir *keydir = state->recovery->keydir;
     struct log *log = state->recovery->log;
-    struct sweep sweep = {.state = state, .live_bytes = calloc(log->slot_count, sizeof(int64_t))};
+    struct sweep sweep = {.state = state, .live_bytes = calloc(log->slot_count, sizeof(uint64_t))};
     uint32_t i;
     if (!sweep.live_bytes) {
         fail(state, STORE_NO_MEMORY);
@@ -488,7 +488,7 @@ static void *run_sweeper(void *context)
     }
     for (size_t k = 0; k < state->count && state->last_sweep; k++) {
         struct segment *segment = state->loads[k].segment;
-        atomic_fetch_add(&segment->live_bytes, sweep.live_bytes[segment->slot]);
+        atomic_fetch_add(&segment->indexed_bytes, sweep.live_bytes[segment->slot]);
     }
     free(sweep.live_bytes);
     return NULL;

@@ -45,11 +45,13 @@ struct segment {
     struct segment_header header;
     uint32_t slot; /* its number in locations: see location.h */
     int fd;
-    _Atomic uint32_t capacity;  /* bytes allocated for the file */
-    _Atomic uint32_t end;       /* bytes of log in it, the header's included */
-    _Atomic int state;          /* enum segment_state */
-    atomic_uint pins;           /* readers that need the file (S7) */
-    _Atomic int64_t live_bytes; /* of records that the keydir points to */
+    _Atomic uint32_t capacity; /* bytes allocated for the file */
+    _Atomic uint32_t end;      /* bytes of log in it, the header's included */
+    _Atomic int state;         /* enum segment_state */
+    atomic_uint pins;          /* readers that need the file (S7) */
+    /* Of values the keydir has been pointed to, and of those that it points to no more: see segment_live_bytes. The first is
+     * written under log.lock, or by the start; the second under the lock of the key's shard. */
+    _Atomic uint64_t indexed_bytes, buried_bytes;
     /* Bytes that cleaning it may have to carry on: of deletions and TOUCHes, and of what expiring values leave behind. 0 means
      * that there is none of these. */
     _Atomic uint32_t mask_bytes;
@@ -95,6 +97,14 @@ static inline void segment_pin(struct segment *segment)
 static inline void segment_unpin(struct segment *segment)
 {
     atomic_fetch_sub_explicit(&segment->pins, 1, memory_order_release);
+}
+
+/* Bytes of what lives in it. For a sealed segment also without log.lock; acquire: see store_bury. */
+static inline uint64_t segment_live_bytes(const struct segment *segment)
+{
+    uint64_t buried = atomic_load_explicit(&segment->buried_bytes, memory_order_acquire);
+    uint64_t indexed = atomic_load_explicit(&segment->indexed_bytes, memory_order_relaxed);
+    return indexed - buried;
 }
 
 /* What a record may leave to be carried on when its segment is cleaned (mask_bytes): a deletion or a TOUCH itself, an

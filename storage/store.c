@@ -32,26 +32,32 @@ void store_key_init(const struct store *store, struct store_key *key, const char
 }
 
 /* always_inline: a compiler takes a function that only prefetches for one without effect, and drops its calls. */
-__attribute__((always_inline)) static inline void prefetch_item(uint64_t location)
+__attribute__((always_inline)) static inline void prefetch_item(uint64_t location,
+                                                                enum store_use use)
 {
     if (!location_in_ram(location))
         return;
     const char *item = location_item(location);
     __builtin_prefetch(item);
+    if (use == STORE_REPLACES) {
+        __builtin_prefetch(item + CACHE_ITEM_HEADER_SIZE - 1);
+        return;
+    }
     __builtin_prefetch(item + 64);
     __builtin_prefetch(item + 128);
 }
 
-bool store_prefetch(const struct store *store, const struct store_key *key)
+bool store_prefetch(const struct store *store, const struct store_key *key, enum store_use use)
 {
     bool elsewhere;
-    prefetch_item(keydir_peek(&store->keydir.shards[key->shard], key->tag, &elsewhere));
+    prefetch_item(keydir_peek(&store->keydir.shards[key->shard], key->tag, &elsewhere), use);
     return !elsewhere;
 }
 
-void store_prefetch_again(const struct store *store, const struct store_key *key)
+void store_prefetch_again(const struct store *store, const struct store_key *key,
+                          enum store_use use)
 {
-    prefetch_item(keydir_peek_elsewhere(&store->keydir.shards[key->shard], key->tag));
+    prefetch_item(keydir_peek_elsewhere(&store->keydir.shards[key->shard], key->tag), use);
 }
 
 /* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */
@@ -455,8 +461,6 @@ static enum store_status index_put(struct store *store, const struct store_key *
     uint64_t indexed = item ? location_of_item(item, location) : location;
     if (item)
         item->location = location;
-    atomic_fetch_add_explicit(&log_segment(&store->log, location_slot(location))->live_bytes,
-                              (int64_t)location_size(location), memory_order_relaxed);
     if (found->present) {
         store_bury(store, found->entry.location);
         keydir_set(found->shard, found->ref, indexed, expire_s);

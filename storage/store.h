@@ -123,12 +123,16 @@ struct store_key {
     uint64_t tag;
 };
 
+/* What an item is wanted for: its value, or only what is to be known of it before another takes its place. */
+enum store_use { STORE_READS, STORE_REPLACES };
+
 /* Hashes a key and begins to fetch its place in the index; store_prefetch, called for many keys after that, begins to
  * fetch their items. Where it answers false the key may be in a second place, now on its way too, and store_prefetch_again,
  * called after the others, fetches the item. Together they take the waiting for memory out of a batch. */
 void store_key_init(const struct store *store, struct store_key *key, const char *data, size_t len);
-bool store_prefetch(const struct store *store, const struct store_key *key);
-void store_prefetch_again(const struct store *store, const struct store_key *key);
+bool store_prefetch(const struct store *store, const struct store_key *key, enum store_use use);
+void store_prefetch_again(const struct store *store, const struct store_key *key,
+                          enum store_use use);
 
 /* Bits of an item's state, which the store keeps and does not look at. */
 enum store_state {

@@ -145,8 +145,8 @@ static inline void store_bury(const struct store *store, uint64_t location)
         location = item->location;
         cache_bury(&store->cache, item);
     }
-    atomic_fetch_sub_explicit(&log_segment(&store->log, location_slot(location))->live_bytes,
-                              (int64_t)location_size(location), memory_order_release);
+    atomic_fetch_add_explicit(&log_segment(&store->log, location_slot(location))->buried_bytes,
+                              location_size(location), memory_order_release);
 }
 
 /* Wakes all sessions: room was made, or the log is synced. */

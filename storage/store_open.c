@@ -396,16 +396,14 @@ static void sum_segments(struct store *store, struct store_stats *stats)
 {
     struct log *log = &store->log;
     uint64_t used = 0;
-    int64_t live = 0;
     pthread_mutex_lock(&log->lock);
     for (struct segment *segment = log->first; segment; segment = segment->next) {
         stats->segments++;
         used += atomic_load_explicit(&segment->end, memory_order_relaxed);
-        live += atomic_load_explicit(&segment->live_bytes, memory_order_relaxed);
+        stats->live_bytes += segment_live_bytes(segment);
     }
     stats->lsn = log->next_lsn;
     pthread_mutex_unlock(&log->lock);
-    stats->live_bytes = live > 0 ? (uint64_t)live : 0;
     stats->dead_bytes = used > stats->live_bytes ? used - stats->live_bytes : 0;
 }
 

@@ -764,7 +764,7 @@ struct store_key rig_key(const struct rig *rig, const char *key)
 {
     struct store_key made;
     store_key_init(rig->store, &made, key, strlen(key));
-    store_prefetch(rig->store, &made);
+    store_prefetch(rig->store, &made, STORE_READS);
     return made;
 }
 
