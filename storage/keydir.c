@@ -101,6 +101,29 @@ static uint32_t scale(uint64_t tag, uint32_t size)
     return (uint32_t)((tag >> 32) * size >> 32);
 }
 
+struct home {
+    uint32_t number; /* of the bucket */
+    uint32_t size;   /* of the table that it is counted in */
+};
+
+/* Nearly all look-ups end there. */
+static inline struct home home_of(const struct keydir_shard *shard, uint64_t tag)
+{
+    uint32_t size = load_size(&shard->size);
+    uint32_t home = scale(tag, size);
+    if (home < load_size(&shard->frontier))
+        return (struct home){.number = home, .size = size};
+    size = load_size(&shard->next_size);
+    return (struct home){.number = scale(tag, size), .size = size};
+}
+
+static inline uint32_t other_of(struct home home, uint64_t tag)
+{
+    uint32_t window = home.size / 2 < WINDOW ? home.size / 2 : WINDOW;
+    uint32_t other = home.number + 1 + (uint32_t)((tag >> 8 & 0xffff) * window >> 16);
+    return other < home.size ? other : other - home.size;
+}
+
 struct places {
     uint32_t home;
     uint32_t other;
@@ -108,15 +131,8 @@ struct places {
 
 static struct places places_of(const struct keydir_shard *shard, uint64_t tag)
 {
-    uint32_t size = load_size(&shard->size);
-    uint32_t home = scale(tag, size);
-    if (home >= load_size(&shard->frontier)) {
-        size = load_size(&shard->next_size);
-        home = scale(tag, size);
-    }
-    uint32_t window = size / 2 < WINDOW ? size / 2 : WINDOW;
-    uint32_t other = home + 1 + (uint32_t)((tag >> 8 & 0xffff) * window >> 16);
-    return (struct places){.home = home, .other = other < size ? other : other - size};
+    struct home home = home_of(shard, tag);
+    return (struct places){.home = home.number, .other = other_of(home, tag)};
 }
 
 /* Which of the counters of its home is a tag's. */
@@ -314,18 +330,18 @@ void keydir_use_huge_pages(struct keydir *keydir)
 
 void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag)
 {
-    __builtin_prefetch(bucket_at(shard, places_of(shard, tag).home));
+    __builtin_prefetch(bucket_at(shard, home_of(shard, tag).number));
 }
 
 void keydir_prefetch_other(const struct keydir_shard *shard, uint64_t tag)
 {
-    struct places places = places_of(shard, tag);
-    const struct keydir_bucket *home = bucket_at(shard, places.home);
+    struct home home = home_of(shard, tag);
+    const struct keydir_bucket *bucket = bucket_at(shard, home.number);
     bool full = true;
     for (int i = 0; i < KEYDIR_ENTRIES; i++)
-        full = full && load_word(&home->locations[i]);
+        full = full && load_word(&bucket->locations[i]);
     if (full)
-        __builtin_prefetch(bucket_at(shard, places.other));
+        __builtin_prefetch(bucket_at(shard, other_of(home, tag)));
 }
 
 static int index_of(const struct keydir_bucket *bucket, uint64_t tag)
@@ -349,18 +365,18 @@ static uint64_t peek(const struct keydir_shard *shard, const struct keydir_bucke
 
 uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag, bool *elsewhere)
 {
-    struct places places = places_of(shard, tag);
-    const struct keydir_bucket *home = bucket_at(shard, places.home);
-    uint64_t location = peek(shard, home, tag);
-    *elsewhere = !location && counter(home, tag);
+    struct home home = home_of(shard, tag);
+    const struct keydir_bucket *bucket = bucket_at(shard, home.number);
+    uint64_t location = peek(shard, bucket, tag);
+    *elsewhere = !location && counter(bucket, tag);
     if (*elsewhere)
-        __builtin_prefetch(bucket_at(shard, places.other));
+        __builtin_prefetch(bucket_at(shard, other_of(home, tag)));
     return location;
 }
 
 uint64_t keydir_peek_elsewhere(const struct keydir_shard *shard, uint64_t tag)
 {
-    return peek(shard, bucket_at(shard, places_of(shard, tag).other), tag);
+    return peek(shard, bucket_at(shard, other_of(home_of(shard, tag), tag)), tag);
 }
 
 static bool find_stashed(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
@@ -402,11 +418,11 @@ static struct keydir_entry get(const struct keydir_shard *shard, const struct ke
 /* Where the tag is in *bucket; -1: in none. */
 static int search(const struct keydir_shard *shard, uint64_t tag, struct keydir_bucket **bucket)
 {
-    struct places places = places_of(shard, tag);
-    *bucket = bucket_at(shard, places.home);
+    struct home home = home_of(shard, tag);
+    *bucket = bucket_at(shard, home.number);
     int i = index_of(*bucket, tag);
     if (i < 0 && counter(*bucket, tag)) {
-        *bucket = bucket_at(shard, places.other);
+        *bucket = bucket_at(shard, other_of(home, tag));
         i = index_of(*bucket, tag);
     }
     return i;
@@ -789,8 +805,8 @@ void keydir_scan_tags(const struct keydir_shard *shard, uint64_t first, uint64_t
     uint32_t size = load_size(&shard->size), next_size = load_size(&shard->next_size);
     /* Homes keep the order of tags, during a growth too, and other buckets lie at most WINDOW behind: from the first home to
      * the last, and then those that were wrapped to the start, at either size. */
-    uint32_t from = places_of(shard, first).home;
-    uint32_t to = places_of(shard, last).home + 1 + WINDOW;
+    uint32_t from = home_of(shard, first).number;
+    uint32_t to = home_of(shard, last).number + 1 + WINDOW;
     uint32_t wrapped = to > size ? to - size : 0;
     scan_buckets(shard, &scan, from, to < next_size ? to : next_size);
     scan_buckets(shard, &scan, 0, wrapped < from ? wrapped : from);
