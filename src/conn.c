@@ -139,8 +139,8 @@ bool conn_listen(struct conn *conn, bool on)
 static void drop_input(struct conn *conn)
 {
     if (conn->in_capacity > CONN_READ_SIZE)
-        spare_give(&conn->worker->spare,
-                   (struct spare_buffer){.data = conn->in, .capacity = conn->in_capacity});
+        worker_keep_spare(conn->worker,
+                          (struct spare_buffer){.data = conn->in, .capacity = conn->in_capacity});
     else
         free(conn->in);
     conn->in = NULL;

@@ -52,8 +52,22 @@ void spare_give(struct spare *spare, struct spare_buffer buffer)
         free(buffer.data);
         return;
     }
+    buffer.rested = false;
     spare->buffers[spare->count++] = buffer;
     spare->bytes += buffer.capacity;
+}
+
+void spare_age(struct spare *spare)
+{
+    for (size_t i = spare->count; i-- > 0;) {
+        struct spare_buffer *buffer = &spare->buffers[i];
+        if (buffer->rested) {
+            free(buffer->data);
+            take_out(spare, buffer);
+        } else {
+            buffer->rested = true;
+        }
+    }
 }
 
 void spare_release(struct spare *spare)

@@ -384,6 +384,25 @@ static bool watch_idle(struct worker *worker)
     return worker->idle_tick && event_add(worker->idle_tick, &second) == 0;
 }
 
+static const struct timeval spare_interval = {.tv_sec = 1};
+
+static void age_spare(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+    (void)fd;
+    (void)what;
+    spare_age(&worker->spare);
+    if (worker->spare.count)
+        event_add(worker->spare_tick, &spare_interval);
+}
+
+void worker_keep_spare(struct worker *worker, struct spare_buffer buffer)
+{
+    spare_give(&worker->spare, buffer);
+    if (!event_pending(worker->spare_tick, EV_TIMEOUT, NULL))
+        event_add(worker->spare_tick, &spare_interval); /* fails: they rest a little longer */
+}
+
 static void *run_worker(void *context)
 {
     struct worker *worker = context;
@@ -446,7 +465,9 @@ struct worker *worker_new(struct server *server, uint32_t id)
         return NULL;
     worker->wake_event =
         event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
-    if (!worker->wake_event || event_add(worker->wake_event, NULL) < 0 || !watch_idle(worker))
+    worker->spare_tick = event_new(worker->base, -1, 0, age_spare, worker);
+    if (!worker->wake_event || event_add(worker->wake_event, NULL) < 0 || !worker->spare_tick ||
+        !watch_idle(worker))
         return NULL;
     return open_udp(worker) ? worker : NULL;
 }
@@ -497,6 +518,7 @@ void worker_free(struct worker *worker)
         socket_ring_free(worker->socket_ring);
     free(worker->input);
     spare_release(&worker->spare);
+    event_free(worker->spare_tick);
     event_free(worker->wake_event);
     if (worker->idle_tick)
         event_free(worker->idle_tick);

@@ -51,6 +51,7 @@ struct worker {
 
     char *input; /* the arena for what is read in a round */
     struct spare spare;
+    struct event *spare_tick; /* while there are spare buffers */
     struct output output;
     struct socket_ring *socket_ring; /* NULL: there is no io_uring */
     struct slot slots[WORKER_BATCH];
@@ -101,6 +102,9 @@ static inline bool worker_is_dumping(const struct conn *conn)
 {
     return conn->worker->dumping == conn;
 }
+
+/* Takes a buffer over, for the next large request. */
+void worker_keep_spare(struct worker *worker, struct spare_buffer buffer);
 
 /* Between worker.c and round.c. */
 

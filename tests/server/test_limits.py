@@ -252,6 +252,19 @@ def test_a_large_value_takes_its_size_once():
     assert server.peak_mib() < before + mib + ROOM_MIB
 
 
+@pytest.mark.skipif(support.SANITIZED, reason="a sanitizer keeps what is freed")
+def test_buffers_of_large_requests_are_kept_for_a_moment_only():
+    server = Server("-m", "64", "-t", "1")
+    before = server.resident_mib("RssAnon")
+    clients = [server.connect() for _ in range(30)]
+    for i, client in enumerate(clients):
+        client.send(b"set large%d 0 0 1000000\r\n" % i + bytes(900_000))
+    support.wait_until(lambda: server.resident_mib("RssAnon") > before + 24, "most of it has arrived")
+    for client in clients:
+        assert client.ask(bytes(100_000) + b"\r\n", b"\r\n") == b"STORED\r\n"
+    support.wait_until(lambda: server.resident_mib("RssAnon") < before + 8, "the memory is given back")
+
+
 def test_many_items_larger_than_the_cache():
     server = Server("-I", "16m", "-m", "16")
     values = {b"k%d" % i: value_of(b"k%d" % i, 8000000 + i) for i in range(10)}

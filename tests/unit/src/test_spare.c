@@ -74,12 +74,33 @@ static void test_none_is_kept_beyond_the_limit(void **state)
     spare_release(&spare);
 }
 
+static void test_what_nobody_takes_goes_back(void **state)
+{
+    (void)state;
+    struct spare spare = {0};
+    give(&spare, 1000);
+    give(&spare, 2000);
+    give(&spare, 3000);
+    spare_age(&spare);
+    assert_int_equal(spare.count, 3);
+    assert_int_equal(take(&spare, 1001), 2000);
+    give(&spare, 2000);
+    spare_age(&spare);
+    assert_int_equal(spare.count, 1);
+    assert_int_equal(spare.bytes, 2000);
+    spare_age(&spare);
+    assert_int_equal(spare.count, 0);
+    assert_int_equal(spare.bytes, 0);
+    spare_release(&spare);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_smallest_that_is_enough_is_taken),
         cmocka_unit_test(test_small_ones_make_room_for_large_ones),
         cmocka_unit_test(test_none_is_kept_beyond_the_limit),
+        cmocka_unit_test(test_what_nobody_takes_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
