@@ -82,15 +82,23 @@ static void put(struct store_session *session, const struct store_key *key)
         die("put");
 }
 
+/* By hand: snprintf would be a tenth of what is measured. */
+static void name_key(char name[KEY_BYTES], uint64_t number)
+{
+    memcpy(name, "key:", 4);
+    for (int i = KEY_BYTES - 1; i >= 4; i--, number /= 10)
+        name[i] = (char)('0' + number % 10);
+}
+
 static void run_batch(const struct bench *bench, struct store_session *session,
                       const uint64_t *numbers)
 {
-    char names[BATCH][KEY_BYTES + 1];
+    char names[BATCH][KEY_BYTES];
     struct store_key keys[BATCH];
     enum store_use use = bench->work == PUT ? STORE_REPLACES : STORE_READS;
     store_enter(session);
     for (int i = 0; i < BATCH; i++) {
-        snprintf(names[i], sizeof names[i], "key:%012llu", (unsigned long long)numbers[i]);
+        name_key(names[i], numbers[i]);
         store_key_init(bench->store, &keys[i], names[i], KEY_BYTES);
     }
     for (int i = 0; i < BATCH; i++)
