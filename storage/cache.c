@@ -112,6 +112,7 @@ bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash ha
 {
     *cache = (struct cache){.keydir = keydir, .hash = hash, .random = 1};
     cache->page_size = choose_page_size(memory);
+    cache->page_shift = (uint32_t)__builtin_ctz(cache->page_size);
     cache->page_max = (uint32_t)(memory_max / cache->page_size) + 1;
     cache->arena_size = (uint64_t)cache->page_max * cache->page_size + HUGE_PAGE;
     cache->arena = mmap(NULL, cache->arena_size, PROT_READ | PROT_WRITE,
@@ -250,7 +251,7 @@ void cache_unalloc(struct cache_writer *writer, struct cache_item *item)
 static struct cache_page *page_of(const struct cache *cache, const void *address)
 {
     size_t offset = (size_t)((const char *)address - cache->pages[0].data);
-    return &cache->pages[offset / cache->page_size];
+    return &cache->pages[offset >> cache->page_shift];
 }
 
 struct cache_page *cache_pin(struct cache *cache, const void *address)

@@ -119,8 +119,8 @@ struct cache {
     struct cache_hash hash;
     char *arena;
     size_t arena_size;
-    uint32_t page_size;
-    uint32_t page_max; /* pages that the arena has room for */
+    uint32_t page_size, page_shift; /* 2^page_shift */
+    uint32_t page_max;              /* pages that the arena has room for */
     struct cache_page *pages;
 
     _Alignas(64) pthread_mutex_t lock; /* the queues; under it only what oldest_reader takes */
