@@ -375,16 +375,15 @@ static void kick_idle(evutil_socket_t fd, short what, void *context)
     }
 }
 
+static const struct timeval second = {.tv_sec = 1};
+
 static bool watch_idle(struct worker *worker)
 {
-    const struct timeval second = {.tv_sec = 1};
     if (!worker->server->settings.idle_timeout_s)
         return true;
     worker->idle_tick = event_new(worker->base, -1, EV_PERSIST, kick_idle, worker);
     return worker->idle_tick && event_add(worker->idle_tick, &second) == 0;
 }
-
-static const struct timeval spare_interval = {.tv_sec = 1};
 
 static void age_spare(evutil_socket_t fd, short what, void *context)
 {
@@ -393,14 +392,14 @@ static void age_spare(evutil_socket_t fd, short what, void *context)
     (void)what;
     spare_age(&worker->spare);
     if (worker->spare.count)
-        event_add(worker->spare_tick, &spare_interval);
+        event_add(worker->spare_tick, &second);
 }
 
 void worker_keep_spare(struct worker *worker, struct spare_buffer buffer)
 {
     spare_give(&worker->spare, buffer);
     if (!event_pending(worker->spare_tick, EV_TIMEOUT, NULL))
-        event_add(worker->spare_tick, &spare_interval); /* fails: they rest a little longer */
+        event_add(worker->spare_tick, &second); /* fails: they rest a little longer */
 }
 
 static void *run_worker(void *context)

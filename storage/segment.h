@@ -2,6 +2,7 @@
 #ifndef CACHECASK_STORAGE_SEGMENT_H
 #define CACHECASK_STORAGE_SEGMENT_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -104,6 +105,7 @@ static inline uint64_t segment_live_bytes(const struct segment *segment)
 {
     uint64_t buried = atomic_load_explicit(&segment->buried_bytes, memory_order_acquire);
     uint64_t indexed = atomic_load_explicit(&segment->indexed_bytes, memory_order_relaxed);
+    assert(buried <= indexed); /* what is buried was indexed before */
     return indexed - buried;
 }
 
