@@ -5,6 +5,8 @@ Each scene has two sides that differ in one thing, such as whether the cleaner h
 fixed rate meets both in turn, round after round, and counts each latency from the moment when the
 request was due. Shown are medians over the rounds, and lower quartiles: on a machine that is shared,
 whole rounds suffer from what others do, and the quarter that suffered least tells of the server.
+Beside each round stands what the host took away meanwhile, and how late a thread on the server's core
+woke that only slept: what no server could have done better.
 
 The servers are pinned to one core, all threads; the load runs on another. What makes the work in
 the background (writes, the reader of a key list) shares the load's core at the lowest priority, so
@@ -22,6 +24,7 @@ import time
 from dataclasses import dataclass
 
 import servers
+from host import Host
 from servers import Failure, say
 
 LOAD_TIMEOUT_S = 300
@@ -180,16 +183,18 @@ SCENES = {"cleaner": scene_cleaner, "metadump": scene_metadump, "set": scene_set
 # ---- measuring ----
 
 def measure(arguments, scene, side):
-    """The latencies of one round, in microseconds."""
+    """The latencies of one round, in microseconds, and what the host did meanwhile."""
     work = side.background(arguments, side.server, arguments.seconds + 2 * LEAD_S)
     time.sleep(LEAD_S)
     try:
-        phase = side.server.load(arguments.bench, scene.load + [
-            f"--rate={arguments.rate}", f"--duration={arguments.seconds}", "--threads=1"],
-            arguments.seconds + 60, arguments.load_core)
+        with Host(arguments.server_core, arguments.seconds) as host:
+            phase = side.server.load(arguments.bench, scene.load + [
+                f"--rate={arguments.rate}", f"--duration={arguments.seconds}", "--threads=1"],
+                arguments.seconds + 60, arguments.load_core)
+            taken = host.result()
     finally:
         told = work.wait()
-    return phase["latency_us"]["all"], told
+    return {**phase["latency_us"]["all"], **taken}, told
 
 
 def measure_scene(arguments, scene):
@@ -197,27 +202,33 @@ def measure_scene(arguments, scene):
     for number in range(arguments.rounds):
         for which in (0, 1) if number % 2 == 0 else (1, 0):
             side = scene.sides[which]
-            latency, told = measure(arguments, scene, side)
-            rounds[which].append(latency)
+            sample, told = measure(arguments, scene, side)
+            rounds[which].append(sample)
             say(f"{number + 1}/{arguments.rounds} {side.title}: " +
-                ", ".join(f"{level} {latency[level]:,.0f}" for level in LEVELS) +
-                f" µs{', ' if told else ''}{told}")
+                ", ".join(f"{level} {sample[level]:,.0f}" for level in LEVELS + ["max"]) +
+                f" µs{', ' if told else ''}{told}; steal {sample['steal_percent']:.1f} %, "
+                f"sleeper late p99.9 {sample['late_p99_9_us']:,.0f}, "
+                f"max {sample['late_max_us']:,.0f} µs")
     return rounds
 
 
 def table(scene, rounds):
     head = ["scene", "side"]
     head += [f"{level}, µs, {what}" for what in ("median", "quartile") for level in LEVELS]
+    head += ["steal, %, median", "sleeper's p99.9, µs, median"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     shown = []
     for side, samples in zip(scene.sides, rounds):
         quartiles = [statistics.quantiles([sample[level] for sample in samples])
                      for level in LEVELS]
         shown.append([median for _, median, _ in quartiles] + [low for low, _, _ in quartiles])
+        steal, late = (statistics.median(sample[name] for sample in samples)
+                       for name in ("steal_percent", "late_p99_9_us"))
         lines.append(f"| {scene.title} | {side.title} | " +
-                     " | ".join(f"{level:,.0f}" for level in shown[-1]) + " |")
+                     " | ".join(f"{level:,.0f}" for level in shown[-1]) +
+                     f" | {steal:.1f} | {late:,.0f} |")
     lines.append("| | second over first | " +
-                 " | ".join(f"**{b / a:.2f}**" for a, b in zip(*shown)) + " |")
+                 " | ".join(f"**{b / a:.2f}**" for a, b in zip(*shown)) + " | | |")
     return lines
 
 

@@ -47,5 +47,5 @@ bench_reads_SOURCES = bench/reads.c bench/clock.h bench/histogram.c bench/histog
 bench_reads_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS)
 bench_reads_LDADD = $(URING_LIBS) -lm
 endif
-EXTRA_DIST += bench/compare.py bench/groups.py bench/hitratio.py bench/items.py bench/latency.py bench/prepare.sh bench/restart.py bench/servers.py \
-    bench/tables.py
+EXTRA_DIST += bench/compare.py bench/groups.py bench/hitratio.py bench/host.py bench/items.py bench/latency.py \
+    bench/prepare.sh bench/restart.py bench/servers.py bench/tables.py
