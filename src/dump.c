@@ -284,6 +284,7 @@ static bool wait_for_work(struct dump *dump)
 static void *run_dumps(void *context)
 {
     struct dump *dump = context;
+    pthread_setname_np(pthread_self(), "cc-dump");
     /* Clients come first; a refusal changes nothing that matters. */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
     while (wait_for_work(dump)) {

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -85,7 +86,8 @@ static bool allow_some(scmp_filter_ctx filter)
            allow_if(filter, SCMP_SYS(kill), 0, low, self) &&   /* the command shutdown */
            allow_if(filter, SCMP_SYS(tgkill), 0, low, self) && /* abort */
            allow_if(filter, SCMP_SYS(setpriority), 0, low, PRIO_PROCESS) &&
-           allow_if(filter, SCMP_SYS(prlimit64), 2, all, 0); /* to ask */
+           allow_if(filter, SCMP_SYS(prctl), 0, low, PR_SET_NAME) && /* of a thread */
+           allow_if(filter, SCMP_SYS(prlimit64), 2, all, 0);         /* to ask */
 }
 
 /* libsasl2 may ask saslauthd, or write to the system's log. */

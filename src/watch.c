@@ -149,6 +149,7 @@ static void *run_watch(void *context)
 {
     struct watch *watch = context;
     long pause_ns = PAUSE_MIN_NS;
+    pthread_setname_np(pthread_self(), "cc-watch");
     pthread_mutex_lock(&watch->lock);
     while (!watch->stopping) {
         if (watch->watcher_count == 0) {

@@ -405,6 +405,7 @@ void worker_keep_spare(struct worker *worker, struct spare_buffer buffer)
 static void *run_worker(void *context)
 {
     struct worker *worker = context;
+    pthread_setname_np(pthread_self(), "cc-worker");
     worker->now_s = clock_now_s(&worker->server->clock);
     while (!atomic_load(&worker->stopping) || worker->fetching) {
         event_base_loop(worker->base, worker->ready ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);

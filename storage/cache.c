@@ -587,6 +587,7 @@ static void touch_ahead(struct cache *cache)
 static void *run_evictor(void *context)
 {
     struct cache *cache = context;
+    pthread_setname_np(pthread_self(), "cc-evictor");
     pthread_mutex_lock(&cache->lock);
     while (!cache->stopping) {
         if (has_work(cache)) {

@@ -265,6 +265,7 @@ bool cleaner_wait_ms(struct store *store, uint32_t ms)
 static void *run_cleaner(void *context)
 {
     struct store *store = context;
+    pthread_setname_np(pthread_self(), "cc-cleaner");
     /* Clients come first: where they leave no time for cleaning their writes find no room in the end, and park. */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
     while (cleaner_wait_ms(store, TICK_MS)) {

@@ -364,6 +364,7 @@ static bool wait_for_sync(struct log *log)
 static void *run_syncer(void *context)
 {
     struct log *log = context;
+    pthread_setname_np(pthread_self(), "cc-syncer");
     while (wait_for_sync(log)) {
         if (atomic_load(&log->failed)) {
             retry_repair(log);
@@ -522,6 +523,7 @@ static void wait_to_retry(struct log *log)
 static void *run_allocator(void *context)
 {
     struct log *log = context;
+    pthread_setname_np(pthread_self(), "cc-allocator");
     pthread_mutex_lock(&log->lock);
     while (!log->stopping) {
         if (!wants_spare(log)) {

@@ -213,6 +213,7 @@ static bool wait_a_tick(struct store *store)
 static void *run_maintainer(void *context)
 {
     struct store *store = context;
+    pthread_setname_np(pthread_self(), "cc-maintainer");
     /* Clients come first; a refusal changes nothing that matters. */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
     while (wait_a_tick(store)) {

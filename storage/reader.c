@@ -1,4 +1,5 @@
 /* reader.c: a queue and a few threads. A fetch knows its place and its size (rounded up), so one read brings the record. */
+#define _GNU_SOURCE
 #include "storage/reader.h"
 
 #include <errno.h>
@@ -62,6 +63,7 @@ static void *run_reader(void *context)
 {
     struct reader_pool *pool = context;
     struct store_fetch *fetch;
+    pthread_setname_np(pthread_self(), "cc-reader");
     while ((fetch = take(pool))) {
         reader_read(pool->files, fetch, false);
         pool->done(fetch);

@@ -354,3 +354,19 @@ def test_reset_sets_counters_back_but_not_what_is_stored():
         stats = client.stats()
         assert all(stats[name] == "0" for name in ("cmd_get", "cmd_set", "get_hits", "get_misses", "total_items"))
         assert stats["curr_items"] == "1"
+
+
+def test_threads_can_be_told_apart():
+    """By top -H and ps -L: who it is that uses a core, or waits. With a filter on calls, too."""
+    server = Server("-t", "2", "-o", "drop_privileges")
+    with server.connect() as client:
+        client.talk(b"watch\r\n", OK)
+        with server.connect() as other:
+            other.ask(b"lru_crawler metadump all\r\n", b"END\r\n")
+        folder = f"/proc/{server.process.pid}/task"
+        names = []
+        for thread in os.listdir(folder):
+            with open(f"{folder}/{thread}/comm", encoding="ascii") as name:
+                names.append(name.read().strip())
+    assert names.count("cc-worker") == 2
+    assert {"cc-syncer", "cc-allocator", "cc-evictor", "cc-maintainer", "cc-cleaner", "cc-watch", "cc-dump"} <= set(names)
