@@ -620,7 +620,10 @@ def test_a_value_that_is_sent_from_where_it_was_read_finds_no_memory():
             server.faults.arm("memory", nth)
             client.send(b"get large\r\n")
             said = client.rest()
-            assert said in (answer, b"END\r\n"), said[:100]
+            if said == b"":  # what is read at once, on tmpfs, and then finds no memory for the answer
+                client.expect_closed()
+            else:
+                assert said in (answer, b"END\r\n"), said[:100]
             assert server.is_alive()
         if not server.faults["failed"]:
             break
