@@ -267,6 +267,7 @@ static void store_group(struct server *server, struct text *text)
     number(text, "commit_records", store.commit_records);
     number(text, "syncs", store.syncs);
     number(text, "sync_us_p99", store.sync_us_p99);
+    number(text, "sync_held_us", store.sync_held_us);
     add(text, "STAT write_amplification %.2f\r\n",
         store.user_bytes ? (double)store.bytes_written / (double)store.user_bytes : 0.0);
     number(text, "cleaner_segments", store.cleaner_segments);

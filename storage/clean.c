@@ -29,6 +29,7 @@
 #define WAIT_MS      10
 #define WAITS_MAX    50           /* for a spare segment, before the disk counts as full */
 #define COMMIT_BYTES (128 * 1024) /* moved between two commits: others may have to write it */
+#define PACE_LOOK_US 20000        /* how often a pause looks whether it is over */
 #define GROUP        32           /* entries whose buckets are fetched ahead together */
 
 /* A segment on its way out. */
@@ -231,7 +232,7 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted,
     struct log_outside outside = {.value = {{record.value, record.value_len}},
                                   .head_len = RECORD_HEADER_SIZE + record.key_len};
     enum store_status status = log_reserve(
-        &store->log, &entry, large ? &outside : NULL, LOG_ESSENTIAL,
+        &store->log, &entry, large ? &outside : NULL, LOG_CLEANING,
         rests ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE, atomic_load(&store->now_s), &room);
     if (status == STORE_NOT_FOUND) { /* flushed since it was looked up */
         drop_dead(store, looked->shard, looked->ref, &looked->entry);
@@ -294,7 +295,7 @@ static bool clean_entry(struct job *job, const struct hint_entry *hinted)
     return status == STORE_OK;
 }
 
-/* Keeps to the clean rate, and lets others go first when there is time. */
+/* Keeps to the clean rate, and when there is time lets others go first and the disk catch up (L5). */
 static void pace(struct job *job, uint64_t bytes)
 {
     struct store *store = job->store;
@@ -308,8 +309,10 @@ static void pace(struct job *job, uint64_t bytes)
             pause_us = *allowance - now_us;
     }
     uint64_t until_us = now_us + pause_us;
-    while (now_us < until_us && !cleaner_is_stopping(store)) {
-        uint64_t rest_us = until_us - now_us < 20000 ? until_us - now_us : 20000;
+    while ((now_us < until_us || (log_is_held(&store->log) && !job->order.urgent)) &&
+           !cleaner_is_stopping(store)) {
+        bool soon = now_us < until_us && until_us - now_us < PACE_LOOK_US;
+        uint64_t rest_us = soon ? until_us - now_us : PACE_LOOK_US;
         struct timespec rest = {.tv_nsec = (long)rest_us * 1000};
         nanosleep(&rest, NULL);
         now_us = monotonic_us();

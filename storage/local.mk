@@ -1,6 +1,7 @@
 # storage/: the embeddable library.
 noinst_LIBRARIES += libcachecask.a
 libcachecask_a_SOURCES = \
+    storage/backpressure.c storage/backpressure.h \
     storage/cache.c storage/cache.h \
     storage/clean.c storage/clean.h \
     storage/cleaner.c storage/cleaner.h \

@@ -15,7 +15,8 @@
  *
  * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
  * when a file is made and never in the middle of a record (L3). The last spare is kept for deletions and cleaning. Where none
- * is ready nobody waits: the answer is STORE_AGAIN, and on_room says when to come again.
+ * is ready nobody waits: the answer is STORE_AGAIN, and on_room says when to come again. So it is where more is written than
+ * the disk takes (backpressure.h).
  *
  * What happens when the disk fails stands in log_disk.c. Lock order: keydir shard → log.lock; write_lock → log.lock.
  */
@@ -30,6 +31,7 @@
 
 #include "storage/location.h"
 #include "storage/log_disk.h"
+#include "storage/monotonic.h"
 
 static struct log_buffer *other_buffer(struct log *log, const struct log_buffer *buffer)
 {
@@ -132,7 +134,7 @@ static enum store_status want_spare(struct log *log, uint32_t capacity)
 static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
 {
     uint32_t capacity = size + SEGMENT_HEADER_SIZE;
-    bool allowed = log->spare_count > 1 || (log->spare_count == 1 && use == LOG_ESSENTIAL);
+    bool allowed = log->spare_count > 1 || (log->spare_count == 1 && use != LOG_NORMAL);
     struct segment *sealed = log->active;
     struct segment *segment = allowed ? take_spare(log, capacity) : NULL;
     if (!segment)
@@ -191,6 +193,9 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t
     while (status == STORE_OK) {
         if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
             status = STORE_READ_ONLY;
+        } else if (log_is_held(log) && use != LOG_CLEANING) {
+            log->held_any = true;
+            status = STORE_AGAIN;
         } else if (!buffer_has_room(log, buffered)) {
             uint64_t lsn = log->next_lsn;
             pthread_mutex_unlock(&log->lock);
@@ -287,7 +292,7 @@ static uint64_t append_flush(struct log *log, uint32_t when_s)
 enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn)
 {
     enum store_status status =
-        lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_ESSENTIAL);
+        lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_DELETION);
     if (status != STORE_OK)
         return status;
     log->now_s = now_s;
@@ -298,7 +303,7 @@ enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, ui
 
 void log_flush_if_due(struct log *log, uint32_t now_s)
 {
-    if (lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_ESSENTIAL) != STORE_OK)
+    if (lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_DELETION) != STORE_OK)
         return; /* it stays due */
     if (now_s >= atomic_load(&log->flush_deadline_s))
         append_flush(log, 0);
@@ -409,6 +414,8 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     log->next_cas = next_cas;
     log->now_s = now_s;
     atomic_store(&log->written_lsn, next_lsn);
+    log->start_lsn = next_lsn;
+    backpressure_init(&log->backpressure, log->options.sync_interval_ms, monotonic_us());
     enum store_status status = log_create_segment(log, log->next_segment_id++, &segment);
     if (status != STORE_OK)
         return status;

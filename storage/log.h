@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/backpressure.h"
 #include "storage/file.h"
 #include "storage/hint.h"
 #include "storage/histogram.h"
@@ -87,7 +88,8 @@ struct log {
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
     pthread_cond_t spare_wanted;       /* the allocator waits */
     bool last_resort; /* the active segment was the last spare: only for what is essential */
-    bool room_wanted; /* somebody was told STORE_AGAIN */
+    bool room_wanted; /* somebody was told STORE_AGAIN, for want of a segment */
+    bool held_any;    /* or because writers are held */
     struct log_buffer *current; /* being filled */
     struct segment *active;
     bool
@@ -100,6 +102,7 @@ struct log {
     enum store_status spare_status; /* of the last attempt to make one */
     uint64_t next_segment_id;
     uint64_t next_lsn;
+    uint64_t start_lsn; /* the first one of this life; what came before was answered in another */
     uint64_t next_cas;
     uint32_t now_s; /* newest time heard of, for segment headers */
     bool stopping;
@@ -114,6 +117,8 @@ struct log {
     _Atomic uint64_t synced_lsn; /* all before is on disk: survives the machine */
     _Atomic uint64_t sync_wanted_lsn;
     _Atomic bool failed; /* nothing is appended until a repair succeeds */
+    _Atomic bool held;   /* clients wait until the disk has caught up (L5); cleared under `lock` */
+    struct backpressure backpressure;
 
     /* Asked by every get: not on a line that commits write. */
     _Alignas(64) _Atomic uint64_t flush_lsn; /* all before is dead */
@@ -125,6 +130,8 @@ struct log {
     pthread_t allocator, syncer;
     bool threads;
 
+    _Atomic uint64_t held_since_us, held_us; /* since when clients wait; how long they did before */
+    uint64_t told_held_us, told_us; /* the syncer's: what of it the operator knows, since when */
     _Atomic uint64_t commits, commit_records, bytes_written, syncs;
     struct histogram sync_us;
 };
@@ -141,7 +148,8 @@ struct log_room {
 
 enum log_use {
     LOG_NORMAL,
-    LOG_ESSENTIAL, /* deletions and cleaning: may use the last segment, so that a full disk can be emptied */
+    LOG_DELETION, /* may use the last segment, so that a full disk can be emptied */
+    LOG_CLEANING, /* likewise; and is never held, but looks by itself (log_is_held) */
 };
 
 /* For the start, in this order: init, adopt each segment that recovery found (oldest first), start. log_stop commits,
@@ -157,10 +165,10 @@ void log_release(struct log *log);
 
 /* Reserves room at the end of the log for the record that *entry describes (all but its offset); the order of calls is the
  * order of the log. The caller writes the record to room->data and then calls log_publish, soon and without taking a lock
- * between. `rests_on` is the LSN of the record that this one takes for granted, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN bytes and more is not copied: it is `outside`
- * (else NULL), where it must stay until log_commit has returned, with whatever answer. Never waits for a file to be made.
- * STORE_AGAIN: no room yet, on_room will be called; STORE_NOT_FOUND: a flush has killed what it rests on; STORE_FULL;
- * STORE_READ_ONLY. */
+ * between. `rests_on` is the LSN of the record that this one takes for granted, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN
+ * bytes and more is not copied: it is `outside` (else NULL), where it must stay until log_commit has returned, with whatever
+ * answer. Never waits for a file to be made, or for the disk. STORE_AGAIN: no room yet, or the disk must catch up first, and
+ * on_room will be called; STORE_NOT_FOUND: a flush has killed what it rests on; STORE_FULL; STORE_READ_ONLY. */
 enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
                               const struct log_outside *outside, enum log_use use,
                               uint64_t rests_on, uint32_t now_s, struct log_room *room);
@@ -206,6 +214,12 @@ static inline uint64_t log_written_lsn(const struct log *log)
 static inline uint64_t log_synced_lsn(const struct log *log)
 {
     return atomic_load_explicit(&log->synced_lsn, memory_order_acquire);
+}
+
+/* Whether writers wait for the disk to catch up. */
+static inline bool log_is_held(const struct log *log)
+{
+    return atomic_load_explicit(&log->held, memory_order_relaxed);
 }
 
 static inline struct segment *log_segment(const struct log *log, uint32_t slot)

@@ -26,6 +26,8 @@
 #define COPY_SIZE         (256 * 1024)
 #define ALLOCATE_RETRY_MS 200
 #define REPAIR_RETRY_MS   1000
+#define TELL_HELD_US      UINT64_C(1000000)
+#define TELL_AGAIN_US     UINT64_C(60000000)
 #define SEGMENTS_MIN      16
 #define DISK_RESERVE                                                                               \
     2 /* segments that only cleaning and deletions may take of a disk that is nearly full */
@@ -138,6 +140,34 @@ static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t
     }
 }
 
+/* What was answered in this life and may be lost when the power fails. */
+static uint64_t waiting_bytes(const struct log *log)
+{
+    uint64_t synced = log_synced_lsn(log);
+    uint64_t written = log_written_lsn(log);
+    if (synced < log->start_lsn)
+        synced = log->start_lsn;
+    return written > synced ? written - synced : 0;
+}
+
+static bool is_behind(const struct log *log)
+{
+    return backpressure_is_behind(&log->backpressure, waiting_bytes(log), monotonic_us());
+}
+
+/* Wakes the syncer before its time, if it has much to do; and holds writers, if it has too much. */
+static void press_back(struct log *log)
+{
+    bool behind = is_behind(log);
+    if (behind && !log_is_held(log)) {
+        atomic_store(&log->held_since_us, monotonic_us());
+        atomic_store(&log->held, true);
+    }
+    bool asked = atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log);
+    if (behind || (!asked && backpressure_wants_sync(&log->backpressure, waiting_bytes(log))))
+        log_request_sync(log, log_written_lsn(log));
+}
+
 void log_note_written(struct log *log, struct log_buffer *buffer)
 {
     bool sealed = buffer->extent_count > 1;
@@ -149,6 +179,7 @@ void log_note_written(struct log *log, struct log_buffer *buffer)
     atomic_fetch_add_explicit(&log->bytes_written, bytes, memory_order_relaxed);
     atomic_store_explicit(&log->written_lsn, buffer->base_lsn + bytes, memory_order_release);
     reset_buffer(buffer);
+    press_back(log);
     if (sealed)
         log->options.on_sealed(log->options.context);
 }
@@ -326,10 +357,10 @@ static void note_synced(struct log *log, struct segment *segment, uint64_t targe
 /* Syncs all that is written, oldest first, so that what a power loss leaves is a prefix (L2). */
 static void sync_all(struct log *log)
 {
+    uint64_t begin_us = monotonic_us(); /* before the look at what is written */
+    uint64_t bytes = waiting_bytes(log);
     uint64_t target = log_written_lsn(log);
-    if (target == log_synced_lsn(log))
-        return;
-    struct segment *segment = next_unsynced(log, NULL);
+    struct segment *segment = target == log_synced_lsn(log) ? NULL : next_unsynced(log, NULL);
     while (segment && segment->header.base_lsn < target) {
         if (!sync_segment(log, segment)) {
             segment_unpin(segment);
@@ -342,23 +373,63 @@ static void sync_all(struct log *log)
     if (segment)
         segment_unpin(segment);
     set_synced(log, target);
+    backpressure_note_sync(&log->backpressure, bytes, begin_us, monotonic_us());
 }
 
-/* Waits until there is something to sync: the interval is over, a reply waits, or the end has come. */
-static bool wait_for_sync(struct log *log)
+/* How long the syncer may rest. The other half of the interval is for the sync itself (backpressure.h). */
+static int rest_ms(const struct log *log)
 {
     int interval = log->options.sync_interval_ms;
-    if (atomic_load(&log->failed) || interval < 0)
-        interval = REPAIR_RETRY_MS;
-    struct timespec until = monotonic_in_ms(interval > 0 ? interval : REPAIR_RETRY_MS);
+    if (atomic_load(&log->failed) || interval <= 0)
+        return REPAIR_RETRY_MS;
+    return interval > 1 ? interval / 2 : 1;
+}
+
+/* Waits until there is something to sync: the time has come, somebody waits, or the end has come. */
+static bool wait_for_sync(struct log *log)
+{
+    struct timespec until = monotonic_in_ms(rest_ms(log));
     int result = 0;
     pthread_mutex_lock(&log->sync_lock);
     while (!log->stopping && result != ETIMEDOUT &&
-           (atomic_load(&log->failed) || atomic_load(&log->sync_wanted_lsn) <= log_synced_lsn(log)))
+           (atomic_load(&log->failed) ||
+            (!log_is_held(log) && atomic_load(&log->sync_wanted_lsn) <= log_synced_lsn(log))))
         result = pthread_cond_timedwait(&log->sync_cond, &log->sync_lock, &until);
     bool go_on = !log->stopping;
     pthread_mutex_unlock(&log->sync_lock);
     return go_on;
+}
+
+/* A moment is nobody's concern. */
+static void tell_held(struct log *log, uint64_t now_us)
+{
+    uint64_t held_us = atomic_load(&log->held_us) - log->told_held_us;
+    if (held_us < TELL_HELD_US || (log->told_us && now_us - log->told_us < TELL_AGAIN_US))
+        return;
+    tell(
+        &log->options.tell, TELL_WARNING,
+        "clients write more than the disk syncs: writes waited for it for %.1f s, reads go on (see "
+        "sync_held_us and sync_us_p99 in stats store). A faster disk helps, or --sync=none",
+        (double)held_us / 1e6);
+    log->told_held_us += held_us;
+    log->told_us = now_us;
+}
+
+/* Where the disk has failed they are told so. */
+static void let_writers_go(struct log *log)
+{
+    if (!log_is_held(log) || (!atomic_load(&log->failed) && is_behind(log)))
+        return;
+    uint64_t now_us = monotonic_us();
+    pthread_mutex_lock(&log->lock);
+    atomic_store(&log->held, false);
+    bool any = log->held_any;
+    log->held_any = false;
+    pthread_mutex_unlock(&log->lock);
+    atomic_fetch_add(&log->held_us, now_us - atomic_load(&log->held_since_us));
+    tell_held(log, now_us);
+    if (any && log->options.on_room)
+        log->options.on_room(log->options.context);
 }
 
 static void *run_syncer(void *context)
@@ -373,6 +444,7 @@ static void *run_syncer(void *context)
                    atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log)) {
             sync_all(log);
         }
+        let_writers_go(log);
     }
     return NULL;
 }

@@ -571,7 +571,7 @@ static enum store_status lock_for_mark(struct store_session *session, const stru
                                        uint64_t place, const struct hint_entry *entry,
                                        struct found *found, struct log_room *room)
 {
-    enum log_use use = entry->type == RECORD_DELETE ? LOG_ESSENTIAL : LOG_NORMAL;
+    enum log_use use = entry->type == RECORD_DELETE ? LOG_DELETION : LOG_NORMAL;
     assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
     lock_and_find(session, key, now_s, found);
     enum store_status status = check_condition(found, condition, place);

@@ -259,7 +259,7 @@ struct store_stats {
     uint64_t cache_bytes, cache_pages, cache_items_evicted;
     uint64_t memory_limit;
     uint64_t ram_hits, disk_hits, disk_reads, uring_reads, disk_read_us_p50, disk_read_us_p99;
-    uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99;
+    uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99, sync_held_us;
     uint64_t corrupt_records, expired_items, flushed_items, recovery_us, recovered_items;
     uint64_t cleaner_segments, cleaner_moved_bytes, cleaner_backlog_bytes;
     uint64_t evicted_items, evicted_unfetched, expired_unfetched;

@@ -455,6 +455,7 @@ void store_stats(struct store *store, struct store_stats *stats)
         .bytes_written = atomic_load(&log->bytes_written),
         .syncs = atomic_load(&log->syncs),
         .sync_us_p99 = histogram_percentile(&log->sync_us, 99),
+        .sync_held_us = atomic_load(&log->held_us),
         .recovery_us = store->recovery_us,
         .recovered_items = store->recovered_items,
         .read_only = atomic_load(&log->failed),

@@ -73,6 +73,7 @@ struct page {
         odds; /* of so many calls one is interrupted, or does less than it was asked; 0: none */
     _Atomic uint64_t seed;
     _Atomic int64_t disturbed;
+    _Atomic int64_t standing; /* while it is not 0 no sync ends */
 };
 
 static struct page *page;
@@ -255,15 +256,23 @@ ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
     return done;
 }
 
+static void stand_still(void)
+{
+    while (page && atomic_load(&page->standing))
+        usleep(1000);
+}
+
 int fdatasync(int fd)
 {
     NEXT(fdatasync);
+    stand_still();
     return sync_noted(fd, next, must_fail(KIND_SYNC));
 }
 
 int fsync(int fd)
 {
     NEXT(fsync);
+    stand_still();
     return sync_noted(fd, next, must_fail(KIND_SYNC));
 }
 

@@ -86,7 +86,7 @@ def library():
 class Faults:
     """The page that is shared with the server."""
 
-    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed")
+    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed", "standing")
 
     def __init__(self, path):
         with open(path, "w+b") as file:
@@ -628,3 +628,61 @@ def test_a_value_that_is_sent_from_where_it_was_read_finds_no_memory():
         if not server.faults["failed"]:
             break
     assert nth > 2 and said == answer
+
+
+# A disk that stands still
+
+def store_stat(client, name):
+    return int(client.stats("store")[name])
+
+
+def write_until_held(client):
+    """Sets one key after the other until there is no answer. Returns how many were answered."""
+    client.socket.settimeout(0.5)
+    answered = 0
+    with pytest.raises(AssertionError, match="no answer"):
+        while answered < 2000:
+            client.set(b"k%d" % answered, b"x")
+            answered += 1
+            time.sleep(0.005)
+    client.socket.settimeout(support.TIMEOUT)
+    return answered
+
+
+def test_writers_wait_for_a_disk_that_stands_still_and_readers_do_not():
+    """What a loss of power may take is bounded by --sync, and no thread waits for the disk but the syncer."""
+    server = FailingServer("-t", "1")
+    server.start_failing()
+    with server.connect() as reader, server.connect() as writer, server.connect() as other:
+        reader.set(b"here", b"value")
+        server.faults["standing"] = 1
+        answered = write_until_held(writer)
+        assert answered > 10
+        lag = store_stat(reader, "lsn") - store_stat(reader, "lsn_synced")
+        other.send(b"delete here\r\n")
+        for _ in range(100):
+            assert reader.get(b"here") == b"value"
+        assert other.rest() == b""
+        assert store_stat(reader, "lsn") - store_stat(reader, "lsn_synced") == lag
+        server.assert_idle(0.5)
+        server.faults["standing"] = 0
+        assert writer.line() == b"STORED\r\n" and other.line() == b"DELETED\r\n"
+        wait_until(lambda: store_stat(reader, "lsn") == store_stat(reader, "lsn_synced"), "the sync")
+        assert store_stat(reader, "sync_held_us") > 500000
+    assert "clients write more than the disk syncs" in server.log()
+    server.kill9()
+    server.start_whole()
+    with server.connect() as client:
+        assert len(client.gets(*[b"k%d" % i for i in range(answered + 1)])) == answered + 1
+        assert client.get(b"here") is None
+
+
+def test_without_syncs_no_writer_waits_for_the_disk():
+    server = FailingServer("-t", "1", "--sync=none")
+    server.start_failing()
+    with server.connect() as client:
+        server.faults["standing"] = 1
+        deadline = time.monotonic() + 2.5
+        while time.monotonic() < deadline:
+            client.set(b"key", b"x")
+        server.faults["standing"] = 0

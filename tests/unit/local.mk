@@ -1,5 +1,6 @@
 # tests/unit/: one program a file, named like it. A test without a list of sources is its own .c file.
 storage_tests = \
+    tests/unit/storage/test_backpressure \
     tests/unit/storage/test_damage \
     tests/unit/storage/test_datadir \
     tests/unit/storage/test_hint \
@@ -22,6 +23,7 @@ storage_support = tests/unit/storage/support.c tests/unit/storage/support.h
 tests_unit_storage_test_model_SOURCES = tests/unit/storage/test_model.c $(storage_support)
 tests_unit_storage_test_power_SOURCES = tests/unit/storage/test_power.c tests/unit/storage/power.c \
     tests/unit/storage/power.h $(storage_support)
+tests_unit_storage_test_backpressure_SOURCES = tests/unit/storage/test_backpressure.c $(storage_support)
 tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)
 tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
 tests_unit_storage_test_cleaner_SOURCES = tests/unit/storage/test_cleaner.c $(storage_support)

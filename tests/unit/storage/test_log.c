@@ -11,7 +11,7 @@ static struct temp_dir dir;
 static struct faulty faulty;
 static struct told told;
 static struct log lg;
-static _Atomic uint32_t synced_calls, sealed_calls;
+static _Atomic uint32_t synced_calls, sealed_calls, room_calls;
 
 static void on_synced(void *context)
 {
@@ -25,22 +25,30 @@ static void on_sealed(void *context)
     atomic_fetch_add(&sealed_calls, 1);
 }
 
-static int start(int sync_interval_ms)
+static void on_room(void *context)
+{
+    (void)context;
+    atomic_fetch_add(&room_calls, 1);
+}
+
+static int start(int sync_interval_ms, uint32_t segment_size)
 {
     temp_dir_make(&dir);
     faulty_init(&faulty);
     told_init(&told);
     atomic_store(&synced_calls, 0);
     atomic_store(&sealed_calls, 0);
+    atomic_store(&room_calls, 0);
     struct log_options options = {
         .files = &faulty.files,
         .dir_fd = dir.fd,
-        .segment_size = STORE_SEGMENT_SIZE_MIN,
+        .segment_size = segment_size,
         .sync_interval_ms = sync_interval_ms,
         .tell = told.tell,
         .random = random_bytes,
         .on_synced = on_synced,
         .on_sealed = on_sealed,
+        .on_room = on_room,
     };
     assert_true(log_init(&lg, &options));
     assert_int_equal(log_start(&lg, 1, 1000, 1, RIG_NOW), STORE_OK);
@@ -50,13 +58,26 @@ static int start(int sync_interval_ms)
 static int set_up(void **state)
 {
     (void)state;
-    return start(STORE_SYNC_NEVER);
+    return start(STORE_SYNC_NEVER, STORE_SEGMENT_SIZE_MIN);
 }
 
 static int set_up_synced(void **state)
 {
     (void)state;
-    return start(STORE_SYNC_ALWAYS);
+    return start(STORE_SYNC_ALWAYS, STORE_SEGMENT_SIZE_MIN);
+}
+
+static int set_up_window(void **state)
+{
+    (void)state;
+    return start(100, STORE_SEGMENT_SIZE_MIN);
+}
+
+/* As many bytes as no disk minds do not fill a segment. */
+static int set_up_large(void **state)
+{
+    (void)state;
+    return start(3600 * 1000, 2 * BACKPRESSURE_LIMIT_MIN);
 }
 
 static int tear_down(void **state)
@@ -128,21 +149,33 @@ static void fill_and_publish(struct log_room *room, uint32_t value_len)
     log_publish(room);
 }
 
-static enum store_status try_append(uint32_t value_len, enum log_use use, uint64_t *end_lsn)
+static enum store_status append_now(uint32_t value_len, enum log_use use, uint64_t *end_lsn)
 {
     struct log_room room;
     uint32_t size = (uint32_t)record_size(8, value_len);
     const struct hint_entry entry = {.size = size / RECORD_ALIGN, .type = RECORD_PUT};
-    enum store_status status;
-    const struct timespec pause = {.tv_nsec = 1000000};
-    while ((status = log_reserve(&lg, &entry, NULL, use, LOG_RESTS_ON_NONE, RIG_NOW, &room)) ==
-           STORE_AGAIN)
-        nanosleep(&pause, NULL); /* until the allocator has made a segment */
+    enum store_status status =
+        log_reserve(&lg, &entry, NULL, use, LOG_RESTS_ON_NONE, RIG_NOW, &room);
     if (status != STORE_OK)
         return status;
     fill_and_publish(&room, value_len);
     *end_lsn = room.lsn + size;
     return STORE_OK;
+}
+
+static void rest(void)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    nanosleep(&pause, NULL);
+}
+
+/* Waits until the allocator has made a segment. */
+static enum store_status try_append(uint32_t value_len, enum log_use use, uint64_t *end_lsn)
+{
+    enum store_status status;
+    while ((status = append_now(value_len, use, end_lsn)) == STORE_AGAIN)
+        rest();
+    return status;
 }
 
 static uint64_t append(uint32_t value_len)
@@ -385,7 +418,7 @@ static void test_a_full_disk_leaves_a_segment_for_what_is_essential(void **state
     assert_true(wait_until(spares_are_ready, NULL));
     faulty_set_space(&faulty, 0);
     assert_int_equal(append_until_full(LOG_NORMAL), 6); /* the active one and a spare */
-    assert_int_equal(append_until_full(LOG_ESSENTIAL), 3);
+    assert_int_equal(append_until_full(LOG_DELETION), 3);
     assert_int_equal(append_until_full(LOG_NORMAL), 0);
     assert_true(told_has(&told, "cannot make another segment"));
     assert_int_equal(told.errors, 1);
@@ -441,10 +474,114 @@ static void test_a_failed_sync_is_repaired_and_not_tried_again(void **state)
     assert_int_equal(scan_log(), 3);
 }
 
+/* Backpressure. */
+
+static _Atomic bool disk_stands_still;
+
+static void stand_still(void *context, enum file_call call, const char *name)
+{
+    (void)context;
+    (void)name;
+    while (call == CALL_SYNC && atomic_load(&disk_stands_still))
+        rest();
+}
+
+/* Small records, so that no new segment is needed. Answers how many until writers are held. */
+static uint32_t write_until_held(void)
+{
+    uint64_t end = 0;
+    uint32_t count = 0;
+    while (append_now(8, LOG_NORMAL, &end) == STORE_OK && count++ < 1000) {
+        assert_int_equal(log_commit(&lg, end), STORE_OK);
+        rest();
+    }
+    return count;
+}
+
 static bool works(void *context)
 {
     (void)context;
     return !atomic_load(&lg.failed);
+}
+
+static bool room_was_made(void *context)
+{
+    (void)context;
+    return atomic_load(&room_calls) > 0;
+}
+
+static void test_writers_wait_for_a_disk_that_is_behind_its_window(void **state)
+{
+    (void)state;
+    uint64_t end = 0;
+    assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
+    assert_true(wait_until(all_is_synced, NULL));
+    atomic_store(&room_calls, 0);
+    faulty.before = stand_still;
+    atomic_store(&disk_stands_still, true);
+    uint32_t count = write_until_held();
+    assert_true(count > 0 && count < 1000);
+    assert_true(log_is_held(&lg));
+    assert_int_equal(append_now(8, LOG_DELETION, &end), STORE_AGAIN);
+    assert_int_equal(log_flush(&lg, 0, RIG_NOW, &end), STORE_AGAIN);
+    assert_int_equal(append_now(8, LOG_CLEANING, &end), STORE_OK);
+    assert_int_equal(atomic_load(&room_calls), 0);
+    atomic_store(&disk_stands_still, false);
+    assert_true(wait_until(room_was_made, NULL));
+    append_and_commit(8);
+    assert_true(wait_until(all_is_synced, NULL));
+    assert_int_equal(scan_log(), count + 2);
+    assert_true(atomic_load(&lg.held_us) > 0);
+}
+
+static void test_writers_wait_while_more_waits_for_the_disk_than_it_takes(void **state)
+{
+    (void)state;
+    assert_true(wait_until(spares_are_ready, NULL));
+    faulty.before = stand_still;
+    atomic_store(&disk_stands_still, true);
+    uint64_t end = 0, begin = log_written_lsn(&lg);
+    while (append_now(50000, LOG_NORMAL, &end) == STORE_OK)
+        assert_int_equal(log_commit(&lg, end), STORE_OK);
+    assert_true(log_is_held(&lg));
+    assert_in_range(end - begin, BACKPRESSURE_LIMIT_MIN, BACKPRESSURE_LIMIT_MIN + 100000);
+    atomic_store(&disk_stands_still, false);
+    assert_true(wait_until(all_is_synced, NULL));
+    append_and_commit(50000);
+}
+
+static bool is_synced_beyond(void *lsn)
+{
+    return log_synced_lsn(&lg) > *(uint64_t *)lsn;
+}
+
+static void test_a_sync_begins_before_its_time_when_much_waits(void **state)
+{
+    (void)state;
+    uint64_t begin = log_written_lsn(&lg);
+    while (log_written_lsn(&lg) <= begin + BACKPRESSURE_LIMIT_MIN / 2)
+        append_and_commit(50000);
+    assert_true(wait_until(is_synced_beyond, &begin));
+    assert_false(log_is_held(&lg));
+}
+
+static void test_those_who_wait_for_the_disk_learn_that_it_has_failed(void **state)
+{
+    (void)state;
+    uint64_t end = 0;
+    assert_true(wait_until(spares_are_ready, NULL));
+    assert_true(wait_until(all_is_synced, NULL));
+    faulty.before = stand_still;
+    atomic_store(&disk_stands_still, true);
+    write_until_held();
+    atomic_store(&room_calls, 0);
+    faulty_fail(&faulty, CALL_SYNC, 1, FOREVER, EIO);
+    atomic_store(&disk_stands_still, false);
+    assert_true(wait_until(room_was_made, NULL));
+    assert_int_equal(append_now(8, LOG_NORMAL, &end), STORE_READ_ONLY);
+    faulty_heal(&faulty);
+    assert_true(wait_until(works, NULL));
+    assert_int_equal(try_append(8, LOG_NORMAL, &end), STORE_OK);
 }
 
 static void test_a_disk_that_stays_broken_makes_the_log_read_only_until_it_works(void **state)
@@ -455,7 +592,7 @@ static void test_a_disk_that_stays_broken_makes_the_log_read_only_until_it_works
     uint64_t lost = append(200);
     faulty_fail(&faulty, CALL_PWRITE, 1, FOREVER, EIO);
     assert_int_equal(log_commit(&lg, lost), STORE_READ_ONLY);
-    assert_int_equal(try_append(100, LOG_ESSENTIAL, &end), STORE_READ_ONLY);
+    assert_int_equal(try_append(100, LOG_DELETION, &end), STORE_READ_ONLY);
     assert_int_equal(log_commit(&lg, lost), STORE_READ_ONLY);
     assert_true(told_has(&told, "read-only"));
     faulty_heal(&faulty);
@@ -487,6 +624,8 @@ static void test_large_values_outlive_their_owner_when_the_disk_fails(void **sta
 
 #define TEST(name)        cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 #define TEST_SYNCED(name) cmocka_unit_test_setup_teardown(test_##name, set_up_synced, tear_down)
+#define TEST_LARGE(name)  cmocka_unit_test_setup_teardown(test_##name, set_up_large, tear_down)
+#define TEST_WINDOW(name) cmocka_unit_test_setup_teardown(test_##name, set_up_window, tear_down)
 
 int main(void)
 {
@@ -507,6 +646,10 @@ int main(void)
         TEST(a_failed_write_is_repaired),
         TEST_SYNCED(a_sync_is_made_when_asked_for),
         TEST_SYNCED(a_failed_sync_is_repaired_and_not_tried_again),
+        TEST_WINDOW(writers_wait_for_a_disk_that_is_behind_its_window),
+        TEST_LARGE(writers_wait_while_more_waits_for_the_disk_than_it_takes),
+        TEST_LARGE(a_sync_begins_before_its_time_when_much_waits),
+        TEST_WINDOW(those_who_wait_for_the_disk_learn_that_it_has_failed),
         TEST(a_disk_that_stays_broken_makes_the_log_read_only_until_it_works),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
