@@ -41,7 +41,7 @@ def watch(core, seconds):
             due = begin + (len(late_us) + 1) * STEP_S
     times = [after - was for was, after in zip(before, processor_times())]
     return {"steal_percent": 100 * times[STEAL] / sum(times),
-            "late_p99_9_us": statistics.quantiles(late_us, n=1000)[-1],
+            "late_p99_9_us": statistics.quantiles(late_us, n=1000, method="inclusive")[-1],
             "late_max_us": max(late_us)}
 
 
