@@ -15,7 +15,7 @@ libcachecask_a_SOURCES = \
     storage/list.c storage/list.h \
     storage/load.h storage/location.h \
     storage/log.c storage/log.h \
-    storage/log_disk.c storage/log_disk.h \
+    storage/log_disk.c storage/log_disk.h storage/log_sync.c \
     storage/maintain.c \
     storage/monotonic.h \
     storage/reader.c storage/reader.h \

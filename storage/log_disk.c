@@ -1,4 +1,5 @@
-/* log_disk.c: the log and the disk: writing, syncing, allocating ahead, and what happens when that fails.
+/* log_disk.c: the log and the disk: writing, allocating ahead, and what happens when a write or a sync fails. Syncing is in
+ * log_sync.c.
  *
  * After a failed write or sync nothing is tried again and trusted: the kernel may have dropped the dirty pages and say
  * "fine" the next time. Instead every segment that is not known to be synced is copied, read back from the page cache, into
@@ -25,9 +26,6 @@
 
 #define COPY_SIZE         (256 * 1024)
 #define ALLOCATE_RETRY_MS 200
-#define REPAIR_RETRY_MS   1000
-#define TELL_HELD_US      UINT64_C(1000000)
-#define TELL_AGAIN_US     UINT64_C(60000000)
 #define SEGMENTS_MIN      16
 #define DISK_RESERVE                                                                               \
     2 /* segments that only cleaning and deletions may take of a disk that is nearly full */
@@ -140,34 +138,6 @@ static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t
     }
 }
 
-/* What was answered in this life and may be lost when the power fails. */
-static uint64_t waiting_bytes(const struct log *log)
-{
-    uint64_t synced = log_synced_lsn(log);
-    uint64_t written = log_written_lsn(log);
-    if (synced < log->start_lsn)
-        synced = log->start_lsn;
-    return written > synced ? written - synced : 0;
-}
-
-static bool is_behind(const struct log *log)
-{
-    return backpressure_is_behind(&log->backpressure, waiting_bytes(log), monotonic_us());
-}
-
-/* Wakes the syncer before its time, if it has much to do; and holds writers, if it has too much. */
-static void press_back(struct log *log)
-{
-    bool behind = is_behind(log);
-    if (behind && !log_is_held(log)) {
-        atomic_store(&log->held_since_us, monotonic_us());
-        atomic_store(&log->held, true);
-    }
-    bool asked = atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log);
-    if (behind || (!asked && backpressure_wants_sync(&log->backpressure, waiting_bytes(log))))
-        log_request_sync(log, log_written_lsn(log));
-}
-
 void log_note_written(struct log *log, struct log_buffer *buffer)
 {
     bool sealed = buffer->extent_count > 1;
@@ -179,7 +149,7 @@ void log_note_written(struct log *log, struct log_buffer *buffer)
     atomic_fetch_add_explicit(&log->bytes_written, bytes, memory_order_relaxed);
     atomic_store_explicit(&log->written_lsn, buffer->base_lsn + bytes, memory_order_release);
     reset_buffer(buffer);
-    press_back(log);
+    log_press_back(log);
     if (sealed)
         log->options.on_sealed(log->options.context);
 }
@@ -233,9 +203,7 @@ static bool renew_file(struct log *log, struct segment *segment)
     return false;
 }
 
-/* The first segment that may hold unsynced bytes (segment NULL), or the one behind `segment`, whose pin is given back. The
- * one that is answered is pinned: the cleaner may take it out of the log meanwhile. */
-static struct segment *next_unsynced(struct log *log, struct segment *segment)
+struct segment *log_next_unsynced(struct log *log, struct segment *segment)
 {
     pthread_mutex_lock(&log->lock);
     struct segment *next = segment ? segment->next : log->sync_from;
@@ -250,10 +218,10 @@ static struct segment *next_unsynced(struct log *log, struct segment *segment)
 /* A log that is never synced has no such segments but those that the failed write was for. */
 static bool renew_unsynced(struct log *log, const struct log_buffer *buffer)
 {
-    struct segment *segment = next_unsynced(log, NULL);
+    struct segment *segment = log_next_unsynced(log, NULL);
     const struct segment *from =
         log->options.sync_interval_ms < 0 && buffer ? buffer->extents[0].segment : segment;
-    for (; segment; segment = next_unsynced(log, segment)) {
+    for (; segment; segment = log_next_unsynced(log, segment)) {
         if (segment == from)
             from = NULL;
         if (!from && !renew_file(log, segment)) {
@@ -292,8 +260,7 @@ bool log_repair(struct log *log, struct log_buffer *buffer)
     return false;
 }
 
-/* Repairs and writes what is stuck, too. With write_lock held. */
-static bool repair_with_stuck(struct log *log)
+bool log_repair_stuck(struct log *log)
 {
     struct log_buffer *buffer = log->stuck;
     if (!log_repair(log, buffer))
@@ -301,161 +268,6 @@ static bool repair_with_stuck(struct log *log)
     if (buffer)
         log_note_written(log, buffer);
     return true;
-}
-
-/* A second attempt, each second, while the log is failed. */
-static void retry_repair(struct log *log)
-{
-    pthread_mutex_lock(&log->write_lock);
-    if (atomic_load(&log->failed))
-        repair_with_stuck(log);
-    pthread_mutex_unlock(&log->write_lock);
-}
-
-/* Syncs one segment; after a failure, the repair's copies are what is synced. */
-static bool sync_segment(struct log *log, struct segment *segment)
-{
-    const struct file_system *files = log->options.files;
-    uint64_t start = monotonic_us();
-    bool ok = files->sync(files->context, segment->fd) == 0;
-    if (!ok) {
-        pthread_mutex_lock(&log->write_lock);
-        ok = repair_with_stuck(log);
-        pthread_mutex_unlock(&log->write_lock);
-    }
-    histogram_add(&log->sync_us, monotonic_us() - start);
-    atomic_fetch_add_explicit(&log->syncs, 1, memory_order_relaxed);
-    return ok;
-}
-
-/* Only the syncer moves it. */
-static void set_synced(struct log *log, uint64_t lsn)
-{
-    if (lsn <= log_synced_lsn(log))
-        return;
-    atomic_store_explicit(&log->synced_lsn, lsn, memory_order_release);
-    log->options.on_synced(log->options.context);
-}
-
-/* What was written of this segment before `target` is on disk, as all before it is. A sealed one is done with: so a start that
- * finds thousands that have no hint files comes further with each, even if it is killed soon. */
-static void note_synced(struct log *log, struct segment *segment, uint64_t target)
-{
-    pthread_mutex_lock(&log->lock);
-    int state = atomic_load(&segment->state);
-    uint64_t end_lsn = segment->header.base_lsn + atomic_load(&segment->end);
-    bool done = state == SEGMENT_SEALED && segment->next && end_lsn <= target;
-    if (done)
-        log->sync_from = segment->next;
-    else if (state != SEGMENT_DOOMED)
-        log->sync_from = segment;
-    pthread_mutex_unlock(&log->lock);
-    if (done)
-        set_synced(log, end_lsn);
-}
-
-/* Syncs all that is written, oldest first, so that what a power loss leaves is a prefix (L2). */
-static void sync_all(struct log *log)
-{
-    uint64_t begin_us = monotonic_us(); /* before the look at what is written */
-    uint64_t bytes = waiting_bytes(log);
-    uint64_t target = log_written_lsn(log);
-    struct segment *segment = target == log_synced_lsn(log) ? NULL : next_unsynced(log, NULL);
-    while (segment && segment->header.base_lsn < target) {
-        if (!sync_segment(log, segment)) {
-            segment_unpin(segment);
-            log->options.on_synced(log->options.context); /* who waits learns that it failed */
-            return;
-        }
-        note_synced(log, segment, target);
-        segment = next_unsynced(log, segment);
-    }
-    if (segment)
-        segment_unpin(segment);
-    set_synced(log, target);
-    backpressure_note_sync(&log->backpressure, bytes, begin_us, monotonic_us());
-}
-
-/* How long the syncer may rest. The other half of the interval is for the sync itself (backpressure.h). */
-static int rest_ms(const struct log *log)
-{
-    int interval = log->options.sync_interval_ms;
-    if (atomic_load(&log->failed) || interval <= 0)
-        return REPAIR_RETRY_MS;
-    return interval > 1 ? interval / 2 : 1;
-}
-
-/* Waits until there is something to sync: the time has come, somebody waits, or the end has come. */
-static bool wait_for_sync(struct log *log)
-{
-    struct timespec until = monotonic_in_ms(rest_ms(log));
-    int result = 0;
-    pthread_mutex_lock(&log->sync_lock);
-    while (!log->stopping && result != ETIMEDOUT &&
-           (atomic_load(&log->failed) ||
-            (!log_is_held(log) && atomic_load(&log->sync_wanted_lsn) <= log_synced_lsn(log))))
-        result = pthread_cond_timedwait(&log->sync_cond, &log->sync_lock, &until);
-    bool go_on = !log->stopping;
-    pthread_mutex_unlock(&log->sync_lock);
-    return go_on;
-}
-
-/* A moment is nobody's concern. */
-static void tell_held(struct log *log, uint64_t now_us)
-{
-    uint64_t held_us = atomic_load(&log->held_us) - log->told_held_us;
-    if (held_us < TELL_HELD_US || (log->told_us && now_us - log->told_us < TELL_AGAIN_US))
-        return;
-    tell(
-        &log->options.tell, TELL_WARNING,
-        "clients write more than the disk syncs: writes waited for it for %.1f s, reads go on (see "
-        "sync_held_us and sync_us_p99 in stats store). A faster disk helps, or --sync=none",
-        (double)held_us / 1e6);
-    log->told_held_us += held_us;
-    log->told_us = now_us;
-}
-
-/* Where the disk has failed they are told so. */
-static void let_writers_go(struct log *log)
-{
-    if (!log_is_held(log) || (!atomic_load(&log->failed) && is_behind(log)))
-        return;
-    uint64_t now_us = monotonic_us();
-    pthread_mutex_lock(&log->lock);
-    atomic_store(&log->held, false);
-    bool any = log->held_any;
-    log->held_any = false;
-    pthread_mutex_unlock(&log->lock);
-    atomic_fetch_add(&log->held_us, now_us - atomic_load(&log->held_since_us));
-    tell_held(log, now_us);
-    if (any && log->options.on_room)
-        log->options.on_room(log->options.context);
-}
-
-static void *run_syncer(void *context)
-{
-    struct log *log = context;
-    pthread_setname_np(pthread_self(), "cc-syncer");
-    while (wait_for_sync(log)) {
-        if (atomic_load(&log->failed)) {
-            retry_repair(log);
-            log->options.on_synced(log->options.context); /* who waits learns that it failed */
-        } else if (log->options.sync_interval_ms >= 0 ||
-                   atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log)) {
-            sync_all(log);
-        }
-        let_writers_go(log);
-    }
-    return NULL;
-}
-
-void log_request_sync(struct log *log, uint64_t lsn)
-{
-    pthread_mutex_lock(&log->sync_lock);
-    if (atomic_load(&log->sync_wanted_lsn) < lsn)
-        atomic_store(&log->sync_wanted_lsn, lsn);
-    pthread_cond_signal(&log->sync_cond);
-    pthread_mutex_unlock(&log->sync_lock);
 }
 
 uint64_t log_disk_bytes_locked(const struct log *log)
@@ -665,7 +477,7 @@ uint32_t log_reap(struct log *log)
 
 bool log_start_threads(struct log *log)
 {
-    if (pthread_create(&log->syncer, NULL, run_syncer, log) != 0)
+    if (pthread_create(&log->syncer, NULL, log_run_syncer, log) != 0)
         return false;
     if (pthread_create(&log->allocator, NULL, run_allocator, log) == 0) {
         log->threads = true;
@@ -702,6 +514,6 @@ void log_stop_threads(struct log *log)
     pthread_join(log->allocator, NULL);
     pthread_join(log->syncer, NULL);
     if (!atomic_load(&log->failed))
-        sync_all(log); /* a clean stop leaves nothing to chance, whatever --sync says */
+        log_sync_all(log); /* a clean stop leaves nothing to chance, whatever --sync says */
     drop_spares(log);
 }

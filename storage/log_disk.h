@@ -1,4 +1,5 @@
-/* log_disk.h: the side of the log that faces the disk: writing, syncing, repairing, allocating ahead. For log.c alone. */
+/* log_disk.h: the side of the log that faces the disk, for log.c: writing, repairing, allocating ahead (log_disk.c), and
+ * syncing (log_sync.c). */
 #ifndef CACHECASK_STORAGE_LOG_DISK_H
 #define CACHECASK_STORAGE_LOG_DISK_H
 
@@ -29,6 +30,22 @@ void log_note_written(struct log *log, struct log_buffer *buffer);
 /* After a failure: makes new files of all that is not synced, and writes `buffer` to them (NULL: none). False: that
  * failed too; the log refuses appends from now on (log->failed) and keeps the buffer. With write_lock held. */
 bool log_repair(struct log *log, struct log_buffer *buffer);
+
+/* The same for the buffer that was kept, if there is one, which is written then. With write_lock held. */
+bool log_repair_stuck(struct log *log);
+
+/* The first segment that may hold unsynced bytes (segment NULL), or the one behind `segment`, whose pin is given back. The
+ * one that is answered is pinned: the cleaner may take it out of the log meanwhile. NULL: that was the last. */
+struct segment *log_next_unsynced(struct log *log, struct segment *segment);
+
+/* After a write: wakes the syncer before its time, if it has much to do; and holds writers, if it has too much. */
+void log_press_back(struct log *log);
+
+/* Syncs all that is written, oldest first, so that what a power loss leaves is a prefix (L2). The syncer's, and at the end. */
+void log_sync_all(struct log *log);
+
+/* The syncer's thread; `context` is the log. */
+void *log_run_syncer(void *context);
 
 /* With log->lock held: log_disk_bytes; and whether one more segment may be made now: within the limit, or because no spare
  * at all is left for what is essential. */
