@@ -261,13 +261,15 @@ struct cache_page *cache_pin(struct cache *cache, const void *address)
     return page;
 }
 
+/* From its last line on the item is the evictor's, which looks without the lock: so that comes behind all else that is done with
+ * the item, and with the shard's version being odd (release, and acquire in evict_group). */
 void cache_bury(const struct cache *cache, struct cache_item *item)
 {
-    __atomic_store_n(&item->location, 0, __ATOMIC_RELAXED); /* the evictor looks without the lock */
     /* Two threads at once may lose a count, and a page is found worn a little later: cheaper than a locked instruction. */
     atomic_uint *dead = &page_of(cache, item)->dead;
     uint32_t size = atomic_load_explicit(dead, memory_order_relaxed) + item_size(item);
     atomic_store_explicit(dead, size, memory_order_relaxed);
+    __atomic_store_n(&item->location, 0, __ATOMIC_RELEASE);
 }
 
 uint64_t cache_bytes(struct cache *cache, uint32_t *pages)
@@ -361,7 +363,7 @@ static void evict_item(struct cache *cache, const struct cache_page *page, struc
 }
 
 /* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked at. Those that are buried
- * need no look: it would find another item, or none. */
+ * need no look: it would find another item, or none, and only who is inside an epoch still looks at them. */
 static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32_t offset,
                             bool keep_all)
 {
@@ -372,7 +374,7 @@ static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32
         struct cache_item *item = (struct cache_item *)(page->data + offset);
         offset += item_size(item);
         cache->items++;
-        if (!__atomic_load_n(&item->location, __ATOMIC_RELAXED))
+        if (!__atomic_load_n(&item->location, __ATOMIC_ACQUIRE))
             continue;
         items[count] = item;
         hashes[count] = hash_key(item->key, cache_item_key_len(item), cache->hash.seed);
