@@ -300,8 +300,7 @@ def make_parser():
     parser.add_argument("--rounds", type=int, help="rounds (5, quick 3)")
     parser.add_argument("--seconds", type=float, help="length of a measurement (2, quick 0.9)")
     parser.add_argument("--keys", type=int, help="no setup has more keys than that (quick 200000)")
-    parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
-                        "the run (build/, or /var/tmp if others may not enter that)")
+    servers.add_data_dir(parser)
     parser.add_argument("--output", metavar="FILE", help="write the tables to a file too")
     parser.add_argument("--readme", action="store_true", help="write README.md's table into it")
     parser.add_argument("--docs", action="store_true",

@@ -163,8 +163,7 @@ def parse_arguments():
                         f"({FULL.requests}, quick {QUICK.requests})")
     parser.add_argument("--value-size", default="100-700", help="bytes of the values")
     parser.add_argument("--seed", type=int, default=1, help="another choice of the same keys")
-    parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
-                        "the run (build/, or /var/tmp if others may not enter that)")
+    servers.add_data_dir(parser)
     parser.add_argument("--output", metavar="FILE", help="write the table to a file too")
     parser.add_argument("--bench", default=servers.BENCH, help="the load generator")
     arguments = parser.parse_args()

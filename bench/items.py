@@ -91,8 +91,7 @@ def parse_arguments():
                         help="bytes of the values, one row each: N, or MIN-MAX for a mix")
     parser.add_argument("--expiry", type=int, default=0, help="of the items, in seconds")
     parser.add_argument("--seed", type=int, default=1, help="another choice of sizes in a mix")
-    parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
-                        "the run (build/, or /var/tmp if others may not enter that)")
+    servers.add_data_dir(parser)
     return parser.parse_args()
 
 

@@ -276,8 +276,7 @@ def parse_arguments():
                         help="sets a second beside them that make work for the cleaner")
     parser.add_argument("--keys", type=int, default=1_000_000, help="keys that are written")
     parser.add_argument("--listed-keys", type=int, default=5_000_000, help="keys of the list")
-    parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
-                        "the run (build/, or /var/tmp if others may not enter that)")
+    servers.add_data_dir(parser)
     parser.add_argument("--bench", default=servers.BENCH, help="the load generator")
     arguments = parser.parse_args()
     if min(arguments.rounds - 1, arguments.seconds, arguments.rate, arguments.write_rate) <= 0:

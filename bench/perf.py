@@ -22,7 +22,7 @@ import servers
 from servers import Failure, say
 
 DEFAULT_ROWS = "get1,set1,getp32,mget50,setp32,v10000-setp32,v500000-set1"
-PERF_START_S = 0.5
+EDGE_MS = 500  # of the load, at its beginning and its end, without samples
 PERF_TIMEOUT_S = 60
 FUNCTIONS = 6  # that are named
 LEAST_SHARE = 0.01
@@ -105,27 +105,29 @@ def parse(text):
     return profile
 
 
-def run_perf(words):
-    done = subprocess.run(["perf", *words], stdin=subprocess.DEVNULL, capture_output=True,
-                          timeout=PERF_TIMEOUT_S, check=False)
-    if done.returncode != 0:
-        raise Failure("perf: " + done.stderr.decode("utf-8", "replace").strip())
-    return done.stdout.decode("utf-8", "replace")
+def result_of(perf):
+    """What it has printed, when it ends."""
+    output, message = perf.communicate(timeout=PERF_TIMEOUT_S)
+    if perf.returncode != 0:
+        raise Failure("perf: " + message.decode("utf-8", "replace").strip())
+    return output.decode("utf-8", "replace")
+
+
+def start_perf(*words):
+    return subprocess.Popen(["perf", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
 
 
 def profile_row(arguments, place, setup, runner, row):
     """The load begins before the samples and ends after them."""
     data = os.path.join(place.path, "perf.data")
-    command = ["perf", "record", "--quiet", "--call-graph=fp", f"--output={data}",
-               f"--pid={runner.server.process.pid}", "--", "sleep",
-               str(arguments.seconds - 2 * PERF_START_S)]
-    with subprocess.Popen(["sh", "-c", f'sleep {PERF_START_S}; exec "$@"', "sh", *command],
-                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as perf:
+    with start_perf("record", "--quiet", "--call-graph=fp", f"--output={data}",
+                    f"--pid={runner.server.process.pid}", f"--delay={EDGE_MS}", "--", "sleep",
+                    str(arguments.seconds - EDGE_MS / 1000)) as perf:
         sample = compare.measure(arguments, setup, runner, row)
-        _, message = perf.communicate(timeout=PERF_TIMEOUT_S)
-    if perf.returncode != 0:
-        raise Failure("perf: " + message.decode("utf-8", "replace").strip())
-    profile = parse(run_perf(["script", f"--input={data}", "--fields=comm,ip,sym,dso"]))
+        result_of(perf)
+    with start_perf("script", f"--input={data}", "--fields=comm,ip,sym,dso") as perf:
+        profile = parse(result_of(perf))
     say(f"{row.name}: {sample.rate:,.0f}/s, {sample.server_cpu_us:.2f} µs CPU, "
         f"{profile.samples:,} samples")
     cells = [row.title, f"{sample.server_cpu_us:.3g}", *profile.cells()]
@@ -155,7 +157,7 @@ def profile_all(arguments, place):
         print("| " + " | ".join(cells) + " |")
     print("\nMost of it outside of the kernel:\n")
     print("\n".join(functions for _, functions in found))
-    print(f"\n`perf record`, {arguments.seconds - 2 * PERF_START_S:g} s a row; shares of all CPU "
+    print(f"\n`perf record`, {arguments.seconds - 2 * EDGE_MS / 1000:g} s a row; shares of all CPU "
           f"of the process. {servers.processor()}, Linux {os.uname().release}, "
           f"{time.strftime('%Y-%m-%d')}.")
 
@@ -167,8 +169,7 @@ def parse_arguments():
     parser.add_argument("--rows", default=DEFAULT_ROWS, help="rows of script/bench")
     parser.add_argument("--seconds", type=float, default=4, help="length of the load of a row")
     parser.add_argument("--keys", type=int, help="no setup has more keys than that")
-    parser.add_argument("--data-dir", help="where the data of the server goes for the time of "
-                        "the run (build/, or /var/tmp if others may not enter that)")
+    servers.add_data_dir(parser)
     parser.add_argument("--bench", default=servers.BENCH, help="the load generator")
     arguments = parser.parse_args()
     arguments.echo = ""

@@ -83,8 +83,7 @@ def parse_arguments():
     parser.add_argument("--starts", type=int, default=5, help="after each kind of end")
     parser.add_argument("--rest", type=float, default=2,
                         help="seconds that a server runs before it is ended")
-    parser.add_argument("--data-dir", help="where the data goes for the time of the run (build/, or "
-                        "/var/tmp if others may not enter that)")
+    servers.add_data_dir(parser)
     return parser.parse_args()
 
 

@@ -229,6 +229,12 @@ class Place:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def add_data_dir(parser):
+    """The option for the parent of a Place."""
+    parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
+                        "the run (build/, or /var/tmp if others may not enter that)")
+
+
 def stop_on_signal(_number, _frame):
     raise KeyboardInterrupt
 
