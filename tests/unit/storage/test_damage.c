@@ -423,19 +423,34 @@ static uint64_t end_of(const struct file *file)
 
 /* Bits. */
 
+/* The first bit of a record that a key still has: without it something is lost, where bits by chance may all meet what was
+ * overwritten since. */
+static uint64_t bit_that_costs(const struct file *file)
+{
+    uint32_t expire_s;
+    for (size_t i = 0; i < picture->entry_count; i++) {
+        const struct entry *entry = &picture->entries[i];
+        if (&picture->files[entry->file] == file && state_of(entry->key, true, &expire_s) == entry)
+            return entry->offset * 8;
+    }
+    give_up("no key has its value in %s", file->name);
+}
+
 static void flip_bits_of_a_segment(enum kind kind)
 {
     picture = make_picture(kind, OPERATIONS, 800);
     assert_true(segment_count() >= 3);
     const struct file *file = segment_number(1);
-    uint64_t all = file->len * 8, count = case_count(all, CASES), lost = 0;
+    uint64_t all = file->len * 8, count = case_count(all, CASES);
+    lay_out();
+    flip(file, bit_that_costs(file));
+    assert_true(check_case(false));
     for (uint64_t i = 0; i < count; i++) {
         lay_out();
         bool in_header = !is_long() && i % 4 == 0; /* which would hardly be met by chance */
         flip(file, in_header ? dice_below(&dice, SEGMENT_HEADER_SIZE * 8) : case_number(i, all));
-        lost += check_case(false);
+        check_case(false);
     }
-    assert_true(lost > 0);
 }
 
 static void test_a_flipped_bit_costs_its_record(void **state)

@@ -569,7 +569,7 @@ static bool is_whole(uint64_t n, const struct keydir_entry *entry)
 static void *glance_about(void *context)
 {
     struct glances *glances = context;
-    while (!atomic_load(glances->done)) {
+    do { /* once at least, however late this thread begins */
         struct keydir_entry entry;
         bool present;
         uint64_t n = dice_below(&glances->dice, STEADY), never = tag_of(n + (UINT64_C(1) << 40));
@@ -580,7 +580,7 @@ static void *glance_about(void *context)
         }
         if (keydir_glance(glances->shard, never, &entry, &present) && present)
             give_up("a key that never was is there");
-    }
+    } while (!atomic_load(glances->done));
     return NULL;
 }
 
