@@ -15,6 +15,7 @@ from support import Server
 
 pytestmark = pytest.mark.skipif(support.IS_MEMCACHED, reason="recorded with a newer release")
 
+TRIES = 10
 BAD_FORMAT = "CLIENT_ERROR bad command line format\r\n"
 OPAQUE_TOO_LONG = "CLIENT_ERROR opaque token too long\r\n"
 BAD_DELETE = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
@@ -74,14 +75,25 @@ def answers(client):
         got.append(data)
 
 
-def replay(server, sequence, pieces, pause=0.0):
-    """Returns the difference, or None."""
+def send_all(server, sequence, pieces, pause):
     with connect(server) as client:
         for piece in pieces:
             client.sendall(piece)
             if pause:
                 time.sleep(pause)
         return sequence.difference(answers(client))
+
+
+def replay(server, sequence, pieces, forget, pause=0.0):
+    """Returns the difference, or None. What is stored for one second ends with the second that it was stored in: a difference
+    counts if that may not be the reason."""
+    for _ in range(TRIES):
+        forget()
+        second = int(time.time())
+        difference = send_all(server, sequence, pieces, pause)
+        if not difference or int(time.time()) == second:
+            break
+    return difference
 
 
 def empty(server):
@@ -98,8 +110,7 @@ def judge(differences):
 
 def replay_all(server, cut, pause=0.0):
     for sequence in SEQUENCES:
-        empty(server)
-        yield replay(server, sequence, cut(sequence.stream()), pause)
+        yield replay(server, sequence, cut(sequence.stream()), lambda: empty(server), pause)
 
 
 @pytest.fixture
@@ -195,8 +206,8 @@ def test_eight_connections_at_once(server):
     def run(connection):
         for sequence in SEQUENCES[connection % 4 :: 4]:
             own = renamed(connection, sequence)
-            forget(server, connection)
-            yield replay(server, own, [own.stream()]) if own.steps else None
+            if own.steps:
+                yield replay(server, own, [own.stream()], lambda: forget(server, connection))
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for differences in pool.map(lambda connection: list(run(connection)), range(CONNECTIONS)):
