@@ -141,6 +141,10 @@ def free_port():
                 continue
 
 
+def sleep_until(moment):
+    time.sleep(max(0, moment - time.monotonic()))
+
+
 def wait_until(condition, what, timeout=TIMEOUT):
     deadline = time.monotonic() + timeout
     while not condition():

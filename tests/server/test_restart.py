@@ -6,7 +6,7 @@ import time
 import pytest
 
 import support
-from support import Server, contents, value_of
+from support import Server, contents, sleep_until, value_of
 
 BOTH_ENDS = pytest.mark.parametrize("how", ["stop", "kill9"])
 
@@ -117,12 +117,13 @@ def test_a_flush_holds(server, how):
 def test_a_pending_flush_comes_after_the_restart(server, how):
     with server.connect() as client:
         client.set(b"before", b"x")
-        client.talk(b"flush_all 3\r\n", b"OK\r\n")
+        begin = time.monotonic()
+        client.talk(b"flush_all 5\r\n", b"OK\r\n")
     server.restart(how)
     with server.connect() as client:
         assert client.get(b"before") == b"x"
         client.set(b"between", b"x")
-        time.sleep(4.1)
+        sleep_until(begin + 6.1)
         assert client.gets(b"before", b"between") == {}
         client.set(b"after", b"x")
     server.restart(how)

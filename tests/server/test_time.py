@@ -12,7 +12,7 @@ import time
 import pytest
 
 import support
-from support import Server
+from support import Server, sleep_until
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -104,10 +104,6 @@ def clock(shim):
     clock = Clock(shim)
     yield clock
     clock.file.close()
-
-
-def sleep_until(moment):
-    time.sleep(max(0, moment - time.monotonic()))
 
 
 def test_the_wall_clock_is_that_of_the_start(clock):
