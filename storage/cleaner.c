@@ -298,6 +298,7 @@ void cleaner_init(struct store *store)
 {
     struct cleaner *cleaner = &store->cleaner;
     pthread_condattr_t monotonic;
+    cleaner->signalled = true; /* one that is killed again and again must still get to its work */
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&cleaner->lock, NULL);
@@ -313,8 +314,6 @@ void cleaner_release(struct store *store)
 
 bool cleaner_start(struct store *store)
 {
-    store->cleaner.signalled =
-        true; /* one that is killed again and again must still get to its work */
     store->cleaner.started = pthread_create(&store->cleaner.thread, NULL, run_cleaner, store) == 0;
     return store->cleaner.started;
 }
