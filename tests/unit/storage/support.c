@@ -338,8 +338,10 @@ static void end_change(struct faulty *faulty)
 
 static void tell_before(struct faulty *faulty, enum file_call call, const char *name)
 {
+    pthread_rwlock_rdlock(&faulty->watched);
     if (faulty->before)
-        faulty->before(faulty->before_context, call, name);
+        faulty->before(call, name);
+    pthread_rwlock_unlock(&faulty->watched);
 }
 
 #define CHANGE(context, call)                                                                      \
@@ -532,6 +534,7 @@ void faulty_init(struct faulty *faulty)
     pthread_rwlockattr_setkind_np(&fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&faulty->frozen, &fair);
     pthread_rwlockattr_destroy(&fair);
+    pthread_rwlock_init(&faulty->watched, NULL); /* who is called may come by again */
     faulty->space = -1;
     faulty->files = (struct file_system){
         .context = faulty,
@@ -594,10 +597,17 @@ void faulty_forget_events(struct faulty *faulty)
     pthread_mutex_unlock(&faulty->lock);
 }
 
+void faulty_watch(struct faulty *faulty, file_watcher *before)
+{
+    pthread_rwlock_wrlock(&faulty->watched);
+    faulty->before = before;
+    pthread_rwlock_unlock(&faulty->watched);
+}
+
 bool wait_until(bool (*done)(void *context), void *context)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
-    for (int ms = 0; ms < SOON_MS * (SLOW_BUILD ? 4 : 1); ms++) {
+    for (int ms = 0; ms < SOON_MS; ms++) {
         if (done(context))
             return true;
         nanosleep(&pause, NULL);
@@ -682,12 +692,17 @@ void rig_go_on_in(struct rig *rig, const struct temp_dir *picture)
     rig->dir = *picture;
 }
 
+void rig_take_picture(struct rig *rig, struct temp_dir *picture)
+{
+    pthread_rwlock_wrlock(&rig->faulty.frozen);
+    temp_dir_copy(&rig->dir, picture);
+    pthread_rwlock_unlock(&rig->faulty.frozen);
+}
+
 void rig_crash(struct rig *rig)
 {
     struct temp_dir left;
-    pthread_rwlock_wrlock(&rig->faulty.frozen);
-    temp_dir_copy(&rig->dir, &left);
-    pthread_rwlock_unlock(&rig->faulty.frozen);
+    rig_take_picture(rig, &left);
     rig_go_on_in(rig, &left);
 }
 

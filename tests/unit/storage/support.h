@@ -123,6 +123,8 @@ struct file_event {
     char name[NAME_LEN]; /* of what is unlinked */
 };
 
+typedef void file_watcher(enum file_call call, const char *name);
+
 struct faulty {
     struct file_system files;
     pthread_rwlock_t
@@ -141,10 +143,8 @@ struct faulty {
     uint32_t event_count;
     struct file_event
         events[CALLS_REMEMBERED]; /* writes, syncs (done), renames, unlinks, in order */
-    /* Called before each call that changes something or syncs, without any lock: to look, or to dawdle. Set while nothing
-     * happens; NULL: nobody wants to know. */
-    void (*before)(void *context, enum file_call call, const char *name);
-    void *before_context;
+    pthread_rwlock_t watched;     /* held while `before` runs, and for writing by who sets it */
+    file_watcher *before;
 };
 
 void faulty_init(struct faulty *faulty);
@@ -155,6 +155,11 @@ void faulty_fail(struct faulty *faulty, enum file_call call, uint64_t nth, uint6
 void faulty_heal(struct faulty *faulty);
 uint64_t faulty_calls(struct faulty *faulty, enum file_call call);
 void faulty_forget_events(struct faulty *faulty);
+
+/* From now on `before` is called before each call that changes something or syncs, by several threads at a time and with none of
+ * the locks above that a call takes: to look, or to dawdle. NULL: nobody is; and who was called has returned. */
+void faulty_watch(struct faulty *faulty, file_watcher *before);
+
 void faulty_set_space(struct faulty *faulty, int64_t bytes);
 
 #define FOREVER UINT64_MAX
@@ -174,14 +179,15 @@ struct rig {
 };
 
 #define RIG_NOW UINT32_C(1000000)
-#define SOON_MS 5000 /* what waits longer for a background thread has failed */
+#define SOON_MS 60000 /* what waits longer for a background thread has failed */
 
 /* A small store (1 MiB, segments of 64 KiB, 16 shards, no syncs), not yet open: options may be changed. */
 void rig_init(struct rig *rig);
 enum store_status rig_try_open(struct rig *rig);
 void rig_open(struct rig *rig);
-void rig_close(struct rig *rig);  /* the store */
-void rig_reopen(struct rig *rig); /* cleanly */
+void rig_close(struct rig *rig);                                  /* the store */
+void rig_reopen(struct rig *rig);                                 /* cleanly */
+void rig_take_picture(struct rig *rig, struct temp_dir *picture); /* what a kill -9 would leave */
 void rig_crash(
     struct rig *rig); /* closes the store, but goes on in what a kill -9 would have left */
 void rig_release(struct rig *rig); /* after a store_check */

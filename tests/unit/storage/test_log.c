@@ -478,9 +478,8 @@ static void test_a_failed_sync_is_repaired_and_not_tried_again(void **state)
 
 static _Atomic bool disk_stands_still;
 
-static void stand_still(void *context, enum file_call call, const char *name)
+static void stand_still(enum file_call call, const char *name)
 {
-    (void)context;
     (void)name;
     while (call == CALL_SYNC && atomic_load(&disk_stands_still))
         rest();
@@ -517,7 +516,7 @@ static void test_writers_wait_for_a_disk_that_is_behind_its_window(void **state)
     assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
     assert_true(wait_until(all_is_synced, NULL));
     atomic_store(&room_calls, 0);
-    faulty.before = stand_still;
+    faulty_watch(&faulty, stand_still);
     atomic_store(&disk_stands_still, true);
     uint32_t count = write_until_held();
     assert_true(count > 0 && count < 1000);
@@ -538,7 +537,7 @@ static void test_writers_wait_while_more_waits_for_the_disk_than_it_takes(void *
 {
     (void)state;
     assert_true(wait_until(spares_are_ready, NULL));
-    faulty.before = stand_still;
+    faulty_watch(&faulty, stand_still);
     atomic_store(&disk_stands_still, true);
     uint64_t end = 0, begin = log_written_lsn(&lg);
     while (append_now(50000, LOG_NORMAL, &end) == STORE_OK)
@@ -571,7 +570,7 @@ static void test_those_who_wait_for_the_disk_learn_that_it_has_failed(void **sta
     uint64_t end = 0;
     assert_true(wait_until(spares_are_ready, NULL));
     assert_true(wait_until(all_is_synced, NULL));
-    faulty.before = stand_still;
+    faulty_watch(&faulty, stand_still);
     atomic_store(&disk_stands_still, true);
     write_until_held();
     atomic_store(&room_calls, 0);

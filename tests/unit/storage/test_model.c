@@ -617,10 +617,9 @@ static _Atomic int trap;
 
 #define TRAP_MS (SLOW_BUILD ? 200 : 30) /* writers may wait for the cleaner */
 
-static void step_into_trap(void *context, enum file_call call, const char *name)
+static void step_into_trap(enum file_call call, const char *name)
 {
     int set = TRAP_SET;
-    (void)context;
     (void)name;
     if (call != CALL_UNLINK || !atomic_compare_exchange_strong(&trap, &set, TRAP_SHUT))
         return;
@@ -774,7 +773,7 @@ static void draw_round(struct model *model)
         model->index_bytes = model->key_count / 8 * sizeof(struct keydir_bucket);
     model->traps = cache || dice_one_in(dice, 2);
     if (model->traps)
-        model->rig.faulty.before = step_into_trap;
+        faulty_watch(&model->rig.faulty, step_into_trap);
 }
 
 static void report(const struct model *model)
