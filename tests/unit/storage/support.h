@@ -129,7 +129,7 @@ struct faulty {
     struct file_system files;
     pthread_rwlock_t
         frozen; /* held by whatever changes a file, and for writing by who wants a picture of all */
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* all below, up to `watched` */
     uint64_t calls[CALL_KINDS];
     uint64_t fail_at[CALL_KINDS]; /* number of the first call that fails; 0: none */
     uint64_t fail_count[CALL_KINDS];
