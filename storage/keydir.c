@@ -16,8 +16,16 @@
  * at most WINDOW behind the home, wrapped at the end of the table, so the entries of a range of homes are found close by.
  * The shards begin with different sizes, so that they do not all grow at the same time.
  *
- * Shrinking, after many deletions or under a lower limit, is rare: a shard is rebuilt at once, some milliseconds with its lock
- * held, and gives back what is behind its new end.
+ * Shrinking, after many deletions or under a lower limit, is the same in reverse: the frontier moves from the first home to
+ * the last, and each home moves to the left. The background thread does it, some hundred entries at a time. A growth and a
+ * shrink have the same states, so either may turn into the other wherever the frontier stands: an insert that finds a
+ * shrinking shard full lets it grow again.
+ *
+ * A resize counts on entries that lie evenly. They need not: who removes entries may have come halfway through a shard, and then
+ * the other half, at its density of before, does not fit into half of the buckets. So a shrink looks at each range of homes
+ * before it moves it, and where that is too dense, or the stash fills, it turns back, and aims at a larger size the next time.
+ * Whatever finds no place in a resize goes to the stash, which then takes the memory in which the entries were gathered: a resize
+ * never fails in the middle.
  *
  * Reading without the lock. A shard's version is odd while its lock is held. Who finds it even, reads, and finds it the same
  * again, has read what was there when nobody wrote (K5). What a writer stores it stores with release, and such a reader loads with
@@ -43,12 +51,15 @@
 
 #define WINDOW                                                                                     \
     256 /* how far the other bucket may lie: smaller fills worse, larger costs more to grow */
-#define SIZE_MIN  64  /* buckets of an empty shard, plus up to a sixth */
-#define GROW_STEP 256 /* homes moved at a time */
+#define SIZE_MIN    64  /* buckets of an empty shard, plus up to a sixth */
+#define GROW_STEP   256 /* homes moved at a time */
+#define SHRINK_STEP 64  /* the same, where up to SHRINK_MOST homes become one */
+#define SHRINK_MOST 4
+#define GATHER_MAX  ((GROW_STEP + 4 + WINDOW) * KEYDIR_ENTRIES)
 #define GROW_EVERY                                                                                 \
     32 /* inserts between two steps: 8 homes an insert outrun the inserts, at 0.6 a home */
 #define SEARCH_MAX  256 /* buckets looked at for a free place */
-#define NOT_GROWING UINT32_MAX
+#define NOT_RESIZED UINT32_MAX
 #define LINE        sizeof(struct keydir_bucket)
 #define BLOCK                                                                                      \
     64 /* buckets of a shard in a row: 4 KiB, so that rows filled in part cost no memory */
@@ -61,9 +72,13 @@
 #define FILL_MAX      3660
 #define FILL_SHRUNK   3380 /* and after it was made smaller */
 #define FILL_SURE     3280 /* a little less than all shards together surely take */
+#define FILL_DENSE                                                                                 \
+    3600 /* more than so many find no place in a range of homes and what is behind it */
 
-#define EXPIRES       UINT64_C(16) /* of an entry's word: see struct keydir_bucket */
-#define COUNTER       UINT64_C(15)
+#define RETURN_ROWS 4 /* given back at a time: so long nobody can grow */
+
+#define EXPIRES     UINT64_C(16) /* of an entry's word: see struct keydir_bucket */
+#define COUNTER     UINT64_C(15)
 
 static struct keydir_bucket *bucket_at(const struct keydir_shard *shard, uint32_t number)
 {
@@ -184,14 +199,33 @@ static uint64_t bucket_bytes(const struct keydir_shard *shard)
     return shard->expiring ? LINE + EXPIRES_LINE : LINE;
 }
 
-/* From now on, or until it is rebuilt, the shard's expiries count. They are not asked whether there is room: what they take
+/* Notes that a shard has, or is about to have, `size` buckets, with or without expiries: from now on their memory is not given
+ * back. */
+static void use_rows(struct keydir_shard *shard, uint64_t size, bool expiring)
+{
+    struct keydir *keydir = shard->keydir;
+    uint32_t rows = (uint32_t)((size + BLOCK - 1) / BLOCK);
+    uint32_t expires_rows = (uint32_t)((size + EXPIRES_BLOCK - 1) / EXPIRES_BLOCK);
+    pthread_mutex_lock(&keydir->memory_lock);
+    if (rows > keydir->rows_used)
+        keydir->rows_used = rows;
+    if (expiring && expires_rows > keydir->expires_rows_used)
+        keydir->expires_rows_used = expires_rows;
+    store_size(&shard->next_size, (uint32_t)size);
+    shard->expiring = expiring;
+    pthread_mutex_unlock(&keydir->memory_lock);
+}
+
+/* From now on, or until it has shrunk, the shard's expiries count. They are not asked whether there is room: what they take
  * too much the next growth does not find. */
 static void set_expiring(struct keydir_shard *shard, bool expiring)
 {
+    uint32_t size = load_size(&shard->next_size);
+    uint64_t bytes = (uint64_t)size * EXPIRES_LINE;
+    shard->expiring_seen |= expiring;
     if (shard->expiring == expiring)
         return;
-    uint64_t bytes = load_size(&shard->next_size) * EXPIRES_LINE;
-    shard->expiring = expiring;
+    use_rows(shard, size, expiring);
     if (expiring) {
         atomic_fetch_add(&shard->keydir->bytes, bytes);
         atomic_fetch_add(&shard->keydir->expiring_shards, 1);
@@ -230,25 +264,37 @@ bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max
     }
     memset(keydir->shards, 0, sizeof *keydir->shards * shard_count);
     atomic_store(&keydir->bytes_max, bytes_max);
+    pthread_mutex_init(&keydir->memory_lock, NULL);
     for (uint32_t i = 0; i < shard_count; i++) {
         struct keydir_shard *shard = &keydir->shards[i];
         pthread_mutex_init(&shard->lock, NULL);
+        shard->stash = shard->own_stash;
+        shard->stash_room = KEYDIR_STASH;
         shard->blocks = (struct keydir_bucket *)keydir->rows + (size_t)i * BLOCK;
         shard->row_shift = (uint32_t)__builtin_ctzll(row_size / LINE);
         shard->expires = (uint32_t *)keydir->expires + (size_t)i * EXPIRES_BLOCK * KEYDIR_ENTRIES;
         shard->keydir = keydir;
         store_size(&shard->size, SIZE_MIN + i % 11);
-        store_size(&shard->next_size, SIZE_MIN + i % 11);
-        store_size(&shard->frontier, NOT_GROWING);
+        use_rows(shard, SIZE_MIN + i % 11, false);
+        store_size(&shard->frontier, NOT_RESIZED);
         atomic_fetch_add(&keydir->bytes, load_size(&shard->size) * LINE);
     }
     return true;
 }
 
+static void free_stash(struct keydir_shard *shard)
+{
+    if (shard->stash != shard->own_stash)
+        free(shard->stash);
+}
+
 void keydir_release(struct keydir *keydir)
 {
-    for (uint32_t i = 0; i < keydir->shard_count; i++)
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
         pthread_mutex_destroy(&keydir->shards[i].lock);
+        free_stash(&keydir->shards[i]);
+    }
+    pthread_mutex_destroy(&keydir->memory_lock);
     free(keydir->shards);
     munmap(keydir->arena, keydir->arena_size);
 }
@@ -293,11 +339,11 @@ void keydir_reserve(struct keydir *keydir, struct keydir_shard *shard, uint64_t 
 {
     uint64_t old = load_size(&shard->size);
     uint64_t size = count * 1000 / (FILL_MAX - 100) + 1;
-    assert(shard->count == 0 && !shard->expiring && load_size(&shard->frontier) == NOT_GROWING);
+    assert(shard->count == 0 && !shard->expiring && load_size(&shard->frontier) == NOT_RESIZED);
     if (size <= old || size > size_max(keydir) || !take_bytes(keydir, (size - old) * LINE))
         return;
     store_size(&shard->size, (uint32_t)size);
-    store_size(&shard->next_size, (uint32_t)size);
+    use_rows(shard, size, false);
 }
 
 /* Lets the first `bytes` of an area lie in huge pages; *huge is what does so far. */
@@ -566,16 +612,18 @@ static bool place_or_stash(struct keydir_shard *shard, const struct keydir_entry
 {
     if (place(shard, entry))
         return true;
-    if (shard->stash_count == KEYDIR_STASH)
+    if (shard->stash_count >= KEYDIR_STASH)
         return false;
     shard->stash[shard->stash_count] = *entry;
     shard->stash[shard->stash_count++].tag &= KEYDIR_TAG;
     return true;
 }
 
-static bool growing(const struct keydir_shard *shard)
+/* Resizing. */
+
+static bool resized(const struct keydir_shard *shard)
 {
-    return load_size(&shard->frontier) != NOT_GROWING;
+    return load_size(&shard->frontier) != NOT_RESIZED;
 }
 
 static bool begin_growth(struct keydir *keydir, struct keydir_shard *shard)
@@ -584,33 +632,88 @@ static bool begin_growth(struct keydir *keydir, struct keydir_shard *shard)
     uint64_t next = (uint64_t)size + size / 6 + 1;
     if (next > size_max(keydir) || !take_bytes(keydir, (next - size) * bucket_bytes(shard)))
         return false;
-    store_size(&shard->next_size, (uint32_t)next);
+    use_rows(shard, next, shard->expiring);
     store_size(&shard->frontier, size);
     shard->inserts = 0;
     return true;
 }
 
-/* Takes the entries whose homes are [from, to) in the old size out of their buckets. */
-static uint32_t gather(struct keydir_shard *shard, uint32_t from, uint32_t to,
+/* What a step moves: the entries whose homes, in the smaller size, are [from, to). Before it they lie in `span` buckets from `start`
+ * on, wrapped at `end`. */
+struct range {
+    uint32_t from, to;
+    uint32_t start, span, end;
+};
+
+static bool is_in_range(const struct keydir_shard *shard, const struct range *range, uint64_t tag)
+{
+    uint32_t home = scale(tag, load_size(&shard->size));
+    return home >= range->from && home < range->to;
+}
+
+static uint32_t bucket_in_range(const struct range *range, uint32_t k)
+{
+    uint32_t where = range->start + k;
+    return where < range->end ? where : where - range->end;
+}
+
+/* Takes the entries of a range out of their buckets. */
+static uint32_t gather(struct keydir_shard *shard, const struct range *range,
                        struct keydir_entry *entries)
 {
-    uint32_t size = load_size(&shard->size);
-    uint32_t span = to - from + WINDOW < size ? to - from + WINDOW : size;
     uint32_t count = 0;
-    for (uint32_t k = 0; k < span; k++) {
-        uint32_t where = from + k < size ? from + k : from + k - size;
-        struct keydir_bucket *bucket = bucket_at(shard, where);
-        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++) {
-            if (!bucket->locations[i])
-                continue;
-            uint32_t home = scale(bucket->words[i], size);
-            if (home < from || home >= to)
-                continue;
-            entries[count++] = get(shard, bucket, i);
-            store_word(&bucket->locations[i], 0);
-        }
+    for (uint32_t k = 0; k < range->span; k++) {
+        uint32_t where = bucket_in_range(range, k);
+        const struct keydir_bucket *bucket = bucket_at(shard, where);
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
+            if (bucket->locations[i] && is_in_range(shard, range, bucket->words[i]))
+                entries[count++] = lift(shard, where, i);
     }
     return count;
+}
+
+static uint32_t count_range(const struct keydir_shard *shard, const struct range *range)
+{
+    uint32_t count = 0;
+    for (uint32_t k = 0; k < range->span; k++) {
+        const struct keydir_bucket *bucket = bucket_at(shard, bucket_in_range(range, k));
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
+            count += bucket->locations[i] && is_in_range(shard, range, bucket->words[i]);
+    }
+    return count;
+}
+
+/* Memory for the entries of a step, and for the stash, should it need that. */
+static struct keydir_entry *new_gathering(const struct keydir_shard *shard)
+{
+    return malloc((GATHER_MAX + shard->stash_count) * sizeof(struct keydir_entry));
+}
+
+/* Adds entries to the stash; `entries` has room for what is there already, and is given away. */
+static void stash_all(struct keydir_shard *shard, struct keydir_entry *entries, uint32_t count)
+{
+    uint32_t stashed = shard->stash_count;
+    if (stashed + count <= shard->stash_room) {
+        memcpy(shard->stash + stashed, entries, count * sizeof *entries);
+        free(entries);
+    } else {
+        memcpy(entries + count, shard->stash, stashed * sizeof *entries);
+        free_stash(shard);
+        shard->stash = entries;
+        shard->stash_room = stashed + count;
+    }
+    shard->stash_count += count;
+}
+
+/* Places the gathered entries; `entries` is given away. */
+static void place_all(struct keydir_shard *shard, struct keydir_entry *entries, uint32_t count)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!place(shard, &entries[i]))
+            entries[left++] = entries[i];
+    shard->moves += count;
+    stash_all(shard, entries, left);
 }
 
 static void retry_stash(struct keydir_shard *shard)
@@ -618,28 +721,41 @@ static void retry_stash(struct keydir_shard *shard)
     for (uint32_t i = shard->stash_count; i-- > 0;)
         if (place(shard, &shard->stash[i]))
             shard->stash[i] = shard->stash[--shard->stash_count];
+    if (shard->stash == shard->own_stash || shard->stash_count > KEYDIR_STASH)
+        return;
+    memcpy(shard->own_stash, shard->stash, shard->stash_count * sizeof *shard->stash);
+    free_stash(shard);
+    shard->stash = shard->own_stash;
+    shard->stash_room = KEYDIR_STASH;
 }
 
-static void grow_step(struct keydir_shard *shard)
+static void end_growth(struct keydir_shard *shard)
 {
-    struct keydir_entry entries[(GROW_STEP + WINDOW) * KEYDIR_ENTRIES];
-    uint32_t to = load_size(&shard->frontier);
-    uint32_t from = to > GROW_STEP ? to - GROW_STEP : 0;
-    uint32_t count = gather(shard, from, to, entries);
-    for (uint32_t home = from; home < to; home++)
-        forget_displaced(bucket_at(shard, home));
-    store_size(&shard->frontier, from);
-    for (uint32_t i = 0; i < count; i++)
-        if (!place_or_stash(shard, &entries[i])) {
-            fputs("keydir: no place for an entry while growing\n", stderr);
-            abort(); /* the table is emptier than it was: only a mistake of ours leads here */
-        }
-    shard->moves += count;
-    if (from == 0) {
-        store_size(&shard->size, load_size(&shard->next_size));
-        store_size(&shard->frontier, NOT_GROWING);
+    store_size(&shard->size, load_size(&shard->next_size));
+    store_size(&shard->frontier, NOT_RESIZED);
+}
+
+/* False: no memory, and nothing has moved. */
+static bool grow_step(struct keydir_shard *shard)
+{
+    uint32_t size = load_size(&shard->size), to = load_size(&shard->frontier);
+    struct range range = {.to = to, .from = to > GROW_STEP ? to - GROW_STEP : 0, .end = size};
+    range.start = range.from;
+    range.span = to - range.from + WINDOW < size ? to - range.from + WINDOW : size;
+    struct keydir_entry *entries = to > 0 ? new_gathering(shard) : NULL;
+    if (to > 0 && !entries)
+        return false;
+    if (to > 0) {
+        uint32_t count = gather(shard, &range, entries);
+        for (uint32_t home = range.from; home < to; home++)
+            forget_displaced(bucket_at(shard, home));
+        store_size(&shard->frontier, range.from);
+        place_all(shard, entries, count);
     }
+    if (range.from == 0)
+        end_growth(shard);
     retry_stash(shard);
+    return true;
 }
 
 static bool full(const struct keydir_shard *shard)
@@ -647,67 +763,162 @@ static bool full(const struct keydir_shard *shard)
     return (uint64_t)shard->count * 1000 >= (uint64_t)load_size(&shard->size) * FILL_MAX;
 }
 
-/* Puts all entries of a shard into `size` buckets instead of more; `entries` has room for them. */
-static void rebuild(struct keydir_shard *shard, struct keydir_entry *entries, uint32_t size)
+/* The size that a shard should shrink to now, or 0. Far down it goes in several passes, of which the last one meets the size that
+ * is wanted. */
+static uint32_t smaller_size(const struct keydir *keydir, const struct keydir_shard *shard)
 {
-    uint32_t old = load_size(&shard->size);
-    uint32_t count = gather(shard, 0, old, entries);
-    set_expiring(shard, false); /* until an entry comes that has one */
-    for (uint32_t home = 0; home < old; home++)
-        forget_displaced(bucket_at(shard, home));
-    store_size(&shard->size, size);
-    store_size(&shard->next_size, size);
-    atomic_fetch_sub(&shard->keydir->bytes, (old - size) * LINE);
-    for (uint32_t i = 0; i < count; i++)
-        if (!place_or_stash(shard, &entries[i])) {
-            fputs("keydir: no place for an entry while shrinking\n", stderr);
-            abort(); /* there are places for far more: only a mistake of ours leads here */
-        }
-    shard->moves += count;
-    retry_stash(shard);
+    uint32_t size = load_size(&shard->next_size);
+    bool too_large = atomic_load(&keydir->bytes) > atomic_load(&keydir->bytes_max);
+    uint64_t wanted = (uint64_t)shard->count * 1000 / FILL_SHRUNK + 1;
+    if (wanted < size / SHRINK_MOST)
+        wanted = wanted * 2 > size / SHRINK_MOST ? wanted * 2 : size / SHRINK_MOST + 1;
+    if (wanted < shard->dense_size && shard->count > shard->dense_count / 16 * 15)
+        wanted = shard->dense_size; /* it has been tried */
+    if (wanted < SIZE_MIN)
+        wanted = SIZE_MIN;
+    return wanted <= (too_large ? size / 10 * 9 : size / 2) ? (uint32_t)wanted : 0;
 }
 
-/* Gives the memory of the blocks behind `size` buckets back to the system. */
-static void return_blocks(struct keydir_shard *shard, uint32_t size, uint32_t old)
+static void begin_shrink(struct keydir_shard *shard, uint32_t size)
 {
-    for (uint32_t block = (size + BLOCK - 1) / BLOCK; block <= (old - 1) / BLOCK; block++)
-        madvise(bucket_at(shard, block * BLOCK), BLOCK * LINE, MADV_DONTNEED);
-    uint32_t kept = shard->expiring ? size : 0;
-    for (uint32_t block = (kept + EXPIRES_BLOCK - 1) / EXPIRES_BLOCK;
-         block <= (old - 1) / EXPIRES_BLOCK; block++)
-        madvise(expires_at(shard, block * EXPIRES_BLOCK), EXPIRES_BLOCK * EXPIRES_LINE,
-                MADV_DONTNEED);
+    shard->shrinking = true;
+    shard->expiring_seen = false;
+    store_size(&shard->size, size);
+    store_size(&shard->frontier, 0);
+}
+
+/* The shard goes back to the larger size, and does not try this one again before it has lost more entries. */
+static void turn_back(struct keydir_shard *shard)
+{
+    uint32_t size = load_size(&shard->size);
+    shard->dense_size = size + (load_size(&shard->next_size) - size) / 2 + 1;
+    shard->dense_count = shard->count;
+    shard->shrinking = false;
+}
+
+static void end_shrink(struct keydir_shard *shard)
+{
+    uint32_t size = load_size(&shard->size);
+    if (!shard->expiring_seen)
+        set_expiring(shard, false);
+    atomic_fetch_sub(&shard->keydir->bytes,
+                     (load_size(&shard->next_size) - size) * bucket_bytes(shard));
+    store_size(&shard->next_size, size);
+    store_size(&shard->frontier, NOT_RESIZED);
+    shard->shrinking = false;
+    shard->dense_size = 0;
+}
+
+/* The first home in the larger size of the tags that are at home in `home`, or behind it, in the smaller one. */
+static uint32_t larger_home(const struct keydir_shard *shard, uint32_t home)
+{
+    uint32_t small = load_size(&shard->size);
+    uint64_t high = (((uint64_t)home << 32) + small - 1) / small; /* of such a tag's two halves */
+    return high >> 32 ? load_size(&shard->next_size)
+                      : scale(high << 32, load_size(&shard->next_size));
+}
+
+static struct range next_shrunk(const struct keydir_shard *shard)
+{
+    uint32_t small = load_size(&shard->size), from = load_size(&shard->frontier);
+    struct range range = {.from = from,
+                          .to = small - from > SHRINK_STEP ? from + SHRINK_STEP : small,
+                          .end = load_size(&shard->next_size)};
+    range.start = larger_home(shard, from);
+    uint32_t span = larger_home(shard, range.to) + 1 - range.start + WINDOW;
+    range.span = span < range.end ? span : range.end;
+    return range;
+}
+
+static bool is_too_dense(const struct range *range, uint32_t count)
+{
+    return (uint64_t)count * 1000 > (uint64_t)(range->to - range->from + WINDOW / 2) * FILL_DENSE;
+}
+
+/* False: no memory, and nothing has moved. */
+static bool shrink_step(struct keydir_shard *shard)
+{
+    struct range range = next_shrunk(shard);
+    if (is_too_dense(&range, count_range(shard, &range))) {
+        turn_back(shard);
+        return true;
+    }
+    struct keydir_entry *entries = new_gathering(shard);
+    if (!entries)
+        return false;
+    uint32_t count = gather(shard, &range, entries);
+    /* But for the last one, which some of the tags behind the range share. */
+    for (uint32_t home = range.start; home < larger_home(shard, range.to); home++)
+        forget_displaced(bucket_at(shard, home));
+    store_size(&shard->frontier, range.to);
+    place_all(shard, entries, count);
+    retry_stash(shard);
+    if (shard->stash_count > KEYDIR_STASH / 2)
+        turn_back(shard);
+    else if (range.to == load_size(&shard->size))
+        end_shrink(shard);
+    return true;
 }
 
 bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard)
 {
-    uint32_t old = load_size(&shard->size);
-    uint64_t size = (uint64_t)shard->count * 1000 / FILL_SHRUNK + 1;
-    size = size > SIZE_MIN ? size : SIZE_MIN;
-    bool too_large = atomic_load(&keydir->bytes) > atomic_load(&keydir->bytes_max);
-    if (size > (too_large ? old / 10 * 9 : old / 2))
+    if (shard->shrinking)
+        return shrink_step(shard);
+    uint32_t size = smaller_size(keydir, shard);
+    if (!size)
         return false;
-    while (growing(shard))
-        grow_step(shard);
-    old = load_size(&shard->size);
-    struct keydir_entry *entries = malloc((shard->count + 1) * sizeof *entries);
-    if (!entries)
-        return false;
-    rebuild(shard, entries, (uint32_t)size);
-    free(entries);
-    return_blocks(shard, (uint32_t)size, old);
+    if (resized(shard)) /* what grows does that first */
+        return grow_step(shard);
+    begin_shrink(shard, size);
     return true;
+}
+
+/* Rows behind the last that a shard has. With memory_lock held: so no shard begins to grow. */
+static uint32_t rows_needed(const struct keydir *keydir, uint32_t block, bool expiring)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
+        const struct keydir_shard *shard = &keydir->shards[i];
+        uint32_t size = load_size(&shard->next_size);
+        if (size > most && (!expiring || shard->expiring))
+            most = size;
+    }
+    return (most + block - 1) / block;
+}
+
+static bool return_rows(struct keydir *keydir, char *area, uint32_t *used, uint32_t needed)
+{
+    uint64_t row_size = (uint64_t)keydir->shard_count * BLOCK * LINE;
+    uint32_t rows = *used > needed ? *used - needed : 0;
+    rows = rows < RETURN_ROWS ? rows : RETURN_ROWS;
+    if (rows == 0)
+        return false;
+    *used -= rows;
+    madvise(area + *used * row_size, rows * row_size, MADV_DONTNEED);
+    return *used > needed;
+}
+
+bool keydir_return_memory(struct keydir *keydir)
+{
+    pthread_mutex_lock(&keydir->memory_lock);
+    bool more =
+        return_rows(keydir, keydir->rows, &keydir->rows_used, rows_needed(keydir, BLOCK, false));
+    more |= return_rows(keydir, keydir->expires, &keydir->expires_rows_used,
+                        rows_needed(keydir, EXPIRES_BLOCK, true));
+    pthread_mutex_unlock(&keydir->memory_lock);
+    return more;
 }
 
 bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard)
 {
-    if (!growing(shard) && full(shard) && !begin_growth(keydir, shard))
-        return false;
+    bool is_full = full(shard);
     /* A stash in use means bad luck or a late growth: hurry. */
+    if (shard->shrinking && (is_full || shard->stash_count > KEYDIR_STASH / 2))
+        shard->shrinking = false;
+    if (!resized(shard) && is_full && !begin_growth(keydir, shard))
+        return false;
     while (shard->stash_count > KEYDIR_STASH / 2)
-        if (growing(shard))
-            grow_step(shard);
-        else if (!begin_growth(keydir, shard))
+        if (!(resized(shard) ? grow_step(shard) : begin_growth(keydir, shard)))
             return shard->stash_count < KEYDIR_STASH;
     return true;
 }
@@ -719,7 +930,8 @@ bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
     if (!keydir_has_room(keydir, shard) || !place_or_stash(shard, entry))
         return false;
     shard->count++;
-    if (growing(shard) && (++shard->inserts % GROW_EVERY == 0 || shard->stash_count))
+    if (resized(shard) && !shard->shrinking &&
+        (++shard->inserts % GROW_EVERY == 0 || shard->stash_count))
         grow_step(shard);
     return true;
 }

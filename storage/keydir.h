@@ -2,7 +2,8 @@
  *
  * A key is known by 67 bits of its hash: 8 choose one of 256 shards, 59 are kept of the tag (KEYDIR_TAG; whatever the others
  * are, they are ignored). Each shard has a lock of its own; all functions here want it held, but keydir_init, keydir_release,
- * keydir_count, keydir_capacity, keydir_use_huge_pages, the keydir_prefetch and keydir_peek functions.
+ * keydir_count, keydir_capacity, keydir_use_huge_pages, keydir_return_memory, the keydir_prefetch and keydir_peek
+ * functions.
  */
 #ifndef CACHECASK_STORAGE_KEYDIR_H
 #define CACHECASK_STORAGE_KEYDIR_H
@@ -38,17 +39,22 @@ struct keydir_shard {
     uint32_t *expires; /* of its first blocks' entries, in the first row of expiries */
     struct keydir *keydir;
     uint32_t row_shift;         /* from a block to the shard's next one: 2^row_shift buckets */
-    _Atomic uint32_t size;      /* buckets, before the growth that is under way */
-    _Atomic uint32_t next_size; /* buckets after it; equal to size when none is */
+    _Atomic uint32_t size;      /* buckets; while it is resized, the smaller number of them */
+    _Atomic uint32_t next_size; /* and the larger; equal to size when it is not resized */
     _Atomic uint32_t frontier;  /* homes from here on are counted in next_size (K3) */
+    bool shrinking;             /* the frontier moves up, to the end of a resize; else down */
     bool expiring;              /* an entry has had an expiry: memory for these is counted */
+    bool expiring_seen;         /* since the shrink began */
     _Alignas(64) pthread_mutex_t lock;
     _Atomic uint32_t version; /* odd while the lock is held: see keydir_glance */
     uint32_t count;           /* entries, the stash's included */
     uint32_t inserts;         /* since the growth began */
     _Atomic uint32_t stash_count;
-    uint64_t moves; /* entries that changed their bucket, ever: for scans */
-    struct keydir_entry stash[KEYDIR_STASH]; /* entries that found no bucket; nearly always empty */
+    uint64_t moves;                   /* entries that changed their bucket, ever: for scans */
+    uint32_t dense_size, dense_count; /* to so few buckets it did not shrink with so many entries */
+    struct keydir_entry *stash;       /* entries that found no bucket; nearly always empty */
+    uint32_t stash_room;              /* KEYDIR_STASH, and more after an unlucky resize */
+    struct keydir_entry own_stash[KEYDIR_STASH];
 };
 
 struct keydir {
@@ -59,6 +65,8 @@ struct keydir {
     size_t arena_size;
     uint64_t huge_bytes;   /* of the rows, from the first on, that were asked into huge pages */
     uint64_t huge_expires; /* and of the rows of expiries */
+    pthread_mutex_t memory_lock;           /* of the next two; taken last */
+    uint32_t rows_used, expires_rows_used; /* that may hold memory */
     _Atomic uint32_t expiring_shards;
     _Atomic uint64_t bytes;     /* of all buckets in use, and of expiries in shards with some */
     _Atomic uint64_t bytes_max; /* no shard grows beyond this in sum */
@@ -121,9 +129,14 @@ bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard);
 bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
                    const struct keydir_entry *entry);
 
-/* Makes the shard smaller and gives memory back, if it is half empty, or if the keydir is larger than bytes_max and anything
- * can be gained. Entries move. */
+/* Takes one step towards a smaller shard, if it is half empty, or if the keydir is larger than bytes_max and there is
+ * anything to gain. A step moves some hundred entries, so the lock is held for some ten microseconds. Returns whether there is more
+ * to do: call it again then, after others had their turn. Where entries lie too dense for the smaller size, the shard goes back
+ * to the larger one. Inserts may turn a shrink into a growth at any time. */
 bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard);
+
+/* Gives memory back that no shard uses any more, a few MiB at most. Without locks, from one thread. Returns whether there is more. */
+bool keydir_return_memory(struct keydir *keydir);
 
 void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t location,
                 uint32_t expire_s);

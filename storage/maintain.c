@@ -24,6 +24,8 @@
 #define CRAWL_MIN     16384  /* buckets a tick: some tenths of a millisecond */
 #define CRAWL_MAX     262144 /* and what a large keydir may cost, some percents of a core */
 #define SWEEP_BUCKETS 1024   /* looked at with a shard's lock held: some ten microseconds */
+#define SHRINK_ROUNDS 4      /* a tick: of 256 shards, some 40 ms */
+#define RETURN_ROUNDS 16     /* a tick, of some MiB */
 
 /* The oldest segment that wants a hint file, if it may have it. */
 static struct segment *next_unhinted(struct store *store)
@@ -180,16 +182,28 @@ static void crawl(struct store *store)
         looked += crawl_step(store);
 }
 
-/* After many deletions, or under a lower limit. */
+/* After many deletions, or under a lower limit. A step of each shard in turn, so that a client that waits for the lock of one gets
+ * it; and no more than so many, for there is other work. */
 static void shrink_keydir(struct store *store)
 {
     struct keydir *keydir = &store->keydir;
-    for (uint32_t i = 0; i < keydir->shard_count; i++) {
-        struct keydir_shard *shard = &keydir->shards[i];
-        keydir_lock(shard);
-        keydir_shrink(keydir, shard);
-        keydir_unlock(shard);
+    bool more = true;
+    for (uint32_t round = 0; round < SHRINK_ROUNDS && more; round++) {
+        more = false;
+        for (uint32_t i = 0; i < keydir->shard_count; i++) {
+            struct keydir_shard *shard = &keydir->shards[i];
+            keydir_lock(shard);
+            more |= keydir_shrink(keydir, shard);
+            keydir_unlock(shard);
+        }
     }
+}
+
+static void return_memory(struct store *store)
+{
+    keydir_use_huge_pages(&store->keydir);
+    for (uint32_t i = 0; i < RETURN_ROUNDS && keydir_return_memory(&store->keydir); i++)
+        ;
 }
 
 void maintain_share_memory(struct store *store)
@@ -221,7 +235,7 @@ static void *run_maintainer(void *context)
         crawl(store);
         shrink_keydir(store);
         maintain_share_memory(store);
-        keydir_use_huge_pages(&store->keydir);
+        return_memory(store);
         maintain_hints(store);
     }
     return NULL;

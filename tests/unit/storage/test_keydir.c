@@ -71,6 +71,15 @@ static void check_all(const struct keydir *keydir)
     }
 }
 
+/* As far as it goes. Answers whether there was anything to do. */
+static bool shrink(struct keydir *keydir, struct keydir_shard *shard)
+{
+    bool any = false;
+    while (keydir_shrink(keydir, shard))
+        any = true;
+    return any;
+}
+
 static void test_an_empty_keydir_finds_nothing(void **state)
 {
     (void)state;
@@ -278,7 +287,7 @@ static void test_expiries_take_memory_only_where_there_are_some(void **state)
         if (entry.expire_s || k % 4)
             keydir_remove(shard, ref);
     }
-    assert_true(keydir_shrink(&keydir, shard));
+    assert_true(shrink(&keydir, shard));
     buckets = atomic_load(&shard->size) + atomic_load(&keydir.shards[1].size);
     assert_true(atomic_load(&keydir.bytes) == buckets * sizeof(struct keydir_bucket));
     check_all(&keydir);
@@ -428,11 +437,11 @@ static void test_a_half_empty_shard_shrinks_and_keeps_its_entries(void **state)
     struct keydir_shard *shard = &keydir.shards[0];
     uint64_t last = fill_shard(&keydir, shard, 100000);
     uint64_t before = atomic_load(&keydir.bytes);
-    assert_false(keydir_shrink(&keydir, shard)); /* it is full */
+    assert_false(shrink(&keydir, shard)); /* it is full */
     for (uint64_t n = 1; n <= last; n++)
         if (n % 10)
             remove_one(shard, n);
-    assert_true(keydir_shrink(&keydir, shard));
+    assert_true(shrink(&keydir, shard));
     assert_true(atomic_load(&keydir.bytes) < before / 4);
     keydir_check(shard);
     for (uint64_t n = 10; n <= last; n += 10) {
@@ -456,11 +465,172 @@ static void test_a_keydir_over_its_limit_shrinks_as_far_as_it_can(void **state)
     uint64_t last = fill_shard(&keydir, shard, 20000);
     for (uint64_t n = 1; n <= last / 3; n++)
         remove_one(shard, n);
-    assert_false(keydir_shrink(&keydir, shard));
+    assert_false(shrink(&keydir, shard));
     atomic_store(&keydir.bytes_max, 1000);
-    assert_true(keydir_shrink(&keydir, shard));
-    assert_false(keydir_shrink(&keydir, shard));
+    assert_true(shrink(&keydir, shard));
+    assert_false(shrink(&keydir, shard));
     keydir_check(shard);
+    keydir_release(&keydir);
+}
+
+/* Uneven holes: entries are removed from a part of a shard only, as by a crawler that has come so far. Tags keep the order of
+ * homes, so a range of tags is a range of buckets. */
+
+#define PARTS 16
+
+struct uneven {
+    struct keydir keydir;
+    struct keydir_shard *shard;
+    bool *present; /* by number */
+    uint64_t last;
+};
+
+static void uneven_init(struct uneven *uneven, uint64_t count)
+{
+    assert_true(keydir_init(&uneven->keydir, 1, MUCH));
+    uneven->shard = &uneven->keydir.shards[0];
+    uneven->present = calloc(8 * count + 1, sizeof *uneven->present);
+    uneven->last = 0;
+    assert_non_null(uneven->present);
+}
+
+static void uneven_release(struct uneven *uneven)
+{
+    free(uneven->present);
+    keydir_release(&uneven->keydir);
+}
+
+static void uneven_add(struct uneven *uneven)
+{
+    uint64_t n = ++uneven->last;
+    assert_true(insert(&uneven->keydir, uneven->shard, tag_of(n), n, n % 3 ? 0 : (uint32_t)n));
+    uneven->present[n] = true;
+}
+
+static void uneven_remove(struct uneven *uneven, uint64_t n)
+{
+    remove_one(uneven->shard, n);
+    uneven->present[n] = false;
+}
+
+/* Removes those in parts [from, to), but for one in `rare`. */
+static void uneven_thin(struct uneven *uneven, uint32_t from, uint32_t to, uint64_t rare)
+{
+    for (uint64_t n = 1; n <= uneven->last; n++) {
+        uint64_t part = (tag_of(n) >> 32) * PARTS >> 32;
+        if (uneven->present[n] && part >= from && part < to && n % rare)
+            uneven_remove(uneven, n);
+    }
+}
+
+static void uneven_check(struct uneven *uneven)
+{
+    keydir_check(uneven->shard);
+    for (uint64_t n = 1; n <= uneven->last; n++)
+        if (uneven->present[n])
+            assert_true(is_there(uneven->shard, tag_of(n), n, n % 3 ? 0 : (uint32_t)n));
+        else
+            assert_true(is_absent(uneven->shard, tag_of(n)));
+}
+
+/* Shrinks as far as it goes, with an insert or a removal after every few steps; it must come to an end. */
+static void uneven_shrink(struct uneven *uneven, uint32_t changes)
+{
+    uint64_t steps = 0, most = 64 + atomic_load(&uneven->shard->next_size);
+    while (keydir_shrink(&uneven->keydir, uneven->shard)) {
+        assert_true(++steps <= most);
+        uint64_t n = 1 + dice_next(&dice) % uneven->last;
+        if (!changes || steps % 4)
+            continue;
+        if (uneven->present[n])
+            uneven_remove(uneven, n);
+        for (uint32_t i = dice_below(&dice, changes); i > 0; i--)
+            uneven_add(uneven);
+    }
+}
+
+static void uneven_case(uint64_t count, uint32_t from, uint32_t to, uint64_t rare, uint32_t changes)
+{
+    struct uneven uneven;
+    uneven_init(&uneven, count);
+    while (uneven.last < count)
+        uneven_add(&uneven);
+    uneven_thin(&uneven, from, to, rare);
+    uneven_shrink(&uneven, changes);
+    uneven_check(&uneven);
+    while (uneven.last < 2 * count) /* and it grows again, uneven as it is */
+        uneven_add(&uneven);
+    uneven_check(&uneven);
+    uneven_thin(&uneven, 0, PARTS, UINT64_MAX);
+    uneven_shrink(&uneven, 0);
+    uneven_check(&uneven);
+    assert_true(atomic_load(&uneven.keydir.bytes) < 20000); /* all memory counts as given back */
+    uneven_release(&uneven);
+}
+
+static void test_a_shard_with_uneven_holes_shrinks_or_turns_back_and_loses_nothing(void **state)
+{
+    (void)state;
+    const uint64_t rares[] = {UINT64_MAX, 7, 2};
+    uint64_t most = SLOW_BUILD ? 20000 : 60000;
+    for (uint64_t count = 100; count <= most; count += count / 3 + dice_below(&dice, 50))
+        for (uint32_t from = 0; from < PARTS; from += 1 + dice_below(&dice, 3))
+            for (uint32_t to = from + 1; to <= PARTS; to += 1 + dice_below(&dice, 5))
+                uneven_case(count, from, to, rares[dice_below(&dice, 3)], dice_below(&dice, 40));
+}
+
+/* Case 01: what is left of a shard lies in its last part, and would be far too dense after a shrink by its count alone. */
+static void test_a_dense_rest_turns_a_shrink_back_until_it_has_thinned(void **state)
+{
+    (void)state;
+    struct uneven uneven;
+    uneven_init(&uneven, 50000);
+    while (uneven.last < 50000)
+        uneven_add(&uneven);
+    uint64_t before = atomic_load(&uneven.keydir.bytes);
+    uneven_thin(&uneven, 0, PARTS - 2, UINT64_MAX);
+    uneven_shrink(&uneven, 0);
+    uneven_check(&uneven);
+    assert_true(uneven.shard->stash_count <= KEYDIR_STASH / 2);
+    assert_true(atomic_load(&uneven.keydir.bytes) >
+                before / 8); /* as dense as it was it cannot lie */
+    uneven_thin(&uneven, PARTS - 2, PARTS, 20);
+    uneven_shrink(&uneven, 0);
+    uneven_check(&uneven);
+    assert_true(atomic_load(&uneven.keydir.bytes) < before / 32);
+    uneven_release(&uneven);
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long all = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%lu %lu", &all, &resident), 2);
+    fclose(file);
+    return resident * UINT64_C(4096);
+}
+
+static void test_memory_of_what_has_shrunk_is_given_back(void **state)
+{
+    (void)state;
+    struct keydir keydir;
+    const uint64_t count = 1000000;
+    assert_true(keydir_init(&keydir, 4, MUCH));
+    for (uint64_t n = 1; n <= count; n++)
+        assert_true(insert(&keydir, shard_of(&keydir, n), tag_of(n), n, (uint32_t)n));
+    uint64_t full = resident_bytes();
+    for (uint64_t n = 1; n <= count; n++)
+        remove_one(shard_of(&keydir, n), n);
+    for (uint32_t i = 0; i < keydir.shard_count; i++)
+        shrink(&keydir, &keydir.shards[i]);
+    while (keydir_return_memory(&keydir))
+        ;
+    if (!SLOW_BUILD) /* sanitizers have memory of their own */
+        assert_true(resident_bytes() < full - 20 * count);
+    for (uint64_t n = 1; n <= 1000; n++)
+        assert_true(insert(&keydir, shard_of(&keydir, n), tag_of(n), n, (uint32_t)n));
+    check_all(&keydir);
     keydir_release(&keydir);
 }
 
@@ -620,7 +790,7 @@ static void write_about(struct keydir *keydir, struct keydir_shard *shard, uint3
         for (uint64_t n = STEADY; n < 5 * STEADY; n++)
             remove_tag(shard, tag_of(n));
         keydir_lock(shard);
-        keydir_shrink(keydir, shard);
+        shrink(keydir, shard);
         keydir_unlock(shard);
     }
 }
@@ -743,6 +913,9 @@ int main(void)
         TEST(tags_with_the_same_two_buckets_are_told_apart),
         TEST(a_half_empty_shard_shrinks_and_keeps_its_entries),
         TEST(a_keydir_over_its_limit_shrinks_as_far_as_it_can),
+        TEST(a_shard_with_uneven_holes_shrinks_or_turns_back_and_loses_nothing),
+        TEST(a_dense_rest_turns_a_shrink_back_until_it_has_thinned),
+        TEST(memory_of_what_has_shrunk_is_given_back),
         TEST(it_says_what_a_plain_table_says_while_it_grows),
         TEST(its_invariants_hold_after_every_step),
         TEST(a_million_keys_take_20_bytes_each),
