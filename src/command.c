@@ -178,8 +178,8 @@ static enum store_status look_up_and_touch(struct worker *worker, struct conn *c
         worker->wrote = conn->wrote = true;
         if (status != STORE_OK)
             command_look_up_end(worker, conn, lookup);
-        if (status == STORE_AGAIN)
-            worker_park(worker, conn);
+        if (status == STORE_AGAIN && !worker_park(worker, conn))
+            status = STORE_FULL;
     } while (status == STORE_EXISTS);
     return status;
 }
@@ -219,8 +219,10 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
 enum reply_status command_failure(struct worker *worker, struct conn *conn,
                                   enum store_status status)
 {
+    if (status == STORE_AGAIN && worker_park(worker, conn))
+        return REPLY_NONE;
     switch (status) {
-    case STORE_AGAIN: worker_park(worker, conn); return REPLY_NONE;
+    case STORE_AGAIN: /* for too long */
     case STORE_FULL:
     case STORE_NO_MEMORY: counter_add(&worker->counters.store_no_memory, 1); return REPLY_NO_MEMORY;
     default: return REPLY_READ_ONLY;

@@ -66,6 +66,8 @@ struct conn {
     uint64_t sync_lsn; /* its replies wait until the log is on disk so far; 0: they do not */
     struct conn *next_syncing;
     bool parked; /* its next request waits for room */
+    uint32_t
+        waiting_since_s; /* the first one that has found none since a write found some; 0: none has */
     struct conn *next_parked;
     struct store_fetch *cold[CONN_COLD_MAX]; /* fetched, or on their way */
     uint32_t cold_count, fetching;

@@ -177,6 +177,8 @@ static void run_slot(struct worker *worker, struct slot *slot)
         conn->first_piece = worker->output.count;
     }
     enum run_result result = command_run(worker, conn, slot);
+    if (result != RUN_WAIT && conn->wrote)
+        conn->waiting_since_s = 0; /* there is room */
     if (worker->verbosity >= JOURNAL_COMMANDS && result != RUN_WAIT)
         trace_request(conn, slot, &worker->output, reply_at);
     conn->turns += !(slot->request.flags & REQUEST_MORE);

@@ -250,6 +250,8 @@ static void store_group(struct server *server, struct text *text)
     number(text, "segment_size", store.segment_size);
     number(text, "disk_bytes", store.disk_bytes);
     number(text, "disk_limit", store.disk_limit == UINT64_MAX ? 0 : store.disk_limit);
+    number(text, "disk_limit_effective",
+           store.disk_limit_effective == UINT64_MAX ? 0 : store.disk_limit_effective);
     number(text, "live_bytes", store.live_bytes);
     number(text, "dead_bytes", store.dead_bytes);
     number(text, "keydir_entries", store.keydir_entries);
@@ -273,7 +275,12 @@ static void store_group(struct server *server, struct text *text)
     number(text, "cleaner_segments", store.cleaner_segments);
     number(text, "cleaner_moved_bytes", store.cleaner_moved_bytes);
     number(text, "cleaner_backlog_bytes", store.cleaner_backlog_bytes);
+    add(text, "STAT cleaner_action %s\r\nSTAT cleaner_reason %s\r\n", store.cleaner_action,
+        store.cleaner_reason);
     number(text, "evicted_items", store.evicted_items);
+    number(text, "evicted_disk_limit", store.evicted_disk_limit);
+    number(text, "evicted_disk_full", store.evicted_disk_full);
+    number(text, "evicted_index", store.evicted_index);
     number(text, "expired_items", store.expired_items);
     number(text, "corrupt_records", store.corrupt_records);
     number(text, "recovery_us", store.recovery_us);

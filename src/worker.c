@@ -22,7 +22,10 @@
 #include "src/udp.h"
 #include "src/watch.h"
 
-#define ROUNDS_MAX 16 /* between two looks at what else has happened */
+#define ROUNDS_MAX     16 /* between two looks at what else has happened */
+#define REFUSED_TOLD_S 60
+
+static const struct timeval second = {.tv_sec = 1};
 
 static void abandon_dump(struct worker *worker)
 {
@@ -300,11 +303,35 @@ static void take_synced(struct worker *worker)
     }
 }
 
-void worker_park(struct worker *worker, struct conn *conn)
+/* Once a minute at most, whoever is refused. */
+static void tell_refused(struct worker *worker)
 {
+    _Atomic uint32_t *told_s = &worker->server->refused_told_s;
+    uint32_t last_s = atomic_load(told_s), now_s = worker->now_s;
+    if ((last_s && now_s < last_s + REFUSED_TOLD_S) ||
+        !atomic_compare_exchange_strong(told_s, &last_s, now_s))
+        return;
+    journal("warning: writes have found no room for %d s and are refused: see cleaner_reason, "
+            "sync_us_p99 and disk_limit_effective in \"stats store\"",
+            WORKER_WAIT_MAX_S);
+}
+
+bool worker_park(struct worker *worker, struct conn *conn)
+{
+    uint32_t waited_s = worker->now_s - conn->waiting_since_s;
+    if (!conn->waiting_since_s || waited_s >= 2 * WORKER_WAIT_MAX_S) {
+        conn->waiting_since_s = worker->now_s;
+    } else if (waited_s >=
+               WORKER_WAIT_MAX_S) { /* nor do the next of its pipeline wait as long again */
+        tell_refused(worker);
+        return false;
+    }
     conn->parked = true;
     conn->next_parked = worker->parked;
     worker->parked = conn;
+    if (!event_pending(worker->park_tick, EV_TIMEOUT, NULL))
+        event_add(worker->park_tick, &second);
+    return true;
 }
 
 /* There may be room now; those for whom there is none park again. */
@@ -317,6 +344,14 @@ static void take_parked(struct worker *worker)
         conn->parked = false;
         worker_resume(conn);
     }
+}
+
+/* Nobody waits for ever, whatever wakes are missed: who has waited too long is refused now. */
+static void on_park_tick(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd;
+    (void)what;
+    take_parked(context);
 }
 
 static void feed_watchers(struct worker *worker)
@@ -374,8 +409,6 @@ static void kick_idle(evutil_socket_t fd, short what, void *context)
         worker_close(worker, conn);
     }
 }
-
-static const struct timeval second = {.tv_sec = 1};
 
 static bool watch_idle(struct worker *worker)
 {
@@ -466,8 +499,9 @@ struct worker *worker_new(struct server *server, uint32_t id)
     worker->wake_event =
         event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
     worker->spare_tick = event_new(worker->base, -1, 0, age_spare, worker);
+    worker->park_tick = event_new(worker->base, -1, 0, on_park_tick, worker);
     if (!worker->wake_event || event_add(worker->wake_event, NULL) < 0 || !worker->spare_tick ||
-        !watch_idle(worker))
+        !worker->park_tick || !watch_idle(worker))
         return NULL;
     return open_udp(worker) ? worker : NULL;
 }
@@ -519,6 +553,7 @@ void worker_free(struct worker *worker)
     free(worker->input);
     spare_release(&worker->spare);
     event_free(worker->spare_tick);
+    event_free(worker->park_tick);
     event_free(worker->wake_event);
     if (worker->idle_tick)
         event_free(worker->idle_tick);

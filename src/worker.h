@@ -52,6 +52,7 @@ struct worker {
     char *input; /* the arena for what is read in a round */
     struct spare spare;
     struct event *spare_tick; /* while there are spare buffers */
+    struct event *park_tick;  /* while requests wait for room */
     struct output output;
     struct socket_ring *socket_ring; /* NULL: there is no io_uring */
     struct slot slots[WORKER_BATCH];
@@ -91,8 +92,10 @@ void worker_wake(struct worker *worker);
 void worker_stop(struct worker *worker);
 void worker_free(struct worker *worker);
 
-/* The connection's request was told STORE_AGAIN: it is run again after a wake. Its command answers RUN_WAIT. */
-void worker_park(struct worker *worker, struct conn *conn);
+/* The connection's request was told STORE_AGAIN: it is run again after a wake, or a second later; its command answers RUN_WAIT.
+ * False: it has waited for WORKER_WAIT_MAX_S already, and is to be refused. */
+#define WORKER_WAIT_MAX_S 10
+bool worker_park(struct worker *worker, struct conn *conn);
 
 /* The connection is that of a watcher from now on. Its command answers RUN_WATCH. */
 void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watcher);

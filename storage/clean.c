@@ -6,11 +6,17 @@
  *   - A value that the keydir points to is moved. It takes its expiry from the keydir, as the TOUCHes behind its old place
  *     no longer stand behind it, and keeps its CAS unique.
  *   - A value that was replaced or deleted is forgotten: the later record masks more.
- *   - A deletion is carried while its key is absent.
+ *   - A deletion is carried while its key is absent and a segment is left that begins before the deletion was born.
  *   - A value that has expired by its own expiry, and whose key is absent, has masked what is older and becomes a deletion.
  *     So does a TOUCH that has expired. (An expired value without an expiry of its own has such a TOUCH behind it.)
- *   - A TOUCH is carried while the key's value lies before it and still has its expiry.
+ *   - A TOUCH is carried while the key's value lies before it and still has its expiry; of several in a segment only the last.
  *   - What lies before a flush is forgotten; nothing is moved from before a flush to behind it.
+ *
+ * Born is the LSN from which on nothing can be masked: a deletion's own, or that of the expired value or TOUCH whose place it takes.
+ * Carrying it changes its LSN and not its birth, so it is gone when all segments have been moved once.
+ *
+ * What cannot be read cannot be moved. After a few attempts it counts as damaged: its segment stays until it is the oldest, and
+ * only then its keys are given up, for what stands in it may mask something older.
  *
  * Eviction removes the file first and the keys from the index after that: once a client has been told that a key is not
  * there (its delete writes nothing then), no crash may bring it back.
@@ -26,8 +32,9 @@
 #include "storage/hint.h"
 #include "storage/monotonic.h"
 
-#define WAIT_MS      10
-#define WAITS_MAX    50           /* for a spare segment, before the disk counts as full */
+#define WAIT_MS      100
+#define WAITS_MAX    10           /* for a ready segment, before there is no room */
+#define TOLERANT     3            /* failures, after which what cannot be read counts as damaged */
 #define COMMIT_BYTES (128 * 1024) /* moved between two commits: others may have to write it */
 #define PACE_LOOK_US 20000        /* how often a pause looks whether it is over */
 #define GROUP        32           /* entries whose buckets are fetched ahead together */
@@ -40,8 +47,10 @@ struct job {
     struct segment_cursor cursor;
     struct hint hint;
     struct hint_entry *entries;
-    uint64_t end_lsn; /* of what was appended */
+    uint64_t first_lsn; /* where the oldest segment begins */
+    uint64_t end_lsn;   /* of what was appended */
     uint64_t uncommitted;
+    uint64_t unreadable; /* records that stay behind */
     uint64_t chunk_started_us;
 };
 
@@ -63,6 +72,13 @@ static bool follows(const struct store *store, uint32_t rule)
 static uint64_t lsn_at(const struct job *job, const struct hint_entry *hinted)
 {
     return job->segment->header.base_lsn + hinted->offset * UINT64_C(8);
+}
+
+/* When a mark was born, as far as its hint entry tells: not before that. */
+static uint64_t born_of(const struct job *job, const struct hint_entry *hinted)
+{
+    bool told = hinted->type == RECORD_DELETE && hinted->expire_s;
+    return told ? hint_born_lsn(hinted->expire_s) : lsn_at(job, hinted);
 }
 
 /* Whether the entry names exactly the record of the hint entry. */
@@ -100,20 +116,23 @@ static bool is_dead(const struct store *store, const struct keydir_entry *entry)
 static void drop_dead(struct store *store, struct keydir_shard *shard, struct keydir_ref ref,
                       const struct keydir_entry *entry)
 {
-    if (has_expired(store, entry->expire_s))
+    if (has_expired(store, entry->expire_s)) {
         store_count_expired(store, entry->location);
+        store_mark_expired(store, entry->location);
+    }
     store_bury(store, entry->location);
     keydir_remove(shard, ref);
 }
 
-/* With the key's shard locked. `entry` is NULL when the key is absent. */
-static enum action decide(const struct job *job, const struct hint_entry *hinted,
+/* With the key's shard locked. `entry` is NULL when the key is absent; `born` is a mark's. */
+static enum action decide(const struct job *job, const struct hint_entry *hinted, uint64_t born,
                           const struct keydir_entry *entry)
 {
     const struct store *store = job->store;
     uint64_t lsn = lsn_at(job, hinted);
     bool flushed = lsn < atomic_load(&store->log.flush_lsn) && follows(store, CLEANER_RULE_FLUSH);
-    bool masks = !job->order.oldest && !flushed; /* there may be something older that it masks */
+    /* There may be something older that it masks. */
+    bool masks = !job->order.oldest && !flushed && job->first_lsn < born;
     bool expired = has_expired(store, hinted->expire_s);
     switch (hinted->type) {
     case RECORD_PUT:
@@ -151,7 +170,7 @@ struct looked {
     enum action action;
 };
 
-static void lock_and_decide(const struct job *job, const struct hint_entry *hinted,
+static void lock_and_decide(const struct job *job, const struct hint_entry *hinted, uint64_t born,
                             struct looked *looked)
 {
     looked->shard = shard_of(job->store, hinted);
@@ -162,7 +181,7 @@ static void lock_and_decide(const struct job *job, const struct hint_entry *hint
         drop_dead(job->store, looked->shard, looked->ref, &looked->entry);
         present = false;
     }
-    looked->action = decide(job, hinted, present ? &looked->entry : NULL);
+    looked->action = decide(job, hinted, born, present ? &looked->entry : NULL);
 }
 
 /* Appending. */
@@ -186,7 +205,8 @@ static void append(struct job *job, struct log_room *room, const struct record *
         memcpy(room->data + RECORD_HEADER_SIZE + record->key_len, record->value, record->value_len);
         record_seal(room->data, record, seed, room->offset);
     }
-    segment_add_mask(room->segment, record->type, record->expire_s, size);
+    if (record->type != RECORD_PUT)
+        segment_add_mark(room->segment, record->type, size);
     log_publish(room);
     job->end_lsn = room->lsn + size;
     job->uncommitted += size;
@@ -210,7 +230,7 @@ static void point_to(struct job *job, struct looked *looked, const struct log_ro
 }
 
 /* Does what was decided. Unlocks the shard. STORE_OK; STORE_AGAIN: no room yet; else the job is over. */
-static enum store_status act(struct job *job, const struct hint_entry *hinted,
+static enum store_status act(struct job *job, const struct hint_entry *hinted, uint64_t born,
                              struct looked *looked, const struct record *found)
 {
     struct log_room room;
@@ -222,10 +242,12 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted,
     if (looked->action == ACTION_BURY)
         record = (struct record){
             .type = RECORD_DELETE, .key = found->key, .key_len = found->key_len, .value = ""};
+    if (record.type == RECORD_DELETE)
+        record.cas = born;
     uint64_t size = record_size(record.key_len, record.value_len);
     struct hint_entry entry = *hinted;
     entry.type = record.type;
-    entry.expire_s = record.expire_s;
+    entry.expire_s = record.type == RECORD_DELETE ? hint_born(born) : record.expire_s;
     entry.size = (uint32_t)(size / RECORD_ALIGN);
     bool rests = move && follows(store, CLEANER_RULE_FLUSH);
     bool large = record.value_len >= LOG_OUTSIDE_MIN;
@@ -260,39 +282,72 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted,
 static enum store_status read_record(struct job *job, const struct hint_entry *hinted,
                                      struct record *record)
 {
-    uint32_t offset;
-    job->cursor.offset = hinted->offset * UINT64_C(8);
-    enum cursor_status status = segment_cursor_next(&job->cursor, record, &offset);
+    struct segment_cursor *cursor = &job->cursor;
+    uint64_t offset = hinted->offset * UINT64_C(8);
+    enum cursor_status status = segment_cursor_read(cursor, offset, record);
+    if (status == CURSOR_FAILED && !cursor->careful) {
+        cursor->careful = true; /* something near it may be what cannot be read */
+        status = segment_cursor_read(cursor, offset, record);
+    }
     if (status == CURSOR_FAILED)
         return STORE_IO;
     return status == CURSOR_RECORD && record->type == hinted->type ? STORE_OK : STORE_CORRUPT;
 }
 
-/* One hint entry. False: the job is over. */
-static bool clean_entry(struct job *job, const struct hint_entry *hinted)
+/* The disk is given some attempts. */
+static bool is_tolerant(const struct job *job)
+{
+    return job->segment->failures >= TOLERANT;
+}
+
+static enum clean_result result_of(enum store_status status)
+{
+    switch (status) {
+    case STORE_OK: return CLEAN_DONE;
+    case STORE_AGAIN:
+    case STORE_FULL: return CLEAN_NO_ROOM;
+    case STORE_IO:
+    case STORE_NO_MEMORY: return CLEAN_FAILED;
+    default: return CLEAN_STOPPED;
+    }
+}
+
+/* Moves or carries a record that was read. What was decided without it may have changed. */
+static enum store_status place_record(struct job *job, const struct hint_entry *hinted,
+                                      const struct record *record)
+{
+    uint64_t born =
+        record->type == RECORD_DELETE && record->cas ? record->cas : lsn_at(job, hinted);
+    struct looked looked = {0};
+    enum store_status status;
+    uint32_t waits = 0;
+    do {
+        lock_and_decide(job, hinted, born, &looked);
+        if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE) {
+            keydir_unlock(looked.shard);
+            return STORE_OK;
+        }
+        status = act(job, hinted, born, &looked, record);
+    } while (status == STORE_AGAIN && waits++ < WAITS_MAX && cleaner_wait_ms(job->store, WAIT_MS));
+    return status;
+}
+
+/* One hint entry. CLEAN_DONE: go on with the next. */
+static enum clean_result clean_entry(struct job *job, const struct hint_entry *hinted)
 {
     struct looked looked = {0};
     struct record record;
-    enum store_status status;
-    uint32_t waits = 0;
-    lock_and_decide(job, hinted, &looked);
+    lock_and_decide(job, hinted, born_of(job, hinted), &looked);
     keydir_unlock(looked.shard);
     if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE)
-        return true;
-    status = read_record(job, hinted, &record);
-    if (status != STORE_OK)
-        return status == STORE_CORRUPT; /* it stays behind: see finish */
-    do {                                /* what was decided without the record may have changed */
-        lock_and_decide(job, hinted, &looked);
-        if (looked.action == ACTION_FORGET || looked.action == ACTION_LEAVE) {
-            keydir_unlock(looked.shard);
-            return true;
-        }
-        status = act(job, hinted, &looked, &record);
-    } while (status == STORE_AGAIN && waits++ < WAITS_MAX && cleaner_wait_ms(job->store, WAIT_MS));
-    if (status == STORE_AGAIN || status == STORE_FULL)
-        job->store->cleaner.cramped = true;
-    return status == STORE_OK;
+        return CLEAN_DONE;
+    enum store_status status = read_record(job, hinted, &record);
+    if (status == STORE_OK)
+        return result_of(place_record(job, hinted, &record));
+    if (status == STORE_IO && !is_tolerant(job))
+        return CLEAN_FAILED;
+    job->unreadable++; /* it stays behind: see finish */
+    return CLEAN_DONE;
 }
 
 /* Keeps to the clean rate, and when there is time lets others go first and the disk catch up (L5). */
@@ -335,32 +390,33 @@ static void prefetch_group(const struct job *job, uint64_t first)
     }
 }
 
-/* Moves and carries. False: the segment stays, to be cleaned another time. */
-static bool clean_entries(struct job *job)
+/* Moves and carries. Else than CLEAN_DONE: the segment stays, to be cleaned another time. */
+static enum clean_result clean_entries(struct job *job)
 {
     uint64_t paced = 0; /* offset up to which the pace was kept */
     for (uint64_t i = 0; i < job->hint.count; i++) {
         const struct hint_entry *hinted = &job->entries[i];
         if (i % GROUP == 0)
             prefetch_group(job, i);
-        if (!clean_entry(job, hinted))
-            return false;
+        enum clean_result result = clean_entry(job, hinted);
+        if (result != CLEAN_DONE)
+            return result;
         if (job->uncommitted >= COMMIT_BYTES && !commit(job))
-            return false;
+            return CLEAN_STOPPED;
         uint64_t offset = hinted->offset * UINT64_C(8);
         if (offset - paced >= COMMIT_BYTES) {
             pace(job, offset - paced);
             paced = offset;
             if (cleaner_is_stopping(job->store))
-                return false;
+                return CLEAN_STOPPED;
         }
     }
-    return true;
+    return CLEAN_DONE;
 }
 
 /* All that lets the segment go is on disk, whatever --sync says: the copies that the job appended, and the records that have
  * replaced, deleted or flushed the others. Each was reserved before it took effect on what was looked at. (When evicting, only
- * the copies count: to lose the rest is what it is for.) */
+ * the copies count: to lose the rest is what it is for.) False: the log refuses writes, or the end has come. */
 static bool make_durable(struct job *job)
 {
     struct log *log = &job->store->log;
@@ -374,7 +430,7 @@ static bool make_durable(struct job *job)
     if (!job->end_lsn || !follows(job->store, CLEANER_RULE_SYNC))
         return true;
     while (log_synced_lsn(log) < job->end_lsn && !atomic_load(&log->failed)) {
-        log_request_sync(log, job->end_lsn);
+        log_request_sync(log, job->end_lsn); /* a sync signals the cleaner */
         if (!cleaner_wait_ms(job->store, WAIT_MS))
             return false;
     }
@@ -383,23 +439,29 @@ static bool make_durable(struct job *job)
 
 /* Removing. */
 
-static bool unlink_files(struct job *job)
+static bool sync_names(const struct job *job)
+{
+    const struct store_options *options = &job->store->options;
+    int result = options->files->sync_dir(options->files->context, options->dir_fd);
+    job->store->cleaner.dir_unsynced = result < 0;
+    return result == 0;
+}
+
+/* Durable too: of two segments that are removed the older must not come back alone (G5). So what an earlier sync of the
+ * directory has left open comes first. A file that is gone is as good as removed. */
+static bool unlink_files(const struct job *job)
 {
     const struct store_options *options = &job->store->options;
     const struct file_system *files = options->files;
     char name[SEGMENT_NAME_SIZE];
+    if (job->store->cleaner.dir_unsynced && !sync_names(job))
+        return false;
     segment_name(name, job->segment->header.id, "hint");
     files->unlink(files->context, options->dir_fd, name);
     segment_name(name, job->segment->header.id, "seg");
-    /* Durable too: of two segments that are removed the older must not come back alone. */
-    if (files->unlink(files->context, options->dir_fd, name) == 0 &&
-        files->sync_dir(files->context, options->dir_fd) == 0)
-        return true;
-    if (!job->segment->damaged)
-        tell(&options->tell, TELL_ERROR, "cannot remove %s in data directory %s: %s", name,
-             options->dir_name, strerror(errno));
-    job->segment->damaged = true; /* not again and again */
-    return false;
+    if (files->unlink(files->context, options->dir_fd, name) < 0 && errno != ENOENT)
+        return false;
+    return sync_names(job);
 }
 
 /* The observer is told of a value that its key still names; with its shard locked. */
@@ -445,6 +507,7 @@ static void evict_entry(struct job *job, const struct hint_entry *hinted)
                     lsn_at(job, hinted) < atomic_load(&job->store->log.flush_lsn);
         if (!dead) {
             atomic_fetch_add_explicit(&cleaner->evicted_items, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(job->order.evicted, 1, memory_order_relaxed);
             if (!store_was_visited(entry.location))
                 atomic_fetch_add_explicit(&cleaner->evicted_unfetched, 1, memory_order_relaxed);
             if (observed)
@@ -457,13 +520,14 @@ static void evict_entry(struct job *job, const struct hint_entry *hinted)
 
 static bool drop_lost(void *context, struct keydir_entry *entry)
 {
-    const struct job *job = context;
+    struct job *job = context;
     uint64_t location = entry->location;
     if (location_in_ram(location))
         location = ((const struct cache_item *)location_item(location))->location;
     if (location_slot(location) != job->segment->slot)
         return true;
     store_bury(job->store, entry->location);
+    job->unreadable++;
     return false;
 }
 
@@ -471,6 +535,7 @@ static bool drop_lost(void *context, struct keydir_entry *entry)
 static void drop_all_lost(struct job *job)
 {
     struct store *store = job->store;
+    job->unreadable = 0;
     for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
         struct keydir_shard *shard = &store->keydir.shards[i];
         uint32_t cursor = 0;
@@ -478,6 +543,9 @@ static void drop_all_lost(struct job *job)
         keydir_scan(shard, &cursor, UINT32_MAX, drop_lost, job);
         keydir_unlock(shard);
     }
+    tell(&store->options.tell, TELL_WARNING,
+         "segment %016llx is removed with %llu keys whose records could not be read: they are lost",
+         (unsigned long long)job->segment->header.id, (unsigned long long)job->unreadable);
 }
 
 static void evict_entries(struct job *job)
@@ -492,35 +560,72 @@ static void evict_entries(struct job *job)
 static void remove_segment(struct job *job)
 {
     struct store *store = job->store;
-    store->cleaner.cramped = false;
     log_doom(&store->log, job->segment);
     log_reap(&store->log);
     atomic_fetch_add_explicit(&store->cleaner.segments, 1, memory_order_relaxed);
 }
 
-/* The last steps of a job whose records are where they should be. */
-static bool finish(struct job *job)
+/* A segment with something that cannot be read stays: older versions must not come back. */
+static enum clean_result keep_damaged(const struct job *job)
 {
-    if (!job->order.oldest && segment_live_bytes(job->segment) > 0) {
+    if (!job->segment->damaged)
         tell(&job->store->options.tell, TELL_WARNING,
              "segment %016llx has damaged records: it is kept until it is the oldest",
              (unsigned long long)job->segment->header.id);
-        job->segment->damaged = true; /* their older versions must not come back */
-        return true;
-    }
+    job->segment->damaged = true;
+    return CLEAN_DONE;
+}
+
+/* The last steps of a job whose records are where they should be. */
+static enum clean_result finish(struct job *job)
+{
+    if (!job->order.oldest && (job->unreadable || segment_live_bytes(job->segment) > 0))
+        return keep_damaged(job);
     bool evict_first = !follows(job->store, CLEANER_RULE_EVICT);
     if (evict_first && job->order.evict)
         evict_entries(job);
     if (!unlink_files(job))
-        return false;
+        return CLEAN_FAILED;
     if (job->order.evict)
         evict_entries(job);
     if (segment_live_bytes(job->segment) > 0)
         drop_all_lost(job);
     remove_segment(job);
-    return true;
+    return CLEAN_DONE;
 }
 
+static int by_key_and_place(const void *a, const void *b)
+{
+    const struct hint_entry *left = *(struct hint_entry *const *)a;
+    const struct hint_entry *right = *(struct hint_entry *const *)b;
+    if (left->tag != right->tag)
+        return left->tag < right->tag ? -1 : 1;
+    if (left->shard_bits != right->shard_bits)
+        return left->shard_bits < right->shard_bits ? -1 : 1;
+    return left->offset < right->offset ? -1 : left->offset > right->offset;
+}
+
+/* Of several TOUCHes of a key in the segment the last one says it all: the others are struck out. (Without memory for that they
+ * are carried with it.) */
+static void strike_superseded(const struct job *job)
+{
+    uint64_t count = 0;
+    struct hint_entry **touches =
+        job->hint.touches > 1 ? malloc(job->hint.touches * sizeof *touches) : NULL;
+    if (!touches)
+        return;
+    for (uint64_t i = 0; i < job->hint.count && count < job->hint.touches; i++)
+        if (job->entries[i].type == RECORD_TOUCH)
+            touches[count++] = &job->entries[i];
+    qsort(touches, count, sizeof *touches, by_key_and_place);
+    for (uint64_t i = 0; i + 1 < count; i++)
+        if (touches[i]->tag == touches[i + 1]->tag &&
+            touches[i]->shard_bits == touches[i + 1]->shard_bits)
+            touches[i]->type = RECORD_FLUSH; /* which is never carried */
+    free(touches);
+}
+
+/* Sets the job's entries. Where they cannot be read after some attempts there are none: the segment has to be the oldest then. */
 static bool load_entries(struct job *job)
 {
     struct store *store = job->store;
@@ -531,25 +636,100 @@ static bool load_entries(struct job *job)
         status = hint_collect(options->files, job->segment, atomic_load(&job->segment->end),
                               store->datadir.hash_seed, false, &options->tell, &job->hint,
                               &job->entries);
-    return status == STORE_OK;
+    if (status == STORE_OK)
+        strike_superseded(job);
+    if (status != STORE_IO || !is_tolerant(job))
+        return status == STORE_OK;
+    job->hint = (struct hint){0};
+    job->unreadable = 1;
+    return true;
 }
 
-bool clean_segment(struct store *store, struct segment *segment, const struct clean_order *order)
+static struct job job_for(struct store *store, struct segment *segment,
+                          const struct clean_order *order)
 {
     struct job job = {.order = *order, .store = store, .segment = segment};
     job.chunk_started_us = monotonic_us();
-    bool unread = order->evict && order->rescue == 0;
-    bool ok = load_entries(&job) &&
-              segment_cursor_init(&job.cursor, store->options.files, segment,
-                                  atomic_load(&segment->end)) &&
-              (unread || clean_entries(&job)) && make_durable(&job) && finish(&job);
-    segment_cursor_release(&job.cursor);
-    free(job.entries);
-    return ok;
+    pthread_mutex_lock(&store->log.lock);
+    job.first_lsn = store->log.first->header.base_lsn;
+    pthread_mutex_unlock(&store->log.lock);
+    return job;
 }
 
-bool clean_unread(struct store *store, struct segment *segment, bool oldest)
+static enum clean_result run(struct job *job)
 {
-    struct job job = {.order = {.oldest = oldest}, .store = store, .segment = segment};
-    return make_durable(&job) && finish(&job);
+    bool unread = job->order.evict && job->order.rescue == 0;
+    if (!load_entries(job) || !segment_cursor_init(&job->cursor, job->store->options.files,
+                                                   job->segment, atomic_load(&job->segment->end)))
+        return CLEAN_FAILED;
+    enum clean_result result = unread ? CLEAN_DONE : clean_entries(job);
+    if (result != CLEAN_DONE)
+        return result;
+    return make_durable(job) ? finish(job) : CLEAN_STOPPED;
+}
+
+enum clean_result clean_segment(struct store *store, struct segment *segment,
+                                const struct clean_order *order)
+{
+    struct job job = job_for(store, segment, order);
+    enum clean_result result = run(&job);
+    int error = errno;
+    segment_cursor_release(&job.cursor);
+    free(job.entries);
+    errno = error;
+    return result;
+}
+
+enum clean_result clean_unread(struct store *store, struct segment *segment, bool oldest)
+{
+    const struct clean_order order = {.oldest = oldest};
+    struct job job = job_for(store, segment, &order);
+    return make_durable(&job) ? finish(&job) : CLEAN_STOPPED;
+}
+
+/* Whether a record may be a mark. A live value becomes one when it expires, and is counted then. */
+static bool may_be_mark(const struct job *job, const struct hint_entry *hinted)
+{
+    return hinted->type != RECORD_FLUSH &&
+           (hinted->type != RECORD_PUT || has_expired(job->store, hinted->expire_s));
+}
+
+/* The bytes that the marks of a segment would take now. */
+static uint64_t count_marks(const struct job *job)
+{
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < job->hint.count; i++) {
+        const struct hint_entry *hinted = &job->entries[i];
+        struct looked looked;
+        if (i % GROUP == 0)
+            prefetch_group(job, i);
+        if (!may_be_mark(job, hinted))
+            continue;
+        lock_and_decide(job, hinted, born_of(job, hinted), &looked);
+        keydir_unlock(looked.shard);
+        uint64_t size = hinted->size * UINT64_C(8);
+        if (looked.action == ACTION_CARRY)
+            bytes += size;
+        else if (looked.action == ACTION_BURY)
+            bytes += size < SEGMENT_MASK_PUT ? size : SEGMENT_MASK_PUT;
+    }
+    return bytes;
+}
+
+enum clean_result clean_recount(struct store *store, struct segment *segment)
+{
+    const struct clean_order order = {0};
+    struct job job = job_for(store, segment, &order);
+    /* What expires while they are counted may be counted twice: a bound is all that is wanted. */
+    uint32_t before = atomic_load(&segment->mask_bytes);
+    if (!load_entries(&job))
+        return CLEAN_FAILED;
+    uint64_t marks = count_marks(&job);
+    if (!job.unreadable && marks < before)
+        atomic_fetch_sub(&segment->mask_bytes, before - (uint32_t)marks);
+    pthread_mutex_lock(&store->log.lock);
+    segment->recounted_lsn = store->log.next_lsn;
+    pthread_mutex_unlock(&store->log.lock);
+    free(job.entries);
+    return CLEAN_DONE;
 }

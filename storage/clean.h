@@ -5,17 +5,28 @@
 #include "storage/store_internal.h"
 
 struct clean_order {
-    bool oldest;     /* nothing lies before the segment */
-    bool evict;      /* what is not rescued is forgotten; only the oldest segment */
-    uint64_t rescue; /* bytes of visited values that may be moved when evicting */
-    bool urgent;     /* somebody waits: no pauses */
+    bool oldest;               /* nothing lies before the segment */
+    bool evict;                /* what is not rescued is forgotten; only the oldest segment */
+    uint64_t rescue;           /* bytes of visited values that may be moved when evicting */
+    _Atomic uint64_t *evicted; /* counts the values that are evicted */
+    bool urgent;               /* somebody waits: no pauses */
 };
 
-/* Moves what lives, carries what must not be forgotten, and removes the segment, which is sealed, synced and hinted. True:
- * something was taken back, or the segment was found damaged and is kept. False: it did not work now. */
-bool clean_segment(struct store *store, struct segment *segment, const struct clean_order *order);
+enum clean_result {
+    CLEAN_DONE,    /* or found damaged, and kept until it is the oldest */
+    CLEAN_FAILED,  /* the disk failed: errno */
+    CLEAN_NO_ROOM, /* there was no room for the copies */
+    CLEAN_STOPPED, /* the store is closing, or its log refuses writes */
+};
 
-/* Removes a segment in which nothing lives and nothing is to be carried. */
-bool clean_unread(struct store *store, struct segment *segment, bool oldest);
+/* Moves what is alive, carries what must not be forgotten, and removes the segment, which is sealed, synced and hinted. */
+enum clean_result clean_segment(struct store *store, struct segment *segment,
+                                const struct clean_order *order);
+
+/* Removes a segment in which nothing is alive and nothing is to be carried. */
+enum clean_result clean_unread(struct store *store, struct segment *segment, bool oldest);
+
+/* Counts the bytes that cleaning the segment would have to carry on now, besides live values (segment->mask_bytes). */
+enum clean_result clean_recount(struct store *store, struct segment *segment);
 
 #endif

@@ -1,50 +1,35 @@
 /* cleaner.c: disk and index are taken back.
  *
- * One thread takes one sealed segment after the other. It goes through the segment's hint entries, decides for each with its
- * key's shard locked, reads the records that are worth keeping, and appends them at the end of the log; makes that durable;
- * and only then unlinks the segment. So a crash at any point leaves a record in its old place, or in both.
+ * One thread takes one step after the other: it looks at the store (survey), chooses what to do (clean_plan.c), and does it
+ * (clean.c). It goes through a segment's hint entries, decides for each with its key's shard locked, reads the records that are
+ * worth keeping, and appends them at the end of the log; makes that durable; and only then unlinks the segment. So a crash at any
+ * point leaves a record in its old place, or in both.
  *
- * Which segment
- *   - One without anything alive goes unread if nothing in it could mask an older version, or nothing older is left: it is
- *     the oldest, or lies before a flush.
- *   - Else the one with the most to gain for its age, when the disk comes near its limit, or more is dead than is tolerated.
- *   - When the disk comes near its limit and what lives takes more than its share of it, or the keys take more than theirs
- *     of memory, a cache evicts: the oldest segment goes, and what was visited since it was written is moved: up to half of
- *     it, or an eighth while writers wait.
- *     A store refuses instead (`full`), at a share that leaves enough dead bytes for cleaning to go on.
+ * A step that fails is told once, and its segment left alone for a second, then for two, four, up to a minute; meanwhile another
+ * one is chosen (G7). When nothing can be done the thread waits for a signal: somebody who finds no room, a sync, a hint file, a
+ * segment that was freed, or a tick.
  */
 #define _GNU_SOURCE
 #include "storage/cleaner.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "storage/clean.h"
+#include "storage/clean_plan.h"
 #include "storage/monotonic.h"
 
-#define TICK_MS     100
-#define HEADROOM    4 /* segments: what is free when no cleaning is needed */
-#define GARBAGE_MAX (UINT64_C(1) << 30)
+#define TICK_MS       100
+#define BACK_OFF_MIN  UINT64_C(1000000) /* us */
+#define BACK_OFF_MAX  UINT64_C(60000000)
+#define BACK_OFF_ONCE 100000 /* after a job for which there was no room */
+#define TELL_FULL_US  UINT64_C(60000000)
 
-struct survey {
-    uint64_t disk, limit;
-    uint64_t live, garbage;
-    uint64_t headroom;
-    struct segment *first;
-    bool first_ready;
-    struct segment *empty;  /* may go unread */
-    struct segment *victim; /* most to gain for its age */
-    double score;
-    uint64_t gain;
-    bool unready; /* a sealed segment waits for its hint file or its sync */
-    bool room_wanted, disk_full;
-    uint64_t wanted; /* somebody waits for room for a record larger than a segment */
-};
-
-/* Choosing. */
+/* Looking. */
 
 /* Whether the segment may be cleaned at all: its content and its hint are final and on disk. With log.lock held. */
 static bool is_ready(const struct log *log, const struct segment *segment, bool *unsynced)
@@ -55,187 +40,230 @@ static bool is_ready(const struct log *log, const struct segment *segment, bool 
            atomic_load(&segment->state) == SEGMENT_SEALED;
 }
 
-static void weigh(struct survey *survey, const struct store *store, struct segment *segment)
-{
-    uint64_t live = segment_live_bytes(segment);
-    uint64_t end = atomic_load(&segment->end);
-    bool oldest = segment == survey->first;
-    uint64_t keep =
-        live + (oldest ? 0 : atomic_load_explicit(&segment->mask_bytes, memory_order_relaxed));
-    bool flushed = segment->header.base_lsn + end <= atomic_load(&store->swept_flush_lsn);
-    if (live == 0 && (oldest || keep == 0 || flushed)) {
-        survey->empty = segment;
-        return;
-    }
-    if (segment->damaged && !oldest)
-        return;
-    uint64_t gain = end > keep ? end - keep : 0;
-    double age = (double)(store->log.next_lsn - segment->header.base_lsn);
-    double score = (double)gain * age / (double)(end + keep);
-    if (gain >= end / 16 && score > survey->score) {
-        survey->victim = segment;
-        survey->score = score;
-        survey->gain = gain;
-    }
-}
-
-/* The limit, or what the disk itself has for us. */
-static uint64_t real_limit(const struct store *store, uint64_t used)
-{
-    const struct file_system *files = store->options.files;
-    uint64_t limit = atomic_load(&store->log.disk_limit);
-    uint64_t space;
-    if (!files->space || files->space(files->context, store->options.dir_fd, &space) < 0)
-        return limit;
-    return space < limit && used + space < limit ? used + space : limit;
-}
-
-static void look_around(struct store *store, struct survey *survey)
-{
-    struct log *log = &store->log;
-    bool unsynced = false;
-    uint64_t used = 0;
-    *survey = (struct survey){.disk = log_disk_bytes(log)};
-    survey->limit = real_limit(store, survey->disk);
-    pthread_mutex_lock(&log->lock);
-    survey->first = log->first;
-    survey->room_wanted = log->room_wanted;
-    survey->disk_full = log->spare_status == STORE_FULL;
-    survey->wanted = log->spare_size ? log->spare_size + (uint64_t)log->usual_size : 0;
-    if (log->spare_count)
-        store->cleaner.cramped = false;
-    survey->headroom = HEADROOM * (uint64_t)log->usual_size;
-    for (struct segment *segment = log->first; segment; segment = segment->next) {
-        survey->live += segment_live_bytes(segment);
-        used += atomic_load(&segment->end);
-        bool ready = is_ready(log, segment, &unsynced);
-        if (segment == log->first)
-            survey->first_ready = ready;
-        if (ready && !survey->empty)
-            weigh(survey, store, segment);
-        else if (!ready && segment != log->active)
-            survey->unready = true;
-    }
-    pthread_mutex_unlock(&log->lock);
-    survey->garbage = used > survey->live ? used - survey->live : 0;
-    if (survey->disk_full && survey->limit > survey->disk)
-        survey->limit = survey->disk; /* the disk itself is the limit */
-    if (survey->limit < UINT64_MAX && survey->limit / 16 > survey->headroom)
-        survey->headroom = survey->limit / 16;
-}
-
-/* The disk comes near its limit. */
-static bool is_tight(const struct survey *survey)
-{
-    uint64_t room = survey->wanted > survey->headroom ? survey->wanted : survey->headroom;
-    return survey->disk + room > survey->limit;
-}
-
-/* What lives takes more than its share: the rest is what cleaning needs to be cheap (a cache) or possible (a store). */
-static bool is_crowded(const struct store *store, const struct survey *survey)
-{
-    uint64_t usable = survey->limit > survey->headroom ? survey->limit - survey->headroom : 0;
-    uint64_t share = store->options.no_evictions ? usable / 8 * 7 : usable / 16 * 13;
-    return survey->live > share;
-}
-
 /* The keydir comes near its limit. */
-static bool is_index_crowded(struct store *store)
+static bool is_index_full(struct store *store)
 {
     return keydir_count(&store->keydir) > keydir_capacity(&store->keydir);
 }
 
-static bool evict_oldest(struct store *store, const struct survey *survey, bool urgent)
+/* Bytes that copies find now: in the active segment, in those that are ready, and in those that may still be made. */
+static uint64_t copy_room(const struct log *log, const struct clean_view *view)
 {
-    if (!survey->first_ready) {
-        if (survey->first == store->log.active)
-            log_seal_active(&store->log);
-        return false;
+    uint64_t room = log->active->capacity - atomic_load(&log->active->end);
+    uint64_t free = view->limit > view->disk ? view->limit - view->disk : 0;
+    for (uint32_t i = 0; i < log->spare_count; i++)
+        room += log->spares[i]->capacity - SEGMENT_HEADER_SIZE;
+    return room + free / view->segment_size * (view->segment_size - SEGMENT_HEADER_SIZE);
+}
+
+static struct clean_view look_around(struct store *store)
+{
+    struct log *log = &store->log;
+    bool evicts = !store->options.no_evictions;
+    bool index_wanted = atomic_load(&store->cleaner.index_wanted);
+    bool index_full = evicts && (index_wanted || is_index_full(store));
+    uint64_t limit = log_refresh_limit(log);
+    pthread_mutex_lock(&log->lock);
+    struct clean_view view = {
+        .limit = limit,
+        .disk = log_disk_bytes_locked(log),
+        .segment_size = log->usual_size,
+        .wanted = log->spare_size ? log->spare_size + LOG_SPARES * (uint64_t)log->usual_size : 0,
+        .next_lsn = log->next_lsn,
+        .evicts = evicts,
+        .disk_is_limit = limit<atomic_load(&log->disk_limit), .room_wanted = log->room_wanted,
+                               .index_full = index_full, .index_wanted = index_wanted,
+                               .can_seal = log->spare_count> 0 &&
+                         atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE,
+        .eager = store->options.manual_cleaner,
+    };
+    /* A disk that refused a segment is full, whatever it says, until something was freed. */
+    if (log_met_full_disk(log) && view.disk < view.limit) {
+        view.limit = view.disk;
+        view.disk_is_limit = true;
     }
-    uint64_t end = atomic_load(&survey->first->end);
-    struct clean_order order = {
-        .oldest = true,
-        .evict = true,
-        .urgent = true,
-        .rescue = store->cleaner.cramped ? 0 : end / (urgent ? 8 : 2),
+    view.copy_room = copy_room(log, &view);
+    pthread_mutex_unlock(&log->lock);
+    return view;
+}
+
+static void add_segment(struct store *store, struct clean_plan *plan, struct segment *segment,
+                        bool ready, uint64_t now_us)
+{
+    uint64_t end = atomic_load(&segment->end);
+    uint64_t end_lsn = segment->header.base_lsn + end;
+    struct clean_segment facts = {
+        .segment = segment,
+        .base_lsn = segment->header.base_lsn,
+        .end = end,
+        .overhead = atomic_load_explicit(&segment->hint_bytes, memory_order_relaxed),
+        .live = segment_live_bytes(segment),
+        .marks = atomic_load_explicit(&segment->mask_bytes, memory_order_relaxed),
+        .recounted_lsn = segment->recounted_lsn,
+        .active = segment == store->log.active,
+        .ready = ready,
+        .failed = segment->retry_us > now_us,
+        .damaged = segment->damaged,
+        .flushed = end_lsn <= atomic_load(&store->swept_flush_lsn),
     };
-    return clean_segment(store, survey->first, &order);
+    clean_plan_add(plan, &facts);
 }
 
-static bool clean_victim(struct store *store, const struct survey *survey)
+static struct clean_choice survey(struct store *store)
+{
+    struct log *log = &store->log;
+    struct clean_plan plan;
+    bool unsynced = false;
+    uint64_t now_us = monotonic_us();
+    struct clean_view view = look_around(store);
+    clean_plan_init(&plan, &view);
+    pthread_mutex_lock(&log->lock);
+    for (struct segment *segment = log->first; segment; segment = segment->next)
+        add_segment(store, &plan, segment, is_ready(log, segment, &unsynced), now_us);
+    pthread_mutex_unlock(&log->lock);
+    return clean_plan_choose(&plan);
+}
+
+/* Acting. */
+
+/* Which statistic an evicted value belongs to. */
+static _Atomic uint64_t *evicted_counter(struct cleaner *cleaner, const struct clean_choice *choice)
+{
+    if (choice->reason == CLEAN_INDEX_FULL)
+        return &cleaner->evicted_index;
+    return choice->disk_is_limit ? &cleaner->evicted_disk_full : &cleaner->evicted_disk_limit;
+}
+
+static enum clean_result act_on(struct store *store, const struct clean_choice *choice)
 {
     struct clean_order order = {
-        .oldest = survey->victim == survey->first,
-        .urgent = survey->room_wanted || survey->disk + survey->headroom / 2 > survey->limit,
-    };
-    return clean_segment(store, survey->victim, &order);
+        .oldest = choice->oldest, .urgent = choice->urgent, .rescue = choice->rescue};
+    switch (choice->action) {
+    case CLEAN_NOTHING: return CLEAN_DONE;
+    case CLEAN_SEAL: return log_seal_active(&store->log) ? CLEAN_DONE : CLEAN_NO_ROOM;
+    case CLEAN_REMOVE: return clean_unread(store, choice->segment, choice->oldest);
+    case CLEAN_RECOUNT: return clean_recount(store, choice->segment);
+    case CLEAN_EVICT:
+        order.evict = true;
+        order.evicted = evicted_counter(&store->cleaner, choice);
+        break;
+    case CLEAN_MOVE:
+    case CLEAN_ROTATE: break;
+    }
+    return clean_segment(store, choice->segment, &order);
 }
 
-/* The garbage that may lie about while the disk has room: the deader a segment, the less there is to move. It is bounded by
- * what a start has to read of hint files. */
-static uint64_t tolerated_garbage(const struct survey *survey)
+/* A segment that could not be taken back is left alone for a while, the longer the more often it has failed. */
+static void back_off(struct store *store, const struct clean_choice *choice,
+                     enum clean_result result)
 {
-    uint64_t share = survey->limit / 8 < GARBAGE_MAX ? survey->limit / 8 : GARBAGE_MAX;
-    return share > 2 * survey->live ? share : 2 * survey->live;
+    struct segment *segment = choice->segment;
+    uint64_t wait_us = BACK_OFF_ONCE;
+    if (result == CLEAN_FAILED) {
+        uint32_t doubled = segment->failures < 6 ? segment->failures : 6;
+        wait_us = BACK_OFF_MIN << doubled;
+        wait_us = wait_us < BACK_OFF_MAX ? wait_us : BACK_OFF_MAX;
+        if (segment->failures++ == 0)
+            tell(&store->options.tell, TELL_ERROR,
+                 "cannot take back segment %016llx in data directory %s: %s. It is tried again, "
+                 "others are "
+                 "taken meanwhile. Check the disk",
+                 (unsigned long long)segment->header.id, store->options.dir_name, strerror(errno));
+    }
+    segment->retry_us = monotonic_us() + wait_us;
 }
 
-static bool is_worth_cleaning(const struct store *store, const struct survey *survey)
+/* Entering and leaving, a line each, and once a minute at most: a store at its brim comes and goes. */
+static void tell_full(struct store *store, const struct clean_choice *choice)
 {
-    if (!survey->victim || is_tight(survey))
-        return survey->victim;
-    bool wanted = store->options.manual_cleaner || survey->garbage > tolerated_garbage(survey);
-    return wanted && survey->gain >= atomic_load(&survey->victim->end) / 4 * 3;
+    struct cleaner *cleaner = &store->cleaner;
+    bool full = choice->refuse || choice->growth == 0;
+    uint64_t now_us = monotonic_us();
+    if (full == cleaner->told_full ||
+        (cleaner->told_full_us && now_us < cleaner->told_full_us + TELL_FULL_US))
+        return;
+    cleaner->told_full = full;
+    cleaner->told_full_us = now_us;
+    if (full)
+        tell(
+            &store->options.tell, TELL_WARNING,
+            "data directory %s is full (%s): writes are refused. Delete something, or give it more "
+            "room: a larger --disk-limit, or a larger disk",
+            store->options.dir_name,
+            choice->refuse ? clean_reason_name(choice->reason) : "live values");
+    else
+        tell(&store->options.tell, TELL_INFO, "data directory %s has room again",
+             store->options.dir_name);
 }
 
-static bool act_on(struct store *store, const struct survey *survey)
+/* The disk has less for us than --disk-limit, and values are evicted for it: told when it begins, and how many there were when it has
+ * not happened for a minute. */
+static void tell_evicting(struct store *store, const struct clean_choice *choice)
 {
-    bool cache = !store->options.no_evictions;
-    bool tight = is_tight(survey);
-    if (survey->empty)
-        return clean_unread(store, survey->empty, survey->empty == survey->first);
-    if (store->cleaner.cramped) /* what needs room to make room must wait */
-        return cache && evict_oldest(store, survey, true);
-    if (cache && (atomic_load(&store->cleaner.index_full) || is_index_crowded(store)))
-        return evict_oldest(store, survey, atomic_load(&store->cleaner.index_full));
-    if (cache && tight && is_crowded(store, survey)) /* there is still room for what was visited */
-        return evict_oldest(store, survey, survey->room_wanted);
-    if (is_worth_cleaning(store, survey))
-        return clean_victim(store, survey);
-    bool last_resort = tight && survey->room_wanted && !survey->unready;
-    return cache && last_resort && evict_oldest(store, survey, true);
+    struct cleaner *cleaner = &store->cleaner;
+    uint64_t now_us = monotonic_us();
+    bool evicts = choice->action == CLEAN_EVICT && choice->reason != CLEAN_INDEX_FULL &&
+                  choice->disk_is_limit;
+    if (evicts && !cleaner->disk_full_us) {
+        cleaner->told_evicted = atomic_load(&cleaner->evicted_disk_full);
+        tell(
+            &store->options.tell, TELL_WARNING,
+            "the disk of data directory %s is full before --disk-limit is reached: the oldest data "
+            "is evicted (evicted_disk_full in stats store). Free disk space, or lower the limit",
+            store->options.dir_name);
+    }
+    if (evicts) {
+        cleaner->disk_full_us = now_us;
+    } else if (cleaner->disk_full_us && now_us > cleaner->disk_full_us + TELL_FULL_US) {
+        cleaner->disk_full_us = 0;
+        tell(
+            &store->options.tell, TELL_INFO, "%llu values were evicted because the disk was full",
+            (unsigned long long)(atomic_load(&cleaner->evicted_disk_full) - cleaner->told_evicted));
+    }
 }
 
 /* Says what the next step could bring to those who find no room. */
-static void tell_waiting(struct store *store, const struct survey *survey, bool acted)
+static void tell_waiting(struct store *store, const struct clean_choice *choice)
 {
     struct cleaner *cleaner = &store->cleaner;
-    bool cache =
-        !store->options.no_evictions; /* it waits with evicting until somebody wants room */
-    bool full = !cache && is_crowded(store, survey);
-    bool tried = !cache || (survey->room_wanted && survey->first_ready);
-    bool helpless = !acted && tried && !survey->unready && (is_tight(survey) || survey->disk_full);
-    bool changed = atomic_exchange(&cleaner->full, full) != full;
-    changed |= atomic_exchange(&cleaner->helpless, helpless) != helpless;
-    if (acted)
-        changed |= atomic_exchange(&cleaner->index_full, false);
-    atomic_store(&cleaner->backlog_bytes, is_tight(survey) ? survey->garbage : 0);
+    uint64_t lsn = atomic_load(&store->log.next_lsn);
+    bool changed = atomic_exchange(&cleaner->refuses, choice->refuse) != choice->refuse;
+    atomic_store(&cleaner->grow_until_lsn,
+                 choice->growth < UINT64_MAX - lsn ? lsn + choice->growth : UINT64_MAX);
+    atomic_store(&cleaner->growth, choice->growth);
+    changed |= atomic_exchange(&cleaner->grow_wanted, false);
+    atomic_store(&cleaner->backlog_bytes, choice->backlog);
+    atomic_store(&cleaner->last_action, (int)choice->action);
+    atomic_store(&cleaner->last_reason, (int)choice->reason);
+    tell_full(store, choice);
+    tell_evicting(store, choice);
     if (changed)
         store_wake_all(store);
 }
 
+/* Whether there may be more to do. What has failed backs off, so it is not chosen again at once. */
+static bool step(struct store *store, const struct clean_choice *choice)
+{
+    enum clean_result result = act_on(store, choice);
+    bool failed = result == CLEAN_FAILED || result == CLEAN_NO_ROOM;
+    if (choice->action == CLEAN_NOTHING || result == CLEAN_STOPPED)
+        return false;
+    if (failed && choice->segment)
+        back_off(store, choice, result);
+    if (!failed && atomic_exchange(&store->cleaner.index_wanted, false))
+        store_wake_all(store);
+    return !failed || choice->segment;
+}
+
 bool cleaner_step(struct store *store)
 {
-    struct survey survey;
-    if (atomic_load(&store->log.failed))
-        return false;
-    look_around(store, &survey);
-    if (survey.unready &&
-        (is_tight(&survey) ||
-         is_crowded(store, &survey))) /* what is not synced cannot be taken back */
+    struct clean_choice choice = {.reason = CLEAN_LOG_FAILED, .growth = UINT64_MAX};
+    if (!atomic_load(&store->log.failed))
+        choice = survey(store);
+    if (choice.wants_sync) /* what is not synced cannot be taken back */
         log_request_sync(&store->log, log_written_lsn(&store->log));
-    bool acted = act_on(store, &survey);
-    tell_waiting(store, &survey, acted);
-    return acted;
+    tell_waiting(store, &choice);
+    return step(store, &choice);
 }
 
 /* The thread. */
@@ -288,10 +316,23 @@ void cleaner_signal(struct store *store)
 bool cleaner_may_help(void *context)
 {
     struct store *store = context;
-    if (atomic_load(&store->cleaner.helpless))
+    if (atomic_load(&store->cleaner.refuses))
         return false;
     cleaner_signal(store);
     return true;
+}
+
+enum store_status cleaner_may_grow(struct store *store, uint64_t size)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    uint64_t lsn = atomic_load_explicit(&store->log.next_lsn, memory_order_relaxed);
+    if (lsn + size <= atomic_load_explicit(&cleaner->grow_until_lsn, memory_order_relaxed))
+        return STORE_OK;
+    if (size > atomic_load(&cleaner->growth))
+        return STORE_FULL;
+    atomic_store(&cleaner->grow_wanted, true);
+    cleaner_signal(store);
+    return STORE_AGAIN;
 }
 
 void cleaner_init(struct store *store)
@@ -299,6 +340,8 @@ void cleaner_init(struct store *store)
     struct cleaner *cleaner = &store->cleaner;
     pthread_condattr_t monotonic;
     cleaner->signalled = true; /* one that is killed again and again must still get to its work */
+    atomic_store(&cleaner->growth, UINT64_MAX);
+    atomic_store(&cleaner->grow_until_lsn, UINT64_MAX);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&cleaner->lock, NULL);
@@ -314,6 +357,7 @@ void cleaner_release(struct store *store)
 
 bool cleaner_start(struct store *store)
 {
+    atomic_store(&store->cleaner.grow_until_lsn, 0); /* not before it has looked */
     store->cleaner.started = pthread_create(&store->cleaner.thread, NULL, run_cleaner, store) == 0;
     return store->cleaner.started;
 }

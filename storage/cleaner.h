@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/status.h"
+
 struct store;
 
 /* The carrying rules, one bit each: a test leaves one out, to see that it would notice. */
@@ -31,13 +33,22 @@ struct cleaner {
     pthread_t thread;
 
     _Atomic uint32_t skipped_rules; /* tests only */
-    _Atomic bool helpless;   /* nothing more can be taken back: who finds no room is refused */
-    _Atomic bool full;       /* a store: what lives takes all that it may; nothing may grow */
-    _Atomic bool index_full; /* a cache: somebody waits for room in the keydir */
+    _Atomic bool refuses; /* nothing more can be taken back: who finds no room is refused */
+    /* A store: by so many bytes its values may grow, until the log has come so far; then it is looked into again. */
+    _Atomic uint64_t growth, grow_until_lsn;
+    _Atomic bool grow_wanted;  /* somebody waits for that */
+    _Atomic bool index_wanted; /* a cache: somebody waits for room in the keydir */
 
+    _Atomic int last_action, last_reason; /* enum clean_action and clean_reason, for statistics */
     _Atomic uint64_t segments, moved_bytes, backlog_bytes;
     _Atomic uint64_t evicted_items, evicted_unfetched, expired_items, expired_unfetched;
-    bool cramped; /* the last job found no room for what it had to move; the cleaner's own */
+    _Atomic uint64_t evicted_disk_limit, evicted_disk_full, evicted_index; /* of evicted_items */
+    /* The cleaner's own: */
+    bool told_full; /* what the operator knows */
+    uint64_t told_full_us;
+    uint64_t disk_full_us; /* when it last evicted for a full disk; 0: not lately */
+    uint64_t told_evicted; /* values evicted for it before that began */
+    bool dir_unsynced;     /* an unlink may not be durable yet (G5) */
     uint64_t allowance_us; /* when the next bytes may be read, for the clean rate */
 };
 
@@ -52,12 +63,16 @@ void cleaner_signal(struct store *store);
 /* Whether room may still be made on disk; for the log. */
 bool cleaner_may_help(void *store);
 
+/* Whether the values of the store may grow by `size` bytes: STORE_OK; STORE_AGAIN: it is looked into, and a wake follows;
+ * STORE_FULL. */
+enum store_status cleaner_may_grow(struct store *store, uint64_t size);
+
 /* Waits for a signal, or so long. False: the end has come. For the cleaner's thread. */
 bool cleaner_wait_ms(struct store *store, uint32_t ms);
 bool cleaner_is_stopping(struct store *store);
 
-/* One step: picks a segment and takes it back. False: there is nothing to do now. For the cleaner's thread, and for tests
- * that have none. */
+/* One step: chooses what to do and tries it. False: there is nothing to do now. For the cleaner's thread, and for tests that
+ * have none. */
 bool cleaner_step(struct store *store);
 
 #endif

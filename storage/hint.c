@@ -151,7 +151,7 @@ static struct hint_entry entry_of(const struct record *record, uint32_t offset, 
         .tag = hash.tag,
         .offset = offset / RECORD_ALIGN,
         .size = (uint32_t)(record_size(record->key_len, record->value_len) / RECORD_ALIGN),
-        .expire_s = record->expire_s,
+        .expire_s = record->type == RECORD_DELETE ? hint_born(record->cas) : record->expire_s,
         .shard_bits = (uint16_t)hash.shard_bits,
         .type = record->type,
     };
@@ -161,7 +161,8 @@ static bool visit_record(struct hint *hint, const struct record *record, uint32_
                          uint64_t seed, hint_visit *visit, void *context)
 {
     struct hint_entry entry = entry_of(record, offset, seed);
-    if (record->cas > hint->cas_max && !(record->state & RECORD_STATE_CAS_CHOSEN))
+    bool unique = record->type != RECORD_DELETE && !(record->state & RECORD_STATE_CAS_CHOSEN);
+    if (unique && record->cas > hint->cas_max)
         hint->cas_max = record->cas;
     hint->count++;
     hint->touches += record->type == RECORD_TOUCH;

@@ -12,15 +12,28 @@
 /* One record. On disk as in memory: 24 bytes, little-endian. */
 struct hint_entry {
     uint64_t tag;
-    uint32_t offset; /* in units of 8 bytes */
-    uint32_t size;   /* in units of 8 bytes */
-    uint32_t expire_s;
+    uint32_t offset;   /* in units of 8 bytes */
+    uint32_t size;     /* in units of 8 bytes */
+    uint32_t expire_s; /* of a deletion: hint_born */
     uint16_t shard_bits;
     uint8_t type; /* enum record_type */
     uint8_t zero;
 };
 
 _Static_assert(sizeof(struct hint_entry) == 24, "an entry is 24 bytes on disk");
+
+/* When a deletion was born (clean.c), in MiB of the log, rounded up. 0: not known, as releases before this have written it. */
+static inline uint32_t hint_born(uint64_t born_lsn)
+{
+    uint64_t mib = (born_lsn + (UINT64_C(1) << 20) - 1) >> 20;
+    return mib < UINT32_MAX ? (uint32_t)mib : UINT32_MAX;
+}
+
+/* Not before this LSN was it born. */
+static inline uint64_t hint_born_lsn(uint32_t born)
+{
+    return born < UINT32_MAX ? (uint64_t)born << 20 : UINT64_MAX;
+}
 
 struct hint {
     uint64_t count;

@@ -4,6 +4,7 @@ libcachecask_a_SOURCES = \
     storage/backpressure.c storage/backpressure.h \
     storage/cache.c storage/cache.h \
     storage/clean.c storage/clean.h \
+    storage/clean_plan.c storage/clean_plan.h \
     storage/cleaner.c storage/cleaner.h \
     storage/datadir.c storage/datadir.h \
     storage/fetch.c \

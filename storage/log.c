@@ -14,9 +14,10 @@
  * The header of a segment goes through the buffer like a record, so a segment's first bytes come with its first commit.
  *
  * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
- * when a file is made and never in the middle of a record (L3). The last spare is kept for deletions and cleaning. Where none
- * is ready nobody waits: the answer is STORE_AGAIN, and on_room says when to come again. So it is where more is written than
- * the disk takes (backpressure.h).
+ * when a file is made and never in the middle of a record (L3). The last ones are kept for deletions and for cleaning (enum log_use).
+ * Where none is ready nobody waits: the answer is STORE_AGAIN, and on_room says when to come again. So it is where more is
+ * written than the disk takes (backpressure.h). A segment that is larger than those that are made now ends early, for only what is
+ * sealed can be taken back.
  *
  * What happens when the disk fails stands in log_disk.c. Lock order: keydir shard → log.lock; write_lock → log.lock.
  */
@@ -33,9 +34,22 @@
 #include "storage/log_disk.h"
 #include "storage/monotonic.h"
 
+#define SPARE_FAILURES_MAX 5 /* attempts to make a segment, before nobody waits for the next */
+
 static struct log_buffer *other_buffer(struct log *log, const struct log_buffer *buffer)
 {
     return buffer == &log->buffers[0] ? &log->buffers[1] : &log->buffers[0];
+}
+
+static uint64_t next_lsn(const struct log *log)
+{
+    return atomic_load_explicit(&log->next_lsn, memory_order_relaxed);
+}
+
+/* There is one writer, who holds the lock: no locked instruction is needed. */
+static void advance(struct log *log, uint32_t size)
+{
+    atomic_store_explicit(&log->next_lsn, next_lsn(log) + size, memory_order_relaxed);
 }
 
 /* Takes `size` bytes of the buffer and of the active segment; both have room. */
@@ -45,7 +59,7 @@ static char *take(struct log *log, uint32_t size)
     struct segment *segment = log->active;
     uint32_t end = atomic_load_explicit(&segment->end, memory_order_relaxed);
     if (buffer->used == 0)
-        buffer->base_lsn = log->next_lsn;
+        buffer->base_lsn = next_lsn(log);
     const struct log_extent *last =
         buffer->extent_count ? &buffer->extents[buffer->extent_count - 1] : NULL;
     if (!last || last->segment != segment || last->outside[0].len)
@@ -54,7 +68,7 @@ static char *take(struct log *log, uint32_t size)
     char *data = buffer->data + buffer->used;
     buffer->used += size;
     atomic_store_explicit(&segment->end, end + size, memory_order_relaxed);
-    log->next_lsn += size;
+    advance(log, size);
     return data;
 }
 
@@ -71,7 +85,7 @@ static void take_outside(struct log *log, const struct record_part value[RECORD_
     assert(value[0].len); /* tells that there is something */
     buffer->outside += len;
     atomic_fetch_add_explicit(&log->active->end, len, memory_order_relaxed);
-    log->next_lsn += len;
+    advance(log, len);
 }
 
 /* Makes `segment` the active one; its header is the first thing in it. */
@@ -80,7 +94,7 @@ static void activate(struct log *log, struct segment *segment)
     struct segment_header *header = &segment->header;
     uint32_t deadline = atomic_load(&log->flush_deadline_s);
     memcpy(header->uuid, log->options.uuid, sizeof header->uuid);
-    header->base_lsn = log->next_lsn;
+    header->base_lsn = next_lsn(log);
     header->created_s = log->now_s;
     header->flush_lsn = atomic_load(&log->flush_lsn);
     header->flush_deadline_s = deadline == UINT32_MAX ? 0 : deadline;
@@ -98,35 +112,72 @@ static void activate(struct log *log, struct segment *segment)
     segment_header_encode(take(log, SEGMENT_HEADER_SIZE), header);
 }
 
+/* The smallest that is large enough. */
 static struct segment *take_spare(struct log *log, uint32_t capacity)
 {
+    uint32_t best = log->spare_count;
     for (uint32_t i = 0; i < log->spare_count; i++)
-        if (log->spares[i]->capacity >= capacity) {
-            struct segment *segment = log->spares[i];
-            memmove(&log->spares[i], &log->spares[i + 1],
-                    (--log->spare_count - i) * sizeof *log->spares);
-            return segment;
-        }
-    return NULL;
+        if (log->spares[i]->capacity >= capacity &&
+            (best == log->spare_count || log->spares[i]->capacity < log->spares[best]->capacity))
+            best = i;
+    if (best == log->spare_count)
+        return NULL;
+    struct segment *segment = log->spares[best];
+    memmove(&log->spares[best], &log->spares[best + 1],
+            (--log->spare_count - best) * sizeof *log->spares);
+    return segment;
+}
+
+/* Ready segments that a use leaves to the more essential ones. */
+static uint32_t spares_left_by(enum log_use use)
+{
+    return use == LOG_NORMAL ? 2 : use == LOG_DELETION ? 1 : 0;
+}
+
+/* What the ready segments that are left are for. */
+static enum log_use use_of_rest(const struct log *log)
+{
+    return log->spare_count >= 2 ? LOG_NORMAL : log->spare_count == 1 ? LOG_DELETION : LOG_CLEANING;
+}
+
+bool log_met_full_disk(const struct log *log)
+{
+    return log->spare_status == STORE_FULL && !log->freed;
+}
+
+bool log_has_room(const struct log *log)
+{
+    if (!log->spare_size && log->spare_count > spares_left_by(LOG_NORMAL))
+        return true;
+    return !log_met_full_disk(log) && log_may_allocate(log);
+}
+
+/* Whether there may be room for `capacity` bytes soon. */
+static bool may_come(struct log *log, uint32_t capacity)
+{
+    const struct log_options *options = &log->options;
+    uint64_t least = capacity + LOG_SPARES * (uint64_t)log->usual_size;
+    if (capacity > log->usual_size && least > atomic_load(&log->effective_limit))
+        return false; /* and were all else thrown away */
+    bool broken = log->spare_failures >= SPARE_FAILURES_MAX && log->spare_status != STORE_FULL;
+    if (log->stopping || broken)
+        return false;
+    return (log->spare_failures == 0 && log_may_allocate(log)) ||
+           (options->may_make_room && options->may_make_room(options->context));
 }
 
 /* There is no spare for `capacity` bytes: asks for one. */
-static enum store_status want_spare(struct log *log, uint32_t capacity)
+static enum store_status want_spare(struct log *log, uint32_t capacity, enum log_use use)
 {
-    const struct log_options *options = &log->options;
-    uint64_t least = capacity + (LOG_SPARES + 1) * (uint64_t)log->usual_size;
-    if (capacity > log->usual_size && least > atomic_load(&log->disk_limit))
-        return STORE_FULL; /* and were all else thrown away */
-    if (capacity > log->usual_size && capacity > log->spare_size)
-        log->spare_size = capacity;
-    pthread_cond_signal(&log->spare_wanted);
-    bool coming = !log->stopping && log->spare_status == STORE_OK && log_may_allocate(log);
-    if (!coming && !(options->may_make_room && options->may_make_room(options->context))) {
-        if (capacity == log->spare_size)
-            log->spare_size = 0; /* nobody waits for it */
+    log->essential_wanted |= use != LOG_NORMAL;
+    if (!may_come(log, capacity)) {
+        log->spare_size = 0;
         return STORE_FULL;
     }
+    if (capacity > log->usual_size && capacity > log->spare_size)
+        log->spare_size = capacity;
     log->room_wanted = true;
+    pthread_cond_signal(&log->spare_wanted);
     return STORE_AGAIN;
 }
 
@@ -134,30 +185,32 @@ static enum store_status want_spare(struct log *log, uint32_t capacity)
 static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
 {
     uint32_t capacity = size + SEGMENT_HEADER_SIZE;
-    bool allowed = log->spare_count > 1 || (log->spare_count == 1 && use != LOG_NORMAL);
+    bool allowed = log->spare_count > spares_left_by(use);
     struct segment *sealed = log->active;
     struct segment *segment = allowed ? take_spare(log, capacity) : NULL;
     if (!segment)
-        return want_spare(log, capacity);
+        return want_spare(log, capacity, use);
     if (!log_give_slot(log, segment)) {
         segment_free(log->options.files, segment);
         return STORE_FULL;
     }
     activate(log, segment);
-    log->last_resort = log->spare_count == 0;
+    log->reserved = use_of_rest(log);
     atomic_store(&sealed->state, SEGMENT_SEALED);
     pthread_cond_signal(&log->spare_wanted);
     return STORE_OK;
 }
 
-void log_seal_active(struct log *log)
+bool log_seal_active(struct log *log)
 {
+    bool sealed = false;
     pthread_mutex_lock(&log->lock);
-    if (atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE &&
+    if (atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE && log->spare_count > 0 &&
         log->current->extent_count + 1 < LOG_EXTENTS && !atomic_load(&log->failed) &&
         log->current->used + SEGMENT_HEADER_SIZE <= LOG_BUFFER_SIZE)
-        roll(log, RECORD_HEADER_SIZE, LOG_NORMAL);
+        sealed = roll(log, RECORD_HEADER_SIZE, LOG_CLEANING) == STORE_OK;
     pthread_mutex_unlock(&log->lock);
+    return sealed;
 }
 
 /* Whether the current buffer takes `size` bytes more (and a segment header) without being written first. A record makes
@@ -173,15 +226,18 @@ static bool buffer_has_room(const struct log *log, uint64_t size)
 static bool segment_has_room(const struct log *log, uint32_t size)
 {
     uint64_t end = atomic_load_explicit(&log->active->end, memory_order_relaxed);
-    return end + size <= log->active->capacity;
+    uint32_t capacity = log->active->capacity;
+    if (capacity > log->usual_size && end > SEGMENT_HEADER_SIZE)
+        capacity = log->usual_size;
+    return end + size <= capacity;
 }
 
-/* Whether ordinary writes must leave the active segment to deletions and cleaning, until there are spares again. */
+/* Whether the active segment is left to more essential writes, until there are spares again. */
 static bool is_kept_back(struct log *log, enum log_use use)
 {
-    if (log->spare_count > 1)
-        log->last_resort = false;
-    return log->last_resort && use == LOG_NORMAL;
+    if (log->spare_count >= spares_left_by(LOG_NORMAL))
+        log->reserved = LOG_NORMAL;
+    return use < log->reserved;
 }
 
 /* On STORE_OK the lock is held and `size` bytes may be reserved, `buffered` of them in the buffer. */
@@ -197,12 +253,12 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t
             log->held_any = true;
             status = STORE_AGAIN;
         } else if (!buffer_has_room(log, buffered)) {
-            uint64_t lsn = log->next_lsn;
+            uint64_t lsn = next_lsn(log);
             pthread_mutex_unlock(&log->lock);
             status = log_commit(log, lsn);
             pthread_mutex_lock(&log->lock);
         } else if (is_kept_back(log, use)) {
-            status = want_spare(log, size + SEGMENT_HEADER_SIZE);
+            status = want_spare(log, size + SEGMENT_HEADER_SIZE, use);
         } else if (!segment_has_room(log, size)) {
             status = roll(log, size, use);
         } else {
@@ -244,15 +300,18 @@ static void reserve_locked(struct log *log, const struct hint_entry *entry,
     struct log_buffer *buffer = log->current;
     room->segment = log->active;
     room->offset = atomic_load_explicit(&log->active->end, memory_order_relaxed);
-    room->lsn = log->next_lsn;
+    room->lsn = next_lsn(log);
     room->cas = log->next_cas++;
     room->buffer = buffer;
     room->data = outside ? take_around(log, size, outside) : take(log, size);
     if (entry->type == RECORD_PUT)
         count_indexed(room->segment, size);
     buffer->cas_max = room->cas;
-    buffer->entries[buffer->records] = *entry;
-    buffer->entries[buffer->records++].offset = room->offset / RECORD_ALIGN;
+    struct hint_entry *hinted = &buffer->entries[buffer->records++];
+    *hinted = *entry;
+    hinted->offset = room->offset / RECORD_ALIGN;
+    if (entry->type == RECORD_DELETE && !entry->expire_s)
+        hinted->expire_s = hint_born(room->lsn);
 }
 
 enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
@@ -386,9 +445,10 @@ bool log_init(struct log *log, const struct log_options *options)
     log->options = *options;
     log->slot_count = 1; /* slot 0 stays empty: location 0 is no location */
     log->usual_size = options->segment_size;
-    atomic_store(&log->disk_limit, options->disk_limit ? options->disk_limit : UINT64_MAX);
+    atomic_store(&log->effective_limit, UINT64_MAX);
     atomic_store(&log->flush_deadline_s, UINT32_MAX);
     init_locks(log);
+    log_set_disk_limit(log, options->disk_limit);
     log->slots = log_new_slots();
     return init_buffers(log) && log->slots;
 }
@@ -405,20 +465,23 @@ bool log_adopt(struct log *log, struct segment *segment)
     return true;
 }
 
-enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t next_lsn,
-                            uint64_t next_cas, uint32_t now_s)
+/* Makes the first segment the active one. It has a place in the log, and no file, when the disk has no room for one: then the log is
+ * failed from its beginning, and the syncer's repair makes the file as soon as there is room. */
+static enum store_status begin_log(struct log *log)
 {
     struct segment *segment;
-    log->next_segment_id = next_segment_id;
-    log->next_lsn = next_lsn;
-    log->next_cas = next_cas;
-    log->now_s = now_s;
-    atomic_store(&log->written_lsn, next_lsn);
-    log->start_lsn = next_lsn;
-    backpressure_init(&log->backpressure, log->options.sync_interval_ms, monotonic_us());
-    enum store_status status = log_create_segment(log, log->next_segment_id++, &segment);
+    uint64_t id = log->next_segment_id++;
+    enum store_status status = log_create_segment(log, id, &segment);
+    if (status == STORE_FULL) {
+        status = (segment = segment_new()) ? STORE_OK : STORE_NO_MEMORY;
+        atomic_store(&log->failed, segment != NULL);
+    }
     if (status != STORE_OK)
         return status;
+    if (segment->fd < 0) {
+        segment->header.id = id;
+        segment->capacity = SEGMENT_SIZE_MIN;
+    }
     if (!log_give_slot(log, segment)) {
         segment_free(log->options.files, segment);
         return STORE_FULL;
@@ -426,20 +489,45 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     activate(log, segment);
     if (!log->first)
         log->first = segment;
+    return STORE_OK;
+}
+
+/* Writes the first segment's header. Whatever happens next: LSNs and CAS uniques behind it are not given again. */
+static enum store_status write_first_header(struct log *log)
+{
+    const struct file_system *files = log->options.files;
+    enum store_status status = log_commit(log, next_lsn(log));
+    if (status != STORE_OK)
+        return status;
+    if (log->options.sync_interval_ms >= 0 && files->sync(files->context, log->active->fd) < 0)
+        return STORE_IO;
+    return STORE_OK;
+}
+
+enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t first_lsn,
+                            uint64_t next_cas, uint32_t now_s)
+{
+    log->next_segment_id = next_segment_id;
+    atomic_store(&log->next_lsn, first_lsn);
+    log->next_cas = next_cas;
+    log->now_s = now_s;
+    atomic_store(&log->written_lsn, first_lsn);
+    log->start_lsn = first_lsn;
+    backpressure_init(&log->backpressure, log->options.sync_interval_ms, monotonic_us());
+    enum store_status status = begin_log(log);
+    if (status != STORE_OK)
+        return status;
     /* What has no hint file yet may not be on disk yet either: hints are written after the sync. */
     log->sync_from = log->first;
     while (log->sync_from->hinted)
         log->sync_from = log->sync_from->next;
     atomic_store(&log->synced_lsn, log->sync_from->header.base_lsn);
-    status = log_commit(log, log->next_lsn);
+    if (!atomic_load(&log->failed))
+        status = write_first_header(log);
     if (status != STORE_OK)
         return status;
-    /* Whatever happens next: LSNs and CAS uniques behind this header are not given again. */
-    if (log->options.sync_interval_ms >= 0 &&
-        log->options.files->sync(log->options.files->context, segment->fd) < 0)
-        return STORE_IO;
-    if (log->options.sync_interval_ms >= 0 && log->sync_from != segment)
-        log_request_sync(log, next_lsn); /* at once: a short life is to leave hint files, too */
+    if (log->options.sync_interval_ms >= 0 && log->sync_from != log->active)
+        log_request_sync(log, first_lsn); /* at once: a short life is to leave hint files, too */
     return log_start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
 }
 
@@ -447,7 +535,7 @@ void log_stop(struct log *log)
 {
     if (!log->active || !log->threads)
         return;
-    log_commit(log, log->next_lsn);
+    log_commit(log, next_lsn(log));
     log_stop_threads(log);
 }
 

@@ -20,10 +20,11 @@
 #include "storage/tell.h"
 
 #define LOG_EXTENTS        16
-#define LOG_SPARES         2 /* segments kept ready */
+#define LOG_SPARES         3 /* segments kept ready */
 #define LOG_BUFFER_SIZE    (UINT64_C(2) << 20)
 #define LOG_BUFFER_RECORDS 16384
 #define LOG_SPARES_MAX     8 /* and with those made for a record larger than a segment */
+#define LOG_SEGMENTS_MIN   16
 
 struct log_options {
     const struct file_system *files;
@@ -78,6 +79,14 @@ struct log_buffer {
     _Alignas(64) _Atomic uint32_t published; /* records that are whole */
 };
 
+/* What a record is written for. Each use leaves so many ready segments to the more essential ones: so a full disk can be emptied
+ * by deletions, and what they leave behind be cleaned. */
+enum log_use {
+    LOG_NORMAL,   /* leaves two */
+    LOG_DELETION, /* leaves one */
+    LOG_CLEANING, /* takes the last; and is never held, but looks by itself (log_is_held) */
+};
+
 struct log {
     struct log_options options;
     struct segment **slots; /* by segment slot; SEGMENT_SLOTS_MAX of them, memory as used */
@@ -87,21 +96,24 @@ struct log {
 
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
     pthread_cond_t spare_wanted;       /* the allocator waits */
-    bool last_resort; /* the active segment was the last spare: only for what is essential */
-    bool room_wanted; /* somebody was told STORE_AGAIN, for want of a segment */
-    bool held_any;    /* or because writers are held */
+    enum log_use reserved; /* the active segment is for this use only, and more essential ones */
+    bool room_wanted;      /* somebody was told STORE_AGAIN, for want of a segment */
+    bool essential_wanted; /* and it was for a deletion */
+    bool held_any;         /* or because writers are held */
     struct log_buffer *current; /* being filled */
     struct segment *active;
     bool
         previous_unknown; /* segments are lost, so the next one cannot say where the log ended before it */
-    struct segment
-        *spares[LOG_SPARES_MAX]; /* allocated ahead; the last one only for deletions and cleaning */
+    struct segment *spares[LOG_SPARES_MAX]; /* allocated ahead: see enum log_use */
     uint32_t spare_count;
-    uint32_t spare_size; /* at least this large must the next one be */
-    uint32_t usual_size; /* of a new segment: segment_size, or less on a disk that is nearly full */
+    uint32_t spare_size; /* at least this large must the next one be; 0: the usual size */
+    uint32_t usual_size; /* of a new segment: segment_size, or less on a small or full disk */
     enum store_status spare_status; /* of the last attempt to make one */
+    uint32_t spare_failures;        /* since one succeeded */
+    uint64_t spare_retry_us;        /* not before this time, unless something was freed */
+    bool freed;                     /* since the last attempt */
     uint64_t next_segment_id;
-    uint64_t next_lsn;
+    _Atomic uint64_t next_lsn; /* may be read without the lock */
     uint64_t start_lsn; /* the first one of this life; what came before was answered in another */
     uint64_t next_cas;
     uint32_t now_s; /* newest time heard of, for segment headers */
@@ -123,7 +135,8 @@ struct log {
     /* Asked by every get: not on a line that commits write. */
     _Alignas(64) _Atomic uint64_t flush_lsn; /* all before is dead */
     _Atomic uint32_t flush_deadline_s;       /* of a pending flush; UINT32_MAX: none */
-    _Atomic uint64_t disk_limit;
+    _Atomic uint64_t disk_limit;             /* as configured */
+    _Atomic uint64_t effective_limit;        /* and what the disk has for us: log_refresh_limit */
 
     _Alignas(64) pthread_mutex_t sync_lock;
     pthread_cond_t sync_cond;
@@ -146,17 +159,13 @@ struct log_room {
     struct log_buffer *buffer;
 };
 
-enum log_use {
-    LOG_NORMAL,
-    LOG_DELETION, /* may use the last segment, so that a full disk can be emptied */
-    LOG_CLEANING, /* likewise; and is never held, but looks by itself (log_is_held) */
-};
-
 /* For the start, in this order: init, adopt each segment that recovery found (oldest first), start. log_stop commits,
- * syncs and gives everything back but the files of segments. */
+ * syncs and gives everything back but the files of segments. On a disk too full for a segment log_start answers STORE_OK, with a
+ * log that is failed until there is room. */
 bool log_init(struct log *log, const struct log_options *options);
+uint64_t log_free_space(const struct log *log); /* of the disk; UINT64_MAX: nobody knows */
 bool log_adopt(struct log *log, struct segment *segment);
-enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t next_lsn,
+enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t first_lsn,
                             uint64_t next_cas, uint32_t now_s);
 void log_stop(struct log *log);
 void log_release(struct log *log);
@@ -198,13 +207,23 @@ uint32_t log_reap(struct log *log);
 
 /* Bytes on disk of all segments (spare and doomed ones too) and their hint files. */
 uint64_t log_disk_bytes(struct log *log);
+uint64_t log_disk_bytes_locked(const struct log *log); /* with log->lock held */
 void log_set_disk_limit(struct log *log, uint64_t bytes);
 
-/* Whether the disk itself, whatever the limit, has room for `size` bytes and for what is essential after that. */
-bool log_disk_has_room(const struct log *log, uint64_t size);
+/* Looks how much the disk has for us: the configured limit, or what we have and what is free, but for a little, if that is less.
+ * Segments are made so small that there is room for LOG_SEGMENTS_MIN of them. Returns the limit that counts. */
+uint64_t log_refresh_limit(struct log *log);
 
-/* Goes on in the next segment, if the active one holds anything and a spare is ready. */
-void log_seal_active(struct log *log);
+/* The smallest limit that can be kept to. */
+#define LOG_LIMIT_MIN ((uint64_t)LOG_SEGMENTS_MIN * SEGMENT_SIZE_MIN)
+
+/* With log->lock held. Whether ordinary writes find another segment, now or as soon as it is made; and whether the disk has refused one
+ * and nothing was freed since: then it is full, whatever it says. */
+bool log_has_room(const struct log *log);
+bool log_met_full_disk(const struct log *log);
+
+/* Goes on in the next segment. False: the active one holds nothing, or none is ready. */
+bool log_seal_active(struct log *log);
 
 static inline uint64_t log_written_lsn(const struct log *log)
 {

@@ -25,10 +25,8 @@
 #include "storage/monotonic.h"
 
 #define COPY_SIZE         (256 * 1024)
-#define ALLOCATE_RETRY_MS 200
-#define SEGMENTS_MIN      16
-#define DISK_RESERVE                                                                               \
-    2 /* segments that only cleaning and deletions may take of a disk that is nearly full */
+#define ALLOCATE_RETRY_US UINT64_C(200000) /* and twice as long after each failure, */
+#define RETRY_DOUBLED_MAX 3                /* so many times */
 
 struct segment **log_new_slots(void)
 {
@@ -129,13 +127,18 @@ static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t
     const struct log_extent *extent = &buffer->extents[i];
     struct segment *segment = extent->segment;
     uint32_t end = i + 1 < buffer->extent_count ? extent[1].record : buffer->records;
-    if (extent->offset == 0 && log_disk_has_room(log, 0))
+    if (extent->offset == 0)
         segment->hint_writer = hint_begin(log->options.files, log->options.dir_fd, segment);
-    if (segment->hint_writer && !hint_add(segment->hint_writer, &buffer->entries[extent->record],
-                                          end - extent->record, buffer->cas_max)) {
+    uint32_t count = end - extent->record;
+    uint32_t bytes = count * (uint32_t)sizeof(struct hint_entry);
+    if (segment->hint_writer &&
+        !hint_add(segment->hint_writer, &buffer->entries[extent->record], count, buffer->cas_max)) {
         hint_abandon(segment->hint_writer);
         segment->hint_writer = NULL;
+        atomic_store(&segment->hint_bytes, 0);
     }
+    if (segment->hint_writer)
+        atomic_fetch_add_explicit(&segment->hint_bytes, bytes, memory_order_relaxed);
 }
 
 void log_note_written(struct log *log, struct log_buffer *buffer)
@@ -179,6 +182,16 @@ static bool copy_bytes(const struct file_system *files, int from, int to, uint32
     return ok;
 }
 
+/* The segment's file is that of `fd` from now on. */
+static bool put_in_place(const struct log *log, int fd, struct segment *segment)
+{
+    const struct file_system *files = log->options.files;
+    if (segment->fd >= 0)
+        return files->replace(files->context, fd, segment->fd) == 0;
+    segment->fd = fd; /* it had none: the disk was full at the start */
+    return true;
+}
+
 /* Puts a fresh, synced copy in the place of the segment's file. */
 static bool renew_file(struct log *log, struct segment *segment)
 {
@@ -193,8 +206,7 @@ static bool renew_file(struct log *log, struct segment *segment)
         copy_bytes(files, segment->fd, fd, written_end(log, segment)) &&
         files->sync(files->context, fd) == 0 &&
         files->rename(files->context, log->options.dir_fd, fresh, name) == 0 &&
-        files->sync_dir(files->context, log->options.dir_fd) == 0 &&
-        files->replace(files->context, fd, segment->fd) == 0)
+        files->sync_dir(files->context, log->options.dir_fd) == 0 && put_in_place(log, fd, segment))
         return true;
     int error = errno;
     files->close(files->context, fd);
@@ -218,6 +230,8 @@ struct segment *log_next_unsynced(struct log *log, struct segment *segment)
 /* A log that is never synced has no such segments but those that the failed write was for. */
 static bool renew_unsynced(struct log *log, const struct log_buffer *buffer)
 {
+    if (log->active->fd < 0)
+        return renew_file(log, log->active);
     struct segment *segment = log_next_unsynced(log, NULL);
     const struct segment *from =
         log->options.sync_interval_ms < 0 && buffer ? buffer->extents[0].segment : segment;
@@ -274,7 +288,8 @@ uint64_t log_disk_bytes_locked(const struct log *log)
 {
     uint64_t bytes = 0;
     for (const struct segment *segment = log->first; segment; segment = segment->next)
-        bytes += segment->capacity + segment->hint_bytes;
+        bytes +=
+            segment->capacity + atomic_load_explicit(&segment->hint_bytes, memory_order_relaxed);
     for (const struct segment *segment = log->doomed; segment; segment = segment->next_doomed)
         bytes += segment->capacity;
     for (uint32_t i = 0; i < log->spare_count; i++)
@@ -290,20 +305,58 @@ uint64_t log_disk_bytes(struct log *log)
     return bytes;
 }
 
-/* A disk has room for SEGMENTS_MIN segments at least, so that there is always one to choose for cleaning. */
-static uint32_t largest_usual(const struct log *log)
+uint64_t log_free_space(const struct log *log)
 {
-    uint64_t share = (atomic_load(&log->disk_limit) / SEGMENTS_MIN) & ~UINT64_C(4095);
+    const struct file_system *files = log->options.files;
+    uint64_t space;
+    if (!files->space || files->space(files->context, log->options.dir_fd, &space) < 0)
+        return UINT64_MAX;
+    return space;
+}
+
+/* A disk has room for LOG_SEGMENTS_MIN segments at least, so that there is always one to choose for cleaning. */
+static uint32_t largest_usual(const struct log *log, uint64_t limit)
+{
+    uint64_t share = (limit / LOG_SEGMENTS_MIN) & ~UINT64_C(4095);
     if (share < SEGMENT_SIZE_MIN)
         return SEGMENT_SIZE_MIN;
     return share < log->options.segment_size ? (uint32_t)share : log->options.segment_size;
 }
 
+/* The limit that counts, with so much free. With the lock held. */
+static uint64_t limit_with(const struct log *log, uint64_t space)
+{
+    uint64_t limit = atomic_load(&log->disk_limit);
+    uint64_t used = log_disk_bytes_locked(log);
+    if (space >= limit || used + space >= limit)
+        return limit;
+    uint64_t kept = largest_usual(log, used + space); /* for hint files, and for others */
+    return used + space > kept ? used + space - kept : 0;
+}
+
+uint64_t log_refresh_limit(struct log *log)
+{
+    uint64_t space = log_free_space(log);
+    pthread_mutex_lock(&log->lock);
+    uint64_t limit = limit_with(log, space);
+    uint32_t most = largest_usual(log, limit);
+    bool more = limit > atomic_load(&log->effective_limit);
+    atomic_store(&log->effective_limit, limit);
+    if (log->usual_size > most || log->spare_failures == 0)
+        log->usual_size = most;
+    if (more)
+        pthread_cond_signal(&log->spare_wanted);
+    pthread_mutex_unlock(&log->lock);
+    return limit;
+}
+
 void log_set_disk_limit(struct log *log, uint64_t bytes)
 {
+    uint64_t limit = bytes == 0 ? UINT64_MAX : bytes < LOG_LIMIT_MIN ? LOG_LIMIT_MIN : bytes;
+    atomic_store(&log->disk_limit, limit);
+    log_refresh_limit(log);
     pthread_mutex_lock(&log->lock);
-    atomic_store(&log->disk_limit, bytes);
-    log->usual_size = largest_usual(log);
+    log->freed = true;
     pthread_cond_signal(&log->spare_wanted);
     pthread_mutex_unlock(&log->lock);
 }
@@ -313,44 +366,46 @@ static uint32_t next_size(const struct log *log)
     return log->spare_size > log->usual_size ? log->spare_size : log->usual_size;
 }
 
-bool log_disk_has_room(const struct log *log, uint64_t size)
-{
-    const struct file_system *files = log->options.files;
-    uint64_t space;
-    if (!files->space || files->space(files->context, log->options.dir_fd, &space) < 0)
-        return true; /* an attempt will tell */
-    return space >= size + DISK_RESERVE * (uint64_t)log->options.segment_size;
-}
-
 bool log_may_allocate(const struct log *log)
 {
-    uint64_t size = next_size(log);
-    return log->spare_count == 0 ||
-           (log_disk_bytes_locked(log) + size <= atomic_load(&log->disk_limit) &&
-            log_disk_has_room(log, size));
+    uint32_t essential = log->essential_wanted ? 2 : 1;
+    return log->spare_count < essential ||
+           log_disk_bytes_locked(log) + next_size(log) <= atomic_load(&log->effective_limit);
 }
 
 enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out)
 {
     enum store_status status = STORE_FULL;
-    uint32_t least = log->options.segment_size / 16 > SEGMENT_SIZE_MIN
-                         ? log->options.segment_size / 16
-                         : SEGMENT_SIZE_MIN;
-    for (uint32_t size = log->options.segment_size; size >= least && status == STORE_FULL;
+    for (uint32_t size = log->usual_size; size >= SEGMENT_SIZE_MIN && status == STORE_FULL;
          size /= 2)
         status = segment_create(log->options.files, log->options.dir_fd, id, size, out);
     return status;
 }
 
-/* After a full disk smaller segments are tried, and larger ones again when there is room. With the lock held. */
-static void choose_usual_size(struct log *log, enum store_status status)
+/* Notes that a segment could not be made. With the lock held. */
+static void note_failure(struct log *log, enum store_status status)
 {
-    uint32_t most = largest_usual(log);
-    if (status == STORE_FULL && log->usual_size / 2 >= most / 16 &&
-        log->usual_size / 2 >= SEGMENT_SIZE_MIN)
-        log->usual_size /= 2;
-    else if (status == STORE_OK)
-        log->usual_size = log->usual_size < most / 2 ? log->usual_size * 2 : most;
+    uint32_t doubled =
+        log->spare_failures < RETRY_DOUBLED_MAX ? log->spare_failures : RETRY_DOUBLED_MAX;
+    log->spare_retry_us = monotonic_us() + (ALLOCATE_RETRY_US << doubled);
+    log->spare_failures++;
+    if (status == STORE_FULL && log->usual_size / 2 >= SEGMENT_SIZE_MIN)
+        log->usual_size /= 2; /* a smaller one may still fit */
+}
+
+/* The first of a row of failures is told, and when it ends. */
+static void tell_attempt(const struct log *log, enum store_status status, uint32_t size, int error)
+{
+    if (status == STORE_OK && log->spare_failures)
+        tell(&log->options.tell, TELL_INFO, "segments can be made again");
+    if (status == STORE_OK || log->spare_failures)
+        return;
+    tell(&log->options.tell, TELL_ERROR,
+         "cannot make another segment of %u bytes (%s): when the ready ones are used up, writes "
+         "wait "
+         "or are refused. %s; it is tried again from time to time",
+         size, strerror(error),
+         status == STORE_FULL ? "Free disk space" : "Check the data directory and its disk");
 }
 
 /* With the lock held, which is let go while the file is made. */
@@ -359,25 +414,23 @@ static void allocate_spare(struct log *log)
     struct segment *segment = NULL;
     uint64_t id = log->next_segment_id++;
     uint32_t size = next_size(log);
-    bool large = size > log->usual_size;
-    bool was_fine = log->spare_status == STORE_OK;
     pthread_mutex_unlock(&log->lock);
     enum store_status status =
         segment_create(log->options.files, log->options.dir_fd, id, size, &segment);
     int error = errno;
     pthread_mutex_lock(&log->lock);
+    tell_attempt(log, status, size, error);
     log->spare_status = status;
-    if (large && log->spare_size <= size)
-        log->spare_size = 0;
-    else
-        choose_usual_size(log, status);
-    if (status == STORE_OK)
+    log->freed = false;
+    if (status == STORE_OK) {
         log->spares[log->spare_count++] = segment;
-    else if (was_fine)
-        tell(&log->options.tell, TELL_ERROR,
-             "cannot make another segment of %u bytes (%s): writes wait or are refused when the "
-             "current one is full. Free disk space; it is tried again all the time",
-             size, strerror(error));
+        log->essential_wanted &= log->spare_count < 2;
+        log->spare_failures = 0;
+        if (log->spare_size <= size)
+            log->spare_size = 0;
+    } else {
+        note_failure(log, status);
+    }
     bool wanted = log->room_wanted;
     log->room_wanted = false;
     pthread_mutex_unlock(&log->lock);
@@ -393,31 +446,65 @@ static bool wants_spare(const struct log *log)
            log_may_allocate(log);
 }
 
-/* With the lock held. A full disk may have room as soon as the cleaner says so. What else fails takes its time: those who
- * find no room ask again whenever an attempt has failed, and must not make it a circle that keeps processors busy. */
-static void wait_to_retry(struct log *log)
+/* A ready segment that is larger than those that are made now, while the limit is exceeded; or -1. With the lock held. */
+static int oversized_spare(const struct log *log)
 {
-    struct timespec until = monotonic_in_ms(ALLOCATE_RETRY_MS);
-    int result;
-    do
-        result = pthread_cond_timedwait(&log->spare_wanted, &log->lock, &until);
-    while (result != ETIMEDOUT && !log->stopping && log->spare_status != STORE_FULL);
+    if (log_disk_bytes_locked(log) <= atomic_load(&log->effective_limit) || log->spare_size)
+        return -1;
+    for (uint32_t i = 0; i < log->spare_count; i++)
+        if (log->spares[i]->capacity / 2 > log->usual_size)
+            return (int)i;
+    return -1;
 }
 
+static void remove_file(struct log *log, struct segment *segment)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, segment->header.id, "seg");
+    log->options.files->unlink(log->options.files->context, log->options.dir_fd, name);
+    segment_free(log->options.files, segment);
+}
+
+/* With the lock held, which is let go while the file is removed. */
+static void drop_spare(struct log *log, uint32_t i)
+{
+    struct segment *segment = log->spares[i];
+    log->spares[i] = log->spares[--log->spare_count];
+    pthread_mutex_unlock(&log->lock);
+    remove_file(log, segment);
+    pthread_mutex_lock(&log->lock);
+}
+
+/* Whether an attempt must wait: the last one failed a moment ago, and nothing was freed since. */
+static bool is_too_early(const struct log *log)
+{
+    return log->spare_failures && !log->freed && monotonic_us() < log->spare_retry_us;
+}
+
+static void wait_to_retry(struct log *log)
+{
+    uint64_t now_us = monotonic_us();
+    uint64_t rest_us = log->spare_retry_us > now_us ? log->spare_retry_us - now_us : 0;
+    struct timespec until = monotonic_in_ms((int)(rest_us / 1000) + 1);
+    pthread_cond_timedwait(&log->spare_wanted, &log->lock, &until);
+}
+
+/* It waits for a signal: a ready segment was taken, one was freed, the limit has changed; or, after a failure, for a time. */
 static void *run_allocator(void *context)
 {
     struct log *log = context;
     pthread_setname_np(pthread_self(), "cc-allocator");
     pthread_mutex_lock(&log->lock);
     while (!log->stopping) {
-        if (!wants_spare(log)) {
+        int oversized = oversized_spare(log);
+        if (oversized >= 0)
+            drop_spare(log, (uint32_t)oversized);
+        else if (!wants_spare(log))
             pthread_cond_wait(&log->spare_wanted, &log->lock);
-            continue;
-        }
-        allocate_spare(log);
-        if (log->spare_status == STORE_OK || log->stopping)
-            continue;
-        wait_to_retry(log);
+        else if (is_too_early(log))
+            wait_to_retry(log);
+        else
+            allocate_spare(log);
     }
     pthread_mutex_unlock(&log->lock);
     return NULL;
@@ -470,6 +557,7 @@ uint32_t log_reap(struct log *log)
     }
     for (segment = log->doomed; segment; segment = segment->next_doomed)
         left++;
+    log->freed = true;
     pthread_cond_signal(&log->spare_wanted);
     pthread_mutex_unlock(&log->lock);
     return left;
@@ -493,13 +581,8 @@ bool log_start_threads(struct log *log)
 
 static void drop_spares(struct log *log)
 {
-    for (uint32_t i = 0; i < log->spare_count; i++) {
-        char name[SEGMENT_NAME_SIZE];
-        segment_name(name, log->spares[i]->header.id, "seg");
-        log->options.files->unlink(log->options.files->context, log->options.dir_fd, name);
-        segment_free(log->options.files, log->spares[i]);
-    }
-    log->spare_count = 0;
+    while (log->spare_count)
+        remove_file(log, log->spares[--log->spare_count]);
 }
 
 void log_stop_threads(struct log *log)

@@ -47,12 +47,11 @@ void log_sync_all(struct log *log);
 /* The syncer's thread; `context` is the log. */
 void *log_run_syncer(void *context);
 
-/* With log->lock held: log_disk_bytes; and whether one more segment may be made now: within the limit, or because no spare
- * at all is left for what is essential. */
-uint64_t log_disk_bytes_locked(const struct log *log);
+/* With log->lock held: whether one more segment may be made now: within the limit, or beyond it because there is none for cleaning,
+ * or for a deletion that waits. */
 bool log_may_allocate(const struct log *log);
 
-/* Makes the first segment, a smaller one than usual when the disk is nearly full. Answers as segment_create. */
+/* Makes the first segment, a smaller one than usual when the disk is full. Answers as segment_create. */
 enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out);
 
 /* False: no threads are to be had. */

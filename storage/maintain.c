@@ -55,8 +55,6 @@ static bool write_hint(struct store *store, struct segment *segment)
     segment->hint_writer = NULL;
     if (writer)
         status = hint_finish(writer, atomic_load(&segment->end), keys, &hint);
-    else if (!log_disk_has_room(&store->log, 0))
-        return true; /* the disk is nearly full: what is left is for data */
     else
         status = hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed, keys,
                            &options->tell, &hint);
@@ -146,6 +144,7 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
     if (!entry->expire_s || (uint64_t)entry->expire_s + CRAWL_GRACE_S > atomic_load(&store->now_s))
         return true;
     store_count_expired(store, entry->location);
+    store_mark_expired(store, entry->location);
     store_bury(store, entry->location);
     return false;
 }

@@ -126,6 +126,8 @@ static bool apply(struct state *state, const struct load *load, struct keydir_sh
     if (load->segment->header.base_lsn + hinted->offset * 8ull < state->recovery->log->flush_lsn)
         return true;
     bool nothing = state->in_order && leaves_nothing(state, hinted);
+    if (nothing && hinted->type == RECORD_PUT)
+        segment_add_mark(load->segment, RECORD_PUT, hinted->size * UINT64_C(8));
     if (!nothing && (hinted->type == RECORD_DELETE || is_expired(state, hinted->expire_s)))
         atomic_fetch_add_explicit(&state->dead, 1, memory_order_relaxed);
     if (!keydir_find(shard, hinted->tag, &ref, &old))
@@ -196,8 +198,8 @@ static bool apply_batch(struct state *state, const struct load *load, struct bat
                         const struct hint_entry *entries, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        segment_add_mask(load->segment, entries[i].type, entries[i].expire_s,
-                         entries[i].size * UINT64_C(8));
+        if (entries[i].type != RECORD_PUT)
+            segment_add_mark(load->segment, entries[i].type, entries[i].size * UINT64_C(8));
     sort_by_shard(batch, load, entries, count);
     for (uint32_t i = 0; i < count; i += FETCHED) {
         uint32_t rest = count - i;
@@ -460,9 +462,13 @@ struct sweep {
 static bool sweep_entry(void *context, struct keydir_entry *entry)
 {
     struct sweep *sweep = context;
-    if (!(entry->location & LOCATION_SIZE_MASK) ||
-        (is_expired(sweep->state, entry->expire_s) && !sweep->state->may_touch))
+    if (!(entry->location & LOCATION_SIZE_MASK))
         return false;
+    if (is_expired(sweep->state, entry->expire_s) && !sweep->state->may_touch) {
+        segment_add_mark(log_segment(sweep->state->recovery->log, location_slot(entry->location)),
+                         RECORD_PUT, location_size(entry->location));
+        return false;
+    }
     sweep->live_bytes[location_slot(entry->location)] += location_size(entry->location);
     return true;
 }

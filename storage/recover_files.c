@@ -424,6 +424,14 @@ static bool ends_in(const struct recovery *recovery, size_t i)
     return !load->hinted && (i + 1 == recovery->load_count || load->end < load->segment->capacity);
 }
 
+bool recover_has_tail(const struct recovery *recovery)
+{
+    bool any = recovery->dropped_count > 0;
+    for (size_t i = 0; i < recovery->load_count; i++)
+        any |= ends_in(recovery, i);
+    return any;
+}
+
 enum store_status recover_cut_tail(const struct recovery *recovery)
 {
     bool done = remove_dropped(recovery);

@@ -241,7 +241,7 @@ static bool fill(struct segment_cursor *cursor, uint64_t offset, uint64_t want)
         want = offset < cursor->end ? cursor->end - offset : 0;
     if (offset >= cursor->start && offset + want <= cursor->start + cursor->len)
         return true;
-    size_t size = want > READ_SIZE ? want : READ_SIZE;
+    size_t size = want > READ_SIZE || cursor->careful ? want : READ_SIZE;
     if (cursor->capacity < size) {
         free(cursor->buffer); /* what it holds is read again */
         cursor->capacity = cursor->len = 0;
@@ -329,6 +329,15 @@ static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record
     data = at(cursor, offset, &len);
     *status = record_decode(data, len, cursor->segment->header.seed, offset, record);
     return true;
+}
+
+enum cursor_status segment_cursor_read(struct segment_cursor *cursor, uint64_t offset,
+                                       struct record *record)
+{
+    enum record_status status;
+    if (!decode(cursor, offset, record, &status))
+        return CURSOR_FAILED;
+    return status == RECORD_OK ? CURSOR_RECORD : CURSOR_DAMAGE;
 }
 
 /* Looks for the next valid record behind damage at cursor->offset; moves there, or to the end. *zeros tells whether

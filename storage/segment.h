@@ -53,15 +53,20 @@ struct segment {
     /* Of values the keydir has been pointed to, and of those that it points to no more: see segment_live_bytes. The first is
      * written under log.lock, or by the start; the second under the lock of the key's shard. */
     _Atomic uint64_t indexed_bytes, buried_bytes;
-    /* Bytes that cleaning it may have to carry on: of deletions and TOUCHes, and of what expiring values leave behind. 0 means
-     * that there is none of these. */
+    /* Bytes that cleaning it may have to carry on, at most: of deletions and TOUCHes, and of what expired values leave behind.
+     * 0 means that there is none of these. A value counts from the moment on in which its key leaves the keydir for its
+     * expiry, under its shard's lock, before the value counts as buried. */
     _Atomic uint32_t mask_bytes;
     struct hint_writer *
         hint_writer; /* of its hint file, if it grows with the segment; the log's, then the maintainer's */
-    bool hinted;          /* its hint file is written, or will not be; under log.lock */
-    bool damaged;         /* it holds live records that cannot be read; the cleaner's own */
-    uint32_t hint_bytes;  /* of its hint file; under log.lock */
-    struct segment *next; /* the one behind it in the log; under log.lock */
+    bool hinted;                 /* its hint file is written, or will not be; under log.lock */
+    _Atomic uint32_t hint_bytes; /* of its hint file, which grows with it */
+    /* The cleaner's own: */
+    bool damaged;           /* it holds live records that cannot be read */
+    uint32_t failures;      /* in a row, of taking it back */
+    uint64_t retry_us;      /* monotonic: not before this time again */
+    uint64_t recounted_lsn; /* the log's end when its marks were counted; 0: never */
+    struct segment *next;   /* the one behind it in the log; under log.lock */
     struct segment *next_doomed;
 };
 
@@ -109,21 +114,15 @@ static inline uint64_t segment_live_bytes(const struct segment *segment)
     return indexed - buried;
 }
 
-/* What a record may leave to be carried on when its segment is cleaned (mask_bytes): a deletion or a TOUCH itself, an
- * expiring value the deletion that it becomes, about. `type` is an enum record_type. */
-static inline uint32_t segment_mask_of(uint8_t type, uint32_t expire_s, uint64_t size)
+/* Counts what a deletion, a TOUCH or an expired value of `size` bytes may leave to be carried on when its segment is cleaned. An
+ * expired value becomes a deletion, whose size depends on a key that is not at hand. */
+static inline void segment_add_mark(struct segment *segment, uint8_t type, uint64_t size)
 {
-    if (type == RECORD_PUT)
-        return !expire_s ? 0 : size < SEGMENT_MASK_PUT ? (uint32_t)size : SEGMENT_MASK_PUT;
-    return type == RECORD_FLUSH ? 0 : (uint32_t)size;
-}
-
-static inline void segment_add_mask(struct segment *segment, uint8_t type, uint32_t expire_s,
-                                    uint64_t size)
-{
-    uint32_t mask = segment_mask_of(type, expire_s, size);
-    if (mask)
-        atomic_fetch_add_explicit(&segment->mask_bytes, mask, memory_order_relaxed);
+    if (type == RECORD_FLUSH)
+        return;
+    if (type == RECORD_PUT && size > SEGMENT_MASK_PUT)
+        size = SEGMENT_MASK_PUT;
+    atomic_fetch_add_explicit(&segment->mask_bytes, (uint32_t)size, memory_order_relaxed);
 }
 
 /* Reads a segment's records from front to back, in large reads. */
@@ -137,6 +136,7 @@ struct segment_cursor {
     uint64_t offset;   /* of the next record */
     uint64_t end;      /* where to stop */
     uint64_t data_end; /* from here on the file system knows of zeros only */
+    bool careful;      /* reads no more than it must: what is near may be unreadable */
     bool skims;        /* long values are checked in pieces and not given: record->value is NULL */
     char key[256];     /* of such a record */
 };
@@ -155,6 +155,10 @@ bool segment_cursor_init(struct segment_cursor *cursor, const struct file_system
 /* *record views into the cursor's buffer until the next call. */
 enum cursor_status segment_cursor_next(struct segment_cursor *cursor, struct record *record,
                                        uint32_t *offset);
+
+/* Reads the record at `offset` alone: CURSOR_RECORD, CURSOR_DAMAGE: there is no valid one, or CURSOR_FAILED. */
+enum cursor_status segment_cursor_read(struct segment_cursor *cursor, uint64_t offset,
+                                       struct record *record);
 void segment_cursor_release(struct segment_cursor *cursor);
 
 #endif

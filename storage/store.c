@@ -92,6 +92,7 @@ static void lock_and_find(struct store_session *session, const struct store_key 
         count_up(&session->counters.expired_items, 1);
         if (!store_was_visited(found->entry.location))
             count_up(&session->counters.expired_unfetched, 1);
+        store_mark_expired(store, found->entry.location);
         drop(store, found);
     } else if (store_is_flushed(store, &found->entry, now_s)) {
         drop(store, found);
@@ -476,15 +477,17 @@ static enum store_status index_put(struct store *store, const struct store_key *
 /* Whether the index and the disk's share for what lives take it. */
 static enum store_status check_room(struct store *store, const struct found *found, uint64_t size)
 {
-    struct cleaner *cleaner = &store->cleaner;
     uint64_t old_size = found->present ? location_size(found->entry.location) : 0;
-    if (size > old_size && atomic_load_explicit(&cleaner->full, memory_order_relaxed))
-        return STORE_FULL;
+    if (size > old_size && store->options.no_evictions) {
+        enum store_status status = cleaner_may_grow(store, size);
+        if (status != STORE_OK)
+            return status;
+    }
     if (found->present || keydir_has_room(&store->keydir, found->shard))
         return STORE_OK;
     if (store->options.no_evictions)
         return STORE_FULL;
-    atomic_store(&cleaner->index_full, true);
+    atomic_store(&store->cleaner.index_wanted, true);
     return cleaner_may_help(store) ? STORE_AGAIN : STORE_FULL;
 }
 
@@ -518,7 +521,6 @@ static enum store_status put_locked(struct store *store, const struct store_key 
     uint64_t location = location_of(room->segment->slot, room->offset, size);
     if (put->fetched && !item)
         location |= LOCATION_VISITED;
-    segment_add_mask(room->segment, RECORD_PUT, put->expire_s, size);
     return index_put(store, key, found, location, item, put->expire_s);
 }
 
@@ -587,7 +589,9 @@ static void write_mark(struct store_session *session, const struct store_key *ke
                        uint32_t expire_s, struct log_room *room)
 {
     struct record record = {.type = type, .expire_s = expire_s, .key_len = (uint8_t)key->len};
-    segment_add_mask(room->segment, type, expire_s, record_size(key->len, 0));
+    if (type == RECORD_DELETE)
+        record.cas = room->lsn; /* when it was born (clean.c) */
+    segment_add_mark(room->segment, type, record_size(key->len, 0));
     write_record(session, room, key, &record, NULL);
 }
 

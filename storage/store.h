@@ -263,6 +263,10 @@ struct store_stats {
     uint64_t corrupt_records, expired_items, flushed_items, recovery_us, recovered_items;
     uint64_t cleaner_segments, cleaner_moved_bytes, cleaner_backlog_bytes;
     uint64_t evicted_items, evicted_unfetched, expired_unfetched;
+    /* Of evicted_items: over the configured limit, on a disk that has less for us, for keys over their share of memory. */
+    uint64_t evicted_disk_limit, evicted_disk_full, evicted_index;
+    uint64_t disk_limit_effective; /* of the disk, or what the disk itself has for us */
+    const char *cleaner_action, *cleaner_reason; /* the last decision of the cleaner, and why */
     /* Keydir entries looked at, times it went through all, and expired items found by nobody's asking (of expired_items). */
     uint64_t crawler_checked, crawler_passes, crawler_reclaimed;
     bool read_only;

@@ -136,6 +136,16 @@ static inline void store_count_expired(struct store *store, uint64_t location)
         atomic_fetch_add_explicit(&store->cleaner.expired_unfetched, 1, memory_order_relaxed);
 }
 
+/* The key of a value leaves the keydir because it has expired: cleaning its segment may have to put a deletion in its place. To be
+ * called before store_bury, with the shard's lock held. */
+static inline void store_mark_expired(const struct store *store, uint64_t location)
+{
+    uint64_t size = location_size(location);
+    if (location_in_ram(location))
+        location = ((const struct cache_item *)location_item(location))->location;
+    segment_add_mark(log_segment(&store->log, location_slot(location)), RECORD_PUT, size);
+}
+
 /* The record at a location is dead: its segment holds less that lives. With its shard's lock held. Whoever looked the segment up
  * under that lock before is done with it when the cleaner sees that nothing in it lives: hence release, and acquire there. */
 static inline void store_bury(const struct store *store, uint64_t location)

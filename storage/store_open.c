@@ -7,6 +7,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "storage/clean.h"
+#include "storage/clean_plan.h"
 #include "storage/monotonic.h"
 #include "storage/recover.h"
 #include "storage/store_internal.h"
@@ -239,16 +241,82 @@ static bool init_log(struct store *store)
     return log_init(&store->log, &options);
 }
 
+/* Room for the first segment, and for two more that deletions and cleaning need. */
+static bool has_room_to_start(const struct store *store)
+{
+    return log_free_space(&store->log) >= 4 * (uint64_t)SEGMENT_SIZE_MIN;
+}
+
+/* What a start can do without: hint files, from the oldest on; they are made again by scans (H2). */
+static uint32_t remove_hints(struct store *store)
+{
+    const struct store_options *options = &store->options;
+    uint32_t removed = 0;
+    for (struct segment *segment = store->log.first; segment && !has_room_to_start(store);
+         segment = segment->next) {
+        char name[SEGMENT_NAME_SIZE];
+        segment_name(name, segment->header.id, "hint");
+        if (segment->hint_bytes == 0 ||
+            options->files->unlink(options->files->context, options->dir_fd, name) < 0)
+            continue;
+        atomic_store(&segment->hint_bytes, 0);
+        removed++;
+    }
+    return removed;
+}
+
+/* A cache gives up its oldest data, a store only segments that are empty. */
+static void remove_oldest(struct store *store)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    const struct clean_order order = {
+        .oldest = true, .evict = true, .evicted = &cleaner->evicted_disk_full};
+    const struct log *log = &store->log;
+    bool cache = !store->options.no_evictions;
+    while (log->first != log->active && log->first->hinted && !has_room_to_start(store) &&
+           (cache || segment_live_bytes(log->first) == 0))
+        if (clean_segment(store, log->first, &order) != CLEAN_DONE)
+            return;
+}
+
+/* On a full disk: so that deletions can make room. */
+static void make_room_to_start(struct store *store)
+{
+    if (has_room_to_start(store))
+        return;
+    uint32_t hints = remove_hints(store);
+    remove_oldest(store);
+    tell(&store->options.tell, TELL_WARNING,
+         "the disk of data directory %s is full: %u hint files were removed, which makes the next "
+         "start slower, and %llu values evicted. Free disk space",
+         store->options.dir_name, hints,
+         (unsigned long long)atomic_load(&store->cleaner.evicted_disk_full));
+}
+
+static void tell_no_segment(const struct store *store, int error)
+{
+    tell(&store->options.tell, TELL_ERROR,
+         "cannot make a segment in data directory %s: %s. Free disk space, or name a directory on "
+         "another disk with --data-dir",
+         store->options.dir_name, strerror(error));
+}
+
 static enum store_status start_log(struct store *store, const struct recovery *recovery)
 {
+    make_room_to_start(store);
     enum store_status status = log_start(&store->log, recovery->next_segment_id, recovery->next_lsn,
                                          recovery->next_cas, store->options.now_s);
+    bool failed = status == STORE_OK && atomic_load(&store->log.failed);
+    if (failed && recover_has_tail(recovery))
+        status = STORE_FULL; /* to cut it off takes a header behind it (Y5, Y8) */
+    else if (failed)
+        tell(
+            &store->options.tell, TELL_WARNING,
+            "the disk of data directory %s is full: the store is read-only until there is room for "
+            "a segment of %u bytes. Free disk space; it is tried every second",
+            store->options.dir_name, SEGMENT_SIZE_MIN);
     if (status != STORE_OK && status != STORE_NO_MEMORY)
-        tell(&store->options.tell, TELL_ERROR,
-             "cannot make a segment of %u bytes in data directory %s: %s. Free disk space, or name "
-             "a "
-             "directory on another disk with --data-dir",
-             store->options.segment_size, store->options.dir_name, strerror(errno));
+        tell_no_segment(store, failed ? ENOSPC : errno);
     return status;
 }
 
@@ -284,7 +352,7 @@ static enum store_status start_store(struct store *store)
     enum store_status status = recover_store(store, &recovery);
     if (status == STORE_OK)
         status = start_log(store, &recovery);
-    if (status == STORE_OK)
+    if (status == STORE_OK && !atomic_load(&store->log.failed))
         status = recover_cut_tail(&recovery);
     recover_release(&recovery);
     store->loaded = status == STORE_OK;
@@ -439,6 +507,14 @@ void store_stats(struct store *store, struct store_stats *stats)
         .cleaner_backlog_bytes = atomic_load(&store->cleaner.backlog_bytes),
         .evicted_items = atomic_load(&store->cleaner.evicted_items),
         .evicted_unfetched = atomic_load(&store->cleaner.evicted_unfetched),
+        .evicted_disk_limit = atomic_load(&store->cleaner.evicted_disk_limit),
+        .evicted_disk_full = atomic_load(&store->cleaner.evicted_disk_full),
+        .evicted_index = atomic_load(&store->cleaner.evicted_index),
+        .disk_limit_effective = atomic_load(&log->effective_limit),
+        .cleaner_action =
+            clean_action_name((enum clean_action)atomic_load(&store->cleaner.last_action)),
+        .cleaner_reason =
+            clean_reason_name((enum clean_reason)atomic_load(&store->cleaner.last_reason)),
         .crawler_checked = atomic_load(&store->crawler.checked),
         .crawler_reclaimed = atomic_load(&store->cleaner.expired_items),
         .crawler_passes = atomic_load(&store->crawler.passes),
