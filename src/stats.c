@@ -283,6 +283,7 @@ static void store_group(struct server *server, struct text *text)
     number(text, "evicted_index", store.evicted_index);
     number(text, "expired_items", store.expired_items);
     number(text, "corrupt_records", store.corrupt_records);
+    number(text, "read_errors", store.read_errors);
     number(text, "recovery_us", store.recovery_us);
     number(text, "recovered_items", store.recovered_items);
     number(text, "read_only", store.read_only);

@@ -41,6 +41,8 @@ enum store_status reader_read(const struct file_system *files, struct store_fetc
     }
     ok =
         file_read_upto(files, fetch->segment->fd, fetch->data, size, (uint64_t)offset, &fetch->len);
+    if (!ok)
+        fetch->error = errno;
     return fetch->status = ok ? STORE_OK : STORE_IO;
 }
 

@@ -19,6 +19,8 @@
 #include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
+#define UNREADABLE_PAUSE_S 60
+
 void store_key_init(const struct store *store, struct store_key *key, const char *data, size_t len)
 {
     assert(len > 0 && len <= STORE_KEY_MAX);
@@ -213,6 +215,13 @@ static inline bool get_without_lock(struct store_session *session, const struct 
     return true;
 }
 
+/* Whether the entry still points to the place on disk that was fetched. */
+static bool is_place_of(const struct found *found, const struct store_fetch *fetch)
+{
+    return found->present && !location_in_ram(found->entry.location) &&
+           location_same_place(found->entry.location, fetch->location);
+}
+
 /* The entry points to disk, and not to what `fetch` holds. Unlocks the shard. */
 static enum store_status begin_fetch(struct store_session *session, const struct store_key *key,
                                      struct found *found, struct store_fetch *fetch)
@@ -234,9 +243,22 @@ static enum store_status begin_fetch(struct store_session *session, const struct
     segment_pin(fetch->segment);
     keydir_unlock(found->shard);
     /* What is still in the log's buffer cannot be read from the file; a buffer is written as a whole. */
-    if (log_written_lsn(log) <= lsn && log_commit(log, lsn + 1) != STORE_OK)
-        return STORE_IO; /* nobody knows whether it will be kept */
-    return STORE_COLD;
+    enum store_status status = log_written_lsn(log) > lsn ? STORE_OK : log_commit(log, lsn + 1);
+    return status == STORE_OK ? STORE_COLD : status;
+}
+
+/* With the shard locked: looks at the entry as it is, whatever `fetch` holds. Unlocks the shard. */
+static inline enum store_status get_found(struct store_session *session,
+                                          const struct store_key *key, uint32_t now_s, bool peek,
+                                          struct found *found, struct store_fetch *fetch,
+                                          struct store_item *item)
+{
+    if (found->present && location_in_ram(found->entry.location))
+        return get_from_ram(session, key, now_s, peek, found, item);
+    if (found->present)
+        return begin_fetch(session, key, found, fetch);
+    keydir_unlock(found->shard);
+    return STORE_NOT_FOUND;
 }
 
 /* A copy of a fetched record in the cache, indexed by nobody yet; NULL when it does not belong there. */
@@ -257,16 +279,60 @@ static struct cache_item *copy_to_cache(struct store_session *session, const str
     return item;
 }
 
-/* A damaged record is a miss, for good: a deletion keeps what it had replaced from coming back. */
+/* A damaged record is a miss, for good: a deletion keeps what it had replaced from coming back. Until that can be written
+ * the key is there, and cannot be read. */
 static enum store_status drop_corrupt(struct store_session *session, const struct store_key *key,
                                       uint32_t now_s, const struct store_fetch *fetch)
 {
-    store_delete(session, key, now_s, STORE_IF_SAME, fetch->location & LOCATION_PLACE_MASK);
+    enum store_status status =
+        store_delete(session, key, now_s, STORE_IF_SAME, fetch->location & LOCATION_PLACE_MASK);
+    if (status == STORE_EXISTS || status == STORE_NOT_FOUND)
+        return status; /* it has been replaced just now */
+    if (status != STORE_OK)
+        return STORE_IO;
     count_up(&session->counters.corrupt_records, 1);
     tell(&session->store->options.tell, TELL_WARNING,
          "segment %016llx: the record at byte %u is damaged: its key is lost",
          (unsigned long long)fetch->segment->header.id, location_offset(fetch->location));
     return STORE_CORRUPT;
+}
+
+/* A disk that fails reads is told of once, and again when it has been well for a while. */
+static void note_unreadable(struct store_session *session, uint32_t now_s,
+                            const struct store_fetch *fetch)
+{
+    struct store *store = session->store;
+    count_up(&session->counters.read_errors, 1);
+    uint32_t last_s = atomic_exchange(&store->unreadable_s, now_s);
+    if (last_s && now_s - last_s < UNREADABLE_PAUSE_S)
+        return;
+    tell(&store->options.tell, TELL_ERROR,
+         "segment %016llx cannot be read at byte %u (%s): check the disk. Clients that ask for "
+         "what lies there get an error; `read_errors` in the statistics counts them",
+         (unsigned long long)fetch->segment->header.id, location_offset(fetch->location),
+         strerror(fetch->error));
+}
+
+/* The fetch has brought no record. That is an error, or the end of the key; but not if the key has another record by now. */
+static enum store_status get_without_record(struct store_session *session,
+                                            const struct store_key *key, uint32_t now_s, bool peek,
+                                            struct store_fetch *fetch, struct store_item *item)
+{
+    struct found found;
+    enum store_status status = fetch->status;
+    lock_and_find(session, key, now_s, &found);
+    if (!is_place_of(&found, fetch))
+        return get_found(session, key, now_s, peek, &found, fetch, item);
+    keydir_unlock(found.shard);
+    if (status == STORE_IO)
+        note_unreadable(session, now_s, fetch);
+    if (status != STORE_OK)
+        return status;
+    status = drop_corrupt(session, key, now_s, fetch);
+    if (status != STORE_EXISTS)
+        return status;
+    lock_and_find(session, key, now_s, &found);
+    return get_found(session, key, now_s, peek, &found, fetch, item);
 }
 
 /* The fetch has its bytes: uses them if the entry still points to the place they are from. */
@@ -276,16 +342,14 @@ static enum store_status get_from_fetch(struct store_session *session, const str
 {
     struct record record;
     struct found found;
-    if (fetch->status != STORE_OK)
-        return fetch->status;
-    if (record_decode(fetch->data, fetch->len, fetch->segment->header.seed,
+    if (fetch->status != STORE_OK ||
+        record_decode(fetch->data, fetch->len, fetch->segment->header.seed,
                       location_offset(fetch->location), &record) != RECORD_OK ||
         record.type != RECORD_PUT)
-        return drop_corrupt(session, key, now_s, fetch);
+        return get_without_record(session, key, now_s, peek, fetch, item);
     struct cache_item *cached = copy_to_cache(session, &record, fetch->location);
     lock_and_find(session, key, now_s, &found);
-    bool same = found.present && !location_in_ram(found.entry.location) &&
-                location_same_place(found.entry.location, fetch->location);
+    bool same = is_place_of(&found, fetch);
     bool fetched = same && (found.entry.location & LOCATION_VISITED);
     if (same && cached) {
         cache_item_set_accessed(cached, peek ? 0 : now_s);
@@ -299,14 +363,8 @@ static enum store_status get_from_fetch(struct store_session *session, const str
     }
     if (!same && cached)
         cache_unalloc(&session->writer, cached);
-    if (!found.present) {
-        keydir_unlock(found.shard);
-        return STORE_NOT_FOUND;
-    }
-    if (!same && location_in_ram(found.entry.location))
-        return get_from_ram(session, key, now_s, peek, &found, item);
     if (!same)
-        return begin_fetch(session, key, &found, fetch);
+        return get_found(session, key, now_s, peek, &found, fetch, item);
     keydir_unlock(found.shard);
     if (!is_key(key, record.key, record.key_len))
         return STORE_NOT_FOUND;
@@ -333,12 +391,7 @@ static inline enum store_status look_up(struct store_session *session, const str
     if (get_without_lock(session, key, now_s, peek, item, &status))
         return status;
     lock_and_find(session, key, now_s, &found);
-    if (found.present && location_in_ram(found.entry.location))
-        return get_from_ram(session, key, now_s, peek, &found, item);
-    if (found.present)
-        return begin_fetch(session, key, &found, fetch);
-    keydir_unlock(found.shard);
-    return STORE_NOT_FOUND;
+    return get_found(session, key, now_s, peek, &found, fetch, item);
 }
 
 enum store_status store_get(struct store_session *session, const struct store_key *key,

@@ -161,6 +161,7 @@ struct store_fetch {
     uint32_t shard;
     enum store_status
         status; /* STORE_AGAIN until the bytes are there, then STORE_OK, STORE_IO or STORE_NO_MEMORY */
+    int error; /* STORE_IO: errno */
     char *data;
     size_t len;
     struct segment *segment; /* pinned */
@@ -172,7 +173,9 @@ struct store_fetch {
 
 /* Looks a key up. STORE_OK: *item is set, and good until store_leave (if it is not in_ram: until the fetch is released).
  * STORE_NOT_FOUND. STORE_COLD: *fetch says what to read; come again with it. STORE_CORRUPT: the record on disk is damaged;
- * counted, told, and a miss for the client. STORE_IO, STORE_NO_MEMORY: the fetch failed; nothing is lost.
+ * counted, told, and the key is not there any more. All else says nothing about the key: STORE_IO, the record cannot be read
+ * (or is damaged, and that could not be written down); STORE_NO_MEMORY, for the fetch; STORE_READ_ONLY, it is not on disk yet
+ * and the disk takes nothing. Coming again at once would bring the same.
  * Whatever the answer: a fetch that is not all zeros any more must be released in the end. */
 enum store_status store_get(struct store_session *session, const struct store_key *key,
                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
@@ -260,7 +263,8 @@ struct store_stats {
     uint64_t memory_limit;
     uint64_t ram_hits, disk_hits, disk_reads, uring_reads, disk_read_us_p50, disk_read_us_p99;
     uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99, sync_held_us;
-    uint64_t corrupt_records, expired_items, flushed_items, recovery_us, recovered_items;
+    uint64_t corrupt_records, read_errors, expired_items, flushed_items, recovery_us,
+        recovered_items;
     uint64_t cleaner_segments, cleaner_moved_bytes, cleaner_backlog_bytes;
     uint64_t evicted_items, evicted_unfetched, expired_unfetched;
     /* Of evicted_items: over the configured limit, on a disk that has less for us, for keys over their share of memory. */

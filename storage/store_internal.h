@@ -18,7 +18,7 @@
 
 /* Counted by one thread, read by any. */
 struct session_counters {
-    _Atomic uint64_t ram_hits, disk_hits, user_bytes, corrupt_records;
+    _Atomic uint64_t ram_hits, disk_hits, user_bytes, corrupt_records, read_errors;
     _Atomic uint64_t expired_items, expired_unfetched, flushed_items;
 };
 
@@ -79,6 +79,7 @@ struct store {
 
     struct histogram read_us;
     _Atomic uint64_t disk_reads, uring_reads;
+    _Atomic uint32_t unreadable_s; /* when a read failed last; 0: never */
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 

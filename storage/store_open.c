@@ -129,6 +129,7 @@ static void add_counters(struct session_counters *sum, const struct session_coun
     count_up(&sum->disk_hits, atomic_load(&counters->disk_hits));
     count_up(&sum->user_bytes, atomic_load(&counters->user_bytes));
     count_up(&sum->corrupt_records, atomic_load(&counters->corrupt_records));
+    count_up(&sum->read_errors, atomic_load(&counters->read_errors));
     count_up(&sum->expired_items, atomic_load(&counters->expired_items));
     count_up(&sum->expired_unfetched, atomic_load(&counters->expired_unfetched));
     count_up(&sum->flushed_items, atomic_load(&counters->flushed_items));
@@ -487,6 +488,7 @@ static void sum_sessions(struct store *store, struct store_stats *stats)
     stats->disk_hits = sum.disk_hits;
     stats->user_bytes = sum.user_bytes;
     stats->corrupt_records = sum.corrupt_records + store->recovery_damage;
+    stats->read_errors = sum.read_errors;
     stats->expired_items = sum.expired_items + atomic_load(&store->cleaner.expired_items);
     stats->expired_unfetched =
         sum.expired_unfetched + atomic_load(&store->cleaner.expired_unfetched);

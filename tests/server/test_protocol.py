@@ -165,7 +165,7 @@ crawler_reclaimed crawler_items_checked direct_reclaims""".split()
 
 STORE = """store_uuid epoch lsn lsn_synced segments segment_size disk_bytes live_bytes dead_bytes keydir_entries keydir_bytes
 cache_bytes cache_pages ram_hits disk_hits disk_reads disk_read_us_p50 disk_read_us_p99 commits commit_records syncs
-sync_us_p99 sync_held_us corrupt_records recovery_us recovered_items read_only""".split()
+sync_us_p99 sync_held_us corrupt_records read_errors recovery_us recovered_items read_only""".split()
 
 only_ours = pytest.mark.skipif(support.IS_MEMCACHED, reason="ours alone")
 

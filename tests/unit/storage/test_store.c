@@ -1,6 +1,7 @@
 /* test_store.c: the promises of store.h, one by one. */
 #include "tests/unit/storage/support.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -310,6 +311,119 @@ static void test_a_damaged_record_is_a_miss_and_stays_one(void **state)
     rig_expect(&rig, "key", "again");
 }
 
+/* A cold key whose reads fail from now on. */
+static struct store_key make_unreadable(void)
+{
+    rig_put(&rig, "key", "old");
+    reopen_and_wait();
+    rig.faulty.never_cached = true;
+    faulty_fail(&rig.faulty, CALL_PREAD, 1, FOREVER, EIO);
+    return rig_key(&rig, "key");
+}
+
+static void test_a_value_that_cannot_be_read_is_there(void **state)
+{
+    (void)state;
+    struct store_key key = make_unreadable();
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_IO);
+        store_fetch_release(&fetch);
+    }
+    assert_int_equal(put_if("key", STORE_IF_ABSENT, 0, "new"), STORE_EXISTS);
+    assert_int_equal(rig_stats(&rig).read_errors, 3);
+    assert_int_equal(rig.told.errors, 1);
+    assert_true(told_has(&rig.told, "cannot be read"));
+    rig.now_s += 100; /* the disk has been well for a while, and now another sector fails */
+    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_IO);
+    store_fetch_release(&fetch);
+    assert_int_equal(rig.told.errors, 2);
+    faulty_heal(&rig.faulty);
+    rig_expect(&rig, "key", "old");
+}
+
+/* Reads a record that cannot be read, lets `meanwhile` happen, and answers the next get's status. */
+static enum store_status fail_while(void (*meanwhile)(void), struct store_fetch *fetch,
+                                    struct store_item *item)
+{
+    struct store_key key = make_unreadable();
+    *fetch = (struct store_fetch){0};
+    assert_int_equal(store_get(rig.session, &key, rig.now_s, fetch, item), STORE_COLD);
+    store_fetch_start(rig.session, fetch);
+    store_fetch_submit(rig.session);
+    while (store_fetch_next(rig.session) != fetch)
+        sem_wait(&rig.woken);
+    faulty_heal(&rig.faulty);
+    meanwhile();
+    return store_get(rig.session, &key, rig.now_s, fetch, item);
+}
+
+static void test_a_failed_read_is_nothing_to_those_who_replace_the_value(void **state)
+{
+    (void)state;
+    struct store_fetch fetch;
+    struct store_item item;
+    assert_int_equal(fail_while(put_new, &fetch, &item), STORE_OK);
+    assert_memory_equal(item.value, "new value", 9);
+    store_fetch_release(&fetch);
+    assert_int_equal(fail_while(delete_it, &fetch, &item), STORE_NOT_FOUND);
+    store_fetch_release(&fetch);
+    assert_int_equal(rig_stats(&rig).read_errors, 0);
+}
+
+static bool takes_writes(void *context)
+{
+    (void)context;
+    return rig_try_put(&rig, "other", "x", 0) == STORE_OK && rig_try_commit(&rig) == STORE_OK;
+}
+
+static void test_a_damaged_record_stays_until_its_deletion_is_written(void **state)
+{
+    (void)state;
+    static char value[1000];
+    char name[NAME_LEN];
+    rig_put_bytes(&rig, "key", value, sizeof value);
+    rig_close(&rig);
+    segment_name(name, 1, "seg");
+    file_flip_bit(&rig.dir, name, SEGMENT_HEADER_SIZE + 500, 3);
+    rig_open(&rig);
+    rig_put(&rig, "other", "x");
+    faulty_fail(&rig.faulty, CALL_PWRITE, 1, FOREVER, EIO);
+    assert_int_equal(rig_try_commit(&rig), STORE_READ_ONLY);
+    struct store_key key = rig_key(&rig, "key");
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_IO);
+        store_fetch_release(&fetch);
+    }
+    assert_int_equal(rig_stats(&rig).corrupt_records, 0);
+    assert_false(told_has(&rig.told, "damaged"));
+    faulty_heal(&rig.faulty);
+    assert_true(wait_until(takes_writes, NULL));
+    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_CORRUPT);
+    store_fetch_release(&fetch);
+    rig_expect(&rig, "key", NULL);
+    assert_int_equal(rig_stats(&rig).corrupt_records, 1);
+}
+
+static void test_what_is_not_written_yet_and_cannot_be_is_no_miss(void **state)
+{
+    (void)state;
+    static char value[50000]; /* too large for the cache: it is read from the file or not at all */
+    rig_put_bytes(&rig, "key", value, sizeof value);
+    faulty_fail(&rig.faulty, CALL_PWRITE, 1, FOREVER, EIO);
+    struct store_key key = rig_key(&rig, "key");
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_READ_ONLY);
+    store_fetch_release(&fetch);
+    faulty_heal(&rig.faulty);
+    assert_true(wait_until(takes_writes, NULL));
+    rig_expect_bytes(&rig, "key", value, sizeof value);
+}
+
 /* Flush. */
 
 static void test_a_flush_takes_what_was_before_and_not_what_comes(void **state)
@@ -506,6 +620,10 @@ int main(void)
         TEST(a_large_write_between_fetch_and_get_is_fetched_in_turn),
         TEST(a_touch_or_get_between_fetch_and_get_does_no_harm),
         TEST(a_damaged_record_is_a_miss_and_stays_one),
+        TEST(a_value_that_cannot_be_read_is_there),
+        TEST(a_failed_read_is_nothing_to_those_who_replace_the_value),
+        TEST(a_damaged_record_stays_until_its_deletion_is_written),
+        TEST(what_is_not_written_yet_and_cannot_be_is_no_miss),
         TEST(a_flush_takes_what_was_before_and_not_what_comes),
         TEST(a_delayed_flush_takes_all_that_came_until_then),
         TEST(always_means_that_the_disk_has_it),
