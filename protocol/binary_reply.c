@@ -29,6 +29,7 @@ enum code {
     CODE_UNKNOWN_COMMAND = 0x81,
     CODE_NO_MEMORY = 0x82,
     CODE_INTERNAL = 0x84,
+    CODE_BUSY = 0x85,
 };
 
 struct answer {
@@ -53,6 +54,9 @@ static const struct answer answers[REPLY_STATUS_COUNT] = {
     [REPLY_TOO_LARGE] = {CODE_TOO_LARGE, "Too large."},
     [REPLY_NO_MEMORY] = {CODE_NO_MEMORY, "Out of memory"},
     [REPLY_READ_ONLY] = {CODE_INTERNAL, "The disk refuses writes"},
+    [REPLY_UNREADABLE] = {CODE_INTERNAL, "Cannot read the value from disk"},
+    [REPLY_READ_NO_MEMORY] = {CODE_NO_MEMORY, "Out of memory"},
+    [REPLY_CONTENDED] = {CODE_BUSY, "The item keeps changing, try again"},
     [REPLY_SASL_CONTINUE] = {CODE_AUTH_CONTINUE, NULL},
     [REPLY_SASL_FAILED] = {CODE_AUTH_ERROR, "Auth failure."},
 };

@@ -38,6 +38,9 @@ enum reply_status {
     REPLY_TOO_LARGE,          /* SERVER_ERROR object too large for cache */
     REPLY_NO_MEMORY,          /* SERVER_ERROR out of memory storing object */
     REPLY_READ_ONLY,          /* SERVER_ERROR the disk refuses writes */
+    REPLY_UNREADABLE,         /* SERVER_ERROR cannot read the value from disk */
+    REPLY_READ_NO_MEMORY,     /* SERVER_ERROR out of memory reading the value */
+    REPLY_CONTENDED,          /* SERVER_ERROR the item keeps changing, try again */
     REPLY_LINE_TOO_LONG,      /* CLIENT_ERROR line too long, then the connection closes */
 
     REPLY_UNAUTHENTICATED,   /* CLIENT_ERROR unauthenticated */

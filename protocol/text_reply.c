@@ -6,6 +6,8 @@
  *     miss        nothing (last key: END\r\n)               -       -
  *     any other   its line                                  -       -
  *
+ * An error takes the place of END, whichever key it is about: nothing of that get follows it.
+ *
  * The writer is on the hot path: numbers are written by hand, two digits at a time, and nothing is
  * formatted.
  */
@@ -46,6 +48,9 @@ static const struct line lines[REPLY_STATUS_COUNT] = {
     [REPLY_TOO_LARGE] = LINE("SERVER_ERROR object too large for cache"),
     [REPLY_NO_MEMORY] = LINE("SERVER_ERROR out of memory storing object"),
     [REPLY_READ_ONLY] = LINE("SERVER_ERROR the disk refuses writes"),
+    [REPLY_UNREADABLE] = LINE("SERVER_ERROR cannot read the value from disk"),
+    [REPLY_READ_NO_MEMORY] = LINE("SERVER_ERROR out of memory reading the value"),
+    [REPLY_CONTENDED] = LINE("SERVER_ERROR the item keeps changing, try again"),
     [REPLY_LINE_TOO_LONG] = LINE("CLIENT_ERROR line too long"),
     [REPLY_UNAUTHENTICATED] = LINE("CLIENT_ERROR unauthenticated"),
     [REPLY_WRONG_PASSWORD] = LINE("CLIENT_ERROR authentication failure"),

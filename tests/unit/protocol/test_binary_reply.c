@@ -105,9 +105,10 @@ static void test_a_quiet_write_hides_success_alone(void **state)
     const struct request setq = request_of(0x11, OP_SET, REQUEST_QUIET);
     static const enum reply_status hidden[] = {REPLY_NONE,    REPLY_STORED, REPLY_DELETED,
                                                REPLY_TOUCHED, REPLY_NUMBER, REPLY_OK};
-    static const enum reply_status shown[] = {REPLY_NOT_STORED,  REPLY_EXISTS,     REPLY_NOT_FOUND,
-                                              REPLY_ERROR,       REPLY_BAD_FORMAT, REPLY_TOO_LARGE,
-                                              REPLY_NON_NUMERIC, REPLY_NO_MEMORY,  REPLY_READ_ONLY};
+    static const enum reply_status shown[] = {
+        REPLY_NOT_STORED, REPLY_EXISTS,     REPLY_NOT_FOUND,      REPLY_ERROR,
+        REPLY_BAD_FORMAT, REPLY_TOO_LARGE,  REPLY_NON_NUMERIC,    REPLY_NO_MEMORY,
+        REPLY_READ_ONLY,  REPLY_UNREADABLE, REPLY_READ_NO_MEMORY, REPLY_CONTENDED};
     for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
         const struct reply reply = {.status = hidden[i]};
         answer(&setq, &reply);
@@ -180,6 +181,10 @@ static void test_errors_are_memcacheds(void **state)
         {REPLY_FLUSH_DISABLED, 0x20, "Auth failure."},
         {REPLY_ERROR, 0x81, "Unknown command"},
         {REPLY_NO_MEMORY, 0x82, "Out of memory"},
+        {REPLY_READ_ONLY, 0x84, "The disk refuses writes"},
+        {REPLY_UNREADABLE, 0x84, "Cannot read the value from disk"},
+        {REPLY_READ_NO_MEMORY, 0x82, "Out of memory"},
+        {REPLY_CONTENDED, 0x85, "The item keeps changing, try again"},
     };
     const struct request set = request_of(0x01, OP_SET, 0);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

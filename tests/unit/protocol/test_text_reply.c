@@ -101,6 +101,9 @@ static void test_fixed_answers(void **state)
         {REPLY_TOO_LARGE, "SERVER_ERROR object too large for cache\r\n"},
         {REPLY_NO_MEMORY, "SERVER_ERROR out of memory storing object\r\n"},
         {REPLY_READ_ONLY, "SERVER_ERROR the disk refuses writes\r\n"},
+        {REPLY_UNREADABLE, "SERVER_ERROR cannot read the value from disk\r\n"},
+        {REPLY_READ_NO_MEMORY, "SERVER_ERROR out of memory reading the value\r\n"},
+        {REPLY_CONTENDED, "SERVER_ERROR the item keeps changing, try again\r\n"},
         {REPLY_LINE_TOO_LONG, "CLIENT_ERROR line too long\r\n"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
