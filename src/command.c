@@ -3,6 +3,9 @@
  * The store knows get, put, delete and touch, each with a condition. What depends on the old value (incr, append, cas) reads
  * it, computes, and puts if it is still the same; if another was faster, it begins again. A value that lies on disk makes
  * the command wait (RUN_WAIT) before it has changed anything; it is run again from its beginning with the value at hand.
+ *
+ * Only STORE_NOT_FOUND, and a damaged record that is deleted, mean that a key is absent. What cannot be read is there: its command
+ * answers an error and changes nothing (command_answer).
  */
 #define _GNU_SOURCE
 #include "src/command_internal.h"
@@ -12,6 +15,29 @@
 
 #include "src/number.h"
 #include "src/watch.h"
+
+enum reply_status command_answer(struct worker *worker, struct conn *conn, enum store_status status)
+{
+    switch (status) { /* without a default: a new status has to be thought about */
+    case STORE_OK: return REPLY_OK;
+    case STORE_NOT_FOUND:
+    case STORE_CORRUPT: return REPLY_NOT_FOUND;
+    case STORE_EXISTS: return REPLY_EXISTS;
+    case STORE_COLD: return REPLY_NONE;
+    case STORE_AGAIN:
+        if (worker_park(worker, conn))
+            return REPLY_NONE;
+        __attribute__((fallthrough)); /* it has waited long enough */
+    case STORE_FULL: counter_add(&worker->counters.store_no_memory, 1); return REPLY_NO_MEMORY;
+    case STORE_NO_MEMORY: return REPLY_READ_NO_MEMORY;
+    case STORE_READ_ONLY: return REPLY_READ_ONLY;
+    case STORE_IO: return REPLY_UNREADABLE;
+    case STORE_IN_USE:
+    case STORE_BAD_VERSION:
+    case STORE_NOT_OURS: break; /* of store_open alone */
+    }
+    return REPLY_READ_ONLY;
+}
 
 /* Fetches of a connection: those of requests that had to wait. */
 
@@ -64,7 +90,7 @@ void command_look_up_end(struct worker *worker, struct conn *conn, const struct 
     end_fetch(worker, conn, lookup->fetch);
 }
 
-enum store_status command_look_up(struct worker *worker, struct conn *conn,
+enum reply_status command_look_up(struct worker *worker, struct conn *conn,
                                   const struct store_key *key, enum look_up_why why,
                                   struct lookup *lookup)
 {
@@ -72,7 +98,7 @@ enum store_status command_look_up(struct worker *worker, struct conn *conn,
     if (!fetch)
         fetch = worker->scratch;
     lookup->fetch = fetch;
-    for (;;) {
+    while (conn->look_ups++ < COMMAND_LOOK_UPS_MAX) {
         enum store_status status =
             why == LOOK_UP_GET
                 ? store_get(worker->session, key, worker->now_s, fetch, &lookup->item)
@@ -80,11 +106,13 @@ enum store_status command_look_up(struct worker *worker, struct conn *conn,
         if (status == STORE_COLD && store_fetch_now(worker->session, fetch) == STORE_OK)
             continue;
         if (status == STORE_COLD && start_fetch(worker, conn, fetch))
-            return STORE_AGAIN;
+            return REPLY_NONE;
         if (status != STORE_OK)
             end_fetch(worker, conn, fetch);
-        return status == STORE_COLD ? STORE_NO_MEMORY : status;
+        return command_answer(worker, conn, status == STORE_COLD ? STORE_NO_MEMORY : status);
     }
+    end_fetch(worker, conn, fetch);
+    return REPLY_CONTENDED;
 }
 
 void command_look_ahead(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -130,16 +158,15 @@ static bool let_go(struct worker *worker, struct conn *conn, struct store_fetch 
     return fresh != NULL;
 }
 
-void command_reply_value(struct worker *worker, struct conn *conn, const struct request *request,
+bool command_reply_value(struct worker *worker, struct conn *conn, const struct request *request,
                          const struct reply *reply, const struct lookup *lookup)
 {
     struct output *output = &worker->output;
     const struct store_item *item = &lookup->item;
     bool lends = item->value_len > OUTPUT_COPY_MAX && !item->in_ram;
-    if (lends && !let_go(worker, conn, lookup->fetch)) { /* as when it finds no memory before */
-        reply_status(worker, conn, request, REPLY_MISS);
+    if (lends && !let_go(worker, conn, lookup->fetch)) {
         end_fetch(worker, conn, lookup->fetch);
-        return;
+        return false;
     }
     char *out = output_at(output);
     size_t len = reply_head(request, reply, out);
@@ -150,7 +177,7 @@ void command_reply_value(struct worker *worker, struct conn *conn, const struct 
         len += reply_tail(request, reply, out + len);
         output_wrote(output, len);
         end_fetch(worker, conn, lookup->fetch);
-        return;
+        return true;
     }
     output_wrote(output, len);
     if (lends) {
@@ -161,84 +188,114 @@ void command_reply_value(struct worker *worker, struct conn *conn, const struct 
         end_fetch(worker, conn, lookup->fetch);
     }
     output_wrote(output, reply_tail(request, reply, output_at(output)));
+    return true;
 }
 
-/* As command_look_up, and the item's expiry is set to the request's. */
-static enum store_status look_up_and_touch(struct worker *worker, struct conn *conn,
-                                           const struct slot *slot, struct lookup *lookup)
+/* What has been written must be committed before the answer goes out. */
+static void note_write(struct worker *worker, struct conn *conn, enum store_status status)
 {
-    uint32_t expire_s = clock_expiry(slot->request.exptime, worker->now_s);
-    enum store_status status;
-    do {
-        status = command_look_up(worker, conn, &slot->key, LOOK_UP_GET, lookup);
-        if (status != STORE_OK)
-            return status;
-        status = store_touch(worker->session, &slot->key, worker->now_s, expire_s, STORE_IF_SAME,
-                             lookup->item.place);
+    if (status == STORE_OK)
         worker->wrote = conn->wrote = true;
-        if (status != STORE_OK)
-            command_look_up_end(worker, conn, lookup);
-        if (status == STORE_AGAIN && !worker_park(worker, conn))
-            status = STORE_FULL;
-    } while (status == STORE_EXISTS);
-    return status;
-}
-
-static enum run_result run_get(struct worker *worker, struct conn *conn, const struct slot *slot)
-{
-    const struct request *request = &slot->request;
-    bool touch = request->flags & REQUEST_TOUCH;
-    struct lookup lookup;
-    enum store_status status =
-        touch ? look_up_and_touch(worker, conn, slot, &lookup)
-              : command_look_up(worker, conn, &slot->key, LOOK_UP_GET, &lookup);
-    if (status == STORE_AGAIN)
-        return RUN_WAIT;
-    bool hit = status == STORE_OK;
-    if (touch)
-        command_count_touch(&worker->counters, hit);
-    else
-        command_count_get(&worker->counters, hit);
-    if (watch_wants(worker))
-        watch_got(worker, conn, slot, hit, hit ? lookup.item.value_len : 0);
-    if (!hit) {
-        reply_status(worker, conn, request, REPLY_MISS);
-        return RUN_DONE;
-    }
-    struct reply reply = {.status = REPLY_VALUE,
-                          .client_flags = lookup.item.client_flags,
-                          .cas = lookup.item.cas,
-                          .value = lookup.item.value,
-                          .value_len = lookup.item.value_len};
-    command_reply_value(worker, conn, request, &reply, &lookup);
-    return RUN_DONE;
-}
-
-/* Writes. */
-
-enum reply_status command_failure(struct worker *worker, struct conn *conn,
-                                  enum store_status status)
-{
-    if (status == STORE_AGAIN && worker_park(worker, conn))
-        return REPLY_NONE;
-    switch (status) {
-    case STORE_AGAIN: /* for too long */
-    case STORE_FULL:
-    case STORE_NO_MEMORY: counter_add(&worker->counters.store_no_memory, 1); return REPLY_NO_MEMORY;
-    default: return REPLY_READ_ONLY;
-    }
 }
 
 enum store_status command_put(struct worker *worker, struct conn *conn, const struct slot *slot,
                               struct store_put *what)
 {
     enum store_status status = store_put(worker->session, &slot->key, worker->now_s, what);
-    if (status == STORE_OK) {
-        worker->wrote = conn->wrote = true;
+    note_write(worker, conn, status);
+    if (status == STORE_OK)
         counter_add(&worker->counters.total_items, 1);
-    }
     return status;
 }
+
+enum store_status command_touch(struct worker *worker, struct conn *conn, const struct slot *slot,
+                                uint32_t expire_s, enum store_condition condition, uint64_t place)
+{
+    enum store_status status =
+        store_touch(worker->session, &slot->key, worker->now_s, expire_s, condition, place);
+    note_write(worker, conn, status);
+    return status;
+}
+
+enum store_status command_delete(struct worker *worker, struct conn *conn, const struct slot *slot,
+                                 enum store_condition condition, uint64_t place)
+{
+    enum store_status status =
+        store_delete(worker->session, &slot->key, worker->now_s, condition, place);
+    note_write(worker, conn, status);
+    return status;
+}
+
+/* Get. */
+
+/* As command_look_up, and the item's expiry is set to the request's. */
+static enum reply_status look_up_and_touch(struct worker *worker, struct conn *conn,
+                                           const struct slot *slot, struct lookup *lookup)
+{
+    uint32_t expire_s = clock_expiry(slot->request.exptime, worker->now_s);
+    enum store_status status;
+    do {
+        enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_GET, lookup);
+        if (found != REPLY_OK)
+            return found;
+        status = command_touch(worker, conn, slot, expire_s, STORE_IF_SAME, lookup->item.place);
+        if (status != STORE_OK)
+            command_look_up_end(worker, conn, lookup);
+    } while (command_has_changed(status));
+    return command_answer(worker, conn, status);
+}
+
+/* The error takes the place of END. Asked for several keys, some clients read on until END whatever comes before it, and others
+ * stop at an error; the end of the connection keeps both in step. */
+static enum run_result refuse_get(struct worker *worker, struct conn *conn, const struct slot *slot,
+                                  enum reply_status error)
+{
+    bool is_one_of_many =
+        slot->request.flags & REQUEST_MORE || parser_is_in_line(&slot->parser_before);
+    reply_status(worker, conn, &slot->request, error);
+    return is_one_of_many ? RUN_CLOSE : RUN_DONE;
+}
+
+static enum run_result reply_get(struct worker *worker, struct conn *conn, const struct slot *slot,
+                                 enum reply_status found, const struct lookup *lookup)
+{
+    const struct request *request = &slot->request;
+    if (found == REPLY_NOT_FOUND) {
+        reply_status(worker, conn, request, REPLY_MISS);
+        return RUN_DONE;
+    }
+    if (found != REPLY_OK)
+        return refuse_get(worker, conn, slot, found);
+    struct reply reply = {.status = REPLY_VALUE,
+                          .client_flags = lookup->item.client_flags,
+                          .cas = lookup->item.cas,
+                          .value = lookup->item.value,
+                          .value_len = lookup->item.value_len};
+    if (!command_reply_value(worker, conn, request, &reply, lookup))
+        return refuse_get(worker, conn, slot, REPLY_READ_NO_MEMORY);
+    return RUN_DONE;
+}
+
+static enum run_result run_get(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    bool touch = slot->request.flags & REQUEST_TOUCH;
+    struct lookup lookup;
+    enum reply_status found = touch
+                                  ? look_up_and_touch(worker, conn, slot, &lookup)
+                                  : command_look_up(worker, conn, &slot->key, LOOK_UP_GET, &lookup);
+    if (found == REPLY_NONE)
+        return RUN_WAIT;
+    if (touch)
+        command_count_touch(&worker->counters, found);
+    else
+        command_count_get(&worker->counters, found);
+    if (watch_wants(worker))
+        watch_got(worker, conn, slot, found == REPLY_OK,
+                  found == REPLY_OK ? lookup.item.value_len : 0);
+    return reply_get(worker, conn, slot, found, &lookup);
+}
+
+/* Writes. */
 
 /* A set, and an ms of any mode, takes the old value away, so that nobody reads what was to be replaced. */
 enum reply_status command_refuse_too_large(struct worker *worker, struct conn *conn,
@@ -246,11 +303,9 @@ enum reply_status command_refuse_too_large(struct worker *worker, struct conn *c
 {
     enum store_status status = STORE_NOT_FOUND;
     if (slot->request.op == OP_SET || slot->request.op == OP_META_SET)
-        status = store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
-    if (status == STORE_OK)
-        worker->wrote = conn->wrote = true;
-    if (status == STORE_AGAIN)
-        return command_failure(worker, conn, status);
+        status = command_delete(worker, conn, slot, STORE_IF_PRESENT, 0);
+    if (status != STORE_OK && status != STORE_NOT_FOUND)
+        return command_answer(worker, conn, status);
     counter_add(&worker->counters.store_too_large, 1);
     return REPLY_TOO_LARGE;
 }
@@ -270,12 +325,9 @@ static enum reply_status store_value(struct worker *worker, struct conn *conn,
     };
     enum store_status status = command_put(worker, conn, slot, &what);
     reply->cas = what.cas;
-    switch (status) {
-    case STORE_OK: return REPLY_STORED;
-    case STORE_EXISTS:
-    case STORE_NOT_FOUND: return REPLY_NOT_STORED;
-    default: return command_failure(worker, conn, status);
-    }
+    if (command_has_changed(status))
+        return REPLY_NOT_STORED; /* the condition does not hold */
+    return command_answer(worker, conn, status);
 }
 
 /* cas: REPLY_NONE when the command has to wait. */
@@ -283,24 +335,17 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
                                             const struct slot *slot, struct reply *reply)
 {
     const struct request *request = &slot->request;
-    struct counters *counters = &worker->counters;
     struct lookup lookup;
     enum store_status status;
     do {
-        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
-        if (status == STORE_AGAIN)
-            return REPLY_NONE;
-        if (status != STORE_OK) {
-            counter_add(&counters->cas_misses, 1);
-            return REPLY_NOT_FOUND;
-        }
+        enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
+        if (found != REPLY_OK)
+            return found;
         uint64_t place = lookup.item.place;
         bool same = lookup.item.cas == request->cas;
         command_look_up_end(worker, conn, &lookup);
-        if (!same) {
-            counter_add(&counters->cas_badval, 1);
+        if (!same)
             return REPLY_EXISTS;
-        }
         struct store_put what = {
             .condition = STORE_IF_SAME,
             .place = place,
@@ -310,11 +355,8 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
         };
         status = command_put(worker, conn, slot, &what);
         reply->cas = what.cas;
-    } while (status == STORE_EXISTS || status == STORE_NOT_FOUND); /* it changed: look again */
-    if (status != STORE_OK)
-        return command_failure(worker, conn, status);
-    counter_add(&counters->cas_hits, 1);
-    return REPLY_STORED;
+    } while (command_has_changed(status));
+    return command_answer(worker, conn, status);
 }
 
 enum reply_status command_join(struct worker *worker, struct conn *conn, const struct slot *slot,
@@ -325,9 +367,9 @@ enum reply_status command_join(struct worker *worker, struct conn *conn, const s
     struct lookup lookup;
     enum store_status status;
     do {
-        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
-        if (status != STORE_OK)
-            return status == STORE_AGAIN ? REPLY_NONE : REPLY_NOT_FOUND;
+        enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
+        if (found != REPLY_OK)
+            return found;
         struct store_bytes old = {lookup.item.value, lookup.item.value_len};
         struct store_put what = {
             .condition = STORE_IF_SAME,
@@ -345,8 +387,8 @@ enum reply_status command_join(struct worker *worker, struct conn *conn, const s
         if (!fits || !same)
             return same ? REPLY_NOT_STORED : REPLY_EXISTS;
         *stored = (struct stored){.cas = what.cas, .size = (size_t)old.len + more.len};
-    } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
-    return status == STORE_OK ? REPLY_STORED : command_failure(worker, conn, status);
+    } while (command_has_changed(status));
+    return command_answer(worker, conn, status);
 }
 
 /* append, prepend: REPLY_NONE when the command has to wait. */
@@ -373,6 +415,10 @@ static enum run_result run_store(struct worker *worker, struct conn *conn, const
         reply.status = store_value(worker, conn, slot, &reply);
     if (reply.status == REPLY_NONE)
         return RUN_WAIT;
+    if (slot->request.op == OP_CAS)
+        command_count_cas(&worker->counters, reply.status);
+    if (reply.status == REPLY_OK)
+        reply.status = REPLY_STORED;
     counter_add(&worker->counters.cmd_set, 1);
     if (watch_wants(worker))
         watch_stored(worker, conn, slot, reply.status);
@@ -448,15 +494,13 @@ enum reply_status command_count(struct worker *worker, struct conn *conn, const 
     enum store_status status;
     *counted = (struct counted){0};
     do {
-        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
-        if (status == STORE_AGAIN)
-            return REPLY_NONE;
-        if (status != STORE_OK && !count->create)
-            return REPLY_NOT_FOUND;
-        if (status != STORE_OK) {
+        enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
+        if (found == REPLY_NOT_FOUND && count->create) {
             status = begin_count(worker, conn, slot, count, counted);
             continue;
         }
+        if (found != REPLY_OK)
+            return found;
         bool empty = lookup.item.value_len == 0; /* is told before the CAS unique is looked at */
         bool same = !count->cas || count->cas == lookup.item.cas;
         bool valid = same && compute(&lookup.item, count, &counted->number);
@@ -465,8 +509,8 @@ enum reply_status command_count(struct worker *worker, struct conn *conn, const 
         command_look_up_end(worker, conn, &lookup);
         if (!valid)
             return same || empty ? REPLY_NON_NUMERIC : REPLY_EXISTS;
-    } while (status == STORE_EXISTS || status == STORE_NOT_FOUND);
-    return status == STORE_OK ? REPLY_NUMBER : command_failure(worker, conn, status);
+    } while (command_has_changed(status));
+    return status == STORE_OK ? REPLY_NUMBER : command_answer(worker, conn, status);
 }
 
 static enum run_result run_count(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -494,88 +538,75 @@ static enum run_result run_count(struct worker *worker, struct conn *conn, const
     return RUN_DONE;
 }
 
-/* The end of touch and delete: what they answer, and that they have written. */
-static enum run_result reply_marked(struct worker *worker, struct conn *conn,
-                                    const struct slot *slot, enum store_status status,
-                                    enum reply_status done)
-{
-    enum reply_status reply = status == STORE_OK          ? done
-                              : status == STORE_NOT_FOUND ? REPLY_NOT_FOUND
-                              : status == STORE_EXISTS    ? REPLY_EXISTS
-                                                          : command_failure(worker, conn, status);
-    if (reply == REPLY_NONE)
-        return RUN_WAIT;
-    if (status == STORE_OK)
-        worker->wrote = conn->wrote = true;
-    reply_status(worker, conn, &slot->request, reply);
-    return RUN_DONE;
-}
-
 /* A touch that shows what it has touched: flags and CAS unique. They lie in the record, so this one looks it up. */
-static enum run_result run_shown_touch(struct worker *worker, struct conn *conn,
-                                       const struct slot *slot)
+static enum reply_status touch_and_show(struct worker *worker, struct conn *conn,
+                                        const struct slot *slot, struct reply *reply)
 {
     struct lookup lookup;
-    enum store_status status = look_up_and_touch(worker, conn, slot, &lookup);
-    if (status == STORE_AGAIN)
-        return RUN_WAIT;
-    struct reply reply = {.status = REPLY_NOT_FOUND};
-    if (status == STORE_OK) {
-        reply = (struct reply){.status = REPLY_TOUCHED,
-                               .client_flags = lookup.item.client_flags,
-                               .cas = lookup.item.cas};
-        command_look_up_end(worker, conn, &lookup);
-    }
-    command_count_touch(&worker->counters, status == STORE_OK);
-    command_reply(worker, conn, &slot->request, &reply);
-    return RUN_DONE;
+    enum reply_status found = look_up_and_touch(worker, conn, slot, &lookup);
+    if (found != REPLY_OK)
+        return found;
+    reply->client_flags = lookup.item.client_flags;
+    reply->cas = lookup.item.cas;
+    command_look_up_end(worker, conn, &lookup);
+    return REPLY_OK;
+}
+
+static enum reply_status touch(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    uint32_t expire_s = clock_expiry(slot->request.exptime, worker->now_s);
+    return command_answer(worker, conn,
+                          command_touch(worker, conn, slot, expire_s, STORE_IF_PRESENT, 0));
 }
 
 static enum run_result run_touch(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
-    if (slot->request.flags & REQUEST_CAS)
-        return run_shown_touch(worker, conn, slot);
-    enum store_status status =
-        store_touch(worker->session, &slot->key, worker->now_s,
-                    clock_expiry(slot->request.exptime, worker->now_s), STORE_IF_PRESENT, 0);
-    if (status != STORE_AGAIN)
-        command_count_touch(&worker->counters, status == STORE_OK);
-    return reply_marked(worker, conn, slot, status, REPLY_TOUCHED);
+    struct reply reply = {0};
+    reply.status = slot->request.flags & REQUEST_CAS ? touch_and_show(worker, conn, slot, &reply)
+                                                     : touch(worker, conn, slot);
+    if (reply.status == REPLY_NONE)
+        return RUN_WAIT;
+    command_count_touch(&worker->counters, reply.status);
+    if (reply.status == REPLY_OK)
+        reply.status = REPLY_TOUCHED;
+    command_reply(worker, conn, &slot->request, &reply);
+    return RUN_DONE;
 }
 
-/* delete with a CAS unique. STORE_EXISTS: the item has another; STORE_COLD: it must come from disk first. */
-static enum store_status delete_if_unchanged(struct worker *worker, struct conn *conn,
+/* delete with a CAS unique. */
+static enum reply_status delete_if_unchanged(struct worker *worker, struct conn *conn,
                                              const struct slot *slot)
 {
     struct lookup lookup;
     enum store_status status;
     do {
-        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
-        if (status != STORE_OK)
-            return status == STORE_AGAIN ? STORE_COLD : STORE_NOT_FOUND;
+        enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
+        if (found != REPLY_OK)
+            return found;
         uint64_t place = lookup.item.place;
         bool other = lookup.item.cas != slot->request.cas;
         command_look_up_end(worker, conn, &lookup);
         if (other)
-            return STORE_EXISTS;
-        status = store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_SAME, place);
-    } while (status == STORE_EXISTS); /* it changed: look again */
-    return status;
+            return REPLY_EXISTS;
+        status = command_delete(worker, conn, slot, STORE_IF_SAME, place);
+    } while (command_has_changed(status));
+    return command_answer(worker, conn, status);
 }
 
 static enum run_result run_delete(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     struct counters *counters = &worker->counters;
-    enum store_status status = slot->request.cas ? delete_if_unchanged(worker, conn, slot)
-                                                 : store_delete(worker->session, &slot->key,
-                                                                worker->now_s, STORE_IF_PRESENT, 0);
-    if (status == STORE_COLD)
+    enum reply_status status =
+        slot->request.cas
+            ? delete_if_unchanged(worker, conn, slot)
+            : command_answer(worker, conn, command_delete(worker, conn, slot, STORE_IF_PRESENT, 0));
+    if (status == REPLY_NONE)
         return RUN_WAIT;
-    if (status != STORE_AGAIN && status != STORE_EXISTS)
-        counter_add(status == STORE_OK ? &counters->delete_hits : &counters->delete_misses, 1);
-    if (watch_wants(worker) && status != STORE_AGAIN)
-        watch_deleted(worker, conn, slot, status == STORE_OK);
-    return reply_marked(worker, conn, slot, status, REPLY_DELETED);
+    command_count_found(&counters->delete_hits, &counters->delete_misses, status);
+    if (watch_wants(worker))
+        watch_deleted(worker, conn, slot, status == REPLY_OK);
+    reply_status(worker, conn, &slot->request, status == REPLY_OK ? REPLY_DELETED : status);
+    return RUN_DONE;
 }
 
 static enum run_result run_flush(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -585,12 +616,13 @@ static enum run_result run_flush(struct worker *worker, struct conn *conn, const
         int64_t delay = slot->request.exptime;
         uint32_t when = delay > 0 ? clock_expiry(delay, worker->now_s) : 0;
         enum store_status status = store_flush(worker->session, when, worker->now_s);
-        worker->wrote = conn->wrote = true;
-        reply = status == STORE_OK ? REPLY_OK : command_failure(worker, conn, status);
+        note_write(worker, conn, status);
+        reply = command_answer(worker, conn, status);
         if (reply == REPLY_NONE)
             return RUN_WAIT;
         counter_add(&worker->counters.cmd_flush, 1);
-        watch_system(worker, "flush_all", "at", when ? when : worker->now_s);
+        if (reply == REPLY_OK)
+            watch_system(worker, "flush_all", "at", when ? when : worker->now_s);
     }
     reply_status(worker, conn, &slot->request, reply);
     return RUN_DONE;
@@ -627,7 +659,7 @@ static enum run_result run_other(struct worker *worker, struct conn *conn, const
     }
 }
 
-enum run_result command_run(struct worker *worker, struct conn *conn, const struct slot *slot)
+static enum run_result run(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     switch (slot->request.op) {
     case OP_GET: return run_get(worker, conn, slot);
@@ -647,5 +679,13 @@ enum run_result command_run(struct worker *worker, struct conn *conn, const stru
     bool ran = result == RUN_DONE || result == RUN_CLOSE; /* nobody sees how he began to watch */
     if (watch_wants(worker) && ran)
         watch_ran(worker, conn, slot);
+    return result;
+}
+
+enum run_result command_run(struct worker *worker, struct conn *conn, const struct slot *slot)
+{
+    enum run_result result = run(worker, conn, slot);
+    if (result != RUN_WAIT || conn->parked) /* who waits for room is held up by nobody's changes */
+        conn->look_ups = 0;
     return result;
 }

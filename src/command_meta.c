@@ -72,12 +72,6 @@ static bool wins(const struct request *request, const struct reply_meta *meta, u
     return !meta->win_sent && (meta->stale || ends_soon);
 }
 
-/* Whether what was looked up has changed before it could be written: look again. */
-static bool has_changed(enum store_status status)
-{
-    return status == STORE_EXISTS || status == STORE_NOT_FOUND;
-}
-
 /* Remembers that a client was told to make the item anew. As store_put; where nothing can be written any more, nobody is told and
  * the get goes on. */
 static enum store_status give_win(struct worker *worker, struct conn *conn, const struct slot *slot,
@@ -98,7 +92,7 @@ static enum store_status give_win(struct worker *worker, struct conn *conn, cons
     };
     enum store_status status = command_put(worker, conn, slot, &what);
     meta->won = status == STORE_OK;
-    bool refused = status != STORE_OK && status != STORE_AGAIN && !has_changed(status);
+    bool refused = status == STORE_FULL || status == STORE_READ_ONLY;
     return refused && !touch ? STORE_OK : status;
 }
 
@@ -114,9 +108,7 @@ static enum store_status mark_hit(struct worker *worker, struct conn *conn, cons
         return give_win(worker, conn, slot, item, meta);
     if (!has(request, 'T'))
         return STORE_OK;
-    worker->wrote = conn->wrote = true;
-    return store_touch(worker->session, &slot->key, worker->now_s, expire_s, STORE_IF_SAME,
-                       item->place);
+    return command_touch(worker, conn, slot, expire_s, STORE_IF_SAME, item->place);
 }
 
 /* Makes an empty item of a miss. As store_put. */
@@ -137,7 +129,8 @@ static enum store_status vivify(struct worker *worker, struct conn *conn, const 
     return status;
 }
 
-static void reply_hit(struct worker *worker, struct conn *conn, const struct request *request,
+/* False: there is no memory for it. */
+static bool reply_hit(struct worker *worker, struct conn *conn, const struct request *request,
                       const struct lookup *lookup, const struct reply_meta *meta)
 {
     const struct store_item *item = &lookup->item;
@@ -148,47 +141,38 @@ static void reply_hit(struct worker *worker, struct conn *conn, const struct req
                           .value = item->value,
                           .value_len = item->value_len,
                           .meta = meta};
-    if (reply.status == REPLY_VALUE) {
-        command_reply_value(worker, conn, request, &reply, lookup);
-        return;
-    }
+    if (reply.status == REPLY_VALUE)
+        return command_reply_value(worker, conn, request, &reply, lookup);
     command_reply(worker, conn, request, &reply);
     command_look_up_end(worker, conn, lookup);
+    return true;
 }
 
-/* One attempt. STORE_OK: a hit, be it one of an item made here; STORE_EXISTS: it has changed, look again; STORE_AGAIN: wait;
- * STORE_NOT_FOUND: a miss; all else: it could not be written. */
-static enum store_status try_get(struct worker *worker, struct conn *conn, const struct slot *slot,
-                                 struct lookup *lookup, struct reply_meta *meta, bool *hit)
+/* REPLY_OK: *lookup and *meta are set; *found is what was there before. */
+static enum reply_status look_up_or_make(struct worker *worker, struct conn *conn,
+                                         const struct slot *slot, struct lookup *lookup,
+                                         struct reply_meta *meta, enum reply_status *found)
 {
     const struct request *request = &slot->request;
     enum look_up_why why = has(request, 'u') ? LOOK_UP_PEEK : LOOK_UP_GET;
-    enum store_status status = command_look_up(worker, conn, &slot->key, why, lookup);
-    *hit = status == STORE_OK;
-    if (*hit) {
-        *meta = describe(&lookup->item, worker->now_s);
-        status = mark_hit(worker, conn, slot, &lookup->item, meta);
-        if (status != STORE_OK)
-            command_look_up_end(worker, conn, lookup);
-        return has_changed(status) ? STORE_EXISTS : status;
-    }
-    if (status != STORE_NOT_FOUND || !has(request, 'N'))
-        return status == STORE_AGAIN ? status : STORE_NOT_FOUND;
-    lookup->fetch = worker->scratch; /* the one of the miss has ended */
-    status = vivify(worker, conn, slot, &lookup->item);
-    *meta = describe(&lookup->item, worker->now_s);
-    meta->won = true;
-    return status;
-}
-
-/* The answer to a write that was refused. */
-static enum run_result refuse(struct worker *worker, struct conn *conn, const struct slot *slot,
-                              enum store_status status)
-{
-    struct reply reply = {.status = command_failure(worker, conn, status)};
-    if (reply.status == REPLY_NONE)
-        return RUN_WAIT;
-    return finish(worker, conn, &slot->request, &reply);
+    enum store_status status;
+    do {
+        *found = command_look_up(worker, conn, &slot->key, why, lookup);
+        if (*found == REPLY_OK) {
+            *meta = describe(&lookup->item, worker->now_s);
+            status = mark_hit(worker, conn, slot, &lookup->item, meta);
+            if (status != STORE_OK)
+                command_look_up_end(worker, conn, lookup);
+        } else if (*found == REPLY_NOT_FOUND && has(request, 'N')) {
+            lookup->fetch = worker->scratch; /* the one of the miss has ended */
+            status = vivify(worker, conn, slot, &lookup->item);
+            *meta = describe(&lookup->item, worker->now_s);
+            meta->won = true;
+        } else {
+            return *found;
+        }
+    } while (command_has_changed(status));
+    return command_answer(worker, conn, status);
 }
 
 static enum run_result run_get(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -196,26 +180,23 @@ static enum run_result run_get(struct worker *worker, struct conn *conn, const s
     const struct request *request = &slot->request;
     struct lookup lookup;
     struct reply_meta meta;
-    enum store_status status;
-    bool hit;
-    do
-        status = try_get(worker, conn, slot, &lookup, &meta, &hit);
-    while (status == STORE_EXISTS);
-    if (status == STORE_AGAIN && conn->fetching)
-        return RUN_WAIT; /* for the value, not for room */
-    if (status != STORE_OK && status != STORE_NOT_FOUND)
-        return refuse(worker, conn, slot, status);
+    enum reply_status found;
+    enum reply_status status = look_up_or_make(worker, conn, slot, &lookup, &meta, &found);
+    bool hit = found == REPLY_OK && status == REPLY_OK;
+    if (status == REPLY_NONE)
+        return RUN_WAIT;
     if (hit && has(request, 'T'))
-        command_count_touch(&worker->counters, hit);
+        command_count_touch(&worker->counters, found);
     else
-        command_count_get(&worker->counters, hit);
+        command_count_get(&worker->counters, status == REPLY_OK ? found : status);
     if (watch_wants(worker))
         watch_got(worker, conn, slot, hit, hit ? lookup.item.value_len : 0);
-    if (status == STORE_OK) {
-        reply_hit(worker, conn, request, &lookup, &meta);
-        return RUN_DONE;
+    if (status == REPLY_OK) {
+        if (reply_hit(worker, conn, request, &lookup, &meta))
+            return RUN_DONE;
+        status = REPLY_READ_NO_MEMORY;
     }
-    struct reply reply = {.status = REPLY_MISS};
+    struct reply reply = {.status = status == REPLY_NOT_FOUND ? REPLY_MISS : status};
     return finish(worker, conn, request, &reply);
 }
 
@@ -238,12 +219,7 @@ static struct store_put plain_put(const struct worker *worker, const struct requ
 static enum reply_status reply_of_put(struct worker *worker, struct conn *conn,
                                       enum store_status status)
 {
-    switch (status) {
-    case STORE_OK: return REPLY_OK;
-    case STORE_EXISTS:
-    case STORE_NOT_FOUND: return REPLY_NOT_STORED;
-    default: return command_failure(worker, conn, status);
-    }
+    return command_has_changed(status) ? REPLY_NOT_STORED : command_answer(worker, conn, status);
 }
 
 /* Modes A and P; with N a miss becomes an item. */
@@ -255,8 +231,6 @@ static enum reply_status join(struct worker *worker, struct conn *conn, const st
         .append = request->mode == 'A', .cas = request->cas, .new_cas = request->new_cas};
     for (;;) {
         enum reply_status reply = command_join(worker, conn, slot, &what, stored);
-        if (reply == REPLY_STORED)
-            return REPLY_OK;
         if (reply != REPLY_NOT_FOUND)
             return reply;
         if (!has(request, 'N'))
@@ -289,17 +263,6 @@ static enum reply_status compare(const struct request *request, const struct sto
     return REPLY_NONE;
 }
 
-static void count_cas(struct worker *worker, enum reply_status reply)
-{
-    struct counters *counters = &worker->counters;
-    if (reply == REPLY_OK)
-        counter_add(&counters->cas_hits, 1);
-    else if (reply == REPLY_EXISTS)
-        counter_add(&counters->cas_badval, 1);
-    else if (reply == REPLY_NOT_FOUND)
-        counter_add(&counters->cas_misses, 1);
-}
-
 /* Modes S, E and R with C. A miss is stored in mode E only. */
 static enum reply_status set_if_unchanged(struct worker *worker, struct conn *conn,
                                           const struct slot *slot, struct stored *stored)
@@ -309,20 +272,18 @@ static enum reply_status set_if_unchanged(struct worker *worker, struct conn *co
     do {
         struct lookup lookup;
         struct store_put what = plain_put(worker, request);
-        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
-        if (status == STORE_AGAIN)
-            return REPLY_NONE;
-        if (status == STORE_OK) {
+        enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
+        if (found == REPLY_OK) {
             enum reply_status reply = compare(request, &lookup.item, &what);
             command_look_up_end(worker, conn, &lookup);
             if (reply != REPLY_NONE)
                 return reply;
-        } else if (request->mode != 'E') {
-            return REPLY_NOT_FOUND;
+        } else if (found != REPLY_NOT_FOUND || request->mode != 'E') {
+            return found;
         }
         status = command_put(worker, conn, slot, &what);
         stored->cas = what.cas;
-    } while (has_changed(status));
+    } while (command_has_changed(status));
     return reply_of_put(worker, conn, status);
 }
 
@@ -337,7 +298,7 @@ static enum reply_status set(struct worker *worker, struct conn *conn, const str
         return join(worker, conn, slot, stored);
     if (has(request, 'C')) {
         enum reply_status reply = set_if_unchanged(worker, conn, slot, stored);
-        count_cas(worker, reply);
+        command_count_cas(&worker->counters, reply);
         return reply;
     }
     struct store_put what = plain_put(worker, request);
@@ -370,10 +331,8 @@ static enum store_status remove_item(struct worker *worker, struct conn *conn,
     const struct request *request = &slot->request;
     bool stale = has(request, 'I');
     bool empty = has(request, 'x');
-    if (!stale && !empty) {
-        worker->wrote = conn->wrote = true;
-        return store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_SAME, item->place);
-    }
+    if (!stale && !empty)
+        return command_delete(worker, conn, slot, STORE_IF_SAME, item->place);
     bool touch = stale && has(request, 'T');
     struct store_put what = {
         .condition = STORE_IF_SAME,
@@ -389,23 +348,25 @@ static enum store_status remove_item(struct worker *worker, struct conn *conn,
     return command_put(worker, conn, slot, &what);
 }
 
-/* md that must look at the item first. As store_put; *exists: C names another. */
-static enum store_status remove_looked_up(struct worker *worker, struct conn *conn,
-                                          const struct slot *slot, bool *exists)
+/* md that must look at the item first. */
+static enum reply_status remove_looked_up(struct worker *worker, struct conn *conn,
+                                          const struct slot *slot)
 {
     const struct request *request = &slot->request;
-    enum store_status status;
+    enum store_status status = STORE_OK;
     do {
         struct lookup lookup;
-        status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
-        if (status != STORE_OK)
-            return status == STORE_AGAIN ? STORE_AGAIN : STORE_NOT_FOUND;
-        *exists = has(request, 'C') && request->cas != lookup.item.cas;
-        if (!*exists)
+        enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
+        if (found != REPLY_OK)
+            return found;
+        bool other = has(request, 'C') && request->cas != lookup.item.cas;
+        if (!other)
             status = remove_item(worker, conn, slot, &lookup.item);
         command_look_up_end(worker, conn, &lookup);
-    } while (has_changed(status));
-    return status;
+        if (other)
+            return REPLY_EXISTS;
+    } while (command_has_changed(status));
+    return command_answer(worker, conn, status);
 }
 
 static enum run_result run_delete(struct worker *worker, struct conn *conn, const struct slot *slot)
@@ -413,24 +374,15 @@ static enum run_result run_delete(struct worker *worker, struct conn *conn, cons
     const struct request *request = &slot->request;
     struct counters *counters = &worker->counters;
     bool look = has(request, 'C') || has(request, 'I') || has(request, 'x');
-    bool exists = false;
-    enum store_status status;
-    if (look) {
-        status = remove_looked_up(worker, conn, slot, &exists);
-        if (status == STORE_AGAIN && conn->fetching)
-            return RUN_WAIT;
-    } else {
-        status = store_delete(worker->session, &slot->key, worker->now_s, STORE_IF_PRESENT, 0);
-        if (status == STORE_OK)
-            worker->wrote = conn->wrote = true;
-    }
-    if (status != STORE_OK && status != STORE_NOT_FOUND)
-        return refuse(worker, conn, slot, status);
-    bool done = status == STORE_OK && !exists;
-    counter_add(done ? &counters->delete_hits : &counters->delete_misses, 1);
+    struct reply reply = {
+        .status = look ? remove_looked_up(worker, conn, slot)
+                       : command_answer(worker, conn,
+                                        command_delete(worker, conn, slot, STORE_IF_PRESENT, 0))};
+    if (reply.status == REPLY_NONE)
+        return RUN_WAIT;
+    command_count_found(&counters->delete_hits, &counters->delete_misses, reply.status);
     if (watch_wants(worker))
-        watch_deleted(worker, conn, slot, done);
-    struct reply reply = {.status = exists ? REPLY_EXISTS : done ? REPLY_OK : REPLY_NOT_FOUND};
+        watch_deleted(worker, conn, slot, reply.status == REPLY_OK);
     return finish(worker, conn, request, &reply);
 }
 
@@ -494,16 +446,19 @@ static enum run_result run_debug(struct worker *worker, struct conn *conn, const
 {
     struct lookup lookup;
     struct reply_meta meta;
-    struct reply reply = {.status = REPLY_MISS};
-    enum store_status status = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
-    if (status == STORE_AGAIN)
+    struct reply reply = {.status =
+                              command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup)};
+    if (reply.status == REPLY_NONE)
         return RUN_WAIT;
     counter_add(&worker->counters.cmd_meta, 1);
-    if (status == STORE_OK) {
+    if (reply.status == REPLY_OK) {
         meta = describe(&lookup.item, worker->now_s);
         meta.size = store_item_size(slot->key.len, lookup.item.value_len);
-        reply = (struct reply){.status = REPLY_OK, .cas = lookup.item.cas, .meta = &meta};
+        reply.cas = lookup.item.cas;
+        reply.meta = &meta;
         command_look_up_end(worker, conn, &lookup);
+    } else if (reply.status == REPLY_NOT_FOUND) {
+        reply.status = REPLY_MISS;
     }
     return finish(worker, conn, &slot->request, &reply);
 }

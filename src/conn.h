@@ -71,6 +71,7 @@ struct conn {
     struct conn *next_parked;
     struct store_fetch *cold[CONN_COLD_MAX]; /* fetched, or on their way */
     uint32_t cold_count, fetching;
+    uint32_t look_ups; /* of the request that runs, or waits for a value, up to now */
 
     /* Of a connection that watches: it answers nothing any more. */
     _Atomic bool watching;

@@ -57,6 +57,7 @@ protocol_tests = \
 
 server_tests = \
     tests/unit/src/test_auth_file \
+    tests/unit/src/test_command \
     tests/unit/src/test_journal \
     tests/unit/src/test_prefix \
     tests/unit/src/test_socket_ring \
@@ -64,6 +65,8 @@ server_tests = \
     tests/unit/src/test_watch_log
 
 tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/auth_file.c src/auth_file.h
+tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/clock.c src/command.c \
+    src/command_internal.h src/command_meta.c src/output.c
 tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
 tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/prefix.c src/prefix.h
 tests_unit_src_test_socket_ring_SOURCES = tests/unit/src/test_socket_ring.c src/socket_ring.h

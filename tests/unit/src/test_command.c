@@ -1,0 +1,496 @@
+/* test_command.c: the commands on a store that answers whatever the test wants: each status has one answer, in every command, and
+ * none is asked for ever.
+ *
+ * The functions of the store are here, and those of a worker that a command may call.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/command_internal.h"
+#include "src/watch.h"
+
+#define UNREADABLE "SERVER_ERROR cannot read the value from disk\r\n"
+#define NO_ROOM    "SERVER_ERROR out of memory reading the value\r\n"
+#define READ_ONLY  "SERVER_ERROR the disk refuses writes\r\n"
+#define FULL       "SERVER_ERROR out of memory storing object\r\n"
+#define CONTENDED  "SERVER_ERROR the item keeps changing, try again\r\n"
+
+/* The store. */
+
+static struct {
+    enum store_status get, write, fetch_now;
+    uint32_t gets, writes, fetches;
+} store;
+
+enum store_status store_get(struct store_session *session, const struct store_key *key,
+                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+{
+    (void)session, (void)key, (void)now_s, (void)fetch;
+    store.gets++;
+    *item = (struct store_item){.value = "7", .value_len = 1, .cas = 5, .place = 8, .in_ram = true};
+    return store.get;
+}
+
+enum store_status store_peek(struct store_session *session, const struct store_key *key,
+                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+{
+    return store_get(session, key, now_s, fetch, item);
+}
+
+enum store_status store_put(struct store_session *session, const struct store_key *key,
+                            uint32_t now_s, struct store_put *put)
+{
+    (void)session, (void)key, (void)now_s, (void)put;
+    store.writes++;
+    return store.write;
+}
+
+enum store_status store_delete(struct store_session *session, const struct store_key *key,
+                               uint32_t now_s, enum store_condition condition, uint64_t place)
+{
+    (void)session, (void)key, (void)now_s, (void)condition, (void)place;
+    store.writes++;
+    return store.write;
+}
+
+enum store_status store_touch(struct store_session *session, const struct store_key *key,
+                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
+                              uint64_t place)
+{
+    (void)expire_s;
+    return store_delete(session, key, now_s, condition, place);
+}
+
+enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s)
+{
+    (void)session, (void)when_s, (void)now_s;
+    store.writes++;
+    return store.write;
+}
+
+uint64_t store_item_size(uint32_t key_len, uint64_t value_len)
+{
+    return key_len + value_len;
+}
+
+enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
+{
+    (void)session, (void)fetch;
+    return store.fetch_now;
+}
+
+void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
+{
+    (void)session, (void)fetch;
+    store.fetches++;
+}
+
+void store_fetch_release(struct store_fetch *fetch)
+{
+    memset(fetch, 0, sizeof *fetch);
+}
+
+void *store_pin(struct store_session *session, const struct store_item *item)
+{
+    (void)session, (void)item;
+    return NULL;
+}
+
+void store_unpin(void *pin)
+{
+    (void)pin;
+}
+
+/* The worker. */
+
+static struct server server;
+static struct worker worker;
+static struct conn conn;
+static uint32_t parked;
+static bool waited_long; /* whoever is parked has waited as long as he may */
+
+bool worker_park(struct worker *of, struct conn *what)
+{
+    (void)of;
+    what->parked = !waited_long;
+    parked++;
+    return !waited_long;
+}
+
+enum run_result command_run_admin(struct worker *of, struct conn *for_whom,
+                                  const struct request *request, struct reply *reply)
+{
+    (void)of, (void)for_whom, (void)request, (void)reply;
+    return RUN_DONE;
+}
+
+enum run_result command_run_binary(struct worker *of, struct conn *for_whom,
+                                   const struct request *request)
+{
+    (void)of, (void)for_whom, (void)request;
+    return RUN_DONE;
+}
+
+void watch_ran(struct worker *of, const struct conn *who, const struct slot *slot)
+{
+    (void)of, (void)who, (void)slot;
+}
+
+void watch_got(struct worker *of, const struct conn *who, const struct slot *slot, bool found,
+               size_t value_len)
+{
+    (void)of, (void)who, (void)slot, (void)found, (void)value_len;
+}
+
+void watch_stored(struct worker *of, const struct conn *who, const struct slot *slot,
+                  enum reply_status status)
+{
+    (void)of, (void)who, (void)slot, (void)status;
+}
+
+void watch_deleted(struct worker *of, const struct conn *who, const struct slot *slot, bool found)
+{
+    (void)of, (void)who, (void)slot, (void)found;
+}
+
+void watch_system(struct worker *of, const char *type, const char *name, uint64_t number)
+{
+    (void)of, (void)type, (void)name, (void)number;
+}
+
+/* One command. */
+
+static char answer[OUTPUT_ROOM];
+static enum run_result result;
+
+static void parse(const char *line, struct slot *slot)
+{
+    size_t consumed, need = 0;
+    slot->parser_before = conn.parser;
+    assert_int_equal(
+        parser_next(&conn.parser, line, strlen(line), &slot->request, &consumed, &need),
+        PARSE_REQUEST);
+    assert_int_equal(consumed, strlen(line));
+    slot->conn = &conn;
+    slot->key =
+        (struct store_key){.data = slot->request.key.data, .len = (uint16_t)slot->request.key.len};
+}
+
+/* Runs it once, or once more after it has waited; `answer` is what it says. */
+static void run_again(const struct slot *slot)
+{
+    output_reset(&worker.output);
+    conn.parked = false;
+    for (; conn.fetching; conn.fetching--)
+        worker.fetching--;
+    result = command_run(&worker, &conn, slot);
+    memcpy(answer, worker.output.arena, worker.output.used);
+    answer[worker.output.used] = '\0';
+}
+
+static void run(const char *line)
+{
+    struct slot slot = {0};
+    parse(line, &slot);
+    store.gets = store.writes = store.fetches = 0;
+    worker.wrote = conn.wrote = false;
+    run_again(&slot);
+}
+
+static void expect(const char *line, const char *wanted)
+{
+    run(line);
+    if (strcmp(answer, wanted) != 0)
+        print_error("%s", line);
+    assert_string_equal(answer, wanted);
+    assert_int_equal(result, RUN_DONE);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    memset(&store, 0, sizeof store);
+    memset(&worker.counters, 0, sizeof worker.counters);
+    server.settings.item_size_max = 1 << 20;
+    worker.server = &server;
+    worker.now_s = 1000000;
+    worker.scratch = calloc(1, sizeof *worker.scratch);
+    assert_non_null(worker.scratch);
+    assert_true(output_init(&worker.output));
+    memset(&conn, 0, sizeof conn);
+    parser_init(&conn.parser, PROTOCOL_TEXT, server.settings.item_size_max);
+    parked = 0;
+    waited_long = false;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < conn.cold_count; i++)
+        free(conn.cold[i]);
+    free(worker.scratch);
+    output_release(&worker.output);
+    return 0;
+}
+
+/* What looks at the value, and what it answers where there is none. Those with a second answer make the item then. */
+static const struct looking {
+    const char *line, *miss;
+    bool makes, writes; /* on a miss, on a hit */
+} looking[] = {
+    {"get k\r\n", "END\r\n", false, false},
+    {"gets k\r\n", "END\r\n", false, false},
+    {"gat 5 k\r\n", "END\r\n", false, true},
+    {"cas k 0 0 1 5\r\nx\r\n", "NOT_FOUND\r\n", false, true},
+    {"append k 0 0 1\r\n1\r\n", "NOT_STORED\r\n", false, true},
+    {"prepend k 0 0 1\r\n1\r\n", "NOT_STORED\r\n", false, true},
+    {"incr k 1\r\n", "NOT_FOUND\r\n", false, true},
+    {"decr k 1\r\n", "NOT_FOUND\r\n", false, true},
+    {"mg k v\r\n", "EN\r\n", false, false},
+    {"mg k T5\r\n", "EN\r\n", false, true},
+    {"mg k N0 T5 v\r\n", "VA 0 W\r\n\r\n", true, true},
+    {"ms k 1 C5\r\nx\r\n", "NF\r\n", false, true},
+    {"ms k 1 C4 I\r\nx\r\n", "NF\r\n", false, true},
+    {"ms k 1 MA\r\n1\r\n", "NS\r\n", false, true},
+    {"ms k 1 MP N0\r\n1\r\n", "HD\r\n", true, true},
+    {"md k C5\r\n", "NF\r\n", false, true},
+    {"md k I\r\n", "NF\r\n", false, true},
+    {"md k x\r\n", "NF\r\n", false, true},
+    {"ma k\r\n", "NF\r\n", false, true},
+    {"ma k N0 J5 v\r\n", "VA 1\r\n5\r\n", true, true},
+    {"me k\r\n", "EN\r\n", false, false},
+};
+
+#define COUNT(rows) (sizeof(rows) / sizeof *(rows))
+
+static void test_only_what_is_not_found_is_absent(void **state)
+{
+    (void)state;
+    static const enum store_status absent[] = {STORE_NOT_FOUND, STORE_CORRUPT};
+    for (size_t status = 0; status < COUNT(absent); status++)
+        for (size_t row = 0; row < COUNT(looking); row++) {
+            store.get = absent[status];
+            expect(looking[row].line, looking[row].miss);
+            assert_int_equal(store.writes, looking[row].makes);
+        }
+}
+
+static void test_what_cannot_be_looked_at_is_an_error_and_nothing_is_written(void **state)
+{
+    (void)state;
+    static const struct {
+        enum store_status status;
+        const char *error;
+    } errors[] = {
+        {STORE_IO, UNREADABLE},
+        {STORE_NO_MEMORY, NO_ROOM},
+        {STORE_READ_ONLY, READ_ONLY},
+        {STORE_FULL, FULL},
+    };
+    for (size_t error = 0; error < COUNT(errors); error++)
+        for (size_t row = 0; row < COUNT(looking); row++) {
+            store.get = errors[error].status;
+            expect(looking[row].line, errors[error].error);
+            assert_int_equal(store.writes, 0);
+            assert_int_equal(store.gets, 1);
+            assert_false(conn.wrote);
+        }
+    const struct counters *counters = &worker.counters;
+    assert_int_equal(counters->get_misses + counters->touch_misses + counters->cas_misses +
+                         counters->incr_misses + counters->decr_misses + counters->delete_misses,
+                     0);
+}
+
+/* Those that write without a look. */
+static const struct {
+    const char *line, *done, *unfit; /* the condition does not hold */
+} writing[] = {
+    {"set k 0 0 1\r\nx\r\n", "STORED\r\n", NULL},
+    {"add k 0 0 1\r\nx\r\n", "STORED\r\n", "NOT_STORED\r\n"},
+    {"replace k 0 0 1\r\nx\r\n", "STORED\r\n", "NOT_STORED\r\n"},
+    {"delete k\r\n", "DELETED\r\n", "NOT_FOUND\r\n"},
+    {"touch k 5\r\n", "TOUCHED\r\n", "NOT_FOUND\r\n"},
+    {"flush_all\r\n", "OK\r\n", NULL},
+    {"ms k 1\r\nx\r\n", "HD\r\n", NULL},
+    {"ms k 1 ME\r\nx\r\n", "HD\r\n", "NS\r\n"},
+    {"md k\r\n", "HD\r\n", "NF\r\n"},
+};
+
+static void test_each_status_of_a_write_has_one_answer(void **state)
+{
+    (void)state;
+    static const struct {
+        enum store_status status;
+        const char *error;
+    } errors[] = {{STORE_READ_ONLY, READ_ONLY}, {STORE_FULL, FULL}};
+    for (size_t row = 0; row < COUNT(writing); row++) {
+        store.write = STORE_OK;
+        expect(writing[row].line, writing[row].done);
+        assert_true(conn.wrote);
+        store.write = STORE_NOT_FOUND;
+        if (writing[row].unfit)
+            expect(writing[row].line, writing[row].unfit);
+    }
+    for (size_t error = 0; error < COUNT(errors); error++) {
+        store.write = errors[error].status;
+        for (size_t row = 0; row < COUNT(writing); row++) {
+            expect(writing[row].line, errors[error].error);
+            assert_false(conn.wrote);
+        }
+        for (size_t row = 0; row < COUNT(looking); row++)
+            if (looking[row].writes)
+                expect(looking[row].line, errors[error].error);
+    }
+}
+
+static void test_a_value_too_large_whose_predecessor_stays_says_why(void **state)
+{
+    (void)state;
+    parser_init(&conn.parser, PROTOCOL_TEXT, 100);
+    store.write = STORE_READ_ONLY;
+    expect("set k 0 0 200\r\n", READ_ONLY);
+}
+
+static void test_what_must_wait_for_room_is_parked_and_says_nothing(void **state)
+{
+    (void)state;
+    store.write = STORE_AGAIN;
+    for (size_t row = 0; row < COUNT(looking); row++) {
+        if (!looking[row].writes)
+            continue;
+        run(looking[row].line);
+        assert_int_equal(result, RUN_WAIT);
+        assert_string_equal(answer, "");
+        assert_true(conn.parked);
+    }
+    for (size_t row = 0; row < COUNT(writing); row++) {
+        run(writing[row].line);
+        assert_int_equal(result, RUN_WAIT);
+    }
+}
+
+/* G8. */
+static void test_what_has_waited_long_enough_is_refused(void **state)
+{
+    (void)state;
+    store.write = STORE_AGAIN;
+    waited_long = true;
+    for (size_t row = 0; row < COUNT(writing); row++) {
+        run(writing[row].line);
+        assert_int_equal(result, RUN_DONE);
+        assert_false(conn.parked);
+        assert_non_null(strstr(answer, "SERVER_ERROR out of memory storing object"));
+    }
+}
+
+/* The condition of a write never holds: others have always been faster, or two keys look the same to the store. */
+static void test_an_item_that_keeps_changing_is_given_up(void **state)
+{
+    (void)state;
+    static const enum store_status gets[] = {STORE_OK, STORE_NOT_FOUND};
+    static const enum store_status writes[] = {STORE_EXISTS, STORE_NOT_FOUND};
+    for (size_t get = 0; get < COUNT(gets); get++)
+        for (size_t write = 0; write < COUNT(writes); write++)
+            for (size_t row = 0; row < COUNT(looking); row++) {
+                store.get = gets[get];
+                store.write = writes[write];
+                if (!(get ? looking[row].makes : looking[row].writes))
+                    continue;
+                if (get && write)
+                    continue; /* what makes an item never finds that it is missing */
+                expect(looking[row].line, CONTENDED);
+                assert_int_equal(store.gets, COMMAND_LOOK_UPS_MAX);
+                expect("get none\r\n", get ? "END\r\n" : "VALUE none 0 1\r\n7\r\nEND\r\n");
+            }
+}
+
+static void test_a_place_that_keeps_changing_is_given_up_when_it_is_read_at_once(void **state)
+{
+    (void)state;
+    store.get = STORE_COLD;
+    for (size_t row = 0; row < COUNT(looking); row++) {
+        expect(looking[row].line, CONTENDED);
+        assert_int_equal(store.gets, COMMAND_LOOK_UPS_MAX);
+    }
+}
+
+static void test_a_place_that_keeps_changing_is_given_up_when_it_is_waited_for(void **state)
+{
+    (void)state;
+    store.get = STORE_COLD;
+    store.fetch_now = STORE_AGAIN;
+    for (size_t row = 0; row < COUNT(looking); row++) {
+        struct slot slot = {0};
+        parse(looking[row].line, &slot);
+        uint32_t turns = 0;
+        for (run_again(&slot); result == RUN_WAIT && turns < 1000; run_again(&slot))
+            turns++;
+        assert_int_equal(turns, COMMAND_LOOK_UPS_MAX);
+        assert_string_equal(answer, CONTENDED);
+        assert_int_equal(conn.cold_count, 0);
+    }
+}
+
+static void test_who_waits_for_room_may_look_as_often_as_there_is_none(void **state)
+{
+    (void)state;
+    struct slot slot = {0};
+    store.write = STORE_AGAIN;
+    parse("incr k 1\r\n", &slot);
+    for (int i = 0; i < 5 * COMMAND_LOOK_UPS_MAX; i++) {
+        run_again(&slot);
+        assert_int_equal(result, RUN_WAIT);
+        assert_true(conn.parked);
+    }
+    store.write = STORE_OK;
+    run_again(&slot);
+    assert_string_equal(answer, "8\r\n");
+}
+
+static void test_an_error_closes_a_line_of_several_keys(void **state)
+{
+    (void)state;
+    static const char line[] = "get a b\r\n";
+    struct slot slot = {0};
+    size_t consumed, need = 0;
+    assert_int_equal(parser_next(&conn.parser, line, strlen(line), &slot.request, &consumed, &need),
+                     PARSE_REQUEST);
+    slot.key.len = 1;
+    store.get = STORE_IO;
+    run_again(&slot);
+    assert_int_equal(result, RUN_CLOSE);
+    slot.parser_before = conn.parser;
+    assert_int_equal(parser_next(&conn.parser, line + consumed, strlen(line) - consumed,
+                                 &slot.request, &consumed, &need),
+                     PARSE_REQUEST);
+    run_again(&slot);
+    assert_int_equal(result, RUN_CLOSE);
+    assert_string_equal(answer, UNREADABLE);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(only_what_is_not_found_is_absent),
+        TEST(what_cannot_be_looked_at_is_an_error_and_nothing_is_written),
+        TEST(each_status_of_a_write_has_one_answer),
+        TEST(a_value_too_large_whose_predecessor_stays_says_why),
+        TEST(what_must_wait_for_room_is_parked_and_says_nothing),
+        TEST(what_has_waited_long_enough_is_refused),
+        TEST(an_item_that_keeps_changing_is_given_up),
+        TEST(a_place_that_keeps_changing_is_given_up_when_it_is_read_at_once),
+        TEST(a_place_that_keeps_changing_is_given_up_when_it_is_waited_for),
+        TEST(who_waits_for_room_may_look_as_often_as_there_is_none),
+        TEST(an_error_closes_a_line_of_several_keys),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
