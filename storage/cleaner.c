@@ -357,7 +357,9 @@ void cleaner_release(struct store *store)
 
 bool cleaner_start(struct store *store)
 {
-    atomic_store(&store->cleaner.grow_until_lsn, 0); /* not before it has looked */
+    struct clean_choice choice =
+        survey(store); /* so that the first writes know how far they may go */
+    tell_waiting(store, &choice);
     store->cleaner.started = pthread_create(&store->cleaner.thread, NULL, run_cleaner, store) == 0;
     return store->cleaner.started;
 }
