@@ -620,19 +620,28 @@ uint64_t store_item_size(uint32_t key_len, uint64_t value_len)
     return record_size(key_len, value_len);
 }
 
-/* Looks the key up and reserves room for *entry, which has no value; on STORE_OK the shard stays locked. */
-static enum store_status lock_for_mark(struct store_session *session, const struct store_key *key,
-                                       uint32_t now_s, enum store_condition condition,
-                                       uint64_t place, const struct hint_entry *entry,
-                                       struct found *found, struct log_room *room)
+/* Looks the key up; on STORE_OK the shard stays locked. */
+static enum store_status lock_and_check(struct store_session *session, const struct store_key *key,
+                                        uint32_t now_s, enum store_condition condition,
+                                        uint64_t place, struct found *found)
 {
-    enum log_use use = entry->type == RECORD_DELETE ? LOG_DELETION : LOG_NORMAL;
     assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
     lock_and_find(session, key, now_s, found);
     enum store_status status = check_condition(found, condition, place);
-    if (status == STORE_OK)
-        status = log_reserve(&session->store->log, entry, NULL, use,
-                             store_lsn_of(session->store, found->entry.location), now_s, room);
+    if (status != STORE_OK)
+        keydir_unlock(found->shard);
+    return status;
+}
+
+/* Reserves room for *entry, which has no value; if that fails the shard is unlocked. */
+static enum store_status reserve_mark(struct store_session *session, struct found *found,
+                                      const struct hint_entry *entry, uint32_t now_s,
+                                      struct log_room *room)
+{
+    enum log_use use = entry->type == RECORD_DELETE ? LOG_DELETION : LOG_NORMAL;
+    uint64_t rests_on = store_lsn_of(session->store, found->entry.location);
+    enum store_status status =
+        log_reserve(&session->store->log, entry, NULL, use, rests_on, now_s, room);
     if (status != STORE_OK)
         keydir_unlock(found->shard);
     return status;
@@ -654,14 +663,24 @@ enum store_status store_delete(struct store_session *session, const struct store
     struct found found;
     struct log_room room;
     struct hint_entry entry = entry_for(key, RECORD_DELETE, 0, 0);
-    enum store_status status =
-        lock_for_mark(session, key, now_s, condition, place, &entry, &found, &room);
+    enum store_status status = lock_and_check(session, key, now_s, condition, place, &found);
+    if (status == STORE_OK)
+        status = reserve_mark(session, &found, &entry, now_s, &room);
     if (status != STORE_OK)
         return status;
     drop(session->store, &found);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_DELETE, 0, &room);
     return STORE_OK;
+}
+
+/* Sets the entry's expiry; with the shard locked. */
+static void set_expiry(const struct found *found, uint32_t now_s, uint32_t expire_s, bool access)
+{
+    uint64_t location = found->entry.location;
+    keydir_set(found->shard, found->ref, location | (access ? LOCATION_VISITED : 0), expire_s);
+    if (access && location_in_ram(location))
+        cache_item_note_access(location_item(location), now_s);
 }
 
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
@@ -671,15 +690,21 @@ enum store_status store_touch(struct store_session *session, const struct store_
     struct found found;
     struct log_room room;
     struct hint_entry entry = entry_for(key, RECORD_TOUCH, 0, expire_s);
-    enum store_status status =
-        lock_for_mark(session, key, now_s, condition, place, &entry, &found, &room);
+    bool access = condition == STORE_IF_PRESENT;
+    enum store_status status = lock_and_check(session, key, now_s, condition, place, &found);
     if (status != STORE_OK)
         return status;
-    bool access = condition == STORE_IF_PRESENT;
-    keydir_set(found.shard, found.ref, found.entry.location | (access ? LOCATION_VISITED : 0),
-               expire_s);
-    if (access && location_in_ram(found.entry.location))
-        cache_item_note_access(location_item(found.entry.location), now_s);
+    if (found.entry.expire_s == expire_s) { /* nothing to write, but what says so must be written */
+        set_expiry(&found, now_s, expire_s, access);
+        keydir_unlock(found.shard);
+        session->commit_lsn =
+            atomic_load_explicit(&session->store->log.next_lsn, memory_order_relaxed);
+        return STORE_OK;
+    }
+    status = reserve_mark(session, &found, &entry, now_s, &room);
+    if (status != STORE_OK)
+        return status;
+    set_expiry(&found, now_s, expire_s, access);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_TOUCH, expire_s, &room);
     return STORE_OK;

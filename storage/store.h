@@ -235,7 +235,7 @@ uint64_t store_item_size(uint32_t key_len, uint64_t value_len);
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
                                uint32_t now_s, enum store_condition condition, uint64_t place);
 
-/* Sets a key's expiry; the CAS unique stays. It counts as a get, but for STORE_IF_SAME: there one was before it. Answers as store_delete. */
+/* Sets a key's expiry; the CAS unique stays. One that has this expiry already costs nothing on disk. It counts as a get, but for STORE_IF_SAME: there one was before it. Answers as store_delete. */
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
                               uint32_t now_s, uint32_t expire_s, enum store_condition condition,
                               uint64_t place);

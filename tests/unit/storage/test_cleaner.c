@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "storage/hint.h"
 #include "storage/monotonic.h"
@@ -134,6 +136,17 @@ static void settle(void)
     write_all();
     log_request_sync(&rig.store->log, rig.store->log.next_lsn);
     assert_true(wait_until(all_ready, &rig.store->log));
+}
+
+/* Whether the log still knows a segment. */
+static bool segment_is_in_log(uint64_t id)
+{
+    bool found = false;
+    pthread_mutex_lock(&rig.store->log.lock);
+    for (struct segment *segment = rig.store->log.first; segment; segment = segment->next)
+        found |= segment->header.id == id;
+    pthread_mutex_unlock(&rig.store->log.lock);
+    return found;
 }
 
 static uint32_t clean(void)
@@ -865,6 +878,261 @@ static void test_nothing_flushed_comes_back(void **state)
     assert_int_equal(rig_stats(&rig).keydir_entries, 1);
 }
 
+/* Marks: what dies, and when. */
+
+static void test_a_deletion_dies_when_nothing_older_is_left(void **state)
+{
+    (void)state;
+    put_old_value();
+    rig_delete(&rig, "key");
+    uint64_t id = seal_and_bury();
+    seal();
+    settle();
+    store_set_disk_limit(rig.store, 1); /* tight: everything that can be taken back is */
+    rig_delete(&rig, "keeps the old value's segment");
+    clean();
+    assert_false(is_there(id));
+    uint64_t left = 0;
+    for (struct segment *segment = rig.store->log.first; segment; segment = segment->next)
+        if (segment != rig.store->log.active)
+            left += segment->mask_bytes;
+    assert_true(left == 0);
+    kill_and_open();
+    assert_false(is_present("key"));
+}
+
+/* A deletion that is carried keeps its birth: in the record and in the hint. */
+static void test_a_carried_deletion_keeps_its_birth(void **state)
+{
+    (void)state;
+    put_old_value();
+    uint64_t born = atomic_load(&rig.store->log.next_lsn);
+    rig_delete(&rig, "key");
+    uint64_t id = seal_and_bury();
+    clean();
+    assert_false(is_there(id));
+    uint64_t carried = seal();
+    settle();
+    struct segment *segment = rig.store->log.first;
+    while (segment->header.id != carried)
+        segment = segment->next;
+    struct segment_cursor cursor;
+    struct record record;
+    uint32_t offset;
+    bool found = false;
+    assert_true(segment_cursor_init(&cursor, &file_system_os, segment, segment->end));
+    while (segment_cursor_next(&cursor, &record, &offset) == CURSOR_RECORD)
+        if (record.type == RECORD_DELETE && record.key_len == 3) {
+            assert_true(record.cas == born);
+            found = true;
+        }
+    segment_cursor_release(&cursor);
+    assert_true(found);
+}
+
+static void test_of_several_touches_of_a_key_the_last_is_carried(void **state)
+{
+    (void)state;
+    put_old_value();
+    for (uint32_t i = 0; i < 100; i++) {
+        rig_touch(&rig, "key", rig.now_s + 1000 + i % 2);
+        rig_touch(&rig, "key", rig.now_s + 1000);
+    }
+    uint64_t before = rig_stats(&rig).cleaner_moved_bytes;
+    uint64_t id = seal_and_bury();
+    clean();
+    assert_false(is_there(id));
+    assert_true(rig_stats(&rig).cleaner_moved_bytes - before <= 2 * record_size(3, 0));
+    kill_and_open();
+    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 1000);
+}
+
+static void test_a_touch_that_changes_nothing_writes_nothing(void **state)
+{
+    (void)state;
+    rig_put_until(&rig, "key", "x", rig.now_s + 100);
+    uint64_t lsn = rig_stats(&rig).lsn;
+    for (int i = 0; i < 10; i++)
+        rig_touch(&rig, "key", rig.now_s + 100);
+    rig_commit(&rig);
+    assert_true(rig_stats(&rig).lsn == lsn);
+    kill_and_open();
+    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 100);
+}
+
+/* What fails (G7). With the cleaner's steps taken by hand, back-off must be waited for. */
+
+static void clean_until_gone(uint64_t id)
+{
+    uint64_t until_us = monotonic_us() + SOON_MS * UINT64_C(1000);
+    while (is_there(id) || segment_is_in_log(id)) {
+        clean();
+        if (monotonic_us() > until_us)
+            give_up("segment %d is still there", (int)id);
+        const struct timespec pause = {.tv_nsec = 20000000};
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void test_a_segment_whose_file_is_gone_counts_as_removed(void **state)
+{
+    (void)state;
+    char name[SEGMENT_NAME_SIZE];
+    uint64_t id = lay_out_deletion();
+    settle();
+    segment_name(name, id, "seg");
+    assert_int_equal(unlinkat(rig.dir.fd, name, 0), 0);
+    clean_until_gone(id);
+    rig_put(&rig, "goes on", "x");
+    rig_expect(&rig, "goes on", "x");
+    assert_false(is_present("key"));
+}
+
+static void test_an_unlink_that_is_not_durable_is_made_so_before_the_next(void **state)
+{
+    (void)state;
+    uint64_t id = lay_out_deletion();
+    settle();
+    faulty_fail(&rig.faulty, CALL_SYNC_DIR, 1, 1, EIO);
+    uint32_t errors = rig.told.errors;
+    clean_until_gone(id);
+    faulty_heal(&rig.faulty);
+    assert_int_equal(rig.told.errors, errors + 1);
+    kill_and_open();
+    assert_false(is_present("key"));
+}
+
+static void forget_failures(void)
+{
+    for (struct segment *segment = rig.store->log.first; segment; segment = segment->next)
+        segment->retry_us = 0;
+}
+
+/* What cannot be read is not for ever in the way; but first the disk is given some attempts. */
+static void test_the_oldest_segment_goes_though_it_cannot_be_read(void **state)
+{
+    (void)state;
+    rig_put(&rig, "unreadable", "x");
+    uint64_t id = seal_and_bury();
+    rig_put(&rig, "other", "y");
+    seal();
+    settle();
+    faulty_fail(&rig.faulty, CALL_PREAD, 1, FOREVER, EIO);
+    for (int attempt = 0; attempt < 3; attempt++) {
+        forget_failures();
+        clean();
+        assert_true(is_there(id));
+        assert_int_equal(rig.told.errors, 1); /* the first is told */
+    }
+    assert_false(told_has(&rig.told, "1 keys whose records"));
+    forget_failures();
+    clean();
+    assert_false(is_there(id));
+    assert_true(told_has(&rig.told, "1 keys whose records could not be read"));
+    faulty_heal(&rig.faulty);
+    rig_expect(&rig, "unreadable", NULL);
+    rig_expect(&rig, "other", "y");
+}
+
+/* A deletion that cannot be read could not be carried: what it masks must not come back. */
+static void test_a_segment_with_an_unreadable_deletion_stays(void **state)
+{
+    (void)state;
+    uint64_t id = lay_out_deletion();
+    settle();
+    faulty_fail(&rig.faulty, CALL_PREAD, 2, FOREVER, EIO); /* but for the hint file */
+    for (int attempt = 0; attempt < 6; attempt++) {
+        forget_failures();
+        clean();
+    }
+    assert_true(is_there(id));
+    assert_true(told_has(&rig.told, "kept until it is the oldest"));
+    faulty_heal(&rig.faulty);
+    kill_and_open();
+    assert_false(is_present("key"));
+}
+
+/* A start on a full disk. */
+
+static bool is_writable(void *context)
+{
+    const struct store *store = context;
+    return !atomic_load(&store->log.failed);
+}
+
+static void fill_disk(void)
+{
+    char name[24];
+    for (int i = 0; i < 14; i++) {
+        snprintf(name, sizeof name, "big %d", i);
+        put_big(name, (uint64_t)i);
+        seal();
+    }
+    settle();
+    rig_close(&rig);
+    faulty_set_space(&rig.faulty, 0);
+}
+
+static void test_a_store_on_a_full_disk_starts_and_deletions_make_room(void **state)
+{
+    (void)state;
+    rig_put(&rig, "small", "x");
+    fill_disk();
+    faulty_set_space(&rig.faulty,
+                     3 * SEGMENT + 20000); /* a little less than it needs: a hint file goes */
+    rig_open(&rig);
+    assert_true(told_has(&rig.told, "hint files were removed"));
+    rig_expect(&rig, "small", "x");
+    expect_big("big 3", 3);
+    for (int i = 0; i < 14; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "big %d", i);
+        rig_delete(&rig, name);
+        rig_commit(&rig);
+    }
+    clean();
+    put_big("new", 1);
+    rig_commit(&rig);
+    kill_and_open();
+    expect_big("new", 1);
+    rig_expect(&rig, "small", "x");
+    assert_false(is_present("big 5"));
+}
+
+static void test_a_store_without_any_room_is_read_only_until_there_is_some(void **state)
+{
+    (void)state;
+    rig_put(&rig, "small", "x");
+    fill_disk();
+    rig_open(&rig);
+    assert_true(rig_stats(&rig).read_only);
+    assert_true(told_has(&rig.told, "read-only until there is room"));
+    rig_expect(&rig, "small", "x");
+    expect_big("big 13", 13);
+    assert_int_equal(rig_try_put(&rig, "new", "y", 0), STORE_READ_ONLY);
+    faulty_set_space(&rig.faulty, 20 * SEGMENT);
+    assert_true(wait_until(is_writable, rig.store));
+    rig_put(&rig, "new", "y");
+    rig_commit(&rig);
+    kill_and_open();
+    rig_expect(&rig, "new", "y");
+    expect_big("big 13", 13);
+}
+
+static void test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so(void **state)
+{
+    (void)state;
+    rig.options.no_evictions = false;
+    rig_open(&rig);
+    fill_disk();
+    rig_open(&rig);
+    assert_false(rig_stats(&rig).read_only);
+    assert_true(rig_stats(&rig).evicted_disk_full > 0);
+    assert_true(told_has(&rig.told, "values evicted"));
+    assert_false(is_present("big 0"));
+    expect_big("big 13", 13);
+}
+
 /* Eviction. */
 
 static void test_a_cache_drops_its_oldest_and_keeps_what_was_read(void **state)
@@ -1123,6 +1391,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TWO_HALVES(test_a_deletion_is_carried),
+        BY_HAND(test_a_deletion_dies_when_nothing_older_is_left),
+        BY_HAND(test_a_carried_deletion_keeps_its_birth),
+        BY_HAND(test_of_several_touches_of_a_key_the_last_is_carried),
+        BY_HAND(test_a_touch_that_changes_nothing_writes_nothing),
+        BY_HAND(test_a_segment_whose_file_is_gone_counts_as_removed),
+        BY_HAND(test_an_unlink_that_is_not_durable_is_made_so_before_the_next),
+        BY_HAND(test_the_oldest_segment_goes_though_it_cannot_be_read),
+        BY_HAND(test_a_segment_with_an_unreadable_deletion_stays),
+        BY_HAND(test_a_store_on_a_full_disk_starts_and_deletions_make_room),
+        BY_HAND(test_a_store_without_any_room_is_read_only_until_there_is_some),
+        BY_THREAD(test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so),
         TWO_HALVES(test_an_expired_value_becomes_a_deletion),
         TWO_HALVES(test_so_does_one_that_was_seen_to_be_expired),
         TWO_HALVES(test_an_expired_touch_becomes_a_deletion),
