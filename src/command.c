@@ -68,6 +68,7 @@ static bool start_fetch(struct worker *worker, struct conn *conn, struct store_f
         conn->cold[conn->cold_count++] = fetch;
     }
     fetch->owner = conn;
+    worker_await_disk(worker, conn);
     conn->fetching++;
     worker->fetching++;
     store_fetch_start(worker->session, fetch);

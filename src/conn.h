@@ -65,7 +65,8 @@ struct conn {
     char *pending_copy;
     uint64_t sync_lsn; /* its replies wait until the log is on disk so far; 0: they do not */
     struct conn *next_syncing;
-    bool parked; /* its next request waits for room */
+    uint32_t disk_since_s; /* since when it has waited for the disk; 0: it does not */
+    bool parked;           /* its next request waits for room */
     uint32_t
         waiting_since_s; /* the first one that has found none since a write found some; 0: none has */
     struct conn *next_parked;

@@ -266,6 +266,7 @@ static void wait_for_sync(struct worker *worker, struct conn *conn)
         conn->closing = true;
         return;
     }
+    worker_await_disk(worker, conn);
     conn->sync_lsn = store_commit_lsn(worker->session);
     conn->next_syncing = worker->syncing;
     worker->syncing = conn;

@@ -62,8 +62,7 @@ struct server {
     uint64_t disabled_since_us;
     bool stopping;
 
-    _Atomic uint32_t
-        refused_told_s; /* when the operator was last told of a write that had to wait too long */
+    _Atomic uint32_t waits_told_s; /* when the operator was told of who has waited too long */
     _Atomic int verbosity;
     _Atomic int connections;
     _Atomic uint64_t total_connections, rejected_connections;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "src/dump.h"
@@ -22,8 +23,8 @@
 #include "src/udp.h"
 #include "src/watch.h"
 
-#define ROUNDS_MAX     16 /* between two looks at what else has happened */
-#define REFUSED_TOLD_S 60
+#define ROUNDS_MAX   16 /* between two looks at what else has happened */
+#define WAITS_TOLD_S 60
 
 static const struct timeval second = {.tv_sec = 1};
 
@@ -274,8 +275,10 @@ static void take_fetches(struct worker *worker)
     while ((fetch = store_fetch_next(worker->session))) {
         struct conn *conn = fetch->owner;
         worker->fetching--;
-        if (--conn->fetching == 0)
+        if (--conn->fetching == 0) {
+            conn->disk_since_s = 0;
             worker_resume(conn);
+        }
     }
 }
 
@@ -292,6 +295,7 @@ static void take_synced(struct worker *worker)
             continue;
         }
         conn->sync_lsn = 0;
+        conn->disk_since_s = 0;
         if (status != STORE_OK) { /* never acknowledged: what was to be said is dropped */
             conn_drop_pending(conn);
             conn->closing = true;
@@ -303,17 +307,56 @@ static void take_synced(struct worker *worker)
     }
 }
 
-/* Once a minute at most, whoever is refused. */
+/* Once a minute at most, whichever worker it meets. */
+static bool may_tell(struct worker *worker)
+{
+    _Atomic uint32_t *told_s = &worker->server->waits_told_s;
+    uint32_t last_s = atomic_load(told_s), now_s = worker->now_s;
+    return (!last_s || now_s >= last_s + WAITS_TOLD_S) &&
+           atomic_compare_exchange_strong(told_s, &last_s, now_s);
+}
+
 static void tell_refused(struct worker *worker)
 {
-    _Atomic uint32_t *told_s = &worker->server->refused_told_s;
-    uint32_t last_s = atomic_load(told_s), now_s = worker->now_s;
-    if ((last_s && now_s < last_s + REFUSED_TOLD_S) ||
-        !atomic_compare_exchange_strong(told_s, &last_s, now_s))
-        return;
-    journal("warning: writes have found no room for %d s and are refused: see cleaner_reason, "
-            "sync_us_p99 and disk_limit_effective in \"stats store\"",
-            WORKER_WAIT_MAX_S);
+    if (may_tell(worker))
+        journal("warning: writes have found no room for %d s and are refused: see cleaner_reason, "
+                "sync_us_p99 and disk_limit_effective in \"stats store\"",
+                WORKER_WAIT_MAX_S);
+}
+
+static void start_waiting(struct worker *worker)
+{
+    if (!event_pending(worker->wait_tick, EV_TIMEOUT, NULL))
+        event_add(worker->wait_tick, &second);
+}
+
+void worker_await_disk(struct worker *worker, struct conn *conn)
+{
+    if (!conn->disk_since_s)
+        conn->disk_since_s = worker->now_s;
+    start_waiting(worker);
+}
+
+/* What the disk owes a connection comes to it all the same, some day, and finds its socket shut. Answers whether there are others to
+ * look at again. */
+static bool give_up_on_disk(struct worker *worker)
+{
+    bool any = false;
+    for (struct conn *conn = worker->conns; conn; conn = conn->next) {
+        if (!conn->disk_since_s || conn->transport == TRANSPORT_UDP)
+            continue;
+        any = true;
+        if (worker->now_s < conn->disk_since_s + WORKER_DISK_MAX_S)
+            continue;
+        conn->disk_since_s = 0;
+        conn->close_reason = "error";
+        shutdown(conn->fd, SHUT_RDWR);
+        if (may_tell(worker))
+            journal("error: the disk has not answered for %d s: connections that wait for it are "
+                    "closed. Check the disk",
+                    WORKER_DISK_MAX_S);
+    }
+    return any;
 }
 
 bool worker_park(struct worker *worker, struct conn *conn)
@@ -329,8 +372,7 @@ bool worker_park(struct worker *worker, struct conn *conn)
     conn->parked = true;
     conn->next_parked = worker->parked;
     worker->parked = conn;
-    if (!event_pending(worker->park_tick, EV_TIMEOUT, NULL))
-        event_add(worker->park_tick, &second);
+    start_waiting(worker);
     return true;
 }
 
@@ -347,11 +389,15 @@ static void take_parked(struct worker *worker)
 }
 
 /* Nobody waits for ever, whatever wakes are missed: who has waited too long is refused now. */
-static void on_park_tick(evutil_socket_t fd, short what, void *context)
+static void on_wait_tick(evutil_socket_t fd, short what, void *context)
 {
+    struct worker *worker = context;
     (void)fd;
     (void)what;
-    take_parked(context);
+    worker->now_s = clock_now_s(&worker->server->clock);
+    take_parked(worker);
+    if (give_up_on_disk(worker))
+        start_waiting(worker);
 }
 
 static void feed_watchers(struct worker *worker)
@@ -499,9 +545,9 @@ struct worker *worker_new(struct server *server, uint32_t id)
     worker->wake_event =
         event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
     worker->spare_tick = event_new(worker->base, -1, 0, age_spare, worker);
-    worker->park_tick = event_new(worker->base, -1, 0, on_park_tick, worker);
+    worker->wait_tick = event_new(worker->base, -1, 0, on_wait_tick, worker);
     if (!worker->wake_event || event_add(worker->wake_event, NULL) < 0 || !worker->spare_tick ||
-        !worker->park_tick || !watch_idle(worker))
+        !worker->wait_tick || !watch_idle(worker))
         return NULL;
     return open_udp(worker) ? worker : NULL;
 }
@@ -553,7 +599,7 @@ void worker_free(struct worker *worker)
     free(worker->input);
     spare_release(&worker->spare);
     event_free(worker->spare_tick);
-    event_free(worker->park_tick);
+    event_free(worker->wait_tick);
     event_free(worker->wake_event);
     if (worker->idle_tick)
         event_free(worker->idle_tick);

@@ -52,7 +52,7 @@ struct worker {
     char *input; /* the arena for what is read in a round */
     struct spare spare;
     struct event *spare_tick; /* while there are spare buffers */
-    struct event *park_tick;  /* while requests wait for room */
+    struct event *wait_tick;  /* while requests wait for room, or for the disk */
     struct output output;
     struct socket_ring *socket_ring; /* NULL: there is no io_uring */
     struct slot slots[WORKER_BATCH];
@@ -96,6 +96,11 @@ void worker_free(struct worker *worker);
  * False: it has waited for WORKER_WAIT_MAX_S already, and is to be refused. */
 #define WORKER_WAIT_MAX_S 10
 bool worker_park(struct worker *worker, struct conn *conn);
+
+/* The connection waits for a value from disk, or for a sync. A disk that has not answered after WORKER_DISK_MAX_S is not waited for:
+ * the client finds its connection closed. */
+#define WORKER_DISK_MAX_S 60
+void worker_await_disk(struct worker *worker, struct conn *conn);
 
 /* The connection is that of a watcher from now on. Its command answers RUN_WATCH. */
 void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watcher);
