@@ -212,7 +212,7 @@ static uint64_t rescue_of(const struct clean_plan *plan)
     uint64_t rescue = plan->view.room_wanted ? 0 : end / 8;
     if (free > quarter) {
         double left = (double)(free - quarter) / (double)(plan->headroom - quarter);
-        rescue = end / 8 + (uint64_t)((double)(end / 8 * 3) * (left < 1 ? left : 1));
+        rescue = end / 8 + (uint64_t)((double)end * 3 / 8 * (left < 1 ? left : 1));
     }
     return min_u64(rescue, plan->view.copy_room / 2);
 }

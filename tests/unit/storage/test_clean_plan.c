@@ -245,7 +245,7 @@ struct sim {
     struct sim_segment *first, *active;
     uint32_t segments, key_count, now_s;
     struct sim_key *keys;
-    uint64_t next_lsn, written, refused;
+    uint64_t next_lsn, written;
     uint64_t counts[CLEAN_SEAL + 1];
 };
 
