@@ -82,7 +82,7 @@ static uint32_t submit(struct socket_ring *ring)
     uint32_t taken = 0;
     while (taken < ring->count) {
         int result = io_uring_submit_and_wait(&ring->uring, ring->count);
-        if (result < 0 && result != -EINTR)
+        if (result <= 0 && result != -EINTR)
             break;
         taken += result > 0 ? (uint32_t)result : 0;
     }

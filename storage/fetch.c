@@ -2,7 +2,7 @@
  *
  * The session's thread asks the page cache first. What is not there is read in the background: by the session's ring where it
  * has one, else by a reader thread. What the ring could not read whole goes to the readers too: they know how to try again,
- * and what to say when the disk fails.
+ * and what to say when the disk fails. So does what a broken ring has not begun, and all that comes after it.
  */
 #include "storage/store.h"
 
@@ -36,10 +36,32 @@ void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
         reader_pool_add(&session->store->readers, fetch);
 }
 
+/* Once, however many sessions have a ring. */
+static void tell_broken(struct store *store, int error)
+{
+    if (!atomic_exchange(&store->uring_told, true))
+        tell(
+            &store->options.tell, TELL_WARNING,
+            "io_uring refuses reads (%s): values are read by threads from now on. If that is meant "
+            "to be so, --no-uring says it at the start",
+            strerror(error));
+}
+
+static void submit(struct store_session *session)
+{
+    struct store_fetch *fetch;
+    int error = ring_submit(session->ring);
+    if (error == 0)
+        return;
+    tell_broken(session->store, error);
+    while ((fetch = ring_take_back(session->ring)))
+        reader_pool_add(&session->store->readers, fetch);
+}
+
 void store_fetch_submit(struct store_session *session)
 {
     if (session->ring)
-        ring_submit(session->ring);
+        submit(session);
 }
 
 static void count_read(struct store *store, const struct store_fetch *fetch)
@@ -80,7 +102,7 @@ static struct store_fetch *next_of_ring(struct store_session *session)
 {
     struct store_fetch *fetch;
     ssize_t got;
-    ring_submit(session->ring); /* what could not begin before */
+    submit(session); /* what could not begin before */
     while ((fetch = ring_next(session->ring, &got))) {
         if (got == (ssize_t)fetch->len) {
             fetch->status = STORE_OK;

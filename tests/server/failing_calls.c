@@ -59,7 +59,9 @@ enum kind {
     KIND_RECEIVE,
     KIND_SEND,
     KIND_USER,
-    KIND_CHANGE, /* whatever a file system that is mounted read-only refuses */
+    KIND_RING,        /* what begins reads */
+    KIND_SOCKET_RING, /* what receives and sends */
+    KIND_CHANGE,      /* whatever a file system that is mounted read-only refuses */
 };
 
 struct page {
@@ -74,6 +76,7 @@ struct page {
     _Atomic uint64_t seed;
     _Atomic int64_t disturbed;
     _Atomic int64_t standing; /* while it is not 0 no sync ends */
+    _Atomic int64_t cold;     /* while it is not 0 the page cache has nothing */
 };
 
 static struct page *page;
@@ -240,6 +243,10 @@ ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t offset, int 
     struct iovec part = parts[0];
     if (must_fail(KIND_READ))
         return -1;
+    if (page && atomic_load(&page->cold)) {
+        errno = EAGAIN;
+        return -1;
+    }
     if (count != 1)
         return next(fd, parts, count, offset, flags);
     return is_interrupted(&part.iov_len) ? -1 : next(fd, &part, 1, offset, flags);
@@ -417,6 +424,24 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
     begin.msg_iov = &part;
     begin.msg_iovlen = 1;
     return next(fd, &begin, flags);
+}
+
+/* Rings: liburing's functions, behind which stands io_uring_enter. */
+
+struct io_uring;
+int io_uring_submit(struct io_uring *ring);
+int io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
+
+int io_uring_submit(struct io_uring *ring)
+{
+    NEXT(io_uring_submit);
+    return must_fail(KIND_RING) ? -errno : next(ring);
+}
+
+int io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
+{
+    NEXT(io_uring_submit_and_wait);
+    return must_fail(KIND_SOCKET_RING) ? -errno : next(ring, count);
 }
 
 /* Users: with nothing in errno it is that nobody has this name. That of glibc 2.36 crashes where it finds no memory. */

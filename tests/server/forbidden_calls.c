@@ -1,18 +1,24 @@
 /* forbidden_calls.c: loaded before the C library, it is the intruder: it makes calls of the system that a server never makes.
  *
  * getrusage, which `stats` asks for, first does what FORBIDDEN_CALL names. The first read that is given to a ring
- * becomes another operation if FORBIDDEN_CALL is "ring". What was not prevented is said on standard error. */
+ * becomes another operation if FORBIDDEN_CALL is "ring". What was not prevented is said on standard error.
+ *
+ * If it is "ring enter", it is the other way round: rings may be made, and a filter refuses their use. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -23,6 +29,20 @@ static bool is_wanted(const char *name)
 {
     const char *wanted = getenv("FORBIDDEN_CALL");
     return wanted && strcmp(wanted, name) == 0;
+}
+
+__attribute__((constructor)) static void refuse_rings(void)
+{
+    struct sock_filter steps[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = sizeof steps / sizeof *steps, .filter = steps};
+    if (is_wanted("ring enter") && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+                                    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0))
+        perror("no filter");
 }
 
 static void *page(void)

@@ -51,6 +51,8 @@ KINDS = {
     "receive": errno.ENOMEM,
     "send": errno.ENOBUFS,
     "user": errno.EMFILE,
+    "ring": errno.EPERM,
+    "socket_ring": errno.EPERM,
     "change": errno.EROFS,
 }
 NOT_SANITIZED = pytest.mark.skipif(support.SANITIZED, reason="malloc is the sanitizer's")
@@ -86,7 +88,7 @@ def library():
 class Faults:
     """The page that is shared with the server."""
 
-    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed", "standing")
+    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed", "standing", "cold")
 
     def __init__(self, path):
         with open(path, "w+b") as file:
@@ -628,6 +630,62 @@ def test_a_value_that_is_sent_from_where_it_was_read_finds_no_memory():
         if not server.faults["failed"]:
             break
     assert nth > 2 and said == answer
+
+
+# Rings that may be made and not used
+
+def read_cold_values(server, count):
+    """None of them in memory or in the page cache, each asked for once, many at a time."""
+    keys = [b"cold-%d" % n for n in range(count)]
+    with server.connect() as client:
+        client.talk(b"".join(b"set %s 0 0 20000\r\n%s\r\n" % (key, value_of(key, 20000)) for key in keys),
+                    b"STORED\r\n" * count)
+    server.restart()
+    server.faults["cold"] = 1
+    return keys
+
+
+@pytest.mark.parametrize("first", [1, 4])
+@pytest.mark.parametrize("times", [1, FOREVER])
+@pytest.mark.parametrize("error", ["EPERM", "EINVAL", "ENOSYS", "EBUSY", "EAGAIN"])
+def test_values_are_read_by_threads_where_a_ring_is_refused(error, times, first):
+    server = FailingServer("-t", "1", "--segment-size=1m")
+    server.start_failing()
+    keys = read_cold_values(server, 100)
+    server.faults.arm("ring", first, times, getattr(errno, error))
+    with server.connect() as client:
+        for key in keys[:10]:
+            assert client.get(key) == value_of(key, 20000)
+        found = client.gets(*keys[10:])
+        assert {key: value[0] for key, value in found.items()} == {key: value_of(key, 20000) for key in keys[10:]}
+        if not server.faults["calls"]:
+            pytest.skip("there is no io_uring here")
+    # One that is refused is not asked again, but for what may change with the next read that ends.
+    assert server.faults["failed"] == 1 or (error in ("EBUSY", "EAGAIN") and server.faults["failed"] < len(keys))
+    assert server.log().count("io_uring refuses reads (%s)" % os.strerror(getattr(errno, error))) <= 1
+    if error == "EPERM":
+        assert "io_uring refuses reads" in server.log()
+        assert server.faults["calls"] == first
+    server.assert_idle(0.2)
+    server.stop()
+
+
+@pytest.mark.parametrize("times", [1, FOREVER])
+@pytest.mark.parametrize("error", ["EPERM", "EINVAL", "ENOSYS", "EBUSY"])
+def test_each_client_has_calls_of_its_own_where_a_ring_is_refused(error, times):
+    server = FailingServer("-t", "1")
+    server.start_failing()
+    server.faults.arm("socket_ring", 2, times, getattr(errno, error))
+    clients = [server.connect() for _ in range(20)]
+    for turn in range(20):
+        for number, client in enumerate(clients):
+            client.send(b"set k%d 0 0 2\r\n%02d\r\nget k%d\r\n" % (number, turn, number))
+        for number, client in enumerate(clients):
+            client.expect(b"STORED\r\nVALUE k%d 0 2\r\n%02d\r\nEND\r\n" % (number, turn))
+    if not server.faults["calls"]:
+        pytest.skip("there is no io_uring here")
+    assert server.faults["failed"] <= 1
+    server.stop()
 
 
 # A disk that stands still

@@ -147,6 +147,25 @@ def test_a_ring_does_nothing_but_read():
     assert "the ring refuses: Permission denied" in server.log()
 
 
+def test_a_filter_that_lets_rings_be_made_and_not_used():
+    """As older filters of containers do: cold values are read by threads, and clients have calls of their own."""
+    server = Server("-t", "1", env=intruder("ring enter"))
+    keys = [b"key-%d" % n for n in range(20)]
+    with server.connect() as client:
+        for key in keys:
+            client.set(key, value_of(key, 50000))
+    server.restart()
+    clients = [server.connect() for _ in keys]
+    for _ in range(3):
+        for key, client in zip(keys, clients):
+            client.send(b"get %s\r\n" % key)
+        for key, client in zip(keys, clients):
+            client.expect(b"VALUE %s 0 50000\r\n%s\r\nEND\r\n" % (key, value_of(key, 50000)))
+    assert clients[0].stats("store").get("uring_reads", "0") == "0"
+    assert "no filter" not in server.log()
+    server.stop()
+
+
 @needs_seccomp
 @pytest.mark.parametrize("more", [[], ["--no-uring", "--sync=always"]])
 def test_a_whole_life_without_privileges(more):

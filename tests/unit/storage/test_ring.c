@@ -1,10 +1,12 @@
 /* test_ring.c: reads by io_uring. Where the kernel has none, or liburing is missing, there is nothing to test. */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -21,6 +23,32 @@ struct rig {
     int event_fd, fd;
 };
 
+/* Stands before liburing's own: so many submits go well, and then so many are refused with this errno. */
+struct io_uring;
+int io_uring_submit(struct io_uring *uring);
+
+static int good_submits, refused_submits, refusal;
+static uint32_t submits;
+
+int io_uring_submit(struct io_uring *uring)
+{
+    int (*submit)(struct io_uring *) =
+        (int (*)(struct io_uring *))dlsym(RTLD_NEXT, "io_uring_submit");
+    submits++;
+    if (good_submits-- > 0 || refused_submits == 0)
+        return submit(uring);
+    refused_submits--;
+    return -refusal;
+}
+
+static void refuse(int good, int refused, int error)
+{
+    good_submits = good;
+    refused_submits = refused;
+    refusal = error;
+    submits = 0;
+}
+
 static char byte_at(uint64_t offset)
 {
     return (char)(offset * 31 >> 3);
@@ -31,6 +59,7 @@ static int open_rig(void **state)
     static char data[FILE_SIZE];
     char name[] = "/tmp/test_ring-XXXXXX";
     struct rig *rig = calloc(1, sizeof *rig);
+    refuse(0, 0, 0);
     rig->event_fd = eventfd(0, EFD_NONBLOCK);
     rig->fd = mkstemp(name);
     rig->ring = ring_new(rig->event_fd);
@@ -133,6 +162,104 @@ static void test_short_and_failed_reads_say_so(void **state)
     assert_int_equal(result, -EBADF);
 }
 
+static void add_reads(struct rig *rig, char data[][8], int from, int to)
+{
+    for (int i = from; i < to; i++)
+        assert_true(ring_add(rig->ring, rig->fd, data[i], 8, (uint64_t)i * 8, data[i]));
+}
+
+/* A filter of system calls, a module of security, an old kernel: none of these changes its mind. */
+static void test_a_ring_that_is_refused_hands_all_back_and_takes_no_more(void **state)
+{
+    static const int errors[] = {EPERM, EACCES, EINVAL, ENOSYS, EBUSY, EAGAIN};
+    ring_of(state);
+    for (size_t k = 0; k < sizeof errors / sizeof *errors; k++) {
+        void *rigged;
+        char data[3][8];
+        ssize_t result;
+        open_rig(&rigged);
+        struct rig *rig = rigged;
+        refuse(0, INT32_MAX, errors[k]);
+        add_reads(rig, data, 0, 3);
+        assert_null(ring_take_back(rig->ring));
+        assert_int_equal(ring_submit(rig->ring), errors[k]);
+        for (int i = 0; i < 3; i++)
+            assert_ptr_equal(ring_take_back(rig->ring), data[i]);
+        assert_null(ring_take_back(rig->ring));
+        assert_null(ring_next(rig->ring, &result));
+        assert_false(ring_add(rig->ring, rig->fd, data[0], 8, 0, data[0]));
+        assert_int_equal(ring_submit(rig->ring), 0);
+        assert_int_equal(submits, 1);
+        close_rig(&rigged);
+    }
+}
+
+static void test_what_has_begun_comes_back_from_a_ring_that_is_refused_later(void **state)
+{
+    struct rig *rig = *state;
+    struct ring *ring = ring_of(state);
+    char data[8][8];
+    ssize_t result;
+    refuse(1, 1, EPERM);
+    add_reads(rig, data, 0, 5);
+    assert_int_equal(ring_submit(ring), 0);
+    add_reads(rig, data, 5, 8);
+    assert_int_equal(ring_submit(ring), EPERM);
+    for (int i = 5; i < 8; i++)
+        assert_ptr_equal(ring_take_back(ring), data[i]);
+    assert_null(ring_take_back(ring));
+    for (int i = 0; i < 5; i++) {
+        const char *owner = wait_next(rig, &result);
+        assert_int_equal(result, 8);
+        assert_int_equal(owner[0], byte_at((uint64_t)(owner - data[0])));
+    }
+    assert_null(ring_next(ring, &result));
+}
+
+/* Room for more requests comes with those that end: nothing is tried again before. */
+static void test_a_kernel_without_room_is_asked_again_when_a_read_has_come_back(void **state)
+{
+    struct rig *rig = *state;
+    struct ring *ring = ring_of(state);
+    char data[4][8];
+    bool seen[4] = {false};
+    ssize_t result;
+    eventfd_t count;
+    refuse(1, 1, EBUSY);
+    add_reads(rig, data, 0, 2);
+    assert_int_equal(ring_submit(ring), 0);
+    while (eventfd_read(rig->event_fd, &count) < 0)
+        usleep(1000);
+    add_reads(rig, data, 2, 4);
+    assert_int_equal(ring_submit(ring), 0);
+    assert_null(ring_take_back(ring));
+    assert_int_equal(submits, 2);
+    for (int i = 0; i < 4; i++) {
+        seen[((char *)wait_next(rig, &result) - data[0]) / 8] = true;
+        assert_int_equal(result, 8);
+        assert_int_equal(ring_submit(ring), 0);
+    }
+    assert_int_equal(submits, 3);
+    for (int i = 0; i < 4; i++)
+        assert_true(seen[i]);
+}
+
+static void test_a_kernel_that_never_has_room_is_not_waited_for(void **state)
+{
+    struct rig *rig = *state;
+    struct ring *ring = ring_of(state);
+    char data[2][8];
+    ssize_t result;
+    refuse(1, INT32_MAX, EAGAIN);
+    add_reads(rig, data, 0, 1);
+    assert_int_equal(ring_submit(ring), 0);
+    add_reads(rig, data, 1, 2);
+    assert_int_equal(ring_submit(ring), 0);
+    assert_ptr_equal(wait_next(rig, &result), data[0]);
+    assert_int_equal(ring_submit(ring), EAGAIN);
+    assert_ptr_equal(ring_take_back(ring), data[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +268,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_more_than_it_takes_are_refused_and_none_is_lost,
                                         open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_short_and_failed_reads_say_so, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(
+            test_a_ring_that_is_refused_hands_all_back_and_takes_no_more, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(
+            test_what_has_begun_comes_back_from_a_ring_that_is_refused_later, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(
+            test_a_kernel_without_room_is_asked_again_when_a_read_has_come_back, open_rig,
+            close_rig),
+        cmocka_unit_test_setup_teardown(test_a_kernel_that_never_has_room_is_not_waited_for,
+                                        open_rig, close_rig),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
