@@ -5,13 +5,23 @@
  * (L5), and in the end the kernel, which bounds its dirty pages, would make each write wait, and with it
  * the thread that serves the reads. So the log holds its writers first, and nobody else:
  *
- * - when the oldest write that is not synced is older than the window. The syncer begins each half window, so a disk that
- *   needs no more than the other half holds nobody;
+ * - when the oldest write that is not synced is older than the window W. The syncer begins when it is half that old, so a disk
+ *   whose syncs take no longer than the other half holds nobody;
  * - when more bytes wait than the disk takes in a window (of a second at most), by the speed of its last syncs. At half of that
  *   the syncer begins at once, so it has always work while writers come.
  *
- * Nothing here waits or locks, and times are passed in, in microseconds of any clock that never goes back. One thread calls
- * backpressure_note_sync, any may call the others.
+ * Age counts from two times: that of the oldest write which the running sync covers, and that of the first write since it
+ * began. When it ends the first of them is done with, and what came meanwhile is as old as it is.
+ *
+ * What follows for a disk whose syncs take S > W / 2, one after the other: a write that comes as one begins is on disk when the
+ * next one ends, after 2 S. So writers run until W and are held until then. Should they go on at the end of the first? What was
+ * written meanwhile is S old, so that would be for W - S in each S: most of the time while S is little more than W / 2, and
+ * next to nothing near W. Therefore those who are held for age stay so while the oldest write is older than 5/8 W, and with S above
+ * that the second sync finds them still: when it ends all is on disk, and they have the whole window again, W in each W / 2 + 2 S.
+ * So the share of time in which writes are accepted falls from 1 to 0.6, 0.4 at S = W, 0.15 at 3 W, and never to nothing.
+ *
+ * Nothing here waits or locks, and times are passed in, in microseconds of any clock that never goes back. Who writes calls
+ * backpressure_note_write, one at a time; the syncer begin_sync and end_sync; any thread the others.
  */
 #ifndef CACHECASK_STORAGE_BACKPRESSURE_H
 #define CACHECASK_STORAGE_BACKPRESSURE_H
@@ -30,22 +40,38 @@ struct backpressure {
         window_us; /* how old a write may be that is not synced; UINT64_MAX: as old as it likes */
     uint64_t drain_us;            /* within this time the disk should take all that waits */
     _Atomic uint64_t limit_bytes; /* that may wait */
-    _Atomic uint64_t safe_us;     /* what was written before this time is synced */
+    _Atomic uint64_t covered_us;  /* the oldest write that the running sync covers; 0: none */
+    _Atomic uint64_t first_us;    /* the first write since it began; 0: none */
 };
+
+enum backpressure_hold { BACKPRESSURE_NONE, BACKPRESSURE_AGE, BACKPRESSURE_BYTES };
 
 /* `sync_interval_ms` as in struct log_options: below 0 nobody is ever held; 0: replies wait for the disk anyway, and only bytes
  * count. */
-void backpressure_init(struct backpressure *backpressure, int sync_interval_ms, uint64_t now_us);
+void backpressure_init(struct backpressure *backpressure, int sync_interval_ms);
+
+/* Something was written: to be called after it counts as written, and before it is answered. */
+void backpressure_note_write(struct backpressure *backpressure, uint64_t now_us);
 
 /* Whether a sync should begin, with so many bytes waiting. */
 bool backpressure_wants_sync(const struct backpressure *backpressure, uint64_t waiting_bytes);
 
-/* Whether writers should be held, with so many bytes waiting. */
-bool backpressure_is_behind(const struct backpressure *backpressure, uint64_t waiting_bytes,
-                            uint64_t now_us);
+/* When the next sync should begin at the latest; may be past. With a window only. */
+uint64_t backpressure_due_us(const struct backpressure *backpressure, uint64_t now_us);
 
-/* All that was written before `begin_us`, `bytes` of it since the last time, was synced at `end_us`. */
-void backpressure_note_sync(struct backpressure *backpressure, uint64_t bytes, uint64_t begin_us,
-                            uint64_t end_us);
+/* Why writers should be held, with so many bytes waiting, who have been held for `held` until now. */
+enum backpressure_hold backpressure_look(const struct backpressure *backpressure,
+                                         uint64_t waiting_bytes, enum backpressure_hold held,
+                                         uint64_t now_us);
+
+/* A sync begins. To be called before the look at what is written: all of that is covered. */
+void backpressure_begin_sync(struct backpressure *backpressure);
+
+/* It has ended well, and has brought `bytes` to the disk. One that fails covers its writes still: the next one takes them on. */
+void backpressure_end_sync(struct backpressure *backpressure, uint64_t bytes, uint64_t begin_us,
+                           uint64_t end_us);
+
+/* Whether a sync that takes so long is too slow for the window, whoever writes. */
+bool backpressure_is_slow(const struct backpressure *backpressure, uint64_t sync_us);
 
 #endif

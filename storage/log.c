@@ -32,7 +32,6 @@
 
 #include "storage/location.h"
 #include "storage/log_disk.h"
-#include "storage/monotonic.h"
 
 #define SPARE_FAILURES_MAX 5 /* attempts to make a segment, before nobody waits for the next */
 
@@ -513,7 +512,7 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     log->now_s = now_s;
     atomic_store(&log->written_lsn, first_lsn);
     log->start_lsn = first_lsn;
-    backpressure_init(&log->backpressure, log->options.sync_interval_ms, monotonic_us());
+    backpressure_init(&log->backpressure, log->options.sync_interval_ms);
     enum store_status status = begin_log(log);
     if (status != STORE_OK)
         return status;

@@ -87,6 +87,14 @@ enum log_use {
     LOG_CLEANING, /* takes the last; and is never held, but looks by itself (log_is_held) */
 };
 
+/* Times that follow each other in which clients waited for the disk. */
+struct log_held_episode {
+    uint64_t times, held_us; /* how often and how long, in sum */
+    uint64_t sync_us;        /* the longest sync while they did */
+    uint64_t end_us;         /* of the last one */
+    bool told;
+};
+
 struct log {
     struct log_options options;
     struct segment **slots; /* by segment slot; SEGMENT_SLOTS_MAX of them, memory as used */
@@ -129,7 +137,8 @@ struct log {
     _Atomic uint64_t synced_lsn; /* all before is on disk: survives the machine */
     _Atomic uint64_t sync_wanted_lsn;
     _Atomic bool failed; /* nothing is appended until a repair succeeds */
-    _Atomic bool held;   /* clients wait until the disk has caught up (L5); cleared under `lock` */
+    _Atomic int
+        held; /* enum backpressure_hold: why clients wait for the disk (L5); cleared under `lock` */
     struct backpressure backpressure;
 
     /* Asked by every get: not on a line that commits write. */
@@ -144,7 +153,7 @@ struct log {
     bool threads;
 
     _Atomic uint64_t held_since_us, held_us; /* since when clients wait; how long they did before */
-    uint64_t told_held_us, told_us; /* the syncer's: what of it the operator knows, since when */
+    struct log_held_episode episode;         /* the syncer's */
     _Atomic uint64_t commits, commit_records, bytes_written, syncs;
     struct histogram sync_us;
 };
@@ -238,7 +247,7 @@ static inline uint64_t log_synced_lsn(const struct log *log)
 /* Whether writers wait for the disk to catch up. */
 static inline bool log_is_held(const struct log *log)
 {
-    return atomic_load_explicit(&log->held, memory_order_relaxed);
+    return atomic_load_explicit(&log->held, memory_order_relaxed) != BACKPRESSURE_NONE;
 }
 
 static inline struct segment *log_segment(const struct log *log, uint32_t slot)

@@ -150,7 +150,7 @@ void log_note_written(struct log *log, struct log_buffer *buffer)
     atomic_fetch_add_explicit(&log->commit_records, buffer->records, memory_order_relaxed);
     uint64_t bytes = buffer->used + buffer->outside;
     atomic_fetch_add_explicit(&log->bytes_written, bytes, memory_order_relaxed);
-    atomic_store_explicit(&log->written_lsn, buffer->base_lsn + bytes, memory_order_release);
+    atomic_store(&log->written_lsn, buffer->base_lsn + bytes); /* see backpressure_note_write */
     reset_buffer(buffer);
     log_press_back(log);
     if (sealed)

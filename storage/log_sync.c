@@ -1,17 +1,18 @@
 /* log_sync.c: the syncer: what is written comes to the disk, oldest first; and clients wait where it is behind (L5).
  *
- * It works each half window, when a reply or the cleaner waits for it, and when much waits for the disk. What it does after a
- * failed sync stands in log_disk.c, what much is in backpressure.h.
+ * It works when the oldest write is half a window old, when a reply or the cleaner waits for it, and when much waits for the
+ * disk. What it does after a failed sync stands in log_disk.c, what much is in backpressure.h.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <inttypes.h>
 
 #include "storage/log_disk.h"
 #include "storage/monotonic.h"
 
 #define REPAIR_RETRY_MS 1000
-#define TELL_HELD_US    UINT64_C(1000000)
-#define TELL_AGAIN_US   UINT64_C(60000000)
+#define TELL_HELD_US    UINT64_C(1000000)  /* in sum: a moment is nobody's concern */
+#define EPISODE_END_US  UINT64_C(60000000) /* nobody has waited for so long */
 
 /* What was answered in this life and may be lost when the power fails. */
 static uint64_t waiting_bytes(const struct log *log)
@@ -23,20 +24,23 @@ static uint64_t waiting_bytes(const struct log *log)
     return written > synced ? written - synced : 0;
 }
 
-static bool is_behind(const struct log *log)
+static enum backpressure_hold look(const struct log *log, uint64_t now_us)
 {
-    return backpressure_is_behind(&log->backpressure, waiting_bytes(log), monotonic_us());
+    enum backpressure_hold held = (enum backpressure_hold)atomic_load(&log->held);
+    return backpressure_look(&log->backpressure, waiting_bytes(log), held, now_us);
 }
 
 void log_press_back(struct log *log)
 {
-    bool behind = is_behind(log);
-    if (behind && !log_is_held(log)) {
-        atomic_store(&log->held_since_us, monotonic_us());
-        atomic_store(&log->held, true);
+    uint64_t now_us = monotonic_us();
+    backpressure_note_write(&log->backpressure, now_us);
+    enum backpressure_hold hold = look(log, now_us);
+    if (hold && !log_is_held(log)) {
+        atomic_store(&log->held_since_us, now_us);
+        atomic_store(&log->held, (int)hold);
     }
     bool asked = atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log);
-    if (behind || (!asked && backpressure_wants_sync(&log->backpressure, waiting_bytes(log))))
+    if (hold || (!asked && backpressure_wants_sync(&log->backpressure, waiting_bytes(log))))
         log_request_sync(log, log_written_lsn(log));
 }
 
@@ -93,9 +97,10 @@ static void note_synced(struct log *log, struct segment *segment, uint64_t targe
 
 void log_sync_all(struct log *log)
 {
-    uint64_t begin_us = monotonic_us(); /* before the look at what is written */
+    uint64_t begin_us = monotonic_us();
+    backpressure_begin_sync(&log->backpressure); /* before the look at what is written */
+    uint64_t target = atomic_load(&log->written_lsn);
     uint64_t bytes = waiting_bytes(log);
-    uint64_t target = log_written_lsn(log);
     struct segment *segment = target == log_synced_lsn(log) ? NULL : log_next_unsynced(log, NULL);
     while (segment && segment->header.base_lsn < target) {
         if (!sync_segment(log, segment)) {
@@ -109,22 +114,26 @@ void log_sync_all(struct log *log)
     if (segment)
         segment_unpin(segment);
     set_synced(log, target);
-    backpressure_note_sync(&log->backpressure, bytes, begin_us, monotonic_us());
+    uint64_t end_us = monotonic_us();
+    backpressure_end_sync(&log->backpressure, bytes, begin_us, end_us);
+    if (log_is_held(log) && end_us - begin_us > log->episode.sync_us)
+        log->episode.sync_us = end_us - begin_us;
 }
 
-/* How long the syncer may rest. The other half of the interval is for the sync itself (backpressure.h). */
-static int rest_ms(const struct log *log)
+/* How long the syncer may rest. The other half of the window is for the sync itself (backpressure.h). */
+static struct timespec rest_until(const struct log *log)
 {
-    int interval = log->options.sync_interval_ms;
-    if (atomic_load(&log->failed) || interval <= 0)
-        return REPAIR_RETRY_MS;
-    return interval > 1 ? interval / 2 : 1;
+    if (atomic_load(&log->failed) || log->options.sync_interval_ms <= 0)
+        return monotonic_in_ms(REPAIR_RETRY_MS);
+    uint64_t now_us = monotonic_us();
+    uint64_t due_us = backpressure_due_us(&log->backpressure, now_us);
+    return monotonic_in_ms(due_us > now_us ? (int)((due_us - now_us + 999) / 1000) : 0);
 }
 
 /* Waits until there is something to sync: the time has come, somebody waits, or the end has come. */
 static bool wait_for_sync(struct log *log)
 {
-    struct timespec until = monotonic_in_ms(rest_ms(log));
+    struct timespec until = rest_until(log);
     int result = 0;
     pthread_mutex_lock(&log->sync_lock);
     while (!log->stopping && result != ETIMEDOUT &&
@@ -136,34 +145,64 @@ static bool wait_for_sync(struct log *log)
     return go_on;
 }
 
-/* A moment is nobody's concern. */
-static void tell_held(struct log *log, uint64_t now_us)
+static void tell_held(struct log *log, enum backpressure_hold why)
 {
-    uint64_t held_us = atomic_load(&log->held_us) - log->told_held_us;
-    if (held_us < TELL_HELD_US || (log->told_us && now_us - log->told_us < TELL_AGAIN_US))
+    const struct log_held_episode *episode = &log->episode;
+    double window_s = log->options.sync_interval_ms / 1e3;
+    if (why == BACKPRESSURE_AGE && backpressure_is_slow(&log->backpressure, episode->sync_us))
+        tell(
+            &log->options.tell, TELL_WARNING,
+            "the disk needs %.2f s for a sync and cannot keep --sync=%g: writes wait for it, so "
+            "that a loss of power takes no more than the last %g s of them; reads go on (see "
+            "sync_held_us and sync_us_p99 in stats store). A faster disk helps, or a larger --sync",
+            (double)episode->sync_us / 1e6, window_s, window_s);
+    else
+        tell(&log->options.tell, TELL_WARNING,
+             "clients write more than the disk syncs: writes waited for it for %.1f s, reads go on "
+             "(see sync_held_us and sync_us_p99 in stats store). A faster disk helps, or "
+             "--sync=none",
+             (double)episode->held_us / 1e6);
+}
+
+/* Clients have waited from `since_us` to `now_us`. */
+static void note_held(struct log *log, enum backpressure_hold why, uint64_t since_us,
+                      uint64_t now_us)
+{
+    struct log_held_episode *episode = &log->episode;
+    atomic_fetch_add(&log->held_us, now_us - since_us);
+    episode->times++;
+    episode->held_us += now_us - since_us;
+    episode->end_us = now_us;
+    if (episode->told || episode->held_us < TELL_HELD_US)
         return;
-    tell(
-        &log->options.tell, TELL_WARNING,
-        "clients write more than the disk syncs: writes waited for it for %.1f s, reads go on (see "
-        "sync_held_us and sync_us_p99 in stats store). A faster disk helps, or --sync=none",
-        (double)held_us / 1e6);
-    log->told_held_us += held_us;
-    log->told_us = now_us;
+    tell_held(log, why);
+    episode->told = true;
+}
+
+static void end_episode(struct log *log)
+{
+    struct log_held_episode *episode = &log->episode;
+    if (!episode->times || log_is_held(log) || monotonic_us() - episode->end_us < EPISODE_END_US)
+        return;
+    if (episode->told)
+        tell(&log->options.tell, TELL_INFO,
+             "the disk keeps up again: writes have waited for it %" PRIu64 " times, %.1f s in all",
+             episode->times, (double)episode->held_us / 1e6);
+    *episode = (struct log_held_episode){0};
 }
 
 /* Where the disk has failed they are told so. */
 static void let_writers_go(struct log *log)
 {
-    if (!log_is_held(log) || (!atomic_load(&log->failed) && is_behind(log)))
+    if (!log_is_held(log) || (!atomic_load(&log->failed) && look(log, monotonic_us())))
         return;
-    uint64_t now_us = monotonic_us();
     pthread_mutex_lock(&log->lock);
-    atomic_store(&log->held, false);
+    enum backpressure_hold why =
+        (enum backpressure_hold)atomic_exchange(&log->held, BACKPRESSURE_NONE);
     bool any = log->held_any;
     log->held_any = false;
     pthread_mutex_unlock(&log->lock);
-    atomic_fetch_add(&log->held_us, now_us - atomic_load(&log->held_since_us));
-    tell_held(log, now_us);
+    note_held(log, why, atomic_load(&log->held_since_us), monotonic_us());
     if (any && log->options.on_room)
         log->options.on_room(log->options.context);
 }
@@ -181,6 +220,7 @@ void *log_run_syncer(void *context)
             log_sync_all(log);
         }
         let_writers_go(log);
+        end_episode(log);
     }
     return NULL;
 }

@@ -76,6 +76,7 @@ struct page {
     _Atomic uint64_t seed;
     _Atomic int64_t disturbed;
     _Atomic int64_t standing; /* while it is not 0 no sync ends */
+    _Atomic int64_t sync_us;  /* each sync takes so much longer */
     _Atomic int64_t cold;     /* while it is not 0 the page cache has nothing */
 };
 
@@ -267,6 +268,8 @@ static void stand_still(void)
 {
     while (page && atomic_load(&page->standing))
         usleep(1000);
+    if (page && atomic_load(&page->sync_us))
+        usleep((useconds_t)atomic_load(&page->sync_us));
 }
 
 int fdatasync(int fd)

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "storage/log.h"
+#include "storage/monotonic.h"
 
 static struct temp_dir dir;
 static struct faulty faulty;
@@ -533,6 +534,46 @@ static void test_writers_wait_for_a_disk_that_is_behind_its_window(void **state)
     assert_true(atomic_load(&lg.held_us) > 0);
 }
 
+static bool held_for_long(void *context)
+{
+    (void)context;
+    return monotonic_us() - atomic_load(&lg.held_since_us) > 1100000;
+}
+
+static bool is_told(void *words)
+{
+    return told_has(&told, words);
+}
+
+/* Once it is told the log behaves as if the last minute had gone by. */
+static void test_the_operator_hears_of_a_slow_disk_once_and_when_it_is_over(void **state)
+{
+    (void)state;
+    assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
+    for (int turn = 0; turn < 2; turn++) {
+        told_clear(&told);
+        faulty_watch(&faulty, stand_still);
+        atomic_store(&disk_stands_still, true);
+        write_until_held();
+        assert_true(wait_until(held_for_long, NULL));
+        assert_false(told_has(&told, "cannot keep"));
+        atomic_store(&disk_stands_still, false);
+        assert_true(
+            wait_until(is_told, (char *)"s for a sync and cannot keep --sync=0.1: writes wait"));
+        uint32_t warnings = told.warnings;
+        atomic_store(&disk_stands_still, true);
+        write_until_held();
+        atomic_store(&room_calls, 0);
+        atomic_store(&disk_stands_still, false);
+        assert_true(wait_until(room_was_made, NULL));
+        assert_int_equal(told.warnings, warnings);
+        assert_false(told_has(&told, "keeps up again"));
+        lg.episode.end_us -= 60000000;
+        assert_true(
+            wait_until(is_told, (char *)"keeps up again: writes have waited for it 2 times"));
+    }
+}
+
 static void test_writers_wait_while_more_waits_for_the_disk_than_it_takes(void **state)
 {
     (void)state;
@@ -647,6 +688,7 @@ int main(void)
         TEST_SYNCED(a_failed_sync_is_repaired_and_not_tried_again),
         TEST_WINDOW(writers_wait_for_a_disk_that_is_behind_its_window),
         TEST_LARGE(writers_wait_while_more_waits_for_the_disk_than_it_takes),
+        TEST_WINDOW(the_operator_hears_of_a_slow_disk_once_and_when_it_is_over),
         TEST_LARGE(a_sync_begins_before_its_time_when_much_waits),
         TEST_WINDOW(those_who_wait_for_the_disk_learn_that_it_has_failed),
         TEST(a_disk_that_stays_broken_makes_the_log_read_only_until_it_works),
