@@ -14,8 +14,19 @@ enum journal_level {
 #define JOURNAL_LINE_MAX    4096 /* of a line, its end included: what a pipe takes in one piece */
 #define JOURNAL_ESCAPED_MAX 264  /* room for what journal_escape writes */
 
-/* Writes one line; the end of the line is added. Any thread. */
+/* Finds out how to write to standard error without ever waiting for who reads it: at the start, before root is given up, and
+ * again when standard error is another one. Before the first time lines are written all the same. */
+void journal_open(void);
+
+/* Writes one line; the end of the line is added. Never waits: a line that finds no room is dropped, and when there is some again a
+ * line says how many were. Any thread. */
 __attribute__((format(printf, 1, 2))) void journal(const char *format, ...);
+
+/* The same for a signal handler, as it stands: `line` has its end. */
+void journal_write(const char *line);
+
+/* Says how many lines were dropped, if some were and there is room. To be called now and then. */
+void journal_catch_up(void);
 
 /* Writes what a client has sent as printable ASCII to out, zero-terminated: all else, and the backslash, as \xNN. What is
  * too long ends in "...". Returns out. */

@@ -225,6 +225,7 @@ int main(int argc, char **argv)
 {
     static struct server server;
     int status = EXIT_SUCCESS;
+    journal_open();
     /* Large pieces of memory go back to the system at once: what is not counted by -m must stay small. */
     mallopt(M_MMAP_THRESHOLD, 256 << 10);
     switch (settings_parse(&server.settings, argc, argv)) {

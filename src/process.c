@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "src/journal.h"
+
 #define FILES_BESIDES_CONNECTIONS 4096 /* segments of the log, listeners, event bases */
 #define FILES_NEEDED              64   /* the fewest of them */
 
@@ -75,9 +77,8 @@ static bool set_open_files(const struct settings *settings)
     if (files >= connections + FILES_NEEDED)
         return true;
     bool enough = files >= connections;
-    fprintf(stderr,
-            "%sthe limit of open files (ulimit -n) is %llu: too low for %d connections. Raise it, "
-            "start as root, or lower -c\n",
+    journal("%sthe limit of open files (ulimit -n) is %llu: too low for %d connections. Raise it, "
+            "start as root, or lower -c",
             enough ? "warning: " : "", (unsigned long long)files, settings->max_connections);
     return enough;
 }
@@ -208,6 +209,7 @@ void process_daemon_ready(void)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd < 3 && null >= 0; fd++)
         dup2(null, fd);
+    journal_open();
     ssize_t ignored = write(daemon_pipe, "", 1);
     (void)ignored;
     close(daemon_pipe);
@@ -220,7 +222,7 @@ void process_open_pid(const struct settings *settings)
         return;
     pid_fd = open(settings->pid_file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (pid_fd < 0)
-        fprintf(stderr, "warning: -P: cannot write %s: %s\n", settings->pid_file, strerror(errno));
+        journal("warning: -P: cannot write %s: %s", settings->pid_file, strerror(errno));
 }
 
 void process_write_pid(void)
@@ -228,7 +230,7 @@ void process_write_pid(void)
     if (pid_fd < 0)
         return;
     if (ftruncate(pid_fd, 0) < 0 || dprintf(pid_fd, "%ld\n", (long)getpid()) < 0)
-        fprintf(stderr, "-P: cannot write the pid file: %s\n", strerror(errno));
+        journal("-P: cannot write the pid file: %s", strerror(errno));
     pid_written = true;
 }
 

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/journal.h"
+
 #define SERVICE "memcached" /* sites have their configuration under this name */
 
 struct sasl_session {
@@ -55,7 +57,7 @@ static int on_log(void *context, int level, const char *message)
     for (; len < sizeof line - 1 && message[len]; len++)
         line[len] = isprint((unsigned char)message[len]) ? message[len] : '?';
     line[len] = '\0';
-    fprintf(stderr, "sasl: %s\n", line);
+    journal("sasl: %s", line);
     return SASL_OK;
 }
 

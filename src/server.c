@@ -241,6 +241,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     (void)fd;
     (void)what;
     store_tick(server->store, clock_now_s(&server->clock));
+    journal_catch_up();
 }
 
 static bool start_ticking(struct server *server)
@@ -302,8 +303,15 @@ static void free_events(struct server *server)
     event_base_free(server->base);
 }
 
+static void say_of_libevent(int severity, const char *message)
+{
+    (void)severity;
+    journal("libevent: %s", message);
+}
+
 bool server_run(struct server *server, void (*ready)(struct server *server))
 {
+    event_set_log_callback(say_of_libevent);
     server->base = event_base_new();
     server->dump = dump_new(server);
     if (!server->base || !server->dump || !watch_signals(server) || !start_workers(server) ||

@@ -1,6 +1,11 @@
 """What the server says: -v, -vv, -vvv and the command verbosity."""
+import os
+import pwd
 import random
 import re
+import socket
+import subprocess
+import tty
 
 import pytest
 
@@ -130,3 +135,95 @@ def test_lines_of_several_threads_do_not_mix():
     wanted = {"< delete %d%s" % (i, "k" * 100) for i in range(8)}
     deletes = [line for line in log if "delete" in line]
     assert len(deletes) == 4000 and set(deletes) == wanted
+
+
+# A log that nobody reads
+
+class UnreadServer(Server):
+    """What it says goes where there is no room for it, until it is drained."""
+
+    def __init__(self, kind, *options):
+        super().__init__(*options, start=False)
+        self.kind = kind
+        self.said = b""
+        if kind == "socket":
+            self.ends = [end.detach() for end in socket.socketpair()]
+        elif kind == "terminal":
+            self.ends = os.openpty()
+            tty.setraw(self.ends[1])
+        else:
+            self.ends = os.pipe()
+        self.fill()
+        self.start()
+
+    def fill(self):
+        reader, writer = self.ends
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        for size in (4096, 1):
+            try:
+                while True:
+                    os.write(writer, b"\n" * size)
+            except BlockingIOError:
+                pass
+        os.set_blocking(writer, True)  # as the server would find it
+
+    def launch(self):
+        open(self.log_path, "ab").close()
+        user = {}
+        if self.kind == "pipe of another user":  # which it cannot open again
+            user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.ends[1], stderr=self.ends[1],
+                                        env=self.environment(), **user)
+        support.guardian.tell(b"+", self.process.pid)
+        return self
+
+    def drain(self):
+        try:
+            while True:
+                self.said += os.read(self.ends[0], 1 << 16)
+        except BlockingIOError:
+            return self.said
+
+    def reap(self, timeout=support.TIMEOUT):
+        try:
+            return super().reap(timeout)
+        finally:
+            for end in self.ends:
+                os.close(end)
+
+
+UNREAD = ["pipe", "socket", "terminal",
+          pytest.param("pipe of another user", marks=pytest.mark.skipif(not support.is_root(), reason="is not root"))]
+
+
+def ask_much(server):
+    clients = [server.connect() for _ in range(4)]
+    for client in clients:
+        client.send(b"get nothing\r\n" * 2000)
+    for client in clients:
+        client.expect(b"END\r\n" * 2000)
+        client.close()
+
+
+@pytest.mark.parametrize("options", [[], support.DROPPED] if support.DROPPED else [[]])
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_log_that_nobody_reads_holds_up_neither_the_service_nor_its_end(kind, options):
+    server = UnreadServer(kind, "-vv", "-t", "2", *options)
+    ask_much(server)
+    server.stop()
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_lines_that_find_no_room_are_counted(kind):
+    server = UnreadServer(kind, "-vv", "-t", "2")
+    ask_much(server)
+    server.drain()
+    with server.connect() as client:
+        client.talk(b"delete this\r\n", b"NOT_FOUND\r\n")
+        support.wait_until(lambda: b"delete this\n" in server.drain() and b"NOT_FOUND\n" in server.said, "its lines")
+    told = re.findall(rb"\nwarning: (\d+) lines were dropped here: standard error took no more\n", server.said)
+    found_room = len(re.findall(rb"\n[<>]\d+ (?=get nothing\n|END\n)", server.said))
+    print("%s lines were dropped, %d found room" % (told, found_room))
+    assert told and sum(map(int, told)) + found_room >= 4 * 2000 * 2
+    server.stop()

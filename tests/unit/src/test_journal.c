@@ -1,10 +1,13 @@
-/* test_journal.c: bytes of clients cannot break a line, and a line is never longer than it may be. */
+/* test_journal.c: bytes of clients cannot break a line, a line is never longer than it may be, and none waits for a reader. */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -38,18 +41,37 @@ static void test_every_byte_of_any_number_stays_in_its_room(void **state)
         }
 }
 
+/* Standard error is the writing end of these, until give_back. */
+struct tap {
+    int reader, saved;
+};
+
+static struct tap tap_stderr(int ends[2])
+{
+    struct tap tap = {.reader = ends[0], .saved = dup(STDERR_FILENO)};
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    return tap;
+}
+
+static void give_back(struct tap *tap)
+{
+    dup2(tap->saved, STDERR_FILENO);
+    close(tap->saved);
+    close(tap->reader);
+    journal_open();
+}
+
 /* What journal writes to standard error. */
 static size_t capture(const char *text, char *out, size_t room)
 {
-    int ends[2], saved = dup(STDERR_FILENO);
+    int ends[2];
     assert_int_equal(pipe(ends), 0);
-    dup2(ends[1], STDERR_FILENO);
+    struct tap tap = tap_stderr(ends);
+    journal_open();
     journal("%s", text);
-    dup2(saved, STDERR_FILENO);
-    close(saved);
-    close(ends[1]);
-    ssize_t got = read(ends[0], out, room);
-    close(ends[0]);
+    ssize_t got = read(tap.reader, out, room);
+    give_back(&tap);
     return got < 0 ? 0 : (size_t)got;
 }
 
@@ -67,12 +89,114 @@ static void test_a_line_has_one_end_and_a_limit(void **state)
     assert_null(memchr(out, '\0', len));
 }
 
+/* All that is there, zero-terminated. */
+static void drain(int fd, char *out, size_t room)
+{
+    size_t len = 0;
+    ssize_t got;
+    while ((got = read(fd, out + len, room - 1 - len)) > 0)
+        len += (size_t)got;
+    out[len] = '\0';
+}
+
+/* Counts the lines of many 'x'; and those that the notices between them tell of. Part of a line is none. */
+static void count_lines(const char *text, size_t line_len, size_t *written, size_t *dropped)
+{
+    for (const char *at = text; strchr(at, '\n'); at = strchr(at, '\n') + 1) {
+        unsigned long count = 0;
+        if (sscanf(at, "warning: %lu lines were dropped here: standard error took", &count) == 1)
+            *dropped += count;
+        else if (strspn(at, "x") == line_len && at[line_len] == '\n')
+            ++*written;
+        else
+            assert_true(strspn(at, "x") < line_len || strncmp(at, "next\n", 5) == 0);
+    }
+}
+
+static void assert_dropped_lines_are_told(int ends[2])
+{
+    static char out[16 << 20];
+    char line[1000];
+    const size_t all = 20000;
+    size_t written = 0, dropped = 0;
+    struct tap tap = tap_stderr(ends);
+    fcntl(tap.reader, F_SETFL, O_NONBLOCK);
+    memset(line, 'x', sizeof line);
+    journal_open();
+    for (size_t i = 0; i < all; i++)
+        journal("%.*s", (int)sizeof line, line);
+    drain(tap.reader, out, sizeof out / 2);
+    journal_catch_up();
+    journal("next");
+    journal_catch_up();
+    drain(tap.reader, out + strlen(out), sizeof out / 2);
+    count_lines(out, sizeof line, &written, &dropped);
+    assert_in_range(written, 1, all - 1);
+    assert_int_equal(written + dropped, all);
+    assert_string_equal(out + strlen(out) - 5, "next\n");
+    give_back(&tap);
+}
+
+static void test_a_full_pipe_costs_lines_and_no_time(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    assert_dropped_lines_are_told(ends);
+}
+
+/* Standard error is not touched: what we share with others still blocks. */
+static void test_a_pipe_is_as_it_was_for_others(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    struct tap tap = tap_stderr(ends);
+    journal_open();
+    assert_false(fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK);
+    give_back(&tap);
+}
+
+/* journald's, for one. Pieces of its buffer may take a part of a line. */
+static void test_a_full_socket_costs_lines_and_no_time(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_dropped_lines_are_told(ends);
+}
+
+/* Another process's pipe cannot be opened again; this stands for it. */
+static void test_before_it_is_opened_it_does_not_wait_either(void **state)
+{
+    (void)state;
+    static char out[1 << 20];
+    size_t written = 0, dropped = 0;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    struct tap tap = tap_stderr(ends);
+    fcntl(tap.reader, F_SETFL, O_NONBLOCK);
+    for (int i = 0; i < 100000; i++)
+        journal("x");
+    drain(tap.reader, out, sizeof out / 2);
+    journal("next");
+    drain(tap.reader, out + strlen(out), sizeof out / 2);
+    count_lines(out, 1, &written, &dropped);
+    assert_in_range(written, 1, 99999);
+    assert_int_equal(written + dropped, 100000);
+    give_back(&tap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_before_it_is_opened_it_does_not_wait_either), /* the first */
         cmocka_unit_test(test_what_is_printable_stays_and_all_else_is_told_in_hex),
         cmocka_unit_test(test_every_byte_of_any_number_stays_in_its_room),
         cmocka_unit_test(test_a_line_has_one_end_and_a_limit),
+        cmocka_unit_test(test_a_full_pipe_costs_lines_and_no_time),
+        cmocka_unit_test(test_a_pipe_is_as_it_was_for_others),
+        cmocka_unit_test(test_a_full_socket_costs_lines_and_no_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
