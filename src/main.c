@@ -161,12 +161,14 @@ static bool serve(struct server *server, int dir_fd)
     bool ok = server_run(server, ready);
     if (!ok)
         return false;
-    store_close(server->store);
+    bool synced = store_close(server->store);
     watch_free(server->watch);
     prefixes_free(server->prefixes);
     if (server->settings.enable_sasl)
         sasl_teardown();
-    return true;
+    if (synced)
+        journal("stopped cleanly, all synced");
+    return synced;
 }
 
 /* The file may be one that only root can read; SIGHUP then finds it closed, and says so. */

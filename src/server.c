@@ -21,7 +21,8 @@
 #include "src/watch.h"
 #include "src/worker.h"
 
-#define ACCEPTS   64 /* at a time */
+#define REPEAT_US 1000000 /* a signal that comes so soon after another means the same */
+#define ACCEPTS   64      /* at a time */
 #define RESUME_MS 10
 
 static uint64_t now_us(void)
@@ -171,6 +172,31 @@ static void on_connection(evutil_socket_t listening, short what, void *context)
 void server_connection_closed(struct server *server)
 {
     atomic_fetch_sub(&server->connections, 1);
+}
+
+static uint64_t stopping_since_us;
+
+/* Has been asked to stop before, and is asked again: what is written to the kernel need not wait for its sync. */
+static void end_at_once(int number)
+{
+    (void)number;
+    if (now_us() - stopping_since_us < REPEAT_US)
+        return;
+    journal_write("ended at once: what was answered is written, but not all of it is synced\n");
+    _exit(EXIT_FAILURE);
+}
+
+/* From the end of the loop on nobody else would hear of a signal. */
+static void watch_impatience(struct server *server)
+{
+    const int stops[] = {SIGTERM, SIGINT, SIGUSR1};
+    struct sigaction again = {.sa_handler = end_at_once, .sa_flags = SA_RESTART};
+    stopping_since_us = now_us();
+    for (int i = 0; i < 4; i++)
+        event_del(server->signals[i]);
+    for (int i = 0; i < 3; i++)
+        sigaction(stops[i], &again, NULL);
+    signal(SIGHUP, SIG_IGN);
 }
 
 static void on_stop(evutil_socket_t fd, short what, void *context)
@@ -323,6 +349,7 @@ bool server_run(struct server *server, void (*ready)(struct server *server))
         return false;
     ready(server);
     event_base_dispatch(server->base);
+    watch_impatience(server);
     dump_stop(server->dump);
     watch_stop(server->watch);
     stop_workers(server);

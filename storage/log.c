@@ -530,12 +530,12 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     return log_start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
 }
 
-void log_stop(struct log *log)
+bool log_stop(struct log *log)
 {
     if (!log->active || !log->threads)
-        return;
+        return true;
     log_commit(log, next_lsn(log));
-    log_stop_threads(log);
+    return log_stop_threads(log);
 }
 
 void log_release(struct log *log)

@@ -154,6 +154,9 @@ struct log {
 
     _Atomic uint64_t held_since_us, held_us; /* since when clients wait; how long they did before */
     struct log_held_episode episode;         /* the syncer's */
+    _Atomic uint64_t end_bytes; /* to be synced at the end, if much is; 0: it is not the end */
+    uint64_t end_begin_us;      /* set before end_bytes */
+    uint64_t end_told_us;       /* who syncs has told last what is left */
     _Atomic uint64_t commits, commit_records, bytes_written, syncs;
     struct histogram sync_us;
 };
@@ -169,14 +172,14 @@ struct log_room {
 };
 
 /* For the start, in this order: init, adopt each segment that recovery found (oldest first), start. log_stop commits,
- * syncs and gives everything back but the files of segments. On a disk too full for a segment log_start answers STORE_OK, with a
- * log that is failed until there is room. */
+ * syncs and gives everything back but the files of segments; false: not all that was written is synced, and that is told. On a
+ * disk too full for a segment log_start answers STORE_OK, with a log that is failed until there is room. */
 bool log_init(struct log *log, const struct log_options *options);
 uint64_t log_free_space(const struct log *log); /* of the disk; UINT64_MAX: nobody knows */
 bool log_adopt(struct log *log, struct segment *segment);
 enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t first_lsn,
                             uint64_t next_cas, uint32_t now_s);
-void log_stop(struct log *log);
+bool log_stop(struct log *log);
 void log_release(struct log *log);
 
 #define LOG_RESTS_ON_NONE UINT64_MAX

@@ -585,8 +585,9 @@ static void drop_spares(struct log *log)
         remove_file(log, log->spares[--log->spare_count]);
 }
 
-void log_stop_threads(struct log *log)
+bool log_stop_threads(struct log *log)
 {
+    log_tell_last_sync(log);
     pthread_mutex_lock(&log->sync_lock);
     pthread_mutex_lock(&log->lock);
     log->stopping = true;
@@ -596,7 +597,7 @@ void log_stop_threads(struct log *log)
     pthread_mutex_unlock(&log->sync_lock);
     pthread_join(log->allocator, NULL);
     pthread_join(log->syncer, NULL);
-    if (!atomic_load(&log->failed))
-        log_sync_all(log); /* a clean stop leaves nothing to chance, whatever --sync says */
+    bool synced = log_sync_last(log);
     drop_spares(log);
+    return synced;
 }

@@ -41,8 +41,11 @@ struct segment *log_next_unsynced(struct log *log, struct segment *segment);
 /* After a write: wakes the syncer before its time, if it has much to do; and holds writers, if it has too much. */
 void log_press_back(struct log *log);
 
-/* Syncs all that is written, oldest first, so that what a power loss leaves is a prefix (L2). The syncer's, and at the end. */
-void log_sync_all(struct log *log);
+/* Syncs all that is written, oldest first, so that what a power loss leaves is a prefix (L2): log_tell_last_sync says what there is
+ * to do, before the syncer is waited for; log_sync_last does it when the syncer has ended, and says now and then how far it is.
+ * False: it could not be done, and that is told. */
+void log_tell_last_sync(struct log *log);
+bool log_sync_last(struct log *log);
 
 /* The syncer's thread; `context` is the log. */
 void *log_run_syncer(void *context);
@@ -56,6 +59,6 @@ enum store_status log_create_segment(struct log *log, uint64_t id, struct segmen
 
 /* False: no threads are to be had. */
 bool log_start_threads(struct log *log);
-void log_stop_threads(struct log *log);
+bool log_stop_threads(struct log *log); /* as log_stop */
 
 #endif

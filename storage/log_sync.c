@@ -11,7 +11,9 @@
 #include "storage/monotonic.h"
 
 #define REPAIR_RETRY_MS 1000
-#define TELL_HELD_US    UINT64_C(1000000)  /* in sum: a moment is nobody's concern */
+#define TELL_HELD_US    UINT64_C(1000000)    /* in sum: a moment is nobody's concern */
+#define TELL_LAST_MIN   (UINT64_C(16) << 20) /* bytes that no disk should mind */
+#define TELL_LEFT_US    UINT64_C(3000000)
 #define EPISODE_END_US  UINT64_C(60000000) /* nobody has waited for so long */
 
 /* What was answered in this life and may be lost when the power fails. */
@@ -95,7 +97,25 @@ static void note_synced(struct log *log, struct segment *segment, uint64_t targe
         set_synced(log, end_lsn);
 }
 
-void log_sync_all(struct log *log)
+/* While the log ends: how much of it is still to be synced. Told by who syncs. */
+static void tell_left(struct log *log)
+{
+    uint64_t all = atomic_load(&log->end_bytes), left = waiting_bytes(log);
+    if (all == 0 || left == 0 || left >= all)
+        return;
+    uint64_t now_us = monotonic_us(), begin_us = log->end_begin_us;
+    uint64_t told_us = log->end_told_us > begin_us ? log->end_told_us : begin_us;
+    if (now_us - told_us < TELL_LEFT_US)
+        return;
+    tell(&log->options.tell, TELL_INFO,
+         "stopping: %" PRIu64 " of %" PRIu64 " MiB are still to be synced, in about %.0f s",
+         left >> 20, all >> 20,
+         (double)left / (double)(all - left) * (double)(now_us - begin_us) / 1e6);
+    log->end_told_us = now_us;
+}
+
+/* False: a sync has failed, and so has the repair. */
+static bool sync_all(struct log *log)
 {
     uint64_t begin_us = monotonic_us();
     backpressure_begin_sync(&log->backpressure); /* before the look at what is written */
@@ -106,9 +126,10 @@ void log_sync_all(struct log *log)
         if (!sync_segment(log, segment)) {
             segment_unpin(segment);
             log->options.on_synced(log->options.context); /* who waits learns that it failed */
-            return;
+            return false;
         }
         note_synced(log, segment, target);
+        tell_left(log);
         segment = log_next_unsynced(log, segment);
     }
     if (segment)
@@ -118,6 +139,30 @@ void log_sync_all(struct log *log)
     backpressure_end_sync(&log->backpressure, bytes, begin_us, end_us);
     if (log_is_held(log) && end_us - begin_us > log->episode.sync_us)
         log->episode.sync_us = end_us - begin_us;
+    return true;
+}
+
+void log_tell_last_sync(struct log *log)
+{
+    uint64_t bytes = waiting_bytes(log);
+    if (bytes < TELL_LAST_MIN || atomic_load(&log->failed))
+        return;
+    tell(&log->options.tell, TELL_INFO, "stopping: up to %" PRIu64 " MiB are still to be synced",
+         bytes >> 20);
+    log->end_begin_us = monotonic_us();
+    atomic_store(&log->end_bytes, bytes);
+}
+
+/* A clean stop leaves nothing to chance, whatever --sync says. */
+bool log_sync_last(struct log *log)
+{
+    if ((!atomic_load(&log->failed) && sync_all(log)) || waiting_bytes(log) == 0)
+        return true;
+    tell(&log->options.tell, TELL_ERROR,
+         "stopped, but not synced: the disk refuses it. Up to %" PRIu64 " KiB of what was answered "
+         "may be lost: look after the disk before the machine is restarted",
+         (waiting_bytes(log) + 1023) >> 10);
+    return false;
 }
 
 /* How long the syncer may rest. The other half of the window is for the sync itself (backpressure.h). */
@@ -217,7 +262,7 @@ void *log_run_syncer(void *context)
             log->options.on_synced(log->options.context); /* who waits learns that it failed */
         } else if (log->options.sync_interval_ms >= 0 ||
                    atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log)) {
-            log_sync_all(log);
+            sync_all(log);
         }
         let_writers_go(log);
         end_episode(log);

@@ -96,8 +96,9 @@ struct store_options {
  * STORE_CORRUPT, STORE_NO_MEMORY; options->tell has said why and what to do. */
 enum store_status store_open(struct store **out, const struct store_options *options);
 
-/* Writes and syncs everything and closes. All sessions are freed before. */
-void store_close(struct store *store);
+/* Writes and syncs everything and closes. All sessions are freed before. False: what was acknowledged is written, but not all of
+ * it is synced, because the disk refuses; that has been told. While there is much to sync, tells how much. */
+bool store_close(struct store *store);
 
 /* Tells the time to what works in the background: the crawler that takes out what has expired, and the cleaner. To be called
  * about once a second; any thread. */

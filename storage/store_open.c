@@ -333,16 +333,18 @@ static enum store_status start_threads(struct store *store)
     return STORE_OK;
 }
 
-static void stop_threads(struct store *store)
+/* As store_close. */
+static bool stop_threads(struct store *store)
 {
     if (store->readers.threads)
         reader_pool_release(&store->readers);
     cleaner_stop(store);
     maintain_stop(store);
-    log_stop(&store->log);
+    bool synced = log_stop(&store->log);
     if (store->loaded && !atomic_load(&store->log.failed))
         maintain_hints(store);
     cache_stop(&store->cache);
+    return synced;
 }
 
 static enum store_status start_store(struct store *store)
@@ -448,15 +450,16 @@ enum store_status store_open(struct store **out, const struct store_options *opt
     return STORE_OK;
 }
 
-void store_close(struct store *store)
+bool store_close(struct store *store)
 {
     assert(!store->sessions);
-    stop_threads(store);
+    bool synced = stop_threads(store);
     log_release(&store->log);
     cache_release(&store->cache);
     keydir_release(&store->keydir);
     datadir_close(&store->datadir, store->options.files);
     free_store(store);
+    return synced;
 }
 
 /* Statistics. */

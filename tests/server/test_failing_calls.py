@@ -777,3 +777,78 @@ def test_without_syncs_no_writer_waits_for_the_disk():
         while time.monotonic() < deadline:
             client.set(b"key", b"x")
         server.faults["standing"] = 0
+
+
+# The end
+
+def fill_unsynced(server, mib):
+    """So many MiB that no sync has seen."""
+    with server.connect() as client:
+        for n in range(mib):
+            client.set(b"much-%d" % n, value_of(b"much-%d" % n, 1000000))
+
+
+@pytest.mark.seconds(120)
+def test_an_end_that_has_much_to_sync_says_how_much():
+    server = FailingServer("-t", "1", "--sync=none", "--segment-size=4m")
+    server.start_failing()
+    fill_unsynced(server, 40)
+    server.faults["sync_us"] = 700000
+    server.process.terminate()
+    status, said = server.wait_for_exit(timeout=60)
+    lines = said.split("\n")[1:]
+    print(said)
+    assert status == 0 and lines[-2:] == ["stopped cleanly, all synced", ""]
+    assert re.fullmatch(r"stopping: up to (3[89]|4\d) MiB are still to be synced", lines[0])
+    left = [int(re.fullmatch(r"stopping: (\d+) of (?:3[89]|4\d) MiB are still to be synced, in about \d+ s", line).group(1))
+            for line in lines[1:-2]]
+    assert left and left == sorted(left, reverse=True)
+
+
+def test_a_second_signal_ends_what_waits_for_the_disk():
+    server = FailingServer("-t", "1", "--sync=none")
+    server.start_failing()
+    fill_unsynced(server, 2)
+    server.faults["standing"] = 1
+    deadline = time.monotonic() + support.TIMEOUT
+    while server.process.poll() is None:
+        assert time.monotonic() < deadline, "it does not end"
+        server.process.terminate()
+        time.sleep(0.1)
+    status, said = server.wait_for_exit()
+    assert status == 1 and "ended at once: what was answered is written, but not all of it is synced\n" in said
+    assert "stopped cleanly" not in said
+    server.start_whole()
+    with server.connect() as client:
+        assert client.get(b"much-1") == value_of(b"much-1", 1000000)
+
+
+def test_signals_that_come_together_are_one():
+    """A shell sends one to the whole group, and what has started the server passes its own on."""
+    server = FailingServer("-t", "1", "--sync=none")
+    server.start_failing()
+    fill_unsynced(server, 2)
+    server.faults["standing"] = 1
+    begin = time.monotonic()
+    server.process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    server.process.terminate()
+    together = time.monotonic() - begin < 0.9
+    server.faults["standing"] = 0
+    status, said = server.wait_for_exit()
+    assert not together or (status == 0 and "stopped cleanly, all synced" in said)
+
+
+@pytest.mark.parametrize("sync", ["none", "60"])
+def test_an_end_that_cannot_sync_says_so(sync):
+    server = FailingServer("-t", "1", "--sync=" + sync)
+    server.start_failing()
+    fill_unsynced(server, 2)
+    server.faults.arm("change", times=FOREVER)
+    server.process.terminate()
+    status, said = server.wait_for_exit()
+    assert status == 1 and "stopped cleanly" not in said
+    assert re.search(r"error: stopped, but not synced: the disk refuses it\. Up to 19\d\d KiB", said)
+    server.start_whole()
+    with server.connect() as client:
+        assert client.get(b"much-1") == value_of(b"much-1", 1000000)

@@ -26,8 +26,9 @@ def test_nothing_is_said_about_clients_unless_asked_for(server):
     with server.connect() as client:
         client.talk(b"nonsense\r\n", b"ERROR\r\n")
         client.set(b"k", b"x")
-    server.stop()
     assert server.log().count("\n") == 1
+    server.stop()
+    assert server.log().split("\n")[1:] == ["stopped cleanly, all synced", ""]
 
 
 def test_vv_tells_commands_and_replies():
