@@ -40,11 +40,9 @@ void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
 static void tell_broken(struct store *store, int error)
 {
     if (!atomic_exchange(&store->uring_told, true))
-        tell(
-            &store->options.tell, TELL_WARNING,
-            "io_uring refuses reads (%s): values are read by threads from now on. If that is meant "
-            "to be so, --no-uring says it at the start",
-            strerror(error));
+        tell(&store->options.tell, TELL_WARNING,
+             "io_uring refuses reads (%s): values are read by threads, as with --no-uring",
+             strerror(error));
 }
 
 static void submit(struct store_session *session)
