@@ -137,8 +137,7 @@ struct log {
     _Atomic uint64_t synced_lsn; /* all before is on disk: survives the machine */
     _Atomic uint64_t sync_wanted_lsn;
     _Atomic bool failed; /* nothing is appended until a repair succeeds */
-    _Atomic int
-        held; /* enum backpressure_hold: why clients wait for the disk (L5); cleared under `lock` */
+    _Atomic int held;    /* enum backpressure_hold: why clients wait (L5); cleared under `lock` */
     struct backpressure backpressure;
 
     /* Asked by every get: not on a line that commits write. */

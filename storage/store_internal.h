@@ -80,7 +80,7 @@ struct store {
     struct histogram read_us;
     _Atomic uint64_t disk_reads, uring_reads;
     _Atomic uint32_t unreadable_s; /* when a read failed last; 0: never */
-    _Atomic bool uring_told; /* that a ring is broken */
+    _Atomic bool uring_told;       /* that a ring is broken */
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
