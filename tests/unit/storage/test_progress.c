@@ -215,7 +215,7 @@ static void run_fault_loop(bool cache)
                  nth += stride, points++)
                 ;
     print_message("%u points tried, none stuck\n", (unsigned)points);
-    assert_true(points > 30);
+    assert_true(points >= 2 * sizeof calls / sizeof *calls); /* each was met once at least */
 }
 
 static void test_a_store_goes_on_whatever_call_fails(void **state)
