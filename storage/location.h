@@ -7,8 +7,8 @@
  *                 both evictions)
  *             63  in RAM
  *
- * 0 is no location: offset 0 of a segment is its header. A size code of 0 is no record's: recovery marks deleted keys so.
- * Slots are reused, so places compare by age only during recovery, where slots are given in the order of the log.
+ * 0 is no location: offset 0 of a segment is its header. A size code of 0 is no record's. Slots are reused, so places do not
+ * compare by age.
  */
 #ifndef CACHECASK_STORAGE_LOCATION_H
 #define CACHECASK_STORAGE_LOCATION_H

@@ -21,8 +21,8 @@ struct recovery {
     struct log *log;       /* initialized; segments are adopted, its flush set */
     uint64_t
         more_bytes; /* what the keydir may take beyond its limit when the keys do not fit: a cache evicts them soon */
-    void (*progress)(void *context, uint64_t done_bytes,
-                     uint64_t all_bytes); /* any thread; or NULL */
+    /* So much is read, of all that is to be (0: not known yet). Any thread; or NULL. */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_context;
 
     /* What came out. */

@@ -247,14 +247,22 @@ static enum store_status list_names(struct search *search)
     return failed ? STORE_NO_MEMORY : STORE_OK;
 }
 
+static void tell_opening(const struct recovery *recovery)
+{
+    if (recovery->progress)
+        recovery->progress(recovery->progress_context, 0, 0);
+}
+
 /* Nothing is removed before all have been opened: one of another version lets all as it was. */
 static enum store_status open_segments(struct search *search)
 {
     struct recovery *recovery = search->recovery;
     const struct file_system *files = recovery->files;
     enum store_status status = list_names(search);
-    for (size_t i = 0; i < search->segments.count && status == STORE_OK; i++)
+    for (size_t i = 0; i < search->segments.count && status == STORE_OK; i++) {
         status = open_one(search, search->segments.ids[i]);
+        tell_opening(recovery);
+    }
     if (search->count)
         qsort(search->loads, search->count, sizeof *search->loads, by_lsn);
     if (search->count) {
@@ -281,6 +289,7 @@ static void peek_hints(struct search *search)
         load->hinted = hint_peek(search->recovery->files, search->recovery->dir_fd, load->segment,
                                  &load->hint) == STORE_OK;
         load->end = load->hinted ? load->hint.end : load->segment->capacity;
+        tell_opening(search->recovery);
     }
 }
 
@@ -449,7 +458,7 @@ enum store_status recover_cut_tail(const struct recovery *recovery)
 
 void recover_release(struct recovery *recovery)
 {
-    if (recovery->load_count)
+    if (recovery->load_count) /* the last one's, if it was not loaded */
         free(recovery->loads[recovery->load_count - 1].entries);
     free(recovery->loads);
     free(recovery->dropped);

@@ -85,9 +85,8 @@ struct store_options {
     struct store_observer observer; /* all NULL: nobody */
     struct tell tell;               /* where messages go; also says why store_open failed */
     void (*random)(void *bytes, size_t len); /* NULL: the operating system's */
-    void (*progress)(void *context, uint64_t done_bytes,
-                     uint64_t all_bytes); /* of recovery, from any
-                                                                                 * thread; NULL: none */
+    /* How far recovery has come: so much is read of all that is to be (0: not known yet). Any thread; NULL: nobody asks. */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_context;
 };
 

@@ -386,8 +386,8 @@ static enum store_status open_in_memory(struct store *store)
     /* A system that counts reserved space as used may refuse: then the limit cannot grow. */
     if (!reserve_memory(store, max) && !reserve_memory(store, limit))
         return STORE_NO_MEMORY;
-    /* During recovery deletions take entries too: all of the memory may be used; and small tables, filled in another order
-     * than they were, may need to grow once more. */
+    /* During recovery all of the memory may be used: values that wait for a TOUCH take entries too; and small tables, filled in
+     * another order than they were, may need to grow once more. */
     atomic_store(&store->keydir.bytes_max, limit + LOAD_MARGIN);
     atomic_store(&store->memory_limit, limit);
     enum store_status status = start_store(store);

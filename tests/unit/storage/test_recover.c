@@ -80,6 +80,11 @@ static void kill_and_open_without_hints(void)
     rig_open(&rig);
 }
 
+static void reopen(void)
+{
+    rig_reopen(&rig);
+}
+
 static void stop_and_open_at(uint32_t now_s)
 {
     rig_close(&rig);
@@ -230,6 +235,135 @@ static void test_touches_are_applied_in_their_order(void **state)
     rig_delete(&rig, "deleted");
     stop_and_open_at(RIG_NOW + 20);
     in_every_start(expect_touched);
+}
+
+/* Any history: what a start finds is what there was, and no segment is said to hold more or less than it does. */
+
+#define HISTORY_KEYS 60
+
+struct history {
+    struct dice dice;
+    bool present[HISTORY_KEYS];
+    uint32_t expire_s[HISTORY_KEYS];
+    int value[HISTORY_KEYS];
+};
+
+static bool is_alive(const struct history *history, uint32_t k)
+{
+    uint32_t expire_s = history->expire_s[k];
+    return history->present[k] && (!expire_s || expire_s > rig.now_s);
+}
+
+static uint32_t some_expiry(struct history *history)
+{
+    return dice_one_in(&history->dice, 3) ? 0 : rig.now_s + 1 + dice_below(&history->dice, 200);
+}
+
+static void change_one(struct history *history, int number)
+{
+    uint32_t k = dice_below(&history->dice, HISTORY_KEYS);
+    uint32_t expire_s = some_expiry(history);
+    char key[32], value[32];
+    snprintf(key, sizeof key, "key %u", k);
+    snprintf(value, sizeof value, "value %d", number);
+    if (!is_alive(history, k) || dice_one_in(&history->dice, 3)) {
+        rig_put_until(&rig, key, value, expire_s);
+        history->present[k] = true;
+        history->value[k] = number;
+    } else if (dice_one_in(&history->dice, 3)) {
+        rig_delete(&rig, key);
+        history->present[k] = false;
+    } else {
+        rig_touch(&rig, key, expire_s);
+    }
+    history->expire_s[k] = expire_s;
+}
+
+static void change_many(struct history *history, int *number)
+{
+    for (int end = *number + 400; *number < end; ++*number) {
+        change_one(history, *number);
+        rig.now_s += dice_one_in(&history->dice, 10);
+        if (dice_one_in(&history->dice, 100))
+            log_fill(1);
+        if (dice_one_in(&history->dice, 2000)) {
+            rig_flush(&rig, 0);
+            memset(history->present, 0, sizeof history->present);
+        }
+    }
+}
+
+static bool add_live(void *context, struct keydir_entry *entry)
+{
+    uint64_t *live_bytes = context;
+    live_bytes[location_slot(entry->location)] += location_size(entry->location);
+    return true;
+}
+
+/* Right after a start, when all entries point to the log. */
+static void expect_exact_live_bytes(void)
+{
+    struct store *store = rig.store;
+    uint64_t *live_bytes = calloc(store->log.slot_count, sizeof *live_bytes);
+    for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
+        uint32_t cursor = 0;
+        keydir_lock(&store->keydir.shards[i]);
+        keydir_scan(&store->keydir.shards[i], &cursor, UINT32_MAX, add_live, live_bytes);
+        keydir_unlock(&store->keydir.shards[i]);
+    }
+    for (const struct segment *segment = store->log.first; segment; segment = segment->next)
+        assert_int_equal(segment_live_bytes(segment), live_bytes[segment->slot]);
+    free(live_bytes);
+}
+
+static void expect_history(const struct history *history)
+{
+    char key[32], value[32];
+    expect_exact_live_bytes();
+    for (uint32_t k = 0; k < HISTORY_KEYS; k++) {
+        snprintf(key, sizeof key, "key %u", k);
+        snprintf(value, sizeof value, "value %d", history->value[k]);
+        rig_expect(&rig, key, is_alive(history, k) ? value : NULL);
+        if (is_alive(history, k))
+            assert_int_equal(rig_expiry(&rig, key), history->expire_s[k]);
+    }
+}
+
+static void test_any_history_is_replayed(void **state)
+{
+    (void)state;
+    static void (*const starts[])(void) = {kill_and_open, kill_and_open_without_hints, reopen};
+    uint64_t seed = number_from_env("SEED", 20261130);
+    print_message("SEED=%llu\n", (unsigned long long)seed);
+    struct history history = {.dice = {seed}};
+    int number = 0;
+    for (int round = 0; round < (SLOW_BUILD ? 15 : 60); round++) {
+        change_many(&history, &number);
+        rig_commit(&rig);
+        rig.now_s += dice_below(&history.dice, 150);
+        starts[dice_below(&history.dice, 3)]();
+        expect_history(&history);
+    }
+}
+
+/* Y2: a TOUCH is found wherever it lies, and may lie in a segment whose hint file is bad. */
+static void test_a_touch_in_a_segment_with_a_damaged_hint_file_prolongs(void **state)
+{
+    (void)state;
+    static char names[FILES_MAX][NAME_LEN];
+    rig_put_until(&rig, "key", "x", RIG_NOW + 10);
+    rig_put_until(&rig, "short", "x", RIG_NOW + 10);
+    log_fill(2);
+    rig_touch(&rig, "key", RIG_NOW + 1000);
+    log_fill(2);
+    rig_close(&rig);
+    size_t count = files_with_suffix(&rig.dir, ".hint", names, FILES_MAX);
+    for (size_t i = 0; i < count; i++)
+        file_flip_bit(&rig.dir, names[i], 120, 1);
+    rig.now_s = RIG_NOW + 20;
+    rig_open(&rig);
+    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 1000);
+    rig_expect(&rig, "short", NULL);
 }
 
 /* Flushes (Y4). */
@@ -892,27 +1026,61 @@ static void test_deleted_keys_in_the_log_do_not_keep_the_store_from_starting(voi
     rig_expect(&rig, "alive", "x");
 }
 
-static void test_expired_keys_in_the_log_do_not_keep_the_store_from_starting(void **state)
+/* What is dead takes no memory: 100,000 keys that lived for a second, and of which the last segment, which has no hint file,
+ * might prolong any. A thousandth of them is prolonged, by TOUCHes in every segment. */
+#define SHORT_LIVED  100000
+#define PROLONGED(i) ((i) % 1000 == 999)
+
+static void store_short_lived(bool touch)
 {
-    (void)state;
     char key[32];
     rig_put(&rig, "alive", "x");
-    for (int i = 0; i < 100000; i++) {
+    for (int i = 0; i < SHORT_LIVED; i++) {
         snprintf(key, sizeof key, "key %d", i);
         rig_put_until(&rig, key, "x", rig.now_s + 1);
+        if (touch && PROLONGED(i))
+            rig_touch(&rig, key, RIG_NOW + 100000);
         if (i % 10000 == 9999) {
             rig.now_s += 10;
             for (int j = i - 9999; j <= i; j++) {
                 snprintf(key, sizeof key, "key %d", j);
-                rig_expect(&rig, key, NULL);
+                rig_expect(&rig, key, touch && PROLONGED(j) ? "x" : NULL);
             }
         }
         if (i % 100 == 0)
             rig_commit(&rig);
     }
-    rig_close(&rig);
-    assert_int_equal(rig_try_open(&rig), STORE_OK);
+}
+
+static void expect_prolonged(void)
+{
+    char key[32];
+    assert_int_equal(rig_stats(&rig).keydir_entries, 1 + SHORT_LIVED / 1000);
+    for (int i = 999; i < SHORT_LIVED; i += 1000) {
+        snprintf(key, sizeof key, "key %d", i);
+        assert_int_equal(rig_expiry(&rig, key), RIG_NOW + 100000);
+    }
     rig_expect(&rig, "alive", "x");
+}
+
+static void test_expired_keys_in_the_log_do_not_keep_the_store_from_starting(void **state)
+{
+    (void)state;
+    store_short_lived(true);
+    in_every_start(expect_prolonged);
+}
+
+/* Not for a moment: no shard has ever had an entry with an expiry. */
+static void test_expired_keys_take_no_entries_when_nothing_prolongs_them(void **state)
+{
+    (void)state;
+    store_short_lived(false);
+    kill_and_open();
+    assert_int_equal(rig_stats(&rig).keydir_entries, 1);
+    assert_int_equal(atomic_load(&rig.store->keydir.expiring_shards), 0);
+    kill_and_open_without_hints();
+    assert_int_equal(rig_stats(&rig).keydir_entries, 1);
+    assert_int_equal(atomic_load(&rig.store->keydir.expiring_shards), 0);
 }
 
 static void test_flushed_keys_in_the_log_do_not_keep_the_store_from_starting(void **state)
@@ -1102,6 +1270,8 @@ int main(void)
         TEST(a_kill_loses_only_what_was_not_committed),
         TEST(expired_brings_no_older_value_back),
         TEST(touches_are_applied_in_their_order),
+        TEST(any_history_is_replayed),
+        TEST(a_touch_in_a_segment_with_a_damaged_hint_file_prolongs),
         TEST(a_flush_stays_done),
         TEST(each_segment_header_repeats_the_flush),
         TEST(a_pending_flush_waits_and_comes),
@@ -1134,6 +1304,7 @@ int main(void)
         TEST(a_record_found_damaged_by_a_get_is_a_miss),
         TEST(deleted_keys_in_the_log_do_not_keep_the_store_from_starting),
         TEST(expired_keys_in_the_log_do_not_keep_the_store_from_starting),
+        TEST(expired_keys_take_no_entries_when_nothing_prolongs_them),
         TEST(flushed_keys_in_the_log_do_not_keep_the_store_from_starting),
         TEST(missing_hints_of_many_segments_do_not_exhaust_the_memory),
         TEST(more_keys_than_memory_are_refused_with_advice),
