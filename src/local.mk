@@ -21,6 +21,7 @@ server_sources = \
     src/privileges.h \
     src/prefix.c src/prefix.h \
     src/process.c src/process.h \
+    src/progress.c src/progress.h \
     src/sasl.h \
     src/server.c src/server.h \
     src/socket_ring.h \

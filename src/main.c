@@ -14,12 +14,12 @@
 #include "src/journal.h"
 #include "src/prefix.h"
 #include "src/process.h"
+#include "src/progress.h"
 #include "src/sasl.h"
 #include "src/server.h"
 #include "src/watch.h"
 
 #define SEGMENTS_PER_DISK 64 /* a small store has about this many files */
-#define PROGRESS_AFTER_US 1000000
 
 static void say(void *context, enum tell_level level, const char *message)
 {
@@ -28,17 +28,18 @@ static void say(void *context, enum tell_level level, const char *message)
     journal("%s%s", prefix[level], message);
 }
 
-/* Shows a long recovery to who sits in front of it. */
-static void show_progress(void *context, uint64_t done_bytes, uint64_t all_bytes)
+static uint64_t now_us(void)
 {
-    const struct server *server = context;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-    if (us - server->clock.started_us > PROGRESS_AFTER_US && isatty(2))
-        fprintf(stderr, "\rrecovering: %3d %%%s",
-                (int)(done_bytes * 100 / (all_bytes ? all_bytes : 1)),
-                done_bytes >= all_bytes ? "\n" : "");
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void show_progress(void *context, uint64_t done_bytes, uint64_t all_bytes)
+{
+    char line[PROGRESS_LINE_MAX];
+    if (progress_line(context, now_us(), done_bytes, all_bytes, line))
+        journal("%s", line);
 }
 
 /* The limit that holds if none is given; the disk itself may be smaller still. */
@@ -66,6 +67,7 @@ static uint64_t choose_segment_size(const struct settings *settings, int dir_fd)
 static bool open_store(struct server *server, int dir_fd)
 {
     struct settings *settings = &server->settings;
+    struct progress progress;
     if (!settings->disk_limit)
         settings->disk_limit = default_disk_limit(settings);
     if (!settings->segment_size)
@@ -85,9 +87,12 @@ static bool open_store(struct server *server, int dir_fd)
         .observer = {server, watch_wants_evicted, watch_evicted},
         .tell = {.write = say},
         .progress = show_progress,
-        .progress_context = server,
+        .progress_context = &progress,
     };
-    return store_open(&server->store, &options) == STORE_OK;
+    progress_init(&progress, now_us());
+    bool ok = store_open(&server->store, &options) == STORE_OK;
+    progress_release(&progress);
+    return ok;
 }
 
 /* As many as there is room for. */

@@ -60,6 +60,7 @@ server_tests = \
     tests/unit/src/test_command \
     tests/unit/src/test_journal \
     tests/unit/src/test_prefix \
+    tests/unit/src/test_progress \
     tests/unit/src/test_socket_ring \
     tests/unit/src/test_spare \
     tests/unit/src/test_watch_log
@@ -69,6 +70,7 @@ tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/clock.c 
     src/command_internal.h src/command_meta.c src/output.c
 tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
 tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/prefix.c src/prefix.h
+tests_unit_src_test_progress_SOURCES = tests/unit/src/test_progress.c src/progress.c src/progress.h
 tests_unit_src_test_socket_ring_SOURCES = tests/unit/src/test_socket_ring.c src/socket_ring.h
 if HAVE_URING
 tests_unit_src_test_socket_ring_SOURCES += src/socket_ring.c

@@ -1,0 +1,27 @@
+/* progress.h: how far a long start has come. See progress.c. */
+#ifndef CACHECASK_SRC_PROGRESS_H
+#define CACHECASK_SRC_PROGRESS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PROGRESS_LINE_MAX 128
+
+struct progress {
+    pthread_mutex_t lock;
+    uint64_t began_us;
+    uint64_t next_us;    /* when the next line is due */
+    uint64_t done_bytes; /* in the last line */
+};
+
+/* At the beginning of what may take long. Times are those of one monotonic clock. */
+void progress_init(struct progress *progress, uint64_t now_us);
+void progress_release(struct progress *progress);
+
+/* Whether a line is due: then *line says that `done_bytes` of `all_bytes` have been read (all_bytes 0: how many there are is not
+ * known yet). Any thread: what one of them reports late is left out. */
+bool progress_line(struct progress *progress, uint64_t now_us, uint64_t done_bytes,
+                   uint64_t all_bytes, char line[PROGRESS_LINE_MAX]);
+
+#endif
