@@ -18,7 +18,7 @@ storage_tests = \
     tests/unit/storage/test_cleaner \
     tests/unit/storage/test_model \
     tests/unit/storage/test_power \
-    tests/unit/storage/test_progress \
+    tests/unit/storage/test_fault_loop \
     tests/unit/storage/test_recover
 
 storage_support = tests/unit/storage/support.c tests/unit/storage/support.h
@@ -28,7 +28,7 @@ tests_unit_storage_test_power_SOURCES = tests/unit/storage/test_power.c tests/un
 tests_unit_storage_test_backpressure_SOURCES = tests/unit/storage/test_backpressure.c $(storage_support)
 tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)
 tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
-tests_unit_storage_test_progress_SOURCES = tests/unit/storage/test_progress.c $(storage_support)
+tests_unit_storage_test_fault_loop_SOURCES = tests/unit/storage/test_fault_loop.c $(storage_support)
 tests_unit_storage_test_clean_plan_SOURCES = tests/unit/storage/test_clean_plan.c $(storage_support)
 tests_unit_storage_test_cleaner_SOURCES = tests/unit/storage/test_cleaner.c $(storage_support)
 tests_unit_storage_test_store_SOURCES = tests/unit/storage/test_store.c $(storage_support)

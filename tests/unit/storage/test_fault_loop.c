@@ -1,4 +1,4 @@
-/* test_progress.c: the loop of allocator, cleaner and writers goes on, whatever fails (G6 to G8).
+/* test_fault_loop.c: the loop of allocator, cleaner and writers goes on, whatever fails (G6 to G8).
  *
  * The fault loop: a small store is worked at its brim, so that segments are made, filled, synced, cleaned and removed all the time.
  * Each call of the file layer fails in turn, once or for as long as the work lasts; then the disk is healed. While it is
