@@ -44,6 +44,7 @@ struct job {
     struct clean_order order;
     struct store *store;
     struct segment *segment;
+    bool unread; /* nothing in it lives: its file need not be there any more */
     struct segment_cursor cursor;
     struct hint hint;
     struct hint_entry *entries;
@@ -561,7 +562,6 @@ static void remove_segment(struct job *job)
 {
     struct store *store = job->store;
     log_doom(&store->log, job->segment);
-    log_reap(&store->log);
     atomic_fetch_add_explicit(&store->cleaner.segments, 1, memory_order_relaxed);
 }
 
@@ -668,23 +668,50 @@ static enum clean_result run(struct job *job)
     return make_durable(job) ? finish(job) : CLEAN_STOPPED;
 }
 
+/* What cannot be opened is done without where that is known to be all that is left: not for want of descriptors. */
+static bool may_do_without_file(const struct job *job, int error)
+{
+    if (error == EMFILE || error == ENFILE)
+        return false;
+    return (job->unread && error == ENOENT) || is_tolerant(job);
+}
+
+/* The file is open before its name goes, for those who have pinned it, and then until it is reaped (S8). */
+static enum clean_result with_file(struct job *job, enum clean_result (*work)(struct job *job))
+{
+    struct log *log = &job->store->log;
+    segment_pin(job->segment);
+    bool open = segment_files_use(&log->segment_files, job->segment) == STORE_OK;
+    enum clean_result result = open || may_do_without_file(job, errno) ? work(job) : CLEAN_FAILED;
+    int error = errno;
+    if (open)
+        segment_files_done(job->segment);
+    segment_unpin(job->segment);
+    segment_cursor_release(&job->cursor);
+    free(job->entries);
+    log_reap(log);
+    errno = error;
+    return result;
+}
+
 enum clean_result clean_segment(struct store *store, struct segment *segment,
                                 const struct clean_order *order)
 {
     struct job job = job_for(store, segment, order);
-    enum clean_result result = run(&job);
-    int error = errno;
-    segment_cursor_release(&job.cursor);
-    free(job.entries);
-    errno = error;
-    return result;
+    return with_file(&job, run);
+}
+
+static enum clean_result run_unread(struct job *job)
+{
+    return make_durable(job) ? finish(job) : CLEAN_STOPPED;
 }
 
 enum clean_result clean_unread(struct store *store, struct segment *segment, bool oldest)
 {
     const struct clean_order order = {.oldest = oldest};
     struct job job = job_for(store, segment, &order);
-    return make_durable(&job) ? finish(&job) : CLEAN_STOPPED;
+    job.unread = true;
+    return with_file(&job, run_unread);
 }
 
 /* Whether a record may be a mark. A live value becomes one when it expires, and is counted then. */
@@ -716,20 +743,26 @@ static uint64_t count_marks(const struct job *job)
     return bytes;
 }
 
+static enum clean_result recount(struct job *job)
+{
+    struct log *log = &job->store->log;
+    struct segment *segment = job->segment;
+    /* What expires while they are counted may be counted twice: a bound is all that is wanted. */
+    uint32_t before = atomic_load(&segment->mask_bytes);
+    if (!load_entries(job))
+        return CLEAN_FAILED;
+    uint64_t marks = count_marks(job);
+    if (!job->unreadable && marks < before)
+        atomic_fetch_sub(&segment->mask_bytes, before - (uint32_t)marks);
+    pthread_mutex_lock(&log->lock);
+    segment->recounted_lsn = log->next_lsn;
+    pthread_mutex_unlock(&log->lock);
+    return CLEAN_DONE;
+}
+
 enum clean_result clean_recount(struct store *store, struct segment *segment)
 {
     const struct clean_order order = {0};
     struct job job = job_for(store, segment, &order);
-    /* What expires while they are counted may be counted twice: a bound is all that is wanted. */
-    uint32_t before = atomic_load(&segment->mask_bytes);
-    if (!load_entries(&job))
-        return CLEAN_FAILED;
-    uint64_t marks = count_marks(&job);
-    if (!job.unreadable && marks < before)
-        atomic_fetch_sub(&segment->mask_bytes, before - (uint32_t)marks);
-    pthread_mutex_lock(&store->log.lock);
-    segment->recounted_lsn = store->log.next_lsn;
-    pthread_mutex_unlock(&store->log.lock);
-    free(job.entries);
-    return CLEAN_DONE;
+    return with_file(&job, recount);
 }

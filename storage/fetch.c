@@ -1,7 +1,8 @@
 /* fetch.c: a cold value's way from disk.
  *
  * The session's thread asks the page cache first. What is not there is read in the background: by the session's ring where it
- * has one, else by a reader thread. What the ring could not read whole goes to the readers too: they know how to try again,
+ * has one, else by a reader thread; and always by a reader where the segment's file is closed, for to open it may mean to
+ * wait for the disk (segment_files.c). What the ring could not read whole goes to the readers too: they know how to try again,
  * and what to say when the disk fails. So does what a broken ring has not begun, and all that comes after it.
  */
 #include "storage/store.h"
@@ -18,14 +19,19 @@ enum store_status store_fetch_now(struct store_session *session, struct store_fe
 {
     if (location_size(fetch->location) > FETCH_NOW_MAX)
         return fetch->status = STORE_AGAIN; /* to copy it would take a while */
-    return reader_read(session->store->options.files, fetch, true);
+    return reader_read_nowait(session->store->options.files, fetch);
 }
 
+/* The segment is in use until the read has come back. */
 static bool read_by_ring(struct store_session *session, struct store_fetch *fetch)
 {
-    return session->ring && reader_prepare(fetch) &&
-           ring_add(session->ring, fetch->segment->fd, fetch->data, fetch->len,
-                    location_offset(fetch->location), fetch);
+    if (!session->ring || !reader_prepare(fetch) || !segment_files_try_use(fetch->segment))
+        return false;
+    if (ring_add(session->ring, fetch->segment->fd, fetch->data, fetch->len,
+                 location_offset(fetch->location), fetch))
+        return true;
+    segment_files_done(fetch->segment);
+    return false;
 }
 
 void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
@@ -52,8 +58,10 @@ static void submit(struct store_session *session)
     if (error == 0)
         return;
     tell_broken(session->store, error);
-    while ((fetch = ring_take_back(session->ring)))
+    while ((fetch = ring_take_back(session->ring))) {
+        segment_files_done(fetch->segment);
         reader_pool_add(&session->store->readers, fetch);
+    }
 }
 
 void store_fetch_submit(struct store_session *session)
@@ -102,6 +110,7 @@ static struct store_fetch *next_of_ring(struct store_session *session)
     ssize_t got;
     submit(session); /* what could not begin before */
     while ((fetch = ring_next(session->ring, &got))) {
+        segment_files_done(fetch->segment);
         if (got == (ssize_t)fetch->len) {
             fetch->status = STORE_OK;
             count_read(session->store, fetch);

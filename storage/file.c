@@ -175,6 +175,19 @@ const struct file_system file_system_os = {
     .replace = os_replace,
 };
 
+const char *file_remedy(int error)
+{
+    switch (error) {
+    case EMFILE: return "Raise the limit of open files (ulimit -n)";
+    case ENFILE: return "Raise the system's limit of open files (fs.file-max)";
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return "Free disk space";
+    case ENOENT: return "Has somebody removed it? Put it back";
+    default: return "Check the disk and its mount";
+    }
+}
+
 bool file_read_upto(const struct file_system *files, int fd, void *data, size_t len,
                     uint64_t offset, size_t *got)
 {

@@ -250,16 +250,20 @@ static bool is_right(const struct store *store, const struct list_copy *copy,
 }
 
 /* Reads a key from a segment that is pinned. */
-static bool read_key(const struct store *store, const struct list_copy *copy,
-                     const struct segment *segment, uint64_t location, struct store_listed *out)
+static bool read_key(struct store *store, const struct list_copy *copy, struct segment *segment,
+                     uint64_t location, struct store_listed *out)
 {
     char data[READ_MAX];
     struct record record;
     uint32_t offset = location_offset(location);
     uint64_t size = location_size(location);
     size_t got;
-    if (!file_read_upto(store->options.files, segment->fd, data, size < READ_MAX ? size : READ_MAX,
-                        offset, &got))
+    if (segment_files_use(&store->log.segment_files, segment) != STORE_OK)
+        return false;
+    bool ok = file_read_upto(store->options.files, segment->fd, data,
+                             size < READ_MAX ? size : READ_MAX, offset, &got);
+    segment_files_done(segment);
+    if (!ok)
         return false;
     enum record_status status = record_decode(data, got, segment->header.seed, offset, &record);
     if (!is_right(store, copy, status, got, &record))

@@ -25,6 +25,7 @@ libcachecask_a_SOURCES = \
     storage/recover_files.c storage/recover_files.h \
     storage/ring.h \
     storage/segment.c storage/segment.h \
+    storage/segment_files.c storage/segment_files.h \
     storage/status.h \
     storage/store.c storage/store.h \
     storage/store_internal.h \

@@ -87,6 +87,17 @@ static void take_outside(struct log *log, const struct record_part value[RECORD_
     advance(log, len);
 }
 
+/* Puts a segment at the end of the log. */
+static void link_segment(struct log *log, struct segment *segment)
+{
+    segment->previous = log->active;
+    if (log->active)
+        log->active->next = segment;
+    else
+        log->first = segment;
+    log->active = segment;
+}
+
 /* Makes `segment` the active one; its header is the first thing in it. */
 static void activate(struct log *log, struct segment *segment)
 {
@@ -105,9 +116,7 @@ static void activate(struct log *log, struct segment *segment)
     }
     log->previous_unknown = false;
     log->options.random(&header->seed, sizeof header->seed);
-    if (log->active)
-        log->active->next = segment;
-    log->active = segment;
+    link_segment(log, segment);
     segment_header_encode(take(log, SEGMENT_HEADER_SIZE), header);
 }
 
@@ -190,7 +199,8 @@ static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
     if (!segment)
         return want_spare(log, capacity, use);
     if (!log_give_slot(log, segment)) {
-        segment_free(log->options.files, segment);
+        log->file_bytes -= segment->capacity;
+        segment_files_free(&log->segment_files, segment);
         return STORE_FULL;
     }
     activate(log, segment);
@@ -447,20 +457,17 @@ bool log_init(struct log *log, const struct log_options *options)
     atomic_store(&log->effective_limit, UINT64_MAX);
     atomic_store(&log->flush_deadline_s, UINT32_MAX);
     init_locks(log);
+    segment_files_init(&log->segment_files, options->files, options->dir_fd, options->open_files,
+                       &options->tell);
     log_set_disk_limit(log, options->disk_limit);
-    log->slots = log_new_slots();
-    return init_buffers(log) && log->slots;
+    return init_buffers(log) && log_new_slots(log);
 }
 
 bool log_adopt(struct log *log, struct segment *segment)
 {
     if (!log_give_slot(log, segment))
         return false;
-    if (log->active)
-        log->active->next = segment;
-    else
-        log->first = segment;
-    log->active = segment;
+    link_segment(log, segment);
     return true;
 }
 
@@ -478,16 +485,15 @@ static enum store_status begin_log(struct log *log)
     if (status != STORE_OK)
         return status;
     if (segment->fd < 0) {
+        segment_files_hold(&log->segment_files);
         segment->header.id = id;
         segment->capacity = SEGMENT_SIZE_MIN;
     }
     if (!log_give_slot(log, segment)) {
-        segment_free(log->options.files, segment);
+        segment_files_free(&log->segment_files, segment);
         return STORE_FULL;
     }
     activate(log, segment);
-    if (!log->first)
-        log->first = segment;
     return STORE_OK;
 }
 
@@ -516,10 +522,13 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     enum store_status status = begin_log(log);
     if (status != STORE_OK)
         return status;
+    log_count_sizes(log);
+    log->held_from = log->active;
     /* What has no hint file yet may not be on disk yet either: hints are written after the sync. */
     log->sync_from = log->first;
     while (log->sync_from->hinted)
         log->sync_from = log->sync_from->next;
+    log->hint_from = log->sync_from;
     atomic_store(&log->synced_lsn, log->sync_from->header.base_lsn);
     if (!atomic_load(&log->failed))
         status = write_first_header(log);
@@ -545,15 +554,16 @@ void log_release(struct log *log)
         next = segment->next;
         if (segment->hint_writer)
             hint_abandon(segment->hint_writer);
-        segment_free(log->options.files, segment);
+        segment_files_free(&log->segment_files, segment);
     }
     for (struct segment *segment = log->doomed; segment; segment = next) {
         next = segment->next_doomed;
-        segment_free(log->options.files, segment);
+        segment_files_free(&log->segment_files, segment);
     }
+    segment_files_release(&log->segment_files);
     for (int i = 0; i < 2; i++)
         log_free_buffer(&log->buffers[i]);
-    log_free_slots(log->slots);
+    log_free_slots(log);
     pthread_mutex_destroy(&log->lock);
     pthread_mutex_destroy(&log->write_lock);
     pthread_mutex_destroy(&log->sync_lock);

@@ -16,6 +16,7 @@
 #include "storage/hint.h"
 #include "storage/histogram.h"
 #include "storage/segment.h"
+#include "storage/segment_files.h"
 #include "storage/status.h"
 #include "storage/tell.h"
 
@@ -32,6 +33,7 @@ struct log_options {
     uint8_t uuid[16];
     uint64_t boot_id; /* for segment headers */
     uint32_t segment_size;
+    uint32_t open_files;  /* descriptors that all files of the log may take together */
     int sync_interval_ms; /* 0: replies wait for the disk; below 0: only synced when asked for */
     uint64_t
         disk_limit; /* bytes on disk; beyond it only what is essential is allocated; see log_set_disk_limit */
@@ -97,10 +99,13 @@ struct log_held_episode {
 
 struct log {
     struct log_options options;
-    struct segment **slots; /* by segment slot; SEGMENT_SLOTS_MAX of them, memory as used */
-    uint32_t slot_count;    /* slots ever used; 0 is never */
-    struct segment *first;  /* oldest */
-    struct segment *doomed; /* removed, but somebody may still read the file; by next_doomed */
+    struct segment_files segment_files;
+    struct segment **slots;   /* by segment slot; SEGMENT_SLOTS_MAX of them, memory as used */
+    uint32_t slot_count;      /* slots ever used; 0 is never */
+    uint32_t *free_slots;     /* those below slot_count that are free, a stack; behind `slots` */
+    uint32_t free_slot_count; /* of them; both under `lock` */
+    struct segment *first;    /* oldest */
+    struct segment *doomed;   /* removed, but somebody may still read the file; by next_doomed */
 
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
     pthread_cond_t spare_wanted;       /* the allocator waits */
@@ -124,7 +129,10 @@ struct log {
     _Atomic uint64_t next_lsn; /* may be read without the lock */
     uint64_t start_lsn; /* the first one of this life; what came before was answered in another */
     uint64_t next_cas;
-    uint32_t now_s; /* newest time heard of, for segment headers */
+    uint32_t now_s;            /* newest time heard of, for segment headers */
+    uint64_t file_bytes;       /* of all segments, once the log has started; see log_disk_bytes */
+    struct segment *hint_from; /* the first one whose hint file is neither written nor given up */
+    struct segment *held_from; /* the first one that segment_files has not been given yet */
     bool stopping;
 
     _Alignas(64) pthread_mutex_t write_lock; /* one writer at a time; taken before `lock` */
@@ -156,6 +164,8 @@ struct log {
     _Atomic uint64_t end_bytes; /* to be synced at the end, if much is; 0: it is not the end */
     uint64_t end_begin_us;      /* set before end_bytes */
     uint64_t end_told_us;       /* who syncs has told last what is left */
+    bool sync_unable;            /* the syncer's: a file could not be opened, it tries again soon */
+    _Atomic uint64_t hint_bytes; /* of all hint files of segments in the log, once it has started */
     _Atomic uint64_t commits, commit_records, bytes_written, syncs;
     struct histogram sync_us;
 };
@@ -215,6 +225,15 @@ void log_request_sync(struct log *log, uint64_t lsn);
  * pinned. log_reap gives back those that are not, and answers how many are left. One thread, the cleaner's. */
 void log_doom(struct log *log, struct segment *segment);
 uint32_t log_reap(struct log *log);
+
+/* For the one whose segment has got its hint file, or will have none: what it takes on disk from now on. */
+void log_set_size(struct log *log, struct segment *segment, uint32_t capacity, uint32_t hint_bytes);
+
+/* Segments that are synced and have their hint files need not stay open any more. Called when there may be some. */
+void log_let_files_go(struct log *log);
+
+/* Checks what can be checked at any time; aborts when it is broken. For tests. */
+void log_check(struct log *log);
 
 /* Bytes on disk of all segments (spare and doomed ones too) and their hint files. */
 uint64_t log_disk_bytes(struct log *log);

@@ -28,28 +28,35 @@
 #define ALLOCATE_RETRY_US UINT64_C(200000) /* and twice as long after each failure, */
 #define RETRY_DOUBLED_MAX 3                /* so many times */
 
-struct segment **log_new_slots(void)
+_Static_assert(SEGMENT_FILES_HELD_MIN > LOG_SPARES_MAX + 2,
+               "and one that is written, and one more");
+
+#define SLOTS_BYTES (SEGMENT_SLOTS_MAX * (sizeof(struct segment *) + sizeof(uint32_t)))
+
+bool log_new_slots(struct log *log)
 {
-    void *slots = mmap(NULL, SEGMENT_SLOTS_MAX * sizeof(struct segment *), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return slots == MAP_FAILED ? NULL : slots;
+    void *memory = mmap(NULL, SLOTS_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return false;
+    log->slots = memory;
+    log->free_slots = (uint32_t *)(log->slots + SEGMENT_SLOTS_MAX);
+    return true;
 }
 
-void log_free_slots(struct segment **slots)
+void log_free_slots(struct log *log)
 {
-    if (slots)
-        munmap(slots, SEGMENT_SLOTS_MAX * sizeof(struct segment *));
+    if (log->slots)
+        munmap(log->slots, SLOTS_BYTES);
 }
 
+/* Those of segments that are gone are used again. */
 bool log_give_slot(struct log *log, struct segment *segment)
 {
-    uint32_t slot = 1; /* those of segments that are gone are used again */
-    while (slot < log->slot_count && log->slots[slot])
-        slot++;
-    if (slot == SEGMENT_SLOTS_MAX)
+    if (!log->free_slot_count && log->slot_count == SEGMENT_SLOTS_MAX)
         return false;
-    if (slot == log->slot_count)
-        log->slot_count++;
+    uint32_t slot =
+        log->free_slot_count ? log->free_slots[--log->free_slot_count] : log->slot_count++;
     segment->slot = slot;
     log->slots[slot] = segment;
     return true;
@@ -121,6 +128,13 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer)
     return true;
 }
 
+/* Of each segment one thread at a time. */
+static void set_hint_bytes(struct log *log, struct segment *segment, uint32_t bytes)
+{
+    uint64_t before = atomic_exchange_explicit(&segment->hint_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->hint_bytes, bytes - before, memory_order_relaxed);
+}
+
 /* The hint file of a segment grows with it. Where that fails it is made by a scan, as after a crash. */
 static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t i)
 {
@@ -135,10 +149,10 @@ static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t
         !hint_add(segment->hint_writer, &buffer->entries[extent->record], count, buffer->cas_max)) {
         hint_abandon(segment->hint_writer);
         segment->hint_writer = NULL;
-        atomic_store(&segment->hint_bytes, 0);
+        set_hint_bytes(log, segment, 0);
     }
     if (segment->hint_writer)
-        atomic_fetch_add_explicit(&segment->hint_bytes, bytes, memory_order_relaxed);
+        set_hint_bytes(log, segment, atomic_load(&segment->hint_bytes) + bytes);
 }
 
 void log_note_written(struct log *log, struct log_buffer *buffer)
@@ -192,14 +206,25 @@ static bool put_in_place(const struct log *log, int fd, struct segment *segment)
     return true;
 }
 
-/* Puts a fresh, synced copy in the place of the segment's file. */
-static bool renew_file(struct log *log, struct segment *segment)
+static int open_fresh(struct log *log, const char *name)
+{
+    const struct log_options *options = &log->options;
+    int fd, tries = 0;
+    do
+        fd = options->files->open(options->files->context, options->dir_fd, name,
+                                  O_RDWR | O_CREAT | O_TRUNC);
+    while (fd < 0 && segment_files_make_way(&log->segment_files, errno, ++tries));
+    return fd;
+}
+
+/* Puts a fresh, synced copy in the place of the segment's file, which is in use. */
+static bool copy_file(struct log *log, struct segment *segment)
 {
     const struct file_system *files = log->options.files;
     char name[SEGMENT_NAME_SIZE], fresh[SEGMENT_NAME_SIZE];
     segment_name(name, segment->header.id, "seg");
     segment_name(fresh, segment->header.id, "tmp");
-    int fd = files->open(files->context, log->options.dir_fd, fresh, O_RDWR | O_CREAT | O_TRUNC);
+    int fd = open_fresh(log, fresh);
     if (fd < 0)
         return false;
     if (files->allocate(files->context, fd, segment->capacity) == 0 &&
@@ -213,6 +238,17 @@ static bool renew_file(struct log *log, struct segment *segment)
     files->unlink(files->context, log->options.dir_fd, fresh);
     errno = error;
     return false;
+}
+
+static bool renew_file(struct log *log, struct segment *segment)
+{
+    if (segment_files_use(&log->segment_files, segment) != STORE_OK)
+        return false;
+    bool ok = copy_file(log, segment);
+    int error = errno;
+    segment_files_done(segment);
+    errno = error;
+    return ok;
 }
 
 struct segment *log_next_unsynced(struct log *log, struct segment *segment)
@@ -267,10 +303,9 @@ bool log_repair(struct log *log, struct log_buffer *buffer)
         log_keep_outside(buffer);
     if (!was_failed)
         tell(&log->options.tell, TELL_ERROR,
-             "the store is read-only: its disk refuses writes (%s). Check the disk, its mount and "
-             "its "
-             "free space; writing is tried again every second",
-             strerror(error));
+             "the store is read-only: its disk refuses writes (%s). %s; writing is tried again "
+             "every second",
+             strerror(error), file_remedy(error));
     return false;
 }
 
@@ -286,15 +321,7 @@ bool log_repair_stuck(struct log *log)
 
 uint64_t log_disk_bytes_locked(const struct log *log)
 {
-    uint64_t bytes = 0;
-    for (const struct segment *segment = log->first; segment; segment = segment->next)
-        bytes +=
-            segment->capacity + atomic_load_explicit(&segment->hint_bytes, memory_order_relaxed);
-    for (const struct segment *segment = log->doomed; segment; segment = segment->next_doomed)
-        bytes += segment->capacity;
-    for (uint32_t i = 0; i < log->spare_count; i++)
-        bytes += log->spares[i]->capacity;
-    return bytes;
+    return log->file_bytes + atomic_load_explicit(&log->hint_bytes, memory_order_relaxed);
 }
 
 uint64_t log_disk_bytes(struct log *log)
@@ -303,6 +330,49 @@ uint64_t log_disk_bytes(struct log *log)
     uint64_t bytes = log_disk_bytes_locked(log);
     pthread_mutex_unlock(&log->lock);
     return bytes;
+}
+
+void log_set_size(struct log *log, struct segment *segment, uint32_t capacity, uint32_t hint_bytes)
+{
+    pthread_mutex_lock(&log->lock);
+    log->file_bytes += (uint64_t)capacity - segment->capacity;
+    segment->capacity = capacity;
+    set_hint_bytes(log, segment, hint_bytes);
+    pthread_mutex_unlock(&log->lock);
+}
+
+static void sum_sizes(const struct log *log, uint64_t *file_bytes, uint64_t *hint_bytes)
+{
+    *file_bytes = *hint_bytes = 0;
+    for (const struct segment *segment = log->first; segment; segment = segment->next) {
+        *file_bytes += segment->capacity;
+        *hint_bytes += atomic_load(&segment->hint_bytes);
+    }
+    for (const struct segment *segment = log->doomed; segment; segment = segment->next_doomed)
+        *file_bytes += segment->capacity;
+    for (uint32_t i = 0; i < log->spare_count; i++)
+        *file_bytes += log->spares[i]->capacity;
+}
+
+void log_count_sizes(struct log *log)
+{
+    uint64_t file_bytes, hint_bytes;
+    sum_sizes(log, &file_bytes, &hint_bytes);
+    log->file_bytes = file_bytes;
+    atomic_store(&log->hint_bytes, hint_bytes);
+}
+
+void log_check(struct log *log)
+{
+    uint64_t file_bytes, hint_bytes;
+    pthread_mutex_lock(&log->write_lock);
+    pthread_mutex_lock(&log->lock);
+    sum_sizes(log, &file_bytes, &hint_bytes);
+    assert(log->file_bytes == file_bytes && atomic_load(&log->hint_bytes) == hint_bytes);
+    for (const struct segment *segment = log->held_from; segment; segment = segment->next)
+        assert(segment->fd >= 0 || atomic_load(&log->failed)); /* S8 */
+    pthread_mutex_unlock(&log->lock);
+    pthread_mutex_unlock(&log->write_lock);
 }
 
 uint64_t log_free_space(const struct log *log)
@@ -373,12 +443,27 @@ bool log_may_allocate(const struct log *log)
            log_disk_bytes_locked(log) + next_size(log) <= atomic_load(&log->effective_limit);
 }
 
+/* Makes a file, and room for it among those that are open. */
+static enum store_status create_file(struct log *log, uint64_t id, uint32_t size,
+                                     struct segment **out)
+{
+    enum store_status status;
+    int tries = 0;
+    segment_files_hold(&log->segment_files);
+    do
+        status = segment_create(log->options.files, log->options.dir_fd, id, size, out);
+    while (status == STORE_IO && segment_files_make_way(&log->segment_files, errno, ++tries));
+    if (status != STORE_OK)
+        segment_files_unhold(&log->segment_files);
+    return status;
+}
+
 enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out)
 {
     enum store_status status = STORE_FULL;
     for (uint32_t size = log->usual_size; size >= SEGMENT_SIZE_MIN && status == STORE_FULL;
          size /= 2)
-        status = segment_create(log->options.files, log->options.dir_fd, id, size, out);
+        status = create_file(log, id, size, out);
     return status;
 }
 
@@ -404,8 +489,7 @@ static void tell_attempt(const struct log *log, enum store_status status, uint32
          "cannot make another segment of %u bytes (%s): when the ready ones are used up, writes "
          "wait "
          "or are refused. %s; it is tried again from time to time",
-         size, strerror(error),
-         status == STORE_FULL ? "Free disk space" : "Check the data directory and its disk");
+         size, strerror(error), file_remedy(error));
 }
 
 /* With the lock held, which is let go while the file is made. */
@@ -415,8 +499,7 @@ static void allocate_spare(struct log *log)
     uint64_t id = log->next_segment_id++;
     uint32_t size = next_size(log);
     pthread_mutex_unlock(&log->lock);
-    enum store_status status =
-        segment_create(log->options.files, log->options.dir_fd, id, size, &segment);
+    enum store_status status = create_file(log, id, size, &segment);
     int error = errno;
     pthread_mutex_lock(&log->lock);
     tell_attempt(log, status, size, error);
@@ -424,6 +507,7 @@ static void allocate_spare(struct log *log)
     log->freed = false;
     if (status == STORE_OK) {
         log->spares[log->spare_count++] = segment;
+        log->file_bytes += segment->capacity;
         log->essential_wanted &= log->spare_count < 2;
         log->spare_failures = 0;
         if (log->spare_size <= size)
@@ -439,9 +523,11 @@ static void allocate_spare(struct log *log)
     pthread_mutex_lock(&log->lock);
 }
 
+/* With too many segments that wait for the disk, there is none before those are synced (log_let_files_go). */
 static bool wants_spare(const struct log *log)
 {
-    return (log->spare_count < LOG_SPARES ||
+    return !segment_files_are_crowded(&log->segment_files) &&
+           (log->spare_count < LOG_SPARES ||
             (log->spare_size && log->spare_count < LOG_SPARES_MAX)) &&
            log_may_allocate(log);
 }
@@ -462,7 +548,7 @@ static void remove_file(struct log *log, struct segment *segment)
     char name[SEGMENT_NAME_SIZE];
     segment_name(name, segment->header.id, "seg");
     log->options.files->unlink(log->options.files->context, log->options.dir_fd, name);
-    segment_free(log->options.files, segment);
+    segment_files_free(&log->segment_files, segment);
 }
 
 /* With the lock held, which is let go while the file is removed. */
@@ -470,6 +556,7 @@ static void drop_spare(struct log *log, uint32_t i)
 {
     struct segment *segment = log->spares[i];
     log->spares[i] = log->spares[--log->spare_count];
+    log->file_bytes -= segment->capacity;
     pthread_mutex_unlock(&log->lock);
     remove_file(log, segment);
     pthread_mutex_lock(&log->lock);
@@ -512,19 +599,44 @@ static void *run_allocator(void *context)
 
 /* Removal. */
 
+/* With the lock held. It is not the active one. */
+static void unlink_segment(struct log *log, const struct segment *segment)
+{
+    struct segment **from[] = {&log->first, &log->sync_from, &log->hint_from, &log->held_from};
+    for (size_t i = 0; i < sizeof from / sizeof *from; i++)
+        if (*from[i] == segment)
+            *from[i] = segment->next;
+    if (segment->previous)
+        segment->previous->next = segment->next;
+    segment->next->previous = segment->previous;
+}
+
+void log_let_files_go(struct log *log)
+{
+    pthread_mutex_lock(&log->lock);
+    const struct segment *first = log->held_from;
+    uint64_t synced = log_synced_lsn(log);
+    while (log->held_from != log->active && log->held_from->hinted &&
+           log->held_from->header.base_lsn + atomic_load(&log->held_from->end) <= synced) {
+        struct segment *segment = log->held_from;
+        log->held_from = segment->next;
+        segment_files_let_go(&log->segment_files, segment);
+    }
+    if (log->held_from != first)
+        pthread_cond_signal(&log->spare_wanted);
+    pthread_mutex_unlock(&log->lock);
+}
+
 void log_doom(struct log *log, struct segment *segment)
 {
     pthread_mutex_lock(&log->lock);
-    struct segment **link = &log->first;
-    while (*link != segment)
-        link = &(*link)->next;
-    *link = segment->next;
+    segment_files_keep(&log->segment_files, segment);
+    unlink_segment(log, segment);
+    atomic_fetch_sub(&log->hint_bytes, atomic_load(&segment->hint_bytes));
     /* Who has pinned a doomed segment goes on from it (next_unsynced). */
     for (struct segment *doomed = log->doomed; doomed; doomed = doomed->next_doomed)
         if (doomed->next == segment)
             doomed->next = segment->next;
-    if (log->sync_from == segment)
-        log->sync_from = segment->next;
     atomic_store(&segment->state, SEGMENT_DOOMED);
     segment->next_doomed = log->doomed;
     log->doomed = segment;
@@ -541,6 +653,8 @@ static struct segment *take_unpinned(struct log *log)
     if (segment) {
         *link = segment->next_doomed;
         log->slots[segment->slot] = NULL;
+        log->free_slots[log->free_slot_count++] = segment->slot;
+        log->file_bytes -= segment->capacity;
     }
     return segment;
 }
@@ -552,7 +666,7 @@ uint32_t log_reap(struct log *log)
     pthread_mutex_lock(&log->lock);
     while ((segment = take_unpinned(log))) {
         pthread_mutex_unlock(&log->lock);
-        segment_free(log->options.files, segment);
+        segment_files_free(&log->segment_files, segment);
         pthread_mutex_lock(&log->lock);
     }
     for (segment = log->doomed; segment; segment = segment->next_doomed)
@@ -581,8 +695,11 @@ bool log_start_threads(struct log *log)
 
 static void drop_spares(struct log *log)
 {
-    while (log->spare_count)
-        remove_file(log, log->spares[--log->spare_count]);
+    while (log->spare_count) {
+        struct segment *segment = log->spares[--log->spare_count];
+        log->file_bytes -= segment->capacity;
+        remove_file(log, segment);
+    }
 }
 
 bool log_stop_threads(struct log *log)

@@ -5,9 +5,9 @@
 
 #include "storage/log.h"
 
-/* The table of segments by slot: address space for all, memory as used. NULL: none. */
-struct segment **log_new_slots(void);
-void log_free_slots(struct segment **slots);
+/* The table of segments by slot: address space for all, memory as used. False: there is none. */
+bool log_new_slots(struct log *log);
+void log_free_slots(struct log *log);
 
 /* Gives a segment its slot. False: all are taken. With log->lock held, or at the start. */
 bool log_give_slot(struct log *log, struct segment *segment);
@@ -53,6 +53,9 @@ void *log_run_syncer(void *context);
 /* With log->lock held: whether one more segment may be made now: within the limit, or beyond it because there is none for cleaning,
  * or for a deletion that waits. */
 bool log_may_allocate(const struct log *log);
+
+/* Sets the sums that log_disk_bytes answers from the segments themselves. At the start. */
+void log_count_sizes(struct log *log);
 
 /* Makes the first segment, a smaller one than usual when the disk is full. Answers as segment_create. */
 enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out);

@@ -42,7 +42,8 @@ void log_press_back(struct log *log)
         atomic_store(&log->held, (int)hold);
     }
     bool asked = atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log);
-    if (hold || (!asked && backpressure_wants_sync(&log->backpressure, waiting_bytes(log))))
+    if (hold || segment_files_are_crowded(&log->segment_files) ||
+        (!asked && backpressure_wants_sync(&log->backpressure, waiting_bytes(log))))
         log_request_sync(log, log_written_lsn(log));
 }
 
@@ -55,12 +56,18 @@ static void retry_repair(struct log *log)
     pthread_mutex_unlock(&log->write_lock);
 }
 
-/* Syncs one segment; after a failure, the repair's copies are what is synced. */
+/* Syncs one segment; after a failure, the repair's copies are what is synced. One that a start has found may be closed: that
+ * it cannot be opened is no failure of the disk, and a file that somebody has removed cannot be synced. */
 static bool sync_segment(struct log *log, struct segment *segment)
 {
     const struct file_system *files = log->options.files;
     uint64_t start = monotonic_us();
+    if (segment_files_use(&log->segment_files, segment) != STORE_OK) {
+        log->sync_unable = errno != ENOENT;
+        return !log->sync_unable;
+    }
     bool ok = files->sync(files->context, segment->fd) == 0;
+    segment_files_done(segment);
     if (!ok) {
         pthread_mutex_lock(&log->write_lock);
         ok = log_repair_stuck(log);
@@ -121,6 +128,7 @@ static bool sync_all(struct log *log)
     backpressure_begin_sync(&log->backpressure); /* before the look at what is written */
     uint64_t target = atomic_load(&log->written_lsn);
     uint64_t bytes = waiting_bytes(log);
+    log->sync_unable = false;
     struct segment *segment = target == log_synced_lsn(log) ? NULL : log_next_unsynced(log, NULL);
     while (segment && segment->header.base_lsn < target) {
         if (!sync_segment(log, segment)) {
@@ -168,7 +176,7 @@ bool log_sync_last(struct log *log)
 /* How long the syncer may rest. The other half of the window is for the sync itself (backpressure.h). */
 static struct timespec rest_until(const struct log *log)
 {
-    if (atomic_load(&log->failed) || log->options.sync_interval_ms <= 0)
+    if (atomic_load(&log->failed) || log->sync_unable || log->options.sync_interval_ms <= 0)
         return monotonic_in_ms(REPAIR_RETRY_MS);
     uint64_t now_us = monotonic_us();
     uint64_t due_us = backpressure_due_us(&log->backpressure, now_us);
@@ -182,7 +190,7 @@ static bool wait_for_sync(struct log *log)
     int result = 0;
     pthread_mutex_lock(&log->sync_lock);
     while (!log->stopping && result != ETIMEDOUT &&
-           (atomic_load(&log->failed) ||
+           (atomic_load(&log->failed) || log->sync_unable ||
             (!log_is_held(log) && atomic_load(&log->sync_wanted_lsn) <= log_synced_lsn(log))))
         result = pthread_cond_timedwait(&log->sync_cond, &log->sync_lock, &until);
     bool go_on = !log->stopping;

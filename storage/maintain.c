@@ -34,9 +34,9 @@ static struct segment *next_unhinted(struct store *store)
     bool synced = log->options.sync_interval_ms >= 0;
     uint64_t lsn = synced ? log_synced_lsn(log) : log_written_lsn(log);
     pthread_mutex_lock(&log->lock);
-    struct segment *segment = log->first;
-    while (segment && segment->hinted)
-        segment = segment->next;
+    while (log->hint_from && log->hint_from->hinted)
+        log->hint_from = log->hint_from->next;
+    struct segment *segment = log->hint_from;
     bool due = segment && (segment != log->active || store->stopping) &&
                segment->header.base_lsn + atomic_load(&segment->end) <= lsn;
     pthread_mutex_unlock(&log->lock);
@@ -49,12 +49,13 @@ static bool write_hint(struct store *store, struct segment *segment)
     const struct store_options *options = &store->options;
     struct hint hint;
     assert(atomic_load(&segment->end) >= SEGMENT_HEADER_SIZE); /* else the truncate takes it all */
+    uint32_t end = atomic_load(&segment->end);
     uint64_t keys = keydir_count(&store->keydir);
     struct hint_writer *writer = segment->hint_writer;
     enum store_status status;
     segment->hint_writer = NULL;
     if (writer)
-        status = hint_finish(writer, atomic_load(&segment->end), keys, &hint);
+        status = hint_finish(writer, end, keys, &hint);
     else
         status = hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed, keys,
                            &options->tell, &hint);
@@ -63,21 +64,26 @@ static bool write_hint(struct store *store, struct segment *segment)
              (unsigned long long)segment->header.id, strerror(errno));
         return false;
     }
-    uint32_t end = atomic_load(&segment->end);
     bool cut = options->files->truncate(options->files->context, segment->fd, end) == 0;
-    pthread_mutex_lock(&store->log.lock);
-    segment->hint_bytes = hint_file_size(&hint);
-    if (cut)
-        segment->capacity = end;
-    pthread_mutex_unlock(&store->log.lock);
+    log_set_size(&store->log, segment, cut ? end : segment->capacity, hint_file_size(&hint));
     return true;
+}
+
+/* One that a start has found may be closed. */
+static bool open_and_write_hint(struct store *store, struct segment *segment)
+{
+    if (segment_files_use(&store->log.segment_files, segment) != STORE_OK)
+        return false;
+    bool ok = write_hint(store, segment);
+    segment_files_done(segment);
+    return ok;
 }
 
 void maintain_hints(struct store *store)
 {
     struct segment *segment;
     while ((segment = next_unhinted(store))) {
-        bool ok = write_hint(store, segment);
+        bool ok = open_and_write_hint(store, segment);
         pthread_mutex_lock(&store->log.lock);
         segment->hinted = true; /* also after a failure: it would only fail again */
         pthread_mutex_unlock(&store->log.lock);
@@ -236,6 +242,7 @@ static void *run_maintainer(void *context)
         maintain_share_memory(store);
         return_memory(store);
         maintain_hints(store);
+        log_let_files_go(&store->log);
     }
     return NULL;
 }

@@ -26,24 +26,30 @@ bool reader_prepare(struct store_fetch *fetch)
     return fetch->data != NULL;
 }
 
-enum store_status reader_read(const struct file_system *files, struct store_fetch *fetch,
-                              bool nowait)
+enum store_status reader_read(struct segment_files *table, struct store_fetch *fetch)
 {
     if (!reader_prepare(fetch))
         return fetch->status = STORE_NO_MEMORY;
-    size_t size = fetch->len;
-    off_t offset = location_offset(fetch->location);
-    bool ok;
-    if (nowait) {
-        ssize_t got =
-            files->pread_nowait(files->context, fetch->segment->fd, fetch->data, size, offset);
-        return fetch->status = got == (ssize_t)size ? STORE_OK : STORE_AGAIN;
-    }
-    ok =
-        file_read_upto(files, fetch->segment->fd, fetch->data, size, (uint64_t)offset, &fetch->len);
+    bool open = segment_files_use(table, fetch->segment) == STORE_OK;
+    bool ok = open && file_read_upto(table->files, fetch->segment->fd, fetch->data, fetch->len,
+                                     location_offset(fetch->location), &fetch->len);
     if (!ok)
         fetch->error = errno;
+    if (open)
+        segment_files_done(fetch->segment);
     return fetch->status = ok ? STORE_OK : STORE_IO;
+}
+
+enum store_status reader_read_nowait(const struct file_system *files, struct store_fetch *fetch)
+{
+    if (!reader_prepare(fetch))
+        return fetch->status = STORE_NO_MEMORY;
+    if (!segment_files_try_use(fetch->segment))
+        return fetch->status = STORE_AGAIN;
+    ssize_t got = files->pread_nowait(files->context, fetch->segment->fd, fetch->data, fetch->len,
+                                      location_offset(fetch->location));
+    segment_files_done(fetch->segment);
+    return fetch->status = got == (ssize_t)fetch->len ? STORE_OK : STORE_AGAIN;
 }
 
 static struct store_fetch *take(struct reader_pool *pool)
@@ -67,16 +73,16 @@ static void *run_reader(void *context)
     struct store_fetch *fetch;
     pthread_setname_np(pthread_self(), "cc-reader");
     while ((fetch = take(pool))) {
-        reader_read(pool->files, fetch, false);
+        reader_read(pool->segment_files, fetch);
         pool->done(fetch);
     }
     return NULL;
 }
 
-bool reader_pool_init(struct reader_pool *pool, const struct file_system *files, uint32_t threads,
+bool reader_pool_init(struct reader_pool *pool, struct segment_files *table, uint32_t threads,
                       void (*done)(struct store_fetch *fetch))
 {
-    *pool = (struct reader_pool){.files = files, .done = done};
+    *pool = (struct reader_pool){.segment_files = table, .done = done};
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     pool->threads = calloc(threads, sizeof *pool->threads);

@@ -6,10 +6,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/segment_files.h"
 #include "storage/store.h"
 
 struct reader_pool {
-    const struct file_system *files;
+    struct segment_files *segment_files;
     void (*done)(
         struct store_fetch
             *fetch); /* called by a reader with each fetch that has its bytes or has failed */
@@ -21,7 +22,7 @@ struct reader_pool {
     bool stopping;
 };
 
-bool reader_pool_init(struct reader_pool *pool, const struct file_system *files, uint32_t threads,
+bool reader_pool_init(struct reader_pool *pool, struct segment_files *table, uint32_t threads,
                       void (*done)(struct store_fetch *fetch));
 
 /* Ends the threads after what is queued is read. */
@@ -33,9 +34,10 @@ void reader_pool_add(struct reader_pool *pool, struct store_fetch *fetch);
 /* Makes room for the bytes of a fetch, and sets their number. False: no memory. */
 bool reader_prepare(struct store_fetch *fetch);
 
-/* Reads the bytes of a fetch in this thread: from the page cache alone (nowait; STORE_AGAIN when they are not there) or
- * from disk. Sets and returns fetch->status; STORE_IO leaves errno. */
-enum store_status reader_read(const struct file_system *files, struct store_fetch *fetch,
-                              bool nowait);
+/* Reads the bytes of a fetch in this thread, from disk if need be. Sets and returns fetch->status; STORE_IO: and fetch->error. */
+enum store_status reader_read(struct segment_files *table, struct store_fetch *fetch);
+
+/* The same from the page cache alone: STORE_AGAIN when they are not there, or the file is not open. */
+enum store_status reader_read_nowait(const struct file_system *files, struct store_fetch *fetch);
 
 #endif

@@ -85,19 +85,50 @@ struct walk {
     const struct load *load;
 };
 
+/* hint_scan of a segment whose file may be closed, up to the end of the log in it. */
+static enum store_status scan_segment(struct state *state, const struct load *load,
+                                      hint_visit *visit, void *context, struct hint *hint)
+{
+    struct recovery *recovery = state->recovery;
+    const struct tell silent = {0}; /* damage is told when the segment is loaded */
+    enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
+    if (status != STORE_OK)
+        return status;
+    status = hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed, true,
+                       &silent, visit, context, hint);
+    int error = errno;
+    segment_files_done(load->segment);
+    errno = error;
+    return status;
+}
+
+/* hint_collect, the same. */
+static enum store_status collect_segment(struct state *state, struct load *load,
+                                         bool tail_may_be_torn)
+{
+    struct recovery *recovery = state->recovery;
+    enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
+    if (status != STORE_OK)
+        return status;
+    status = hint_collect(recovery->files, load->segment, load->end, recovery->hash_seed,
+                          tail_may_be_torn, recovery->tell, &load->hint, &load->entries);
+    int error = errno;
+    segment_files_done(load->segment);
+    errno = error;
+    return status;
+}
+
 static enum store_status walk(struct state *state, struct load *load, hint_visit *visit)
 {
     struct recovery *recovery = state->recovery;
     struct walk walk = {.state = state, .load = load};
     struct hint hint = load->hint;
     struct hint_entry *entries = load->entries;
-    const struct tell silent = {0}; /* damage is told when the segment is loaded */
     enum store_status status = load->scanned ? STORE_OK : STORE_NOT_FOUND;
     if (load->hinted)
         status = hint_read(recovery->files, recovery->dir_fd, load->segment, &hint, &entries);
     if (status != STORE_OK)
-        return hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed, true,
-                         &silent, visit, &walk, &hint);
+        return scan_segment(state, load, visit, &walk, &hint);
     for (uint64_t i = 0; i < hint.count; i++)
         visit(&walk, &entries[i]);
     if (!load->scanned)
@@ -123,9 +154,7 @@ static bool visit_flushes(void *context, const struct hint_entry *entry)
  * without memory, and says why it cannot. */
 static void scan_last(struct state *state, struct load *last)
 {
-    struct recovery *recovery = state->recovery;
-    last->scanned = hint_collect(recovery->files, last->segment, last->end, recovery->hash_seed,
-                                 true, recovery->tell, &last->hint, &last->entries) == STORE_OK;
+    last->scanned = collect_segment(state, last, true) == STORE_OK;
 }
 
 static enum store_status find_flush(struct state *state)
@@ -247,9 +276,7 @@ static enum store_status read_by_scan(struct state *state, struct load *load, en
              (unsigned long long)load->segment->header.id);
     if (load->scanned)
         return STORE_OK;
-    enum store_status status =
-        hint_collect(recovery->files, load->segment, load->end, recovery->hash_seed,
-                     is_last(state, load), recovery->tell, &load->hint, &load->entries);
+    enum store_status status = collect_segment(state, load, is_last(state, load));
     if (status == STORE_IO)
         tell(recovery->tell, TELL_ERROR, "cannot read segment %016llx: %s",
              (unsigned long long)load->segment->header.id, strerror(errno));

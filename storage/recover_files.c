@@ -196,7 +196,12 @@ static enum store_status open_one(struct search *search, uint64_t id)
 {
     struct recovery *recovery = search->recovery;
     struct segment *segment;
-    enum store_status status = segment_open(recovery->files, recovery->dir_fd, id, &segment);
+    struct segment_files *table = &recovery->log->segment_files;
+    enum store_status status;
+    int tries = 0;
+    do
+        status = segment_open(recovery->files, recovery->dir_fd, id, &segment);
+    while (status == STORE_IO && segment_files_make_way(table, errno, ++tries));
     if (status == STORE_OK &&
         memcmp(segment->header.uuid, recovery->uuid, sizeof segment->header.uuid) != 0) {
         segment_free(recovery->files, segment);
@@ -206,6 +211,7 @@ static enum store_status open_one(struct search *search, uint64_t id)
         add_id(&search->rest, id); /* look_at_rest */
     if (status != STORE_OK)
         return pass_over(recovery, id, status);
+    segment_files_add(table, segment);
     search->loads[search->count++].segment = segment;
     return STORE_OK;
 }
@@ -323,7 +329,7 @@ static void drop_rest(struct search *search)
         drop(recovery, header->id);
         if (has_lost_header(search, header->previous_id))
             drop(recovery, header->previous_id);
-        segment_free(recovery->files, load->segment);
+        segment_files_free(&recovery->log->segment_files, load->segment);
     }
     search->count = kept;
 }
@@ -340,8 +346,8 @@ static enum store_status find_tail(struct search *search)
         load->previous_lost =
             !load->hinted && has_id(&search->rest, load->segment->header.previous_id);
     }
-    enum store_status status =
-        tail_find(recovery->files, search->loads, search->count, recovery->boot_id, &cut);
+    enum store_status status = tail_find(&recovery->log->segment_files, search->loads,
+                                         search->count, recovery->boot_id, &cut);
     if (status == STORE_OK)
         drop_rest(search);
     recovery->log->previous_unknown = search->lost_behind && !cut;
@@ -359,7 +365,7 @@ static enum store_status adopt_segments(struct search *search, enum store_status
     struct recovery *recovery = search->recovery;
     for (size_t i = 0; i < search->count; i++)
         if (!log_adopt(recovery->log, search->loads[i].segment)) {
-            segment_free(recovery->files, search->loads[i].segment);
+            segment_files_free(&recovery->log->segment_files, search->loads[i].segment);
             status = STORE_FULL;
         }
     return status;
@@ -413,16 +419,22 @@ static bool remove_dropped(const struct recovery *recovery)
     return !recovery->dropped_count || files->sync_dir(files->context, recovery->dir_fd) == 0;
 }
 
-static bool cut_off(const struct file_system *files, struct segment *segment)
+static bool cut_off(struct log *log, struct segment *segment)
 {
+    const struct file_system *files = log->options.files;
     uint32_t end = atomic_load(&segment->end);
     if (end == segment->capacity)
         return true;
-    if (files->truncate(files->context, segment->fd, end) < 0 ||
-        files->sync(files->context, segment->fd) < 0)
+    if (segment_files_use(&log->segment_files, segment) != STORE_OK)
         return false;
-    segment->capacity = end;
-    return true;
+    bool ok = files->truncate(files->context, segment->fd, end) == 0 &&
+              files->sync(files->context, segment->fd) == 0;
+    int error = errno;
+    segment_files_done(segment);
+    errno = error;
+    if (ok)
+        log_set_size(log, segment, end, segment->hint_bytes);
+    return ok;
 }
 
 /* The log ends in its last segment, and it has ended where a start cut it: in one that is not the last any more if that start
@@ -446,7 +458,7 @@ enum store_status recover_cut_tail(const struct recovery *recovery)
     bool done = remove_dropped(recovery);
     for (size_t i = 0; i < recovery->load_count && done; i++)
         if (ends_in(recovery, i))
-            done = cut_off(recovery->files, recovery->loads[i].segment);
+            done = cut_off(recovery->log, recovery->loads[i].segment);
     if (done)
         return STORE_OK;
     tell(recovery->tell, TELL_ERROR,

@@ -16,7 +16,8 @@
 #define SEGMENT_SIZE_MAX    (UINT32_C(1) << 31) /* 28 bits of offset, in units of 8 bytes */
 #define SEGMENT_SLOTS_MAX   (1 << 20)
 #define SEGMENT_NAME_SIZE   32
-#define SEGMENT_MASK_PUT    64 /* bytes: a usual key's deletion */
+#define SEGMENT_MASK_PUT    64                  /* bytes: a usual key's deletion */
+#define SEGMENT_CLOSED      (UINT32_C(1) << 31) /* in segment.users: there is no descriptor */
 
 /* What a segment's header says. */
 struct segment_header {
@@ -44,12 +45,19 @@ struct hint_writer;
 
 struct segment {
     struct segment_header header;
-    uint32_t slot; /* its number in locations: see location.h */
-    int fd;
+    uint32_t slot;             /* its number in locations: see location.h */
+    int fd;                    /* for those whom `users` counts (S8); -1: closed */
     _Atomic uint32_t capacity; /* bytes allocated for the file */
     _Atomic uint32_t end;      /* bytes of log in it, the header's included */
     _Atomic int state;         /* enum segment_state */
     atomic_uint pins;          /* readers that need the file (S7) */
+    /* Who uses the descriptor just now, and SEGMENT_CLOSED. What follows is guarded by the lock of segment_files.c. */
+    _Atomic uint32_t users;
+    _Atomic bool recently_used;                  /* by any thread */
+    bool closable;                               /* may be closed, or is */
+    bool kept;                                   /* must not be closed any more */
+    bool missing;                                /* it could not be opened: told */
+    struct segment *clock_next, *clock_previous; /* of those that may be closed and are open */
     /* Of values the keydir has been pointed to, and of those that it points to no more: see segment_live_bytes. The first is
      * written under log.lock, or by the start; the second under the lock of the key's shard. */
     _Atomic uint64_t indexed_bytes, buried_bytes;
@@ -62,11 +70,11 @@ struct segment {
     bool hinted;                 /* its hint file is written, or will not be; under log.lock */
     _Atomic uint32_t hint_bytes; /* of its hint file, which grows with it */
     /* The cleaner's own: */
-    bool damaged;           /* it holds live records that cannot be read */
-    uint32_t failures;      /* in a row, of taking it back */
-    uint64_t retry_us;      /* monotonic: not before this time again */
-    uint64_t recounted_lsn; /* the log's end when its marks were counted; 0: never */
-    struct segment *next;   /* the one behind it in the log; under log.lock */
+    bool damaged;                    /* it holds live records that cannot be read */
+    uint32_t failures;               /* in a row, of taking it back */
+    uint64_t retry_us;               /* monotonic: not before this time again */
+    uint64_t recounted_lsn;          /* the log's end when its marks were counted; 0: never */
+    struct segment *next, *previous; /* in the log; under log.lock */
     struct segment *next_doomed;
 };
 
@@ -103,6 +111,11 @@ static inline void segment_pin(struct segment *segment)
 static inline void segment_unpin(struct segment *segment)
 {
     atomic_fetch_sub_explicit(&segment->pins, 1, memory_order_release);
+}
+
+static inline bool segment_is_closed(const struct segment *segment)
+{
+    return atomic_load_explicit(&segment->users, memory_order_acquire) & SEGMENT_CLOSED;
 }
 
 /* Bytes of what lives in it. For a sealed segment also without log.lock; acquire: see store_bury. */

@@ -307,10 +307,10 @@ static void note_unreadable(struct store_session *session, uint32_t now_s,
     if (last_s && now_s - last_s < UNREADABLE_PAUSE_S)
         return;
     tell(&store->options.tell, TELL_ERROR,
-         "segment %016llx cannot be read at byte %u (%s): check the disk. Clients that ask for "
-         "what lies there get an error; `read_errors` in the statistics counts them",
+         "segment %016llx cannot be read at byte %u (%s). %s. Clients that ask for what lies there "
+         "get an error; `read_errors` in the statistics counts them",
          (unsigned long long)fetch->segment->header.id, location_offset(fetch->location),
-         strerror(fetch->error));
+         strerror(fetch->error), file_remedy(fetch->error));
 }
 
 /* The fetch has brought no record. That is an error, or the end of the key; but not if the key has another record by now. */

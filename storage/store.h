@@ -36,6 +36,7 @@
 #define STORE_SEGMENT_SIZE_MIN (UINT32_C(64) << 10)
 #define STORE_SEGMENT_SIZE_MAX (UINT32_C(1) << 30)
 #define STORE_MEMORY_MIN       (UINT64_C(1) << 20)
+#define STORE_OPEN_FILES_MIN   48
 
 #define STORE_SYNC_NEVER                                                                           \
     (-1) /* the kernel writes when it likes: survives the process, not the machine */
@@ -75,6 +76,8 @@ struct store_options {
     bool manual_cleaner;  /* for tests: no thread cleans, cleaner_step does */
     int sync_interval_ms; /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
     uint32_t shard_count; /* of the index; a power of two up to 65536; 0: 256 */
+    uint32_t
+        open_files; /* descriptors for segments and their hint files; 0: 512. At least STORE_OPEN_FILES_MIN are taken */
     uint32_t reader_threads; /* for values on disk; 0: 8 */
     bool no_uring;           /* they read all of them, also where the kernel has io_uring */
     uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */

@@ -15,6 +15,7 @@
 
 #define LOAD_MARGIN (UINT64_C(1) << 20)
 #define GROWTH_MIN  (UINT64_C(4) << 30) /* a limit may be raised to this at least */
+#define OPEN_FILES  512                 /* half of what a process mostly has at first */
 
 /* The keydir takes up to three quarters of the memory; while the start has deletions in it, a little more. */
 static uint64_t keydir_share(uint64_t memory_limit)
@@ -170,6 +171,8 @@ static struct store *new_store(const struct store_options *options)
         store->options.shard_count = 256;
     if (!store->options.reader_threads)
         store->options.reader_threads = 8;
+    if (!store->options.open_files)
+        store->options.open_files = OPEN_FILES;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     if (!store->options.load_threads)
         store->options.load_threads = processors < 1   ? 1
@@ -228,6 +231,7 @@ static bool init_log(struct store *store)
         .dir_fd = store->options.dir_fd,
         .boot_id = store->options.boot_id,
         .segment_size = store->options.segment_size,
+        .open_files = store->options.open_files,
         .sync_interval_ms = store->options.sync_interval_ms,
         .tell = store->options.tell,
         .random = store->options.random,
@@ -297,9 +301,9 @@ static void make_room_to_start(struct store *store)
 static void tell_no_segment(const struct store *store, int error)
 {
     tell(&store->options.tell, TELL_ERROR,
-         "cannot make a segment in data directory %s: %s. Free disk space, or name a directory on "
-         "another disk with --data-dir",
-         store->options.dir_name, strerror(error));
+         "cannot make a segment in data directory %s: %s. %s, or name a directory on another disk "
+         "with --data-dir",
+         store->options.dir_name, strerror(error), file_remedy(error));
 }
 
 static enum store_status start_log(struct store *store, const struct recovery *recovery)
@@ -323,7 +327,7 @@ static enum store_status start_log(struct store *store, const struct recovery *r
 
 static enum store_status start_threads(struct store *store)
 {
-    if (!reader_pool_init(&store->readers, store->options.files, store->options.reader_threads,
+    if (!reader_pool_init(&store->readers, &store->log.segment_files, store->options.reader_threads,
                           store_fetch_done))
         return STORE_NO_MEMORY;
     maintain_share_memory(store);
@@ -574,4 +578,5 @@ void store_check(struct store *store)
         keydir_scan(shard, &cursor, UINT32_MAX, check_entry, store);
         keydir_unlock(shard);
     }
+    log_check(&store->log);
 }

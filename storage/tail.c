@@ -19,6 +19,8 @@
  */
 #include "storage/tail.h"
 
+#include <errno.h>
+
 static uint64_t base_of(const struct load *load)
 {
     return load->segment->header.base_lsn;
@@ -54,9 +56,9 @@ static size_t first_unsynced(const struct load *loads, size_t count)
     return i;
 }
 
-/* Goes through a segment up to its end, or to the first hole. */
-static enum store_status scan(const struct file_system *files, const struct load *load,
-                              uint64_t *end_lsn, bool *hole)
+/* Goes through a segment, whose file is open, up to its end, or to the first hole. */
+static enum store_status scan_open(const struct file_system *files, const struct load *load,
+                                   uint64_t *end_lsn, bool *hole)
 {
     struct segment_cursor cursor;
     struct record record;
@@ -78,6 +80,19 @@ static enum store_status scan(const struct file_system *files, const struct load
     return status == CURSOR_FAILED ? STORE_IO : STORE_OK;
 }
 
+static enum store_status scan(struct segment_files *table, const struct load *load,
+                              uint64_t *end_lsn, bool *hole)
+{
+    enum store_status status = segment_files_use(table, load->segment);
+    if (status != STORE_OK)
+        return status;
+    status = scan_open(table->files, load, end_lsn, hole);
+    int error = errno;
+    segment_files_done(load->segment);
+    errno = error;
+    return status;
+}
+
 /* Whether loads[i] is not what follows on the log up to end_lsn. */
 static bool is_behind_hole(const struct load *loads, size_t i, uint64_t end_lsn)
 {
@@ -86,7 +101,7 @@ static bool is_behind_hole(const struct load *loads, size_t i, uint64_t end_lsn)
     return loads[i].previous_lost || (adjacent && header->log_end_lsn > end_lsn);
 }
 
-enum store_status tail_find(const struct file_system *files, struct load *loads, size_t count,
+enum store_status tail_find(struct segment_files *table, struct load *loads, size_t count,
                             uint64_t boot_id, bool *cut)
 {
     enum store_status status = STORE_OK;
@@ -102,7 +117,7 @@ enum store_status tail_find(const struct file_system *files, struct load *loads,
             continue;
         hole = is_behind_hole(loads, i, end_lsn);
         if (!hole)
-            status = scan(files, &loads[i], &end_lsn, &hole);
+            status = scan(table, &loads[i], &end_lsn, &hole);
     }
     if (hole)
         end_at(loads, count, end_lsn);

@@ -3,12 +3,13 @@
 #define CACHECASK_STORAGE_TAIL_H
 
 #include "storage/load.h"
+#include "storage/segment_files.h"
 #include "storage/status.h"
 
 /* Finds the end of the log, of loads in its order whose segment, hint, end and previous_lost are set, and sets their `end` to
  * it. boot_id is the machine's, 0 when unknown. *cut: a hole has ended the log that no start has found before. Changes
  * nothing on disk. STORE_OK, STORE_IO (errno). */
-enum store_status tail_find(const struct file_system *files, struct load *loads, size_t count,
+enum store_status tail_find(struct segment_files *table, struct load *loads, size_t count,
                             uint64_t boot_id, bool *cut);
 
 #endif

@@ -216,7 +216,7 @@ def test_it_is_told_once_and_counted():
     with disk.server.connect() as client:
         for _ in range(20):
             client.talk(b"get unreadable\r\n", UNREADABLE)
-    assert disk.server.log().count("cannot be read") == 1 and "check the disk" in disk.server.log()
+    assert disk.server.log().count("cannot be read") == 1 and "Check the disk" in disk.server.log()
     assert disk.server.stats("store")["read_errors"] == "20"
 
 

@@ -11,6 +11,7 @@ storage_tests = \
     tests/unit/storage/test_record \
     tests/unit/storage/test_ring \
     tests/unit/storage/test_segment \
+    tests/unit/storage/test_segment_files \
     tests/unit/storage/test_cache \
     tests/unit/storage/test_log \
     tests/unit/storage/test_store \
@@ -43,6 +44,7 @@ tests_unit_storage_test_location_SOURCES = tests/unit/storage/test_location.c $(
 tests_unit_storage_test_record_SOURCES = tests/unit/storage/test_record.c $(storage_support)
 tests_unit_storage_test_segment_SOURCES = tests/unit/storage/test_segment.c tests/unit/storage/segment_file.h \
     $(storage_support)
+tests_unit_storage_test_segment_files_SOURCES = tests/unit/storage/test_segment_files.c $(storage_support)
 tests_unit_storage_test_recover_SOURCES = tests/unit/storage/test_recover.c $(storage_support)
 
 protocol_tests = \

@@ -638,6 +638,7 @@ void rig_init(struct rig *rig)
         .no_evictions = true,
         .sync_interval_ms = 1000,
         .shard_count = 16,
+        .open_files = 1, /* as few as it can do with */
         .reader_threads = 2,
         .load_threads = 2,
         .boot_id = 1,

@@ -44,6 +44,7 @@ static int start(int sync_interval_ms, uint32_t segment_size)
         .files = &faulty.files,
         .dir_fd = dir.fd,
         .segment_size = segment_size,
+        .open_files = 4096, /* nobody writes hint files here, so all stay open */
         .sync_interval_ms = sync_interval_ms,
         .tell = told.tell,
         .random = random_bytes,
