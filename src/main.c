@@ -79,6 +79,7 @@ static bool open_store(struct server *server, int dir_fd)
         .no_uring = !settings->uring,
         .segment_size = (uint32_t)settings->segment_size & ~UINT32_C(4095),
         .disk_limit = settings->disk_limit,
+        .open_files = server->segment_files,
         .clean_rate = settings->clean_rate,
         .no_evictions = settings->no_evictions,
         .sync_interval_ms = settings->sync_interval_ms,
@@ -208,7 +209,8 @@ static bool prepare(struct server *server, int *dir_fd)
         !load_tls(server) || !server_listen(server))
         return false;
     *dir_fd = process_open_data_dir(settings);
-    if (*dir_fd < 0 || (settings->daemonize && !process_daemonize()))
+    if (*dir_fd < 0 || !process_share_files(settings, &server->segment_files) ||
+        (settings->daemonize && !process_daemonize()))
         return false;
     process_open_pid(settings);
     return true;

@@ -2,9 +2,11 @@
 #define _GNU_SOURCE
 #include "src/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +18,18 @@
 #include <unistd.h>
 
 #include "src/journal.h"
+#include "storage/store.h"
 
-#define FILES_BESIDES_CONNECTIONS 4096 /* segments of the log, listeners, event bases */
-#define FILES_NEEDED              64   /* the fewest of them */
+#define CONNECTIONS_DEFAULT 1024
+#define CONNECTIONS_MIN     16        /* of those that nobody asked for */
+#define FILES_MAX           (1 << 20) /* the kernel's usual bound (fs.nr_open) */
+#define FILES_BESIDES       4096 /* wanted where we may raise the hard limit: for segments above all */
+#define SEGMENTS_MAX        16384 /* open: each costs the kernel a kilobyte or two */
+#define FILES_A_WORKER      8     /* event base, eventfd, rings */
+#define FILES_RESERVE                                                                              \
+    32 /* lock, event base of the main thread, reloads, a connection to be refused */
+#define SEGMENTS_SHARE 8  /* part of the rest that the log gets, if -c does not say otherwise */
+#define FILES_UNKNOWN  64 /* open already, if /proc does not tell */
 
 static int pid_fd = -1;
 static bool pid_written;
@@ -70,17 +81,71 @@ static rlim_t raise_limit(int resource, rlim_t wanted)
     return setrlimit(resource, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
-static bool set_open_files(const struct settings *settings)
+static int wanted_connections(const struct settings *settings)
 {
-    rlim_t connections = (rlim_t)settings->max_connections;
-    rlim_t files = raise_limit(RLIMIT_NOFILE, connections + FILES_BESIDES_CONNECTIONS);
-    if (files >= connections + FILES_NEEDED)
-        return true;
-    bool enough = files >= connections;
-    journal("%sthe limit of open files (ulimit -n) is %llu: too low for %d connections. Raise it, "
-            "start as root, or lower -c",
-            enough ? "warning: " : "", (unsigned long long)files, settings->max_connections);
-    return enough;
+    return settings->max_connections ? settings->max_connections : CONNECTIONS_DEFAULT;
+}
+
+/* As many as we may have, within reason: the more, the more segments can stay open. */
+static void raise_open_files(const struct settings *settings)
+{
+    rlim_t wanted = (rlim_t)wanted_connections(settings) + FILES_BESIDES;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max > wanted)
+        wanted = limit.rlim_max < FILES_MAX || wanted > FILES_MAX ? limit.rlim_max : FILES_MAX;
+    raise_limit(RLIMIT_NOFILE, wanted);
+}
+
+/* Those that were inherited count, too. */
+static long count_open_files(void)
+{
+    long count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    if (!dir)
+        return FILES_UNKNOWN;
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
+}
+
+static bool refuse_files(const struct settings *settings, long files, long besides)
+{
+    long connections = wanted_connections(settings);
+    fprintf(stderr,
+            "the limit of open files (ulimit -n) is %ld: too low for %ld connections, %ld files "
+            "of the server and %d of the log. Raise it to %ld, start as root, or lower -c",
+            files, connections, besides, STORE_OPEN_FILES_MIN,
+            connections + besides + STORE_OPEN_FILES_MIN);
+    if (files > besides + STORE_OPEN_FILES_MIN)
+        fprintf(stderr, " to %ld", files - besides - STORE_OPEN_FILES_MIN);
+    fprintf(stderr, "\n");
+    return false;
+}
+
+bool process_share_files(struct settings *settings, uint32_t *segment_files)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
+        limit.rlim_cur = INT_MAX;
+    long files = (long)limit.rlim_cur;
+    long besides = count_open_files() + (long)settings->threads * FILES_A_WORKER + FILES_RESERVE;
+    long connections = wanted_connections(settings);
+    long shared = files - besides, most = shared - STORE_OPEN_FILES_MIN;
+    if (!settings->max_connections && shared / SEGMENTS_SHARE > STORE_OPEN_FILES_MIN)
+        most = shared - shared / SEGMENTS_SHARE;
+    if (connections > most && (settings->max_connections || most < CONNECTIONS_MIN))
+        return refuse_files(settings, files, besides);
+    if (connections > most) {
+        connections = most;
+        journal("warning: the limit of open files (ulimit -n) is %ld: room for %ld connections. "
+                "Raise it for more, or say -c %ld",
+                files, connections, connections);
+    }
+    settings->max_connections = (int)connections;
+    long rest = shared - connections;
+    *segment_files = rest < SEGMENTS_MAX ? (uint32_t)rest : SEGMENTS_MAX;
+    return true;
 }
 
 bool process_set_limits(const struct settings *settings)
@@ -91,7 +156,8 @@ bool process_set_limits(const struct settings *settings)
         fprintf(stderr, "-r: cannot raise the limit of core files: %s\n", strerror(errno));
         return false;
     }
-    return set_open_files(settings);
+    raise_open_files(settings);
+    return true;
 }
 
 /* Where the data goes if nobody says: $STATE_DIRECTORY (systemd's), /var/lib for root, else the user's own place. */

@@ -13,6 +13,11 @@ bool process_check_user(const struct settings *settings);
 /* Raises the limits of open files, locked memory and core dumps as far as the settings need. False: said why. */
 bool process_set_limits(const struct settings *settings);
 
+/* Shares the descriptors that the process may have: for connections (settings->max_connections is set where it was left open),
+ * what the server needs besides, and *segment_files for the segments of the log. Called when all that stays open has been
+ * opened, but for what workers take. False: there are too few, said why. */
+bool process_share_files(struct settings *settings, uint32_t *segment_files);
+
 /* Opens the data directory, making it if need be, for the user that will serve. Sets settings->data_dir where it was left
  * open. Returns its descriptor, or -1: said why. */
 int process_open_data_dir(struct settings *settings);

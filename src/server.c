@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,9 +22,10 @@
 #include "src/watch.h"
 #include "src/worker.h"
 
-#define REPEAT_US 1000000 /* a signal that comes so soon after another means the same */
-#define ACCEPTS   64      /* at a time */
-#define RESUME_MS 10
+#define REPEAT_US  1000000 /* a signal that comes so soon after another means the same */
+#define ACCEPTS    64      /* at a time */
+#define RESUME_MS  10
+#define EPISODE_US UINT64_C(60000000)
 
 static uint64_t now_us(void)
 {
@@ -91,12 +93,23 @@ static bool is_full(const struct server *server)
     return atomic_load(&server->connections) >= server->settings.max_connections;
 }
 
+static bool is_starving(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0;
+}
+
 static void on_resume(evutil_socket_t fd, short what, void *context)
 {
     struct server *server = context;
     (void)fd;
     (void)what;
-    if (!server->settings.maxconns_fast && is_full(server))
+    server->starved = server->starved && is_starving();
+    if (server->starved)
+        server->starved_us = now_us();
+    if (server->starved || (!server->settings.maxconns_fast && is_full(server)))
         stop_listening(server);
     else
         listen_again(server);
@@ -131,14 +144,27 @@ static void hand_over(struct server *server, struct listener *listener, int fd, 
     }
 }
 
+/* Said once, until a minute has passed without it. */
+static void tell_starved(struct server *server, int error)
+{
+    uint64_t before_us = server->starved_us;
+    server->starved_us = now_us();
+    if (!before_us || server->starved_us - before_us > EPISODE_US)
+        journal("cannot accept connections: %s. %s", strerror(error),
+                error == EMFILE || error == ENFILE
+                    ? "Raise the limit of open files (ulimit -n) or lower -c"
+                    : "The system needs more free memory");
+}
+
+/* Descriptors are shared at the start (process_share_files), so there are some unless the limit was lowered since, or the
+ * system itself has none. */
 static void accept_failed(struct server *server)
 {
-    if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
+    int error = errno;
+    if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
         return; /* nobody there any more, or a client that left at once */
-    if (atomic_load(&server->listen_disabled_num) == 0)
-        journal(
-            "cannot accept connections: %s. Raise the limit of open files (ulimit -n) or lower -c",
-            strerror(errno));
+    server->starved = error == EMFILE || error == ENFILE;
+    tell_starved(server, error);
     stop_listening(server);
 }
 

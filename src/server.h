@@ -47,6 +47,7 @@ struct server {
     struct event_base *base; /* of the main thread: accepts, signals */
     struct listener listeners[SERVER_LISTENERS_MAX];
     int listener_count;
+    uint32_t segment_files; /* descriptors for the files of the log */
     struct worker **workers;
     struct dump *dump;
     struct auth_file *auth_file; /* NULL: no password is asked for */
@@ -60,6 +61,8 @@ struct server {
     struct event *tick;         /* once a second */
     struct event *signals[4];
     uint64_t disabled_since_us;
+    uint64_t starved_us; /* when no descriptor was to be had for the last time; 0: never */
+    bool starved;        /* nobody is accepted before there is one again */
     bool stopping;
 
     _Atomic uint32_t waits_told_s; /* when the operator was told of who has waited too long */

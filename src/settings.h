@@ -34,8 +34,8 @@ struct settings {
     bool core_dumps;
     const char *user; /* NULL: stay who we are */
     uint64_t memory_mib;
-    bool no_evictions; /* -M: a store, not a cache */
-    int max_connections;
+    bool no_evictions;   /* -M: a store, not a cache */
+    int max_connections; /* 0: not given; process_share_files chooses */
     bool lock_memory;
     int verbosity;
     const char *pid_file;

@@ -161,9 +161,9 @@ struct log {
 
     _Atomic uint64_t held_since_us, held_us; /* since when clients wait; how long they did before */
     struct log_held_episode episode;         /* the syncer's */
-    _Atomic uint64_t end_bytes; /* to be synced at the end, if much is; 0: it is not the end */
-    uint64_t end_begin_us;      /* set before end_bytes */
-    uint64_t end_told_us;       /* who syncs has told last what is left */
+    _Atomic uint64_t end_bytes;  /* to be synced at the end, if much is; 0: it is not the end */
+    uint64_t end_begin_us;       /* set before end_bytes */
+    uint64_t end_told_us;        /* who syncs has told last what is left */
     bool sync_unable;            /* the syncer's: a file could not be opened, it tries again soon */
     _Atomic uint64_t hint_bytes; /* of all hint files of segments in the log, once it has started */
     _Atomic uint64_t commits, commit_records, bytes_written, syncs;

@@ -578,6 +578,8 @@ def test_without_descriptors_waiting_costs_no_processor_time(crowded):
     server, client, crowd = crowded
     server.assert_idle()
     assert client.get(b"before") == b"value"
+    assert client.stats()["accepting_conns"] == "0"
+    assert server.log().count("cannot accept connections") == 1
     inside = [other for other in crowd if other.rest(0.001)]
     print("%d of %d clients are in" % (len(inside), len(crowd)))
     assert 0 < len(inside) < FILES
