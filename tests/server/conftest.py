@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+import small_disks
 import support
 
 
@@ -68,3 +69,22 @@ def server():
 @pytest.fixture
 def client(server):
     return server.connect()
+
+
+@pytest.fixture
+def small_disk():
+    """Makes small disks (small_disks.py), and skips the test where none can be had."""
+    disks = []
+
+    def make(*arguments):
+        try:
+            disks.append(small_disks.SmallDisk(*arguments))
+        except small_disks.Unavailable as reason:
+            pytest.skip(str(reason))
+        return disks[-1]
+
+    yield make
+    for server in support.servers:
+        server.give_up()
+    for disk in disks:
+        disk.remove()

@@ -6,23 +6,11 @@ import time
 
 import pytest
 
-import support
 from support import LONG, SANITIZED, Server, value_of, wait_until
 
 BENCH = os.environ.get("CACHECASK_BENCH", os.path.join(os.path.dirname(__file__), "../../cachecask-bench"))
 FULL = b"SERVER_ERROR out of memory storing object\r\n"
 MIB = 1 << 20
-
-
-def disk_bytes(server):
-    """What the files take, as an operator sees it."""
-    total = 0
-    for name in os.listdir(server.data_dir):
-        try:
-            total += os.stat(os.path.join(server.data_dir, name)).st_blocks * 512
-        except FileNotFoundError:
-            pass  # removed meanwhile
-    return total
 
 
 def bench(server, *options):
@@ -74,7 +62,7 @@ def test_random_overwrites_stay_within_the_disk_limit():
     for n in range(rounds):
         bench(server, *load, "-o", "set", "-n", str(keys), "--seed", str(n + 1))
         resident.append(server.resident_mib())
-        assert disk_bytes(server) <= limit * MIB + segment
+        assert server.disk_bytes() <= limit * MIB + segment
     stats = server.stats("store")
     print("write amplification %s, segments cleaned %s, resident %s MiB"
           % (stats["write_amplification"], stats["cleaner_segments"], ", ".join("%.1f" % r for r in resident)))
@@ -116,13 +104,13 @@ def test_a_cache_forgets_what_nobody_reads():
             assert len(store_many(client, b"cold%d:" % turn, 250)) == 250
             for key in hot:
                 client.get(key)
-            wait_until(lambda: disk_bytes(server) <= 15 * MIB, "the cleaner has caught up")
+            wait_until(lambda: server.disk_bytes() <= 15 * MIB, "the cleaner has caught up")
         found = client.gets(*hot)
         assert len(found) >= 90  # visited data lives on, if there is time to move it: so all of it waits for the cleaner
         assert all(value == value_of(key, 1000) for key, (value, _, _) in found.items())
         assert not client.gets(*[b"cold0:%d" % n for n in range(100)])
         assert number(client.stats(), "evictions") > 10000
-        assert disk_bytes(server) <= 17 * MIB
+        assert server.disk_bytes() <= 17 * MIB
 
 
 def test_a_full_store_refuses_growth_and_takes_it_again_after_deletes():
@@ -149,30 +137,15 @@ def test_a_full_store_refuses_growth_and_takes_it_again_after_deletes():
         wait_until(lambda: client.ask(b"set more 0 0 1000\r\n%s\r\n" % (b"x" * 1000), b"\r\n") == b"STORED\r\n",
                    "room after deletes")
         print("room again after %.3f s" % (time.monotonic() - start))
-        assert disk_bytes(server) <= 17 * MIB
+        assert server.disk_bytes() <= 17 * MIB
         assert number(server.stats(), "evictions") == 0
-
-
-@pytest.fixture
-def small_disk():
-    """A file system of 64 MiB. Only root may mount one, and not everywhere."""
-    path = support.place.new("disk")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "none", path], capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system")
-    data = os.path.join(path, "data")
-    os.mkdir(data, 0o700)
-    support.give_away(data)
-    yield data
-    for server in support.servers:
-        server.give_up()
-    subprocess.run(["umount", path], check=True)
 
 
 @pytest.mark.parametrize("mode", ["store", "cache"])
 @pytest.mark.seconds(120)
 def test_a_disk_that_is_really_full(small_disk, mode):
     options = ["-M"] if mode == "store" else []
-    server = Server("-m", "64", *options, data_dir=small_disk)
+    server = Server("-m", "64", *options, data_dir=small_disk("tmpfs", 64).data_dir)
     with server.connect() as client:
         stored = store_many(client, b"key", 100000)
         if mode == "cache":
