@@ -27,6 +27,7 @@
 
 #include "protocol/base64.h"
 #include "src/encode.h"
+#include "src/number.h"
 #include "src/server.h"
 #include "src/worker.h"
 #include "storage/store.h"
@@ -72,19 +73,32 @@ const char *dump_end_line(enum dump_form form)
 
 /* Lines. */
 
+static char *put_text(char *out, const char *text)
+{
+    size_t len = strlen(text);
+    memcpy(out, text, len);
+    return out + len;
+}
+
+static char *put_number(char *out, uint64_t number)
+{
+    return out + number_format(out, number);
+}
+
 /* memcached's line about a key; there is one class here, as in `stats items`. */
 static size_t write_meta(char *out, const struct store_listed *item)
 {
-    size_t len = 4;
-    memcpy(out, "key=", len);
-    len += encode_url(out + len, item->key, item->key_len);
-    len +=
-        (size_t)snprintf(out + len, LINE_SIZE - len,
-                         " exp=%" PRId64 " la=%" PRIu32 " cas=%" PRIu64
-                         " fetch=%s cls=1 size=%" PRIu64 " flags=%" PRIu32 "\n",
-                         item->expire_s ? (int64_t)item->expire_s : -1, item->accessed_s, item->cas,
-                         item->fetched ? "yes" : "no", item->size, item->client_flags);
-    return len;
+    char *at = put_text(out, "key=");
+    at += encode_url(at, item->key, item->key_len);
+    at = put_text(at, " exp=");
+    at = item->expire_s ? put_number(at, item->expire_s) : put_text(at, "-1");
+    at = put_number(put_text(at, " la="), item->accessed_s);
+    at = put_number(put_text(at, " cas="), item->cas);
+    at = put_text(at, item->fetched ? " fetch=yes" : " fetch=no");
+    at = put_number(put_text(at, " cls=1 size="), item->size);
+    at = put_number(put_text(at, " flags="), item->client_flags);
+    *at++ = '\n';
+    return (size_t)(at - out);
 }
 
 /* Whether a key can stand in a command as it is. */

@@ -219,6 +219,7 @@ static void point_to(struct job *job, struct looked *looked, const struct log_ro
                      uint64_t size)
 {
     uint64_t location = location_of(room->segment->slot, room->offset, size);
+    store_note_moved(job->store, looked->shard, &looked->entry);
     atomic_fetch_add_explicit(&job->segment->buried_bytes, location_size(looked->entry.location),
                               memory_order_relaxed);
     if (location_in_ram(looked->entry.location)) {

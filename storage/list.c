@@ -1,22 +1,36 @@
-/* list.c: lists every key that lives, once.
+/* list.c: lists every live key, once.
  *
- * Keys are not in the keydir: to list them, each record (or its item in RAM) must be looked at, and on disk that should
- * happen in the order of the files. So the listing goes from one group of shards to the next:
+ * Keys are not in the keydir: to list them, each record must be looked at. So a listing reads the log from its oldest segment to
+ * the place where the log ended when the listing began, in large reads, and asks the keydir about each value that it meets:
  *
- *     copy the entries of a few shards ─▶ sort the copies by place ─▶ for each: look its tag up again, read its key
+ *     read some records ─▶ fetch their buckets ─▶ for each, with its shard locked: does the keydir name this record?
  *
- * A copy is only a reminder that there was a key with this tag. Where it lies, when it expires, whether it lives at all
- * is asked anew when its turn comes, under its shard's lock; the place in the copy only orders the reads. So values may be
- * overwritten, evicted, cleaned away or moved at any time: a key that lives all the time is found wherever it is then.
+ * If it does, the record is the key's value, and the key is listed. Values too long for the read buffer are skipped.
  *
- * Exactly once. A shard is copied in steps, between which others have the lock. A step is a range of tags, and not of
- * buckets: so each entry belongs to one step, and it does not matter that growth and inserts move entries from bucket to bucket
- * meanwhile, or that a key is deleted and stored again.
+ * Exactly once. A shard's part of the listing begins, under the shard's lock, where the log ends at that moment (end_lsn): all
+ * entries of the shard name records before it, and whatever is appended later lies behind it. So a key that stays has one
+ * record before end_lsn until a later record takes its place, because the value was replaced or the cleaner moved it; from then on
+ * its record lies behind end_lsn, where the listing never looks. Both happen under the shard's lock, and so does listing:
+ * list_value moves the shard's position behind the record that it lists. Whoever replaces a record therefore knows
+ * whether it has been listed. If it lies before the position, it has. If it is still ahead, from the position to end_lsn, the
+ * listing would miss the key, and the key's tag is noted (list_note_moved); the listing looks such keys up wherever
+ * they are then. Each key can be noted once, because its record never is ahead again.
+ *
+ * So a segment in which nothing lives is not read at all.
+ *
+ * A key that is deleted is not noted. If it is stored again, its record lies behind end_lsn and is not listed; if its tag had
+ * been noted before, it is listed once. Segments that the cleaner removes are no loss: what was live in them has
+ * moved, and was noted, or was evicted. Eviction from RAM and promotion to it change no record.
+ *
+ * Memory. A tag takes 8 bytes, and a shard never notes more tags than it had entries. Room for all of them is reserved, and
+ * touched only as it is used: little, unless the client stops reading the listing. Where the worst case would be more than an
+ * eighth of the memory limit, the shards are listed in two passes over the log.
  */
 #define _GNU_SOURCE
 #include "storage/list.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -25,38 +39,15 @@
 #include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
-#define STEP_BUCKETS 1024 /* homes of a range: the lock is held for some ten microseconds */
-#define STEP_ENTRIES (KEYDIR_ENTRIES * STEP_BUCKETS)
-#define PAUSE_US     20  /* between two steps */
-#define BURST_US     200 /* worked at a time; rested as long, at most ten times that */
-#define BURST_KEYS   64
-#define BURST_MOVES  4096 /* of copies in a sort */
-#define SHARD_BITS   16
-#define ON_DISK      (UINT64_C(1) << 63)
-#define FIRST_BIT    (UINT64_C(1) << 63)
+#define BURST_US     200   /* worked at a time while clients are active */
+#define REST_FACTOR  10    /* and rested so many times as long, */
+#define REST_MAX_US  20000 /* at most */
+#define ACTIVE_US    10000 /* how long clients count as active after a batch */
+#define RECORDS_MAX  1024  /* read in one step, if few of them can be listed */
+#define SKIP_ON_FAIL 4096  /* of a segment that cannot be read at some place */
 
-/* Header and key: of a large record no more is read. */
+/* Header and key: of the record of a moved key no more is read. */
 #define READ_MAX     (RECORD_HEADER_SIZE + STORE_KEY_MAX)
-
-struct store_list *store_list_new(struct store *store)
-{
-    struct store_list *list = calloc(1, sizeof *list);
-    if (list)
-        list->store = store;
-    return list;
-}
-
-void store_list_free(struct store_list *list)
-{
-    if (!list)
-        return;
-    if (list->unreadable)
-        tell(&list->store->options.tell, TELL_WARNING,
-             "%llu keys are missing in a listing: their records could not be read",
-             (unsigned long long)list->unreadable);
-    free(list->copies);
-    free(list);
-}
 
 static void sleep_us(uint64_t us)
 {
@@ -64,141 +55,222 @@ static void sleep_us(uint64_t us)
     nanosleep(&pause, NULL);
 }
 
-/* Works half of the time, in short bursts. A low priority alone would not keep this thread out of the way: where all
- * processors are busy a scheduler lets it have its milliseconds, and a client waits. */
-static void rest(struct list_pace *pace)
+/* Whether a client has been served a short time ago. */
+static bool clients_are_active(struct store_list *list, uint64_t now_us)
 {
-    uint64_t worked_us = monotonic_us() - pace->since_us;
+    struct list_pace *pace = &list->pace;
+    uint64_t batches = store_batches(list->store);
+    if (batches != pace->batches)
+        pace->active_us = now_us;
+    pace->batches = batches;
+    return now_us - pace->active_us < ACTIVE_US;
+}
+
+/* While clients are active, works a tenth of the time, in short bursts: some 200,000 keys a second. A low priority alone would not
+ * keep a listing out of their way. Where all processors are busy a scheduler lets it have its milliseconds all the same,
+ * and the worker that sends the lines has less time for others. */
+static void rest(struct store_list *list)
+{
+    uint64_t now_us = monotonic_us();
+    uint64_t worked_us = now_us - list->pace.since_us;
     if (worked_us < BURST_US)
         return;
-    sleep_us(worked_us < 10 * BURST_US ? worked_us : 10 * BURST_US);
-    pace->since_us = monotonic_us();
-}
-
-/* Radix exchange: in place, for qsort may take as much memory again. */
-void list_sort(struct list_copy *copies, size_t count, uint64_t bit, struct list_pace *pace)
-{
-    for (; count > 1 && bit; bit >>= 1) {
-        size_t low = 0, high = count;
-        while (low < high) {
-            if (++pace->moves % BURST_MOVES == 0)
-                rest(pace);
-            if (!(copies[low].order & bit)) {
-                low++;
-                continue;
-            }
-            struct list_copy swapped = copies[low];
-            copies[low] = copies[--high];
-            copies[high] = swapped;
-        }
-        list_sort(copies, low, bit >> 1, pace);
-        copies += low;
-        count -= low;
+    if (clients_are_active(list, now_us)) {
+        uint64_t rest_us = worked_us * REST_FACTOR;
+        sleep_us(rest_us < REST_MAX_US ? rest_us : REST_MAX_US);
+        now_us = monotonic_us();
     }
+    list->pace.since_us = now_us;
 }
 
-/* Copying. */
+/* Moved keys. */
 
-/* Where a key's turn comes. What is in RAM is read first, before it is evicted; items that lie one behind the other there
- * also do in the log, more or less. The three bits that give way to the shard do not matter for the order. */
-static uint64_t order_of(uint64_t location, uint32_t shard)
+void list_note_moved(struct store_list *list, uint32_t shard, uint64_t tag, uint64_t lsn)
 {
-    uint64_t order = (location & LOCATION_PLACE_MASK) >> 3 << SHARD_BITS | shard;
-    return location_in_ram(location) ? order : order | ON_DISK;
+    struct list_shard *part = &list->shards[shard];
+    if (lsn < part->position_lsn || lsn >= part->end_lsn)
+        return;
+    uint32_t count = atomic_load_explicit(&part->moved_count, memory_order_relaxed);
+    assert(count < part->moved_max);
+    part->moved[count] = tag;
+    atomic_store_explicit(&part->moved_count, count + 1, memory_order_relaxed);
 }
 
-static void copy_entry(void *context, const struct keydir_entry *entry)
+static bool has_moved(const struct store_list *list, uint32_t shard)
 {
-    struct store_list *list = context;
-    if (list->count == list->capacity)
-        list->overflow = true;
-    else
-        list->copies[list->count++] =
-            (struct list_copy){.tag = entry->tag, .order = order_of(entry->location, list->shard)};
+    return atomic_load_explicit(&list->shards[shard].moved_count, memory_order_relaxed) > 0;
 }
 
-/* How many copies a group may have. */
-static uint64_t group_max(const struct store_list *list)
+/* A shard with keys that have moved; stop_shard: there is none. */
+static uint32_t find_moved(const struct store_list *list)
 {
-    uint64_t bytes = atomic_load(&list->store->memory_limit) / 8;
-    return (bytes < LIST_GROUP_MAX ? bytes : LIST_GROUP_MAX) / sizeof(struct list_copy);
+    uint32_t shard = list->drained;
+    while (shard < list->stop_shard && !has_moved(list, shard))
+        shard++;
+    if (shard < list->stop_shard)
+        return shard;
+    for (shard = list->first_shard; shard < list->drained && !has_moved(list, shard); shard++)
+        ;
+    return shard < list->drained ? shard : list->stop_shard;
 }
 
-static bool make_room(struct store_list *list, size_t more)
+/* Passes. */
+
+static uint64_t log_end(struct log *log)
 {
-    uint64_t need = list->count + more;
-    uint64_t twice = list->capacity * 2;
-    if (need <= list->capacity)
-        return true;
-    uint64_t capacity = twice < group_max(list) ? twice : group_max(list);
-    if (capacity < need)
-        capacity = need;
-    struct list_copy *copies = realloc(list->copies, capacity * sizeof *copies);
-    if (!copies)
-        return false;
-    list->copies = copies;
-    list->capacity = capacity;
-    return true;
+    pthread_mutex_lock(&log->lock);
+    uint64_t end_lsn = log->next_lsn;
+    pthread_mutex_unlock(&log->lock);
+    return end_lsn;
 }
 
-/* Copies the entries with tags from `first` to `last`. */
-static bool copy_range(struct store_list *list, struct keydir_shard *shard, uint64_t first,
-                       uint64_t last)
+/* From now on, records of the shard that are replaced are noted. */
+static bool begin_shard(struct store_list *list, uint32_t number)
 {
-    size_t from = list->count;
-    size_t more = STEP_ENTRIES;
-    do {
-        list->count = from;
-        list->overflow = false;
-        if (!make_room(list, more))
-            return false;
-        keydir_lock(shard);
-        keydir_scan_tags(shard, first, last, copy_entry, list);
-        keydir_unlock(shard);
-        more *= 2; /* the shard has grown since it was cut into ranges */
-    } while (list->overflow);
-    return true;
-}
-
-/* Adds the entries of the next shard. */
-static bool copy_shard(struct store_list *list)
-{
-    struct keydir_shard *shard = &list->store->keydir.shards[list->shard];
-    uint64_t steps = atomic_load_explicit(&shard->size, memory_order_relaxed) / STEP_BUCKETS + 1;
-    uint64_t width = UINT64_MAX / steps;
-    for (uint64_t i = 0; i < steps; i++) {
-        uint64_t first = i * width;
-        uint64_t last = i + 1 == steps ? UINT64_MAX : first + width - 1;
-        if (i > 0) /* to unlock it alone would not do: who waits for the lock wakes up too late */
-            sleep_us(PAUSE_US);
-        rest(&list->pace);
-        if (!copy_range(list, shard, first, last))
-            return false;
-    }
-    list->shard++;
-    return true;
-}
-
-static uint64_t count_of(struct keydir_shard *shard)
-{
+    struct keydir_shard *shard = &list->store->keydir.shards[number];
+    struct list_shard *part = &list->shards[number];
     keydir_lock(shard);
-    uint64_t count = shard->count;
+    part->moved = malloc((shard->count + 1) * sizeof *part->moved);
+    if (part->moved) {
+        part->moved_max = shard->count;
+        part->position_lsn = 0;
+        part->end_lsn = list->end_lsn = log_end(&list->store->log);
+    }
     keydir_unlock(shard);
-    return count;
+    return part->moved;
 }
 
-/* The next group: as many shards as fit, one at least. */
-static enum store_status gather(struct store_list *list)
+/* From now on, nothing is noted in the shard. */
+static void end_shard(struct store_list *list, uint32_t number)
 {
-    struct keydir *keydir = &list->store->keydir;
-    list->next = list->count = 0;
+    struct keydir_shard *shard = &list->store->keydir.shards[number];
+    keydir_lock(shard);
+    list->shards[number].position_lsn = list->shards[number].end_lsn;
+    keydir_unlock(shard);
+}
+
+/* Pins the segment behind `previous` in the log, or the first one; NULL: it holds nothing from before the end. A segment that
+ * was removed still knows its next one while it is pinned (log_doom). */
+static struct segment *pin_next(struct log *log, const struct segment *previous, uint64_t end_lsn)
+{
+    pthread_mutex_lock(&log->lock);
+    struct segment *segment = previous ? previous->next : log->first;
+    if (segment && segment->header.base_lsn >= end_lsn)
+        segment = NULL;
+    if (segment)
+        segment_pin(segment);
+    pthread_mutex_unlock(&log->lock);
+    return segment;
+}
+
+/* Whether a segment has anything to list. Its file is in use then, until it is left. */
+static bool is_worth_reading(struct store_list *list, struct segment *segment)
+{
+    if (segment_live_bytes(segment) == 0)
+        return false;
+    bool open = segment_files_use(&list->store->log.segment_files, segment) == STORE_OK;
+    list->unreadable += !open;
+    return open;
+}
+
+/* Goes on in the next segment with anything live; list->segment is NULL when there is none before the end. */
+static void next_segment(struct store_list *list)
+{
+    struct segment *segment = list->segment;
+    segment_cursor_release(&list->cursor);
+    if (segment)
+        segment_files_done(segment);
     do {
-        if (!copy_shard(list))
-            return STORE_NO_MEMORY;
-    } while (list->shard < keydir->shard_count &&
-             list->count + count_of(&keydir->shards[list->shard]) <= group_max(list));
-    list_sort(list->copies, list->count, FIRST_BIT, &list->pace);
-    return STORE_AGAIN;
+        struct segment *previous = segment;
+        segment = pin_next(&list->store->log, previous, list->end_lsn);
+        if (previous)
+            segment_unpin(previous);
+    } while (segment && !is_worth_reading(list, segment));
+    list->segment = segment;
+    if (!segment)
+        return;
+    uint64_t end = atomic_load(&segment->end);
+    if (end > list->end_lsn - segment->header.base_lsn)
+        end = list->end_lsn - segment->header.base_lsn;
+    bool ok = segment_cursor_init(&list->cursor, list->store->options.files, segment, end);
+    assert(ok); /* the end is known */
+    (void)ok;
+    list->cursor.keys_only = true;
+}
+
+/* Lists the shards from `first` to before `stop`. */
+static bool begin_pass(struct store_list *list, uint32_t first, uint32_t stop)
+{
+    list->first_shard = list->stop_shard = list->drained = first;
+    while (list->stop_shard < stop)
+        if (!begin_shard(list, list->stop_shard++))
+            return false;
+    /* What is still in the log's buffer cannot be read from the file. */
+    if (log_commit(&list->store->log, list->end_lsn) != STORE_OK)
+        list->unreadable++;
+    next_segment(list);
+    return true;
+}
+
+static void end_pass(struct store_list *list)
+{
+    for (uint32_t i = list->first_shard; i < list->stop_shard; i++) {
+        end_shard(list, i);
+        free(list->shards[i].moved);
+        list->shards[i].moved = NULL;
+    }
+    list->first_shard = list->stop_shard;
+}
+
+/* How many shards are listed in the first pass. */
+static uint32_t shards_at_once(struct store *store)
+{
+    uint64_t bytes = keydir_count(&store->keydir) * sizeof(uint64_t);
+    uint32_t all = store->keydir.shard_count;
+    return bytes <= atomic_load(&store->memory_limit) / 8 ? all : (all + 1) / 2;
+}
+
+struct store_list *store_list_new(struct store *store)
+{
+    struct store_list *list = calloc(1, sizeof *list);
+    struct store_list *none = NULL;
+    if (!list)
+        return NULL;
+    list->store = store;
+    list->shards = calloc(store->keydir.shard_count, sizeof *list->shards);
+    if (!list->shards || !atomic_compare_exchange_strong(&store->list, &none, list)) {
+        free(list->shards);
+        free(list);
+        return NULL;
+    }
+    if (begin_pass(list, 0, shards_at_once(store)))
+        return list;
+    store_list_free(list);
+    return NULL;
+}
+
+void store_list_free(struct store_list *list)
+{
+    if (!list)
+        return;
+    struct store *store = list->store;
+    atomic_store(&store->list, NULL);
+    end_pass(list);
+    for (uint32_t i = 0; i < store->keydir.shard_count; i++) { /* nobody looks at it any more */
+        keydir_lock(&store->keydir.shards[i]);
+        keydir_unlock(&store->keydir.shards[i]);
+    }
+    segment_cursor_release(&list->cursor);
+    if (list->segment) {
+        segment_files_done(list->segment);
+        segment_unpin(list->segment);
+    }
+    if (list->unreadable)
+        tell(&store->options.tell, TELL_WARNING,
+             "keys may be missing in a listing: %llu places in the log could not be read",
+             (unsigned long long)list->unreadable);
+    free(list->shards);
+    free(list);
 }
 
 /* Looking at one key. */
@@ -211,98 +283,91 @@ static bool is_dead(const struct store *store, const struct keydir_entry *entry,
 
 static void fill_from_item(struct store_listed *out, const struct cache_item *item)
 {
-    *out = (struct store_listed){
-        .key_len = cache_item_key_len(item),
-        .value_len = cache_item_value_len(item),
-        .client_flags = item->client_flags,
-        .accessed_s = cache_item_accessed_s(item),
-        .cas = item->cas,
-        .size = record_size(cache_item_key_len(item), cache_item_value_len(item)),
-        .fetched = cache_item_fetched(item),
-    };
+    out->key_len = cache_item_key_len(item);
+    out->value_len = cache_item_value_len(item);
+    out->client_flags = item->client_flags;
+    out->accessed_s = cache_item_accessed_s(item);
+    out->cas = item->cas;
+    out->size = record_size(cache_item_key_len(item), cache_item_value_len(item));
+    out->fetched = cache_item_fetched(item);
     memcpy(out->key, item->key, cache_item_key_len(item));
 }
 
 static void fill_from_record(struct store_listed *out, const struct record *record)
 {
-    *out = (struct store_listed){
-        .key_len = record->key_len,
-        .value_len = record->value_len,
-        .client_flags = record->client_flags,
-        .cas = record->cas,
-        .size = record_size(record->key_len, record->value_len),
-    };
+    out->key_len = record->key_len;
+    out->value_len = record->value_len;
+    out->client_flags = record->client_flags;
+    out->accessed_s = 0;
+    out->cas = record->cas;
+    out->size = record_size(record->key_len, record->value_len);
+    out->fetched = false;
     memcpy(out->key, record->key, record->key_len);
 }
 
-/* Whether a record is what the keydir takes it for. The body's checksum can be checked when all of it was read; else the
- * hash of the key must do: it is as long as two checksums. */
-static bool is_right(const struct store *store, const struct list_copy *copy,
-                     enum record_status status, size_t len, const struct record *record)
-{
-    if (status != RECORD_OK && status != RECORD_CUT)
-        return false;
-    if (record->type != RECORD_PUT || len < RECORD_HEADER_SIZE + (size_t)record->key_len)
-        return false;
-    struct key_hash hash = hash_key(record->key, record->key_len, store->datadir.hash_seed);
-    return (hash.tag & KEYDIR_TAG) == copy->tag &&
-           (hash.shard_bits & store->shard_mask) == (uint16_t)copy->order;
-}
-
-/* Reads a key from a segment that is pinned. */
-static bool read_key(struct store *store, const struct list_copy *copy, struct segment *segment,
+/* Reads header and key of a record in a segment that is pinned. */
+static bool read_key(struct store *store, uint64_t tag, struct segment *segment,
                      uint64_t location, struct store_listed *out)
 {
     char data[READ_MAX];
     struct record record;
     uint32_t offset = location_offset(location);
     uint64_t size = location_size(location);
-    size_t got;
+    size_t len;
     if (segment_files_use(&store->log.segment_files, segment) != STORE_OK)
         return false;
     bool ok = file_read_upto(store->options.files, segment->fd, data,
-                             size < READ_MAX ? size : READ_MAX, offset, &got);
+                             size < READ_MAX ? size : READ_MAX, offset, &len);
     segment_files_done(segment);
     if (!ok)
         return false;
-    enum record_status status = record_decode(data, got, segment->header.seed, offset, &record);
-    if (!is_right(store, copy, status, got, &record))
+    enum record_status status = record_decode(data, len, segment->header.seed, offset, &record);
+    if ((status != RECORD_OK && status != RECORD_CUT) || record.type != RECORD_PUT ||
+        len < RECORD_HEADER_SIZE + (size_t)record.key_len)
         return false;
+    struct key_hash hash = hash_key(record.key, record.key_len, store->datadir.hash_seed);
+    if ((hash.tag ^ tag) & KEYDIR_TAG)
+        return false; /* the value is not checked, but its key is */
     fill_from_record(out, &record);
     return true;
 }
 
-/* The entry points to disk. Unlocks the shard. */
-static bool list_from_disk(struct store *store, const struct list_copy *copy,
-                           struct keydir_shard *shard, uint64_t location, struct store_listed *out)
+/* The entry of a moved key points to disk. Unlocks the shard. */
+static bool list_from_disk(struct store *store, struct keydir_shard *shard,
+                           const struct keydir_entry *entry, struct store_listed *out)
 {
-    struct segment *segment = log_segment(&store->log, location_slot(location));
-    uint64_t lsn = store_lsn_of(store, location);
+    struct segment *segment = log_segment(&store->log, location_slot(entry->location));
+    uint64_t lsn = store_lsn_of(store, entry->location);
     segment_pin(segment); /* S7: whatever becomes of the entry, this record can be read now */
     keydir_unlock(shard);
     /* What is still in the log's buffer cannot be read from the file; a buffer is written as a whole. */
     bool ok = log_written_lsn(&store->log) > lsn || log_commit(&store->log, lsn + 1) == STORE_OK;
-    ok = ok && read_key(store, copy, segment, location, out);
+    ok = ok && read_key(store, entry->tag, segment, entry->location, out);
     segment_unpin(segment);
     return ok;
 }
 
-static enum store_status list_copied(struct store_list *list, const struct list_copy *copy,
-                                     uint32_t now_s, struct store_listed *out)
+/* Lists a moved key of that shard, if it is still there. */
+static enum store_status list_moved(struct store_list *list, uint32_t number, uint32_t now_s,
+                                    struct store_listed *out)
 {
     struct store *store = list->store;
-    struct keydir_shard *shard = &store->keydir.shards[(uint16_t)copy->order];
+    struct keydir_shard *shard = &store->keydir.shards[number];
+    struct list_shard *part = &list->shards[number];
     struct keydir_ref ref;
     struct keydir_entry entry;
+    list->drained = number;
     keydir_lock(shard);
-    if (!keydir_find(shard, copy->tag, &ref, &entry) || is_dead(store, &entry, now_s)) {
+    uint32_t count = atomic_load_explicit(&part->moved_count, memory_order_relaxed) - 1;
+    atomic_store_explicit(&part->moved_count, count, memory_order_relaxed);
+    if (!keydir_find(shard, part->moved[count], &ref, &entry) || is_dead(store, &entry, now_s)) {
         keydir_unlock(shard);
         return STORE_AGAIN;
     }
     if (location_in_ram(entry.location)) {
         fill_from_item(out, location_item(entry.location));
         keydir_unlock(shard);
-    } else if (!list_from_disk(store, copy, shard, entry.location, out)) {
+    } else if (!list_from_disk(store, shard, &entry, out)) {
         list->unreadable++;
         return STORE_AGAIN;
     }
@@ -310,13 +375,123 @@ static enum store_status list_copied(struct store_list *list, const struct list_
     return STORE_OK;
 }
 
+/* Lists the key of a value that was met in the log, if the keydir names it. */
+static enum store_status list_value(struct store_list *list, struct list_found *found,
+                                    uint32_t now_s, struct store_listed *out)
+{
+    struct store *store = list->store;
+    struct keydir_shard *shard = &store->keydir.shards[found->shard];
+    struct list_shard *part = &list->shards[found->shard];
+    struct keydir_ref ref;
+    struct keydir_entry entry;
+    keydir_lock(shard);
+    if (found->lsn >= part->end_lsn || !keydir_find(shard, found->tag, &ref, &entry) ||
+        store_lsn_of(store, entry.location) != found->lsn || is_dead(store, &entry, now_s)) {
+        keydir_unlock(shard);
+        return STORE_AGAIN;
+    }
+    part->position_lsn = found->lsn + 1;
+    out->expire_s = entry.expire_s;
+    if (location_in_ram(entry.location))
+        fill_from_item(out, location_item(entry.location));
+    keydir_unlock(shard);
+    if (!location_in_ram(entry.location))
+        fill_from_record(out, &found->record);
+    return STORE_OK;
+}
+
+/* Reading. */
+
+/* Keeps what is needed of a value, if its key is one of this pass. */
+static void add_found(struct store_list *list, const struct record *record, uint32_t offset)
+{
+    struct store *store = list->store;
+    struct key_hash hash = hash_key(record->key, record->key_len, store->datadir.hash_seed);
+    uint32_t shard = hash.shard_bits & store->shard_mask;
+    if (shard < list->first_shard || shard >= list->stop_shard)
+        return;
+    struct list_found *found = &list->found[list->found_count++];
+    found->tag = hash.tag;
+    found->lsn = list->segment->header.base_lsn + offset;
+    found->shard = shard;
+    found->record = *record;
+    found->record.key = found->key;
+    found->record.value = NULL;
+    memcpy(found->key, record->key, record->key_len);
+    keydir_prefetch(&store->keydir.shards[shard], hash.tag);
+}
+
+/* Fetches the items in RAM that the keys found are named to lie in. */
+static void prefetch_items(const struct store_list *list)
+{
+    for (uint32_t i = 0; i < list->found_count; i++) {
+        const struct list_found *found = &list->found[i];
+        bool elsewhere;
+        uint64_t location =
+            keydir_peek(&list->store->keydir.shards[found->shard], found->tag, &elsewhere);
+        if (location_in_ram(location))
+            __builtin_prefetch(location_item(location));
+    }
+}
+
+/* The segment cannot be read here: goes on behind it. */
+static void skip_unreadable(struct store_list *list)
+{
+    list->unreadable++;
+    list->cursor.offset = (list->cursor.offset / SKIP_ON_FAIL + 1) * SKIP_ON_FAIL;
+}
+
+/* Reads up to LIST_GROUP values. False: no memory. */
+static bool read_group(struct store_list *list)
+{
+    list->next = list->found_count = 0;
+    for (int i = 0; i < RECORDS_MAX && list->found_count < LIST_GROUP && list->segment; i++) {
+        struct record record;
+        uint32_t offset;
+        switch (segment_cursor_next(&list->cursor, &record, &offset)) {
+        case CURSOR_RECORD:
+            if (record.type == RECORD_PUT)
+                add_found(list, &record, offset);
+            break;
+        case CURSOR_DAMAGE: list->unreadable++; break;
+        case CURSOR_FAILED:
+            if (!list->cursor.buffer)
+                return false;
+            skip_unreadable(list);
+            break;
+        case CURSOR_END: next_segment(list); break;
+        }
+    }
+    prefetch_items(list);
+    return true;
+}
+
+/* All segments are read, and all that had moved by then is listed. */
+static enum store_status go_on(struct store_list *list)
+{
+    for (uint32_t i = list->first_shard; i < list->stop_shard; i++)
+        end_shard(list, i);
+    if (find_moved(list) < list->stop_shard)
+        return STORE_AGAIN;
+    uint32_t first = list->stop_shard;
+    end_pass(list);
+    if (first == list->store->keydir.shard_count)
+        return STORE_NOT_FOUND;
+    return begin_pass(list, first, list->store->keydir.shard_count) ? STORE_AGAIN : STORE_NO_MEMORY;
+}
+
 enum store_status store_list_next(struct store_list *list, uint32_t now_s, struct store_listed *out)
 {
-    if (list->next % BURST_KEYS == 0)
-        rest(&list->pace);
-    if (list->next < list->count)
-        return list_copied(list, &list->copies[list->next++], now_s, out);
-    if (list->shard < list->store->keydir.shard_count)
-        return gather(list);
-    return STORE_NOT_FOUND;
+    while (list->next < list->found_count) {
+        struct list_found *found = &list->found[list->next++];
+        if (list_value(list, found, now_s, out) == STORE_OK)
+            return STORE_OK;
+    }
+    rest(list);
+    uint32_t moved = find_moved(list);
+    if (moved < list->stop_shard)
+        return list_moved(list, moved, now_s, out);
+    if (!list->segment)
+        return go_on(list);
+    return read_group(list) ? STORE_AGAIN : STORE_NO_MEMORY;
 }

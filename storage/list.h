@@ -1,39 +1,57 @@
-/* list.h: goes through all keys that live: the inside of the listing in store.h. See list.c. */
+/* list.h: goes through all live keys: the inside of the listing in store.h. See list.c. */
 #ifndef CACHECASK_STORAGE_LIST_H
 #define CACHECASK_STORAGE_LIST_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "storage/segment.h"
 #include "storage/store.h"
 
-#define LIST_GROUP_MAX (UINT64_C(64) << 20) /* bytes of copies at a time */
+#define LIST_GROUP 32 /* records whose buckets are fetched ahead together */
 
-/* What is remembered of an entry until its key is read. */
-struct list_copy {
-    uint64_t tag;
-    uint64_t order; /* by its place then, in RAM before on disk; the last 16 bits are the shard */
+/* What a listing knows of a shard; under that shard's lock. */
+struct list_shard {
+    /* Records from `position_lsn` up to `end_lsn` are still ahead: one that moves away from there is remembered in `moved`.
+     * Equal when nothing is ahead. */
+    uint64_t position_lsn, end_lsn;
+    uint64_t *moved; /* tags of keys whose record was still ahead when a later one took its place */
+    _Atomic uint32_t moved_count; /* looked at without the lock, too */
+    uint32_t moved_max;
 };
 
-/* So that a listing keeps out of the way. */
+/* A value that was met in the log, and that the keydir may name. */
+struct list_found {
+    uint64_t tag, lsn;
+    uint32_t shard;
+    struct record record;
+    char key[STORE_KEY_MAX];
+};
+
+/* So that a listing keeps out of the way of clients. */
 struct list_pace {
-    uint64_t since_us; /* it has worked */
-    uint32_t moves;
+    uint64_t since_us;  /* it has worked */
+    uint64_t active_us; /* when a client was seen last */
+    uint64_t batches;   /* of all sessions, at the last look */
 };
 
 struct store_list {
     struct store *store;
-    uint32_t shard; /* the next one to be copied */
-    struct list_copy *copies;
-    size_t count, capacity;
-    size_t next;   /* the copy whose turn it is */
-    bool overflow; /* there were more copies to be made than the capacity */
-    uint64_t unreadable;
+    struct list_shard *shards;
+    uint32_t first_shard, stop_shard; /* of the pass that is under way */
+    uint32_t drained;                 /* the shard in which the last moved key was found */
+    uint64_t end_lsn;                 /* of the pass: nothing from here on is ahead in any shard */
+    struct segment *segment;          /* being read, and pinned; NULL: the pass has read them all */
+    struct segment_cursor cursor;
+    struct list_found found[LIST_GROUP];
+    uint32_t found_count, next;
+    uint64_t unreadable; /* places in the log, and records of moved keys */
     struct list_pace pace;
 };
 
-/* Sorts copies by their order, from `bit` of it down. */
-void list_sort(struct list_copy *copies, size_t count, uint64_t bit, struct list_pace *pace);
+/* The record at `lsn`, of a key of that shard, is replaced by a later one; with the shard's lock held. */
+void list_note_moved(struct store_list *list, uint32_t shard, uint64_t tag, uint64_t lsn);
 
 #endif

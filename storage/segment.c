@@ -44,6 +44,8 @@
 #define MAGIC     "CCASKSEG"
 #define COPY_SIZE 128
 #define READ_SIZE (256 * 1024)
+#define PAGE_SIZE 4096
+#define NEAR      (64 * 1024) /* to read as much is cheaper than one more read */
 
 struct disk_header {
     char magic[8];
@@ -234,6 +236,25 @@ void segment_cursor_release(struct segment_cursor *cursor)
     cursor->buffer = NULL;
 }
 
+/* How many bytes to read from `offset` on, if no more are wanted: where keys lie far apart, few. */
+static size_t read_size(const struct segment_cursor *cursor, uint64_t offset)
+{
+    if (cursor->careful)
+        return 0;
+    bool far = cursor->keys_only && offset > cursor->start + cursor->len + NEAR;
+    return far ? PAGE_SIZE : READ_SIZE;
+}
+
+static bool read_at(struct segment_cursor *cursor, uint64_t offset, uint64_t size)
+{
+    if (offset + size > cursor->end)
+        size = cursor->end - offset;
+    cursor->start = offset;
+    cursor->len = 0;
+    return file_read_upto(cursor->files, cursor->segment->fd, cursor->buffer, size, offset,
+                          &cursor->len);
+}
+
 /* Brings at least `want` bytes from `offset` on into the buffer, or all there are. */
 static bool fill(struct segment_cursor *cursor, uint64_t offset, uint64_t want)
 {
@@ -241,21 +262,19 @@ static bool fill(struct segment_cursor *cursor, uint64_t offset, uint64_t want)
         want = offset < cursor->end ? cursor->end - offset : 0;
     if (offset >= cursor->start && offset + want <= cursor->start + cursor->len)
         return true;
-    size_t size = want > READ_SIZE || cursor->careful ? want : READ_SIZE;
-    if (cursor->capacity < size) {
+    size_t usual = read_size(cursor, offset);
+    size_t size = want > usual ? want : usual;
+    size_t capacity = size > READ_SIZE ? size : READ_SIZE;
+    if (cursor->capacity < capacity) {
         free(cursor->buffer); /* what it holds is read again */
         cursor->capacity = cursor->len = 0;
-        cursor->buffer = malloc(size);
+        cursor->buffer = malloc(capacity);
         if (!cursor->buffer)
             return false;
-        cursor->capacity = size;
+        cursor->capacity = capacity;
     }
-    if (offset + size > cursor->end)
-        size = cursor->end - offset;
-    cursor->start = offset;
-    cursor->len = 0;
-    return file_read_upto(cursor->files, cursor->segment->fd, cursor->buffer, size, offset,
-                          &cursor->len);
+    return read_at(cursor, offset, size) ||
+           (cursor->keys_only && read_at(cursor, offset, want > PAGE_SIZE ? want : PAGE_SIZE));
 }
 
 /* The bytes from `offset` on that the buffer holds. */
@@ -305,6 +324,22 @@ static bool skim(struct segment_cursor *cursor, uint64_t offset, struct record *
     return !context.failed;
 }
 
+/* Makes do with the key of a record whose value is not in the buffer. False: it cannot be read. */
+static bool take_key(struct segment_cursor *cursor, uint64_t offset, struct record *record,
+                     enum record_status *status)
+{
+    size_t len;
+    if (!fill(cursor, offset, RECORD_HEADER_SIZE + record->key_len))
+        return false;
+    const char *data = at(cursor, offset, &len);
+    if (len < RECORD_HEADER_SIZE + (size_t)record->key_len)
+        return true; /* the file is shorter than it was: the record is cut */
+    record->key = data + RECORD_HEADER_SIZE;
+    record->value = NULL;
+    *status = RECORD_OK;
+    return true;
+}
+
 static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record *record,
                    enum record_status *status)
 {
@@ -322,6 +357,8 @@ static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record
     }
     if (*status != RECORD_CUT)
         return true;
+    if (cursor->keys_only)
+        return take_key(cursor, offset, record, status);
     if (cursor->skims && size > READ_SIZE)
         return skim(cursor, offset, record, status);
     if (!fill(cursor, offset, size))

@@ -152,6 +152,9 @@ struct segment_cursor {
     bool careful;      /* reads no more than it must: what is near may be unreadable */
     bool skims;        /* long values are checked in pieces and not given: record->value is NULL */
     char key[256];     /* of such a record */
+    /* Values that do not come with their keys are neither read nor checked: record->value is NULL. Where the disk fails, as
+     * little as possible is lost. */
+    bool keys_only;
 };
 
 enum cursor_status {

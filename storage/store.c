@@ -516,6 +516,7 @@ static enum store_status index_put(struct store *store, const struct store_key *
     if (item)
         item->location = location;
     if (found->present) {
+        store_note_moved(store, found->shard, &found->entry);
         store_bury(store, found->entry.location);
         keydir_set(found->shard, found->ref, indexed, expire_s);
         return STORE_OK;

@@ -292,8 +292,9 @@ void store_set_disk_limit(struct store *store, uint64_t bytes);
 
 /* Lists all keys that live, for operators. A listing belongs to one thread, which needs no session; unlike everything else here
  * it waits for reads from the disk. A key that lives from store_list_new to the end is listed once; one that is stored,
- * deleted or expires meanwhile once or not at all. Takes up to an eighth of the memory limit, at most 64 MiB, if no shard
- * needs more. Ended before the store is closed; keys whose records cannot be read are left out and then told. */
+ * deleted or expires meanwhile once or not at all. Goes at full speed while no session enters a batch, and else keeps out of the
+ * way. Takes 8 bytes for each key that is overwritten or moved before its turn comes, at most an eighth of the memory limit (a
+ * sixth where the index is full). Ended before the store is closed; what cannot be read is left out and then told. */
 struct store_listed {
     char key[STORE_KEY_MAX];
     uint8_t key_len;
@@ -306,7 +307,8 @@ struct store_listed {
     uint64_t size; /* bytes in the log */
 };
 
-struct store_list *store_list_new(struct store *store); /* NULL: no memory */
+/* NULL: no memory, or there is a listing already. */
+struct store_list *store_list_new(struct store *store);
 void store_list_free(struct store_list *list);
 
 /* One step. STORE_OK: *out is the next key; STORE_AGAIN: none this time, go on; STORE_NOT_FOUND: that was all;

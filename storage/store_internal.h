@@ -10,6 +10,7 @@
 #include "storage/datadir.h"
 #include "storage/histogram.h"
 #include "storage/keydir.h"
+#include "storage/list.h"
 #include "storage/location.h"
 #include "storage/log.h"
 #include "storage/reader.h"
@@ -41,6 +42,7 @@ struct store_session {
     pthread_mutex_t done_lock;
     struct store_fetch *done, *done_tail; /* fetches that have come back */
     _Alignas(64) _Atomic uint64_t epoch;  /* of the batch it is in; 0: none */
+    _Atomic uint64_t batches;             /* ever entered */
 };
 
 struct store {
@@ -52,7 +54,8 @@ struct store {
     struct reader_pool readers;
     uint32_t shard_mask;
     _Atomic uint64_t memory_limit;
-    uint64_t memory_max; /* address space is reserved for so much */
+    uint64_t memory_max;             /* address space is reserved for so much */
+    struct store_list *_Atomic list; /* the listing under way, or NULL */
     bool loaded; /* each segment has its end, and nothing behind it (Y8): hints may be written */
 
     _Alignas(64) _Atomic uint64_t epoch; /* counts up with each page that leaves the cache */
@@ -160,6 +163,19 @@ static inline void store_bury(const struct store *store, uint64_t location)
     atomic_fetch_add_explicit(&log_segment(&store->log, location_slot(location))->buried_bytes,
                               location_size(location), memory_order_release);
 }
+
+/* The record of an entry is replaced by a later one, which has its place in the log already. With the shard's lock held. */
+static inline void store_note_moved(struct store *store, const struct keydir_shard *shard,
+                                    const struct keydir_entry *entry)
+{
+    struct store_list *list = atomic_load_explicit(&store->list, memory_order_acquire);
+    if (list)
+        list_note_moved(list, (uint32_t)(shard - store->keydir.shards), entry->tag,
+                        store_lsn_of(store, entry->location));
+}
+
+/* Batches that all sessions have entered: changes while clients are served. */
+uint64_t store_batches(struct store *store);
 
 /* Wakes all sessions: room was made, or the log is synced. */
 void store_wake_all(struct store *store);

@@ -64,6 +64,7 @@ void store_enter(struct store_session *session)
      * page, and with it that no entry points there any more. The locks of shards would say the same, but who looks an entry up
      * may do without. */
     (void)atomic_load(&session->store->epoch);
+    count_up(&session->batches, 1);
 }
 
 void store_leave(struct store_session *session)
@@ -80,6 +81,16 @@ void store_wake_all(struct store *store)
         if (session->wake)
             session->wake(session->context);
     pthread_mutex_unlock(&store->sessions_lock);
+}
+
+uint64_t store_batches(struct store *store)
+{
+    uint64_t batches = 0;
+    pthread_mutex_lock(&store->sessions_lock);
+    for (struct store_session *session = store->sessions; session; session = session->next)
+        batches += atomic_load_explicit(&session->batches, memory_order_relaxed);
+    pthread_mutex_unlock(&store->sessions_lock);
+    return batches;
 }
 
 static void on_synced(void *context)
