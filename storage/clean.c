@@ -540,7 +540,7 @@ static void drop_all_lost(struct job *job)
     job->unreadable = 0;
     for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
         struct keydir_shard *shard = &store->keydir.shards[i];
-        uint32_t cursor = 0;
+        uint64_t cursor = 0;
         keydir_lock(shard);
         keydir_scan(shard, &cursor, UINT32_MAX, drop_lost, job);
         keydir_unlock(shard);

@@ -270,6 +270,7 @@ bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max
         pthread_mutex_init(&shard->lock, NULL);
         shard->stash = shard->own_stash;
         shard->stash_room = KEYDIR_STASH;
+        atomic_store(&shard->expires_from_s, UINT32_MAX);
         shard->blocks = (struct keydir_bucket *)keydir->rows + (size_t)i * BLOCK;
         shard->row_shift = (uint32_t)__builtin_ctzll(row_size / LINE);
         shard->expires = (uint32_t *)keydir->expires + (size_t)i * EXPIRES_BLOCK * KEYDIR_ENTRIES;
@@ -547,7 +548,6 @@ static void shift_along(struct keydir_shard *shard, const struct step *steps, in
         int parent = steps[at].parent;
         struct keydir_entry moved = lift(shard, steps[parent].bucket, steps[at].index);
         settle(shard, &moved, steps[at].bucket, hole);
-        shard->moves++;
         hole = steps[at].index;
         at = parent;
     }
@@ -712,7 +712,6 @@ static void place_all(struct keydir_shard *shard, struct keydir_entry *entries, 
     for (uint32_t i = 0; i < count; i++)
         if (!place(shard, &entries[i]))
             entries[left++] = entries[i];
-    shard->moves += count;
     stash_all(shard, entries, left);
 }
 
@@ -923,6 +922,12 @@ bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard)
     return true;
 }
 
+static void note_expiry(struct keydir_shard *shard, uint32_t expire_s)
+{
+    if (expire_s && expire_s < atomic_load_explicit(&shard->expires_from_s, memory_order_relaxed))
+        atomic_store_explicit(&shard->expires_from_s, expire_s, memory_order_relaxed);
+}
+
 bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
                    const struct keydir_entry *entry)
 {
@@ -930,6 +935,7 @@ bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
     if (!keydir_has_room(keydir, shard) || !place_or_stash(shard, entry))
         return false;
     shard->count++;
+    note_expiry(shard, entry->expire_s);
     if (resized(shard) && !shard->shrinking &&
         (++shard->inserts % GROW_EVERY == 0 || shard->stash_count))
         grow_step(shard);
@@ -940,6 +946,7 @@ void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t loca
                 uint32_t expire_s)
 {
     assert(location);
+    note_expiry(shard, expire_s);
     if (!ref.bucket) {
         shard->stash[ref.index].location = location;
         shard->stash[ref.index].expire_s = expire_s;
@@ -959,71 +966,67 @@ void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref)
         shard->stash[ref.index] = shard->stash[--shard->stash_count];
 }
 
-static void scan_place(struct keydir_shard *shard, struct keydir_ref ref, struct keydir_entry entry,
-                       bool (*visit)(void *context, struct keydir_entry *entry), void *context)
-{
-    struct keydir_entry before = entry;
-    if (!visit(context, &entry))
-        keydir_remove(shard, ref);
-    else if (entry.location != before.location || entry.expire_s != before.expire_s)
-        keydir_set(shard, ref, entry.location, entry.expire_s);
-}
-
-bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
-                 bool (*visit)(void *context, struct keydir_entry *entry), void *context)
-{
-    uint32_t size = load_size(&shard->next_size);
-    if (*cursor > size)
-        *cursor = size; /* the shard has shrunk */
-    uint32_t stop = size - *cursor > buckets ? *cursor + buckets : size;
-    if (*cursor == 0)
-        for (uint32_t i = shard->stash_count; i-- > 0;)
-            scan_place(shard, (struct keydir_ref){.bucket = NULL, .index = i}, shard->stash[i],
-                       visit, context);
-    for (; *cursor < stop; ++*cursor) {
-        struct keydir_bucket *bucket = bucket_at(shard, *cursor);
-        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
-            if (bucket->locations[i])
-                scan_place(shard, (struct keydir_ref){.bucket = bucket, .index = i},
-                           get(shard, bucket, i), visit, context);
-    }
-    return *cursor < size;
-}
-
-struct tag_scan {
+/* A scan of the entries with tags from `first` to `last`. */
+struct scan {
+    struct keydir_shard *shard;
     uint64_t first, last;
-    void (*visit)(void *context, const struct keydir_entry *entry);
+    bool (*visit)(void *context, struct keydir_entry *entry);
     void *context;
 };
 
-static void scan_tag(const struct tag_scan *scan, struct keydir_entry entry)
+static bool is_scanned(const struct scan *scan, uint64_t word)
 {
-    if (entry.location && entry.tag >= scan->first && entry.tag <= scan->last)
-        scan->visit(scan->context, &entry);
+    uint64_t tag = word & KEYDIR_TAG;
+    return tag >= scan->first && tag <= scan->last;
 }
 
-static void scan_buckets(const struct keydir_shard *shard, const struct tag_scan *scan,
-                         uint32_t from, uint32_t to)
+static void scan_entry(const struct scan *scan, struct keydir_ref ref, struct keydir_entry entry)
 {
-    for (uint32_t where = from; where < to; where++)
+    struct keydir_entry before = entry;
+    if (!scan->visit(scan->context, &entry))
+        keydir_remove(scan->shard, ref);
+    else if (entry.location != before.location || entry.expire_s != before.expire_s)
+        keydir_set(scan->shard, ref, entry.location, entry.expire_s);
+}
+
+static void scan_buckets(const struct scan *scan, uint32_t from, uint32_t to)
+{
+    for (uint32_t where = from; where < to; where++) {
+        struct keydir_bucket *bucket = bucket_at(scan->shard, where);
         for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
-            scan_tag(scan, get(shard, bucket_at(shard, where), i));
+            if (bucket->locations[i] && is_scanned(scan, bucket->words[i]))
+                scan_entry(scan, (struct keydir_ref){.bucket = bucket, .index = i},
+                           get(scan->shard, bucket, i));
+    }
 }
 
-void keydir_scan_tags(const struct keydir_shard *shard, uint64_t first, uint64_t last,
-                      void (*visit)(void *context, const struct keydir_entry *entry), void *context)
+static void scan_stash(const struct scan *scan)
 {
-    const struct tag_scan scan = {.first = first, .last = last, .visit = visit, .context = context};
+    struct keydir_shard *shard = scan->shard;
+    for (uint32_t i = shard->stash_count; i-- > 0;)
+        if (is_scanned(scan, shard->stash[i].tag))
+            scan_entry(scan, (struct keydir_ref){.bucket = NULL, .index = i}, shard->stash[i]);
+}
+
+bool keydir_scan(struct keydir_shard *shard, uint64_t *cursor, uint32_t buckets,
+                 bool (*visit)(void *context, struct keydir_entry *entry), void *context)
+{
     uint32_t size = load_size(&shard->size), next_size = load_size(&shard->next_size);
-    /* Homes keep the order of tags, during a growth too, and other buckets lie at most WINDOW behind: from the first home to
-     * the last, and then those that were wrapped to the start, at either size. */
-    uint32_t from = home_of(shard, first).number;
-    uint32_t to = home_of(shard, last).number + 1 + WINDOW;
+    uint64_t width = buckets < next_size ? UINT64_MAX / next_size * buckets : UINT64_MAX;
+    struct scan scan = {
+        .shard = shard, .first = *cursor, .last = UINT64_MAX, .visit = visit, .context = context};
+    if (width < UINT64_MAX - scan.first)
+        scan.last = scan.first + width;
+    /* Homes keep the order of tags, while they are resized too, and other buckets lie at most WINDOW behind: from the first home
+     * to the last, and then those that were wrapped to the start, at either size. */
+    uint32_t from = home_of(shard, scan.first).number;
+    uint32_t to = home_of(shard, scan.last).number + 1 + WINDOW;
     uint32_t wrapped = to > size ? to - size : 0;
-    scan_buckets(shard, &scan, from, to < next_size ? to : next_size);
-    scan_buckets(shard, &scan, 0, wrapped < from ? wrapped : from);
-    for (uint32_t i = 0; i < shard->stash_count; i++)
-        scan_tag(&scan, shard->stash[i]);
+    scan_buckets(&scan, from, to < next_size ? to : next_size);
+    scan_buckets(&scan, 0, wrapped < from ? wrapped : from);
+    scan_stash(&scan);
+    *cursor = scan.last + 1;
+    return scan.last < UINT64_MAX;
 }
 
 void keydir_check(struct keydir_shard *shard)

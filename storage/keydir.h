@@ -50,7 +50,9 @@ struct keydir_shard {
     uint32_t count;           /* entries, the stash's included */
     uint32_t inserts;         /* since the growth began */
     _Atomic uint32_t stash_count;
-    uint64_t moves;                   /* entries that changed their bucket, ever: for scans */
+    /* No entry expires before that second; UINT32_MAX: none does. Inserts and changes lower it, and a scan that has seen all
+     * entries may raise it. */
+    _Atomic uint32_t expires_from_s;
     uint32_t dense_size, dense_count; /* to so few buckets it did not shrink with so many entries */
     struct keydir_entry *stash;       /* entries that found no bucket; nearly always empty */
     uint32_t stash_room;              /* KEYDIR_STASH, and more after an unlucky resize */
@@ -142,17 +144,11 @@ void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t loca
                 uint32_t expire_s);
 void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref);
 
-/* Calls visit for each entry in up to `buckets` buckets from *cursor on and moves *cursor; visit answers whether the entry
- * stays and may change its location and expiry. Returns false when the shard is done. Start with *cursor 0. A scan in
- * several calls sees every entry that stays, if shard->moves is the same at its end; else it is begun again. */
-bool keydir_scan(struct keydir_shard *shard, uint32_t *cursor, uint32_t buckets,
+/* Calls visit for the entries of a range of tags, from *cursor on as many as `buckets` buckets hold, and moves *cursor; visit
+ * answers whether the entry stays, and may change its location and expiry. Returns false when the shard is done, and *cursor is
+ * 0 again, with which a scan starts. A scan in several calls sees every entry that stays, once, whatever moves in between. */
+bool keydir_scan(struct keydir_shard *shard, uint64_t *cursor, uint32_t buckets,
                  bool (*visit)(void *context, struct keydir_entry *entry), void *context);
-
-/* Calls visit for each entry with a tag from `first` to `last`. What scans a shard by ranges of tags sees every entry that
- * stays once, whatever moves between two calls. Takes as long as the part of the shard that the range is of all tags. */
-void keydir_scan_tags(const struct keydir_shard *shard, uint64_t first, uint64_t last,
-                      void (*visit)(void *context, const struct keydir_entry *entry),
-                      void *context);
 
 /* All entries of all shards; takes each lock in turn. */
 uint64_t keydir_count(struct keydir *keydir);

@@ -1,12 +1,13 @@
 /* maintain.c: the background thread of a store.
  *
  * It finishes the hint file of each segment that is sealed and synced (with --sync=none: written), oldest first; takes what a
- * flush has killed out of the keydir, so that lookups need not compare LSNs any longer; and gives the cache the memory that
- * the growing keydir leaves.
+ * flush has killed out of the keydir, so that lookups need not compare LSNs any longer; takes out what has expired; and gives
+ * the cache the memory that the growing keydir leaves. Where there is nothing to do, a tick looks at each shard and at no entry.
  */
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,16 +17,15 @@
 #include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
-#define TICK_MS        100
-#define SWEEP_ATTEMPTS 3
-#define CRAWL_S        60
-#define CRAWL_GRACE_S                                                                              \
-    3 /* what has just expired is left for a get to find, which counts it (get_expired) */
+#define TICK_MS       100
+#define CRAWL_S       60
+#define CRAWL_GRACE_S 3
 #define CRAWL_MIN     16384  /* buckets a tick: some tenths of a millisecond */
 #define CRAWL_MAX     262144 /* and what a large keydir may cost, some percents of a core */
 #define SWEEP_BUCKETS 1024   /* looked at with a shard's lock held: some ten microseconds */
-#define SHRINK_ROUNDS 4      /* a tick: of 256 shards, some 40 ms */
-#define RETURN_ROUNDS 16     /* a tick, of some MiB */
+#define SWEPT         UINT64_MAX
+#define SHRINK_ROUNDS 4  /* a tick: of 256 shards, some 40 ms */
+#define RETURN_ROUNDS 16 /* a tick, of some MiB */
 
 /* The oldest segment that wants a hint file, if it may have it. */
 static struct segment *next_unhinted(struct store *store)
@@ -93,6 +93,8 @@ void maintain_hints(struct store *store)
     }
 }
 
+/* Sweeping. */
+
 struct sweep {
     struct store *store;
     uint64_t flush_lsn;
@@ -107,30 +109,26 @@ static bool keep_unflushed(void *context, struct keydir_entry *entry)
     return false;
 }
 
-/* One scan of a shard, `buckets` at a time. True when no entry moved meanwhile, so that none was missed. */
-static bool sweep_once(struct sweep *sweep, struct keydir_shard *shard, uint32_t buckets)
+/* Goes through all shards side by side, one step in each: so who waits for the lock of one gets it before the next step. */
+static bool sweep_all(struct sweep *sweep, uint64_t *cursors)
 {
-    uint32_t cursor = 0;
+    struct keydir *keydir = &sweep->store->keydir;
     bool more = true;
-    keydir_lock(shard);
-    uint64_t moves = shard->moves;
-    while (more) {
-        more = keydir_scan(shard, &cursor, buckets, keep_unflushed, sweep);
-        keydir_unlock(shard); /* others get their turn */
-        keydir_lock(shard);
+    while (more && !atomic_load(&sweep->store->stopping)) {
+        more = false;
+        for (uint32_t i = 0; i < keydir->shard_count; i++) {
+            struct keydir_shard *shard = &keydir->shards[i];
+            if (cursors[i] == SWEPT)
+                continue;
+            keydir_lock(shard);
+            bool done = !keydir_scan(shard, &cursors[i], SWEEP_BUCKETS, keep_unflushed, sweep);
+            keydir_unlock(shard);
+            if (done)
+                cursors[i] = SWEPT;
+            more |= !done;
+        }
     }
-    moves = shard->moves - moves;
-    keydir_unlock(shard);
-    return moves == 0;
-}
-
-/* In a shard where entries move all the time the scan must hold the lock at last. */
-static void sweep_shard(struct sweep *sweep, struct keydir_shard *shard)
-{
-    for (int attempt = 0; attempt < SWEEP_ATTEMPTS; attempt++)
-        if (sweep_once(sweep, shard, SWEEP_BUCKETS))
-            return;
-    sweep_once(sweep, shard, UINT32_MAX);
+    return !more;
 }
 
 static void sweep_flushed(struct store *store)
@@ -138,53 +136,87 @@ static void sweep_flushed(struct store *store)
     struct sweep sweep = {.store = store, .flush_lsn = atomic_load(&store->log.flush_lsn)};
     if (sweep.flush_lsn <= atomic_load(&store->swept_flush_lsn))
         return;
-    for (uint32_t i = 0; i < store->keydir.shard_count; i++)
-        sweep_shard(&sweep, &store->keydir.shards[i]);
-    atomic_store(&store->swept_flush_lsn, sweep.flush_lsn);
+    uint64_t *cursors = calloc(store->keydir.shard_count, sizeof *cursors);
+    if (cursors && sweep_all(&sweep, cursors)) /* else the next tick tries again */
+        atomic_store(&store->swept_flush_lsn, sweep.flush_lsn);
+    free(cursors);
+}
+
+/* Whether what expires then is the crawler's: it leaves what has just expired for a get to find, which counts it (get_expired). */
+static bool is_due(struct store *store, uint32_t expire_s)
+{
+    return (uint64_t)expire_s + CRAWL_GRACE_S <= atomic_load(&store->now_s);
 }
 
 static bool keep_unexpired(void *context, struct keydir_entry *entry)
 {
     struct store *store = context;
     store->crawler.seen++;
-    if (!entry->expire_s || (uint64_t)entry->expire_s + CRAWL_GRACE_S > atomic_load(&store->now_s))
+    if (!entry->expire_s)
         return true;
+    if (!is_due(store, entry->expire_s)) {
+        if (entry->expire_s < store->crawler.expires_from_s)
+            store->crawler.expires_from_s = entry->expire_s;
+        return true;
+    }
     store_count_expired(store, entry->location);
     store_mark_expired(store, entry->location);
     store_bury(store, entry->location);
     return false;
 }
 
-/* Looks at up to SWEEP_BUCKETS buckets from where it was, and goes on in the next shard. Answers how many. */
-static uint32_t crawl_step(struct store *store)
+/* Looks at up to SWEEP_BUCKETS buckets of a shard, from where it was. False: the shard is done, and when it is to be visited again is
+ * known. What is inserted meanwhile says that itself. */
+static bool crawl_step(struct store *store, struct keydir_shard *shard)
 {
-    struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
-    uint32_t from = store->crawler.cursor;
     keydir_lock(shard);
+    if (store->crawler.cursor == 0) {
+        atomic_store_explicit(&shard->expires_from_s, UINT32_MAX, memory_order_relaxed);
+        store->crawler.expires_from_s = UINT32_MAX;
+    }
     bool more = keydir_scan(shard, &store->crawler.cursor, SWEEP_BUCKETS, keep_unexpired, store);
+    if (!more && store->crawler.expires_from_s < atomic_load(&shard->expires_from_s))
+        atomic_store_explicit(&shard->expires_from_s, store->crawler.expires_from_s,
+                              memory_order_relaxed);
     keydir_unlock(shard);
-    uint32_t looked = store->crawler.cursor > from ? store->crawler.cursor - from : 1;
     atomic_store_explicit(&store->crawler.checked, store->crawler.seen, memory_order_relaxed);
-    if (more)
-        return looked;
-    store->crawler.cursor = 0;
-    store->crawler.shard = (store->crawler.shard + 1) % store->keydir.shard_count;
-    if (store->crawler.shard == 0)
-        atomic_fetch_add_explicit(&store->crawler.passes, 1, memory_order_relaxed);
-    return looked;
+    return more;
 }
 
-/* The crawler: takes out what has expired without being asked for. It goes through the keydir at least once in CRAWL_S seconds,
- * a small one at each tick; an entry that moves meanwhile may be missed and is met the next time. */
+static uint32_t step_of(const struct keydir_shard *shard)
+{
+    uint32_t size = atomic_load_explicit(&shard->next_size, memory_order_relaxed);
+    return size < SWEEP_BUCKETS ? size : SWEEP_BUCKETS;
+}
+
+static void crawl_next_shard(struct store *store)
+{
+    store->crawler.shard = (store->crawler.shard + 1) % store->keydir.shard_count;
+    if (store->crawler.shard == 0 && store->crawler.found) {
+        atomic_fetch_add_explicit(&store->crawler.passes, 1, memory_order_relaxed);
+        store->crawler.found = false;
+    }
+}
+
+/* The crawler: takes out what has expired without being asked for. It visits the shards in which something has: where all are
+ * such, each at least once in CRAWL_S seconds, and those of a small keydir at each tick. */
 static void crawl(struct store *store)
 {
     uint64_t all = atomic_load(&store->keydir.bytes) / sizeof(struct keydir_bucket);
     uint64_t share = all * TICK_MS / (CRAWL_S * 1000);
-    uint64_t wanted = share < CRAWL_MIN ? CRAWL_MIN : share < CRAWL_MAX ? share : CRAWL_MAX;
-    if (wanted > all)
-        wanted = all;
-    for (uint64_t looked = 0; looked < wanted;)
-        looked += crawl_step(store);
+    uint64_t left = share < CRAWL_MIN ? CRAWL_MIN : share < CRAWL_MAX ? share : CRAWL_MAX;
+    for (uint32_t shards = 0; shards < store->keydir.shard_count && left > 0;) {
+        struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
+        if (store->crawler.cursor || is_due(store, atomic_load(&shard->expires_from_s))) {
+            store->crawler.found = true;
+            uint64_t looked = step_of(shard);
+            left -= left < looked ? left : looked;
+            if (crawl_step(store, shard))
+                continue;
+        }
+        crawl_next_shard(store);
+        shards++;
+    }
 }
 
 /* After many deletions, or under a lower limit. A step of each shard in turn, so that a client that waits for the lock of one gets

@@ -666,7 +666,7 @@ static void *run_sweeper(void *context)
         return NULL;
     while ((i = atomic_fetch_add(&state->next_shard, 1)) < keydir->shard_count) {
         struct keydir_shard *shard = &keydir->shards[i];
-        uint32_t cursor = 0;
+        uint64_t cursor = 0;
         keydir_lock(shard);
         keydir_scan(shard, &cursor, UINT32_MAX, sweep_entry, &sweep);
         keydir_unlock(shard);

@@ -75,8 +75,11 @@ struct store {
     _Atomic bool stopping; /* set under maintain_lock */
 
     struct { /* the maintainer's way through the keydir, after what has expired */
-        uint32_t shard, cursor;
+        uint32_t shard;
+        uint32_t expires_from_s; /* of the entries seen in the shard so far */
+        uint64_t cursor;
         uint64_t seen; /* entries, ever */
+        bool found;    /* in this pass, a shard in which something may have expired */
         _Atomic uint64_t checked, passes;
     } crawler;
 

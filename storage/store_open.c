@@ -583,7 +583,7 @@ void store_check(struct store *store)
 {
     for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
         struct keydir_shard *shard = &store->keydir.shards[i];
-        uint32_t cursor = 0;
+        uint64_t cursor = 0;
         keydir_lock(shard);
         keydir_check(shard);
         keydir_scan(shard, &cursor, UINT32_MAX, check_entry, store);

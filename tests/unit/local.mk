@@ -14,6 +14,7 @@ storage_tests = \
     tests/unit/storage/test_segment_files \
     tests/unit/storage/test_cache \
     tests/unit/storage/test_log \
+    tests/unit/storage/test_maintain \
     tests/unit/storage/test_store \
     tests/unit/storage/test_clean_plan \
     tests/unit/storage/test_cleaner \
@@ -40,6 +41,7 @@ tests_unit_storage_test_hint_SOURCES = tests/unit/storage/test_hint.c tests/unit
 tests_unit_storage_test_histogram_SOURCES = tests/unit/storage/test_histogram.c $(storage_support)
 tests_unit_storage_test_keydir_SOURCES = tests/unit/storage/test_keydir.c $(storage_support)
 tests_unit_storage_test_list_SOURCES = tests/unit/storage/test_list.c $(storage_support)
+tests_unit_storage_test_maintain_SOURCES = tests/unit/storage/test_maintain.c $(storage_support)
 tests_unit_storage_test_location_SOURCES = tests/unit/storage/test_location.c $(storage_support)
 tests_unit_storage_test_record_SOURCES = tests/unit/storage/test_record.c $(storage_support)
 tests_unit_storage_test_segment_SOURCES = tests/unit/storage/test_segment.c tests/unit/storage/segment_file.h \

@@ -540,54 +540,6 @@ static void test_large_values_are_not_read(void **state)
     free(seen.times);
 }
 
-/* Counts the entries, and adds their tags. */
-struct tags {
-    uint64_t count, sum, first, last;
-};
-
-static void add_tag(void *context, const struct keydir_entry *entry)
-{
-    struct tags *tags = context;
-    assert_true(entry->tag >= tags->first && entry->tag <= tags->last);
-    tags->count++;
-    tags->sum += entry->tag;
-}
-
-static void assert_ranges(struct keydir_shard *shard, uint64_t ranges, uint64_t count, uint64_t sum)
-{
-    struct tags tags = {0};
-    uint64_t width = UINT64_MAX / ranges;
-    for (uint64_t i = 0; i < ranges; i++) {
-        tags.first = i * width;
-        tags.last = i + 1 == ranges ? UINT64_MAX : tags.first + width - 1;
-        keydir_scan_tags(shard, tags.first, tags.last, add_tag, &tags);
-    }
-    assert_int_equal(tags.count, count);
-    assert_true(tags.sum == sum);
-}
-
-/* At all sizes and at each stage of growth, with entries anywhere. */
-static void test_ranges_of_tags_see_each_entry_once(void **state)
-{
-    (void)state;
-    struct dice dice = {.state = 3};
-    struct keydir keydir;
-    uint64_t count = 0, sum = 0;
-    assert_true(keydir_init(&keydir, 1, UINT64_C(4) << 20));
-    struct keydir_shard *shard = &keydir.shards[0];
-    keydir_lock(shard);
-    while (count < (SLOW_BUILD ? 5000 : 20000)) {
-        struct keydir_entry entry = {.tag = dice_next(&dice), .location = 8};
-        assert_true(keydir_insert(&keydir, shard, &entry));
-        sum += entry.tag & KEYDIR_TAG;
-        if (++count % 61 == 0)
-            assert_ranges(shard, 1 + dice_below(&dice, 12), count, sum);
-    }
-    assert_ranges(shard, 5000, count, sum);
-    keydir_unlock(shard);
-    keydir_release(&keydir);
-}
-
 /* Others at work: keys come and go, are stored anew and moved, so that entries change their buckets and places all the
  * time. */
 struct busy {
@@ -744,7 +696,6 @@ int main(void)
         TEST(short_reads),
         TEST(files_are_read_in_order_by_large_reads),
         TEST(large_values_are_not_read),
-        TEST(ranges_of_tags_see_each_entry_once),
         TEST(while_others_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

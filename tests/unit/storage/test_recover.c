@@ -306,7 +306,7 @@ static void expect_exact_live_bytes(void)
     struct store *store = rig.store;
     uint64_t *live_bytes = calloc(store->log.slot_count, sizeof *live_bytes);
     for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
-        uint32_t cursor = 0;
+        uint64_t cursor = 0;
         keydir_lock(&store->keydir.shards[i]);
         keydir_scan(&store->keydir.shards[i], &cursor, UINT32_MAX, add_live, live_bytes);
         keydir_unlock(&store->keydir.shards[i]);
