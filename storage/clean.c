@@ -537,14 +537,10 @@ static bool drop_lost(void *context, struct keydir_entry *entry)
 static void drop_all_lost(struct job *job)
 {
     struct store *store = job->store;
+    uint64_t cursor = 0;
     job->unreadable = 0;
-    for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
-        struct keydir_shard *shard = &store->keydir.shards[i];
-        uint64_t cursor = 0;
-        keydir_lock(shard);
-        keydir_scan(shard, &cursor, UINT32_MAX, drop_lost, job);
-        keydir_unlock(shard);
-    }
+    while (keydir_scan_all(&store->keydir, &cursor, NULL, drop_lost, job))
+        ;
     tell(&store->options.tell, TELL_WARNING,
          "segment %016llx is removed with %llu keys whose records could not be read: they are lost",
          (unsigned long long)job->segment->header.id, (unsigned long long)job->unreadable);

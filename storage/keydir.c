@@ -45,6 +45,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "storage/location.h"
+
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
@@ -60,6 +62,7 @@
     32 /* inserts between two steps: 8 homes an insert outrun the inserts, at 0.6 a home */
 #define SEARCH_MAX  256 /* buckets looked at for a free place */
 #define NOT_RESIZED UINT32_MAX
+#define SCAN_STEP   256 /* homes scanned with a shard's lock held: some ten microseconds */
 #define LINE        sizeof(struct keydir_bucket)
 #define BLOCK                                                                                      \
     64 /* buckets of a shard in a row: 4 KiB, so that rows filled in part cost no memory */
@@ -1008,23 +1011,77 @@ static void scan_stash(const struct scan *scan)
             scan_entry(scan, (struct keydir_ref){.bucket = NULL, .index = i}, shard->stash[i]);
 }
 
+/* The last tag of a range from `first` on that as many as `buckets` buckets hold. */
+static uint64_t last_of(const struct keydir_shard *shard, uint64_t first, uint32_t buckets)
+{
+    uint32_t size = load_size(&shard->next_size);
+    uint64_t width = buckets < size ? UINT64_MAX / size * buckets : UINT64_MAX;
+    return width < UINT64_MAX - first ? first + width : UINT64_MAX;
+}
+
+/* Homes keep the order of tags, while they are resized too, and other buckets lie at most WINDOW behind: so looks from the first
+ * home to the last and behind it, and then at those that were wrapped to the start, at either size. */
+static void scan_range(const struct scan *scan)
+{
+    uint32_t size = load_size(&scan->shard->size), next_size = load_size(&scan->shard->next_size);
+    uint32_t from = home_of(scan->shard, scan->first).number;
+    uint32_t to = home_of(scan->shard, scan->last).number + 1 + WINDOW;
+    uint32_t wrapped = to > size ? to - size : 0;
+    scan_buckets(scan, from, to < next_size ? to : next_size);
+    scan_buckets(scan, 0, wrapped < from ? wrapped : from);
+    scan_stash(scan);
+}
+
 bool keydir_scan(struct keydir_shard *shard, uint64_t *cursor, uint32_t buckets,
                  bool (*visit)(void *context, struct keydir_entry *entry), void *context)
 {
-    uint32_t size = load_size(&shard->size), next_size = load_size(&shard->next_size);
-    uint64_t width = buckets < next_size ? UINT64_MAX / next_size * buckets : UINT64_MAX;
-    struct scan scan = {
-        .shard = shard, .first = *cursor, .last = UINT64_MAX, .visit = visit, .context = context};
-    if (width < UINT64_MAX - scan.first)
-        scan.last = scan.first + width;
-    /* Homes keep the order of tags, while they are resized too, and other buckets lie at most WINDOW behind: from the first home
-     * to the last, and then those that were wrapped to the start, at either size. */
-    uint32_t from = home_of(shard, scan.first).number;
-    uint32_t to = home_of(shard, scan.last).number + 1 + WINDOW;
-    uint32_t wrapped = to > size ? to - size : 0;
-    scan_buckets(&scan, from, to < next_size ? to : next_size);
-    scan_buckets(&scan, 0, wrapped < from ? wrapped : from);
-    scan_stash(&scan);
+    struct scan scan = {.shard = shard,
+                        .first = *cursor,
+                        .last = last_of(shard, *cursor, buckets),
+                        .visit = visit,
+                        .context = context};
+    scan_range(&scan);
+    *cursor = scan.last + 1;
+    return scan.last < UINT64_MAX;
+}
+
+/* Without the lock, so what it reads may be anything. */
+static void prefetch_items(const struct keydir_shard *shard, uint32_t from, uint32_t to)
+{
+    for (uint32_t where = from; where < to; where++)
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++) {
+            uint64_t location = load_word(&bucket_at(shard, where)->locations[i]);
+            if (location_in_ram(location))
+                __builtin_prefetch(location_item(location));
+        }
+}
+
+/* Fetches what the visits of a scan will look at, most of all items in RAM, before the lock is taken: with it held, each would be
+ * waited for. */
+static void prefetch_range(const struct scan *scan)
+{
+    uint32_t next_size = load_size(&scan->shard->next_size);
+    uint32_t from = home_of(scan->shard, scan->first).number;
+    uint32_t to = home_of(scan->shard, scan->last).number + 1 + WINDOW;
+    prefetch_items(scan->shard, from, to < next_size ? to : next_size);
+}
+
+bool keydir_scan_all(struct keydir *keydir, uint64_t *cursor, void (*rest)(void *context),
+                     bool (*visit)(void *context, struct keydir_entry *entry), void *context)
+{
+    struct scan scan = {.first = *cursor,
+                        .last = last_of(&keydir->shards[0], *cursor, SCAN_STEP),
+                        .visit = visit,
+                        .context = context};
+    for (uint32_t i = 0; i < keydir->shard_count; i++) {
+        scan.shard = &keydir->shards[i];
+        prefetch_range(&scan);
+        keydir_lock(scan.shard);
+        scan_range(&scan);
+        keydir_unlock(scan.shard);
+        if (rest)
+            rest(context);
+    }
     *cursor = scan.last + 1;
     return scan.last < UINT64_MAX;
 }

@@ -2,8 +2,8 @@
  *
  * A key is known by 67 bits of its hash: 8 choose one of 256 shards, 59 are kept of the tag (KEYDIR_TAG; whatever the others
  * are, they are ignored). Each shard has a lock of its own; all functions here want it held, but keydir_init, keydir_release,
- * keydir_count, keydir_capacity, keydir_use_huge_pages, keydir_return_memory, the keydir_prefetch and keydir_peek
- * functions.
+ * keydir_count, keydir_capacity, keydir_scan_all, keydir_use_huge_pages, keydir_return_memory, the keydir_prefetch
+ * and keydir_peek functions.
  */
 #ifndef CACHECASK_STORAGE_KEYDIR_H
 #define CACHECASK_STORAGE_KEYDIR_H
@@ -149,6 +149,11 @@ void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref);
  * 0 again, with which a scan starts. A scan in several calls sees every entry that stays, once, whatever moves in between. */
 bool keydir_scan(struct keydir_shard *shard, uint64_t *cursor, uint32_t buckets,
                  bool (*visit)(void *context, struct keydir_entry *entry), void *context);
+
+/* The same for one small range of tags in each of all shards, whose locks it takes in turn: so a client that waits for one gets it
+ * before the next call. After each shard it calls rest, without a lock; NULL: it does not. */
+bool keydir_scan_all(struct keydir *keydir, uint64_t *cursor, void (*rest)(void *context),
+                     bool (*visit)(void *context, struct keydir_entry *entry), void *context);
 
 /* All entries of all shards; takes each lock in turn. */
 uint64_t keydir_count(struct keydir *keydir);

@@ -33,55 +33,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "storage/hash.h"
-#include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
-#define BURST_US     200   /* worked at a time while clients are active */
-#define REST_FACTOR  10    /* and rested so many times as long, */
-#define REST_MAX_US  20000 /* at most */
-#define ACTIVE_US    10000 /* how long clients count as active after a batch */
-#define RECORDS_MAX  1024  /* read in one step, if few of them can be listed */
-#define SKIP_ON_FAIL 4096  /* of a segment that cannot be read at some place */
+#define REST_FACTOR  10 /* beside clients it works a tenth of the time: some 200,000 keys a second */
+#define RECORDS_MAX  1024 /* read in one step, if few of them can be listed */
+#define SKIP_ON_FAIL 4096 /* of a segment that cannot be read at some place */
 
 /* Header and key: of the record of a moved key no more is read. */
 #define READ_MAX     (RECORD_HEADER_SIZE + STORE_KEY_MAX)
-
-static void sleep_us(uint64_t us)
-{
-    const struct timespec pause = {.tv_nsec = (long)us * 1000};
-    nanosleep(&pause, NULL);
-}
-
-/* Whether a client has been served a short time ago. */
-static bool clients_are_active(struct store_list *list, uint64_t now_us)
-{
-    struct list_pace *pace = &list->pace;
-    uint64_t batches = store_batches(list->store);
-    if (batches != pace->batches)
-        pace->active_us = now_us;
-    pace->batches = batches;
-    return now_us - pace->active_us < ACTIVE_US;
-}
-
-/* While clients are active, works a tenth of the time, in short bursts: some 200,000 keys a second. A low priority alone would not
- * keep a listing out of their way. Where all processors are busy a scheduler lets it have its milliseconds all the same,
- * and the worker that sends the lines has less time for others. */
-static void rest(struct store_list *list)
-{
-    uint64_t now_us = monotonic_us();
-    uint64_t worked_us = now_us - list->pace.since_us;
-    if (worked_us < BURST_US)
-        return;
-    if (clients_are_active(list, now_us)) {
-        uint64_t rest_us = worked_us * REST_FACTOR;
-        sleep_us(rest_us < REST_MAX_US ? rest_us : REST_MAX_US);
-        now_us = monotonic_us();
-    }
-    list->pace.since_us = now_us;
-}
 
 /* Moved keys. */
 
@@ -237,6 +198,7 @@ struct store_list *store_list_new(struct store *store)
     if (!list)
         return NULL;
     list->store = store;
+    list->pace.rest_factor = REST_FACTOR;
     list->shards = calloc(store->keydir.shard_count, sizeof *list->shards);
     if (!list->shards || !atomic_compare_exchange_strong(&store->list, &none, list)) {
         free(list->shards);
@@ -487,7 +449,7 @@ enum store_status store_list_next(struct store_list *list, uint32_t now_s, struc
         if (list_value(list, found, now_s, out) == STORE_OK)
             return STORE_OK;
     }
-    rest(list);
+    pace_rest(&list->pace, list->store);
     uint32_t moved = find_moved(list);
     if (moved < list->stop_shard)
         return list_moved(list, moved, now_s, out);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "storage/pace.h"
 #include "storage/segment.h"
 #include "storage/store.h"
 
@@ -30,13 +31,6 @@ struct list_found {
     char key[STORE_KEY_MAX];
 };
 
-/* So that a listing keeps out of the way of clients. */
-struct list_pace {
-    uint64_t since_us;  /* it has worked */
-    uint64_t active_us; /* when a client was seen last */
-    uint64_t batches;   /* of all sessions, at the last look */
-};
-
 struct store_list {
     struct store *store;
     struct list_shard *shards;
@@ -48,7 +42,7 @@ struct store_list {
     struct list_found found[LIST_GROUP];
     uint32_t found_count, next;
     uint64_t unreadable; /* places in the log, and records of moved keys */
-    struct list_pace pace;
+    struct pace pace;
 };
 
 /* The record at `lsn`, of a key of that shard, is replaced by a later one; with the shard's lock held. */

@@ -14,6 +14,7 @@ libcachecask_a_SOURCES = \
     storage/histogram.c storage/histogram.h \
     storage/keydir.c storage/keydir.h \
     storage/list.c storage/list.h \
+    storage/pace.c storage/pace.h \
     storage/load.h storage/location.h \
     storage/log.c storage/log.h \
     storage/log_disk.c storage/log_disk.h storage/log_sync.c \

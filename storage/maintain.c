@@ -7,25 +7,27 @@
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "storage/hint.h"
 #include "storage/monotonic.h"
 #include "storage/store_internal.h"
 
-#define TICK_MS       100
-#define CRAWL_S       60
-#define CRAWL_GRACE_S 3
-#define CRAWL_MIN     16384  /* buckets a tick: some tenths of a millisecond */
-#define CRAWL_MAX     262144 /* and what a large keydir may cost, some percents of a core */
-#define SWEEP_BUCKETS 1024   /* looked at with a shard's lock held: some ten microseconds */
-#define SWEPT         UINT64_MAX
-#define SHRINK_ROUNDS 4  /* a tick: of 256 shards, some 40 ms */
-#define RETURN_ROUNDS 16 /* a tick, of some MiB */
+#define TICK_MS           100
+#define CRAWL_S           60
+#define CRAWL_GRACE_S     3
+#define CRAWL_MIN         16384  /* buckets a tick: some tenths of a millisecond */
+#define CRAWL_MAX         262144 /* and what a large keydir may cost, some percents of a core */
+#define CRAWL_STEP        512    /* with a shard's lock held: some hundred microseconds */
+#define PAUSE_US          50     /* between two of these in a shard */
+#define SWEEP_US          100000 /* a tick */
+#define SWEEP_REST_FACTOR 4      /* beside clients it works a fifth of the time */
+#define SHRINK_ROUNDS     4      /* a tick: of 256 shards, some 40 ms */
+#define RETURN_ROUNDS     16     /* a tick, of some MiB */
 
 /* The oldest segment that wants a hint file, if it may have it. */
 static struct segment *next_unhinted(struct store *store)
@@ -93,53 +95,41 @@ void maintain_hints(struct store *store)
     }
 }
 
-/* Sweeping. */
-
-struct sweep {
-    struct store *store;
-    uint64_t flush_lsn;
-};
-
 static bool keep_unflushed(void *context, struct keydir_entry *entry)
 {
-    const struct sweep *sweep = context;
-    if (store_lsn_of(sweep->store, entry->location) >= sweep->flush_lsn)
+    const struct store *store = context;
+    if (store_lsn_of(store, entry->location) >= store->sweep.flush_lsn)
         return true;
-    store_bury(sweep->store, entry->location);
+    store_bury(store, entry->location);
     return false;
 }
 
-/* Goes through all shards side by side, one step in each: so who waits for the lock of one gets it before the next step. */
-static bool sweep_all(struct sweep *sweep, uint64_t *cursors)
+/* A keydir that is nearly full refuses keys, or evicts for them, while what is flushed takes its room: then there is no rest. */
+static void rest_from_sweeping(void *context)
 {
-    struct keydir *keydir = &sweep->store->keydir;
-    bool more = true;
-    while (more && !atomic_load(&sweep->store->stopping)) {
-        more = false;
-        for (uint32_t i = 0; i < keydir->shard_count; i++) {
-            struct keydir_shard *shard = &keydir->shards[i];
-            if (cursors[i] == SWEPT)
-                continue;
-            keydir_lock(shard);
-            bool done = !keydir_scan(shard, &cursors[i], SWEEP_BUCKETS, keep_unflushed, sweep);
-            keydir_unlock(shard);
-            if (done)
-                cursors[i] = SWEPT;
-            more |= !done;
-        }
-    }
-    return !more;
+    struct store *store = context;
+    uint64_t bytes = atomic_load(&store->keydir.bytes);
+    if (bytes < atomic_load(&store->keydir.bytes_max) / 8 * 7)
+        pace_rest(&store->sweep.pace, store);
 }
 
+/* Takes out what the last flush has killed; in a large keydir some of it at each tick, for there is other work. */
 static void sweep_flushed(struct store *store)
 {
-    struct sweep sweep = {.store = store, .flush_lsn = atomic_load(&store->log.flush_lsn)};
-    if (sweep.flush_lsn <= atomic_load(&store->swept_flush_lsn))
+    uint64_t until_us = monotonic_us() + SWEEP_US;
+    uint64_t flush_lsn = atomic_load(&store->log.flush_lsn);
+    bool more = flush_lsn > atomic_load(&store->swept_flush_lsn);
+    if (!more)
         return;
-    uint64_t *cursors = calloc(store->keydir.shard_count, sizeof *cursors);
-    if (cursors && sweep_all(&sweep, cursors)) /* else the next tick tries again */
-        atomic_store(&store->swept_flush_lsn, sweep.flush_lsn);
-    free(cursors);
+    if (store->sweep.flush_lsn != flush_lsn)
+        store->sweep.cursor = 0; /* what this one has killed may lie anywhere */
+    store->sweep.flush_lsn = flush_lsn;
+    store->sweep.pace.rest_factor = SWEEP_REST_FACTOR;
+    while (more && !atomic_load(&store->stopping) && monotonic_us() < until_us)
+        more = keydir_scan_all(&store->keydir, &store->sweep.cursor, rest_from_sweeping,
+                               keep_unflushed, store);
+    if (!more)
+        atomic_store(&store->swept_flush_lsn, flush_lsn);
 }
 
 /* Whether what expires then is the crawler's: it leaves what has just expired for a get to find, which counts it (get_expired). */
@@ -165,7 +155,7 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
     return false;
 }
 
-/* Looks at up to SWEEP_BUCKETS buckets of a shard, from where it was. False: the shard is done, and when it is to be visited again is
+/* Looks at up to CRAWL_STEP buckets of a shard, from where it was. False: the shard is done, and when it is to be visited again is
  * known. What is inserted meanwhile says that itself. */
 static bool crawl_step(struct store *store, struct keydir_shard *shard)
 {
@@ -174,7 +164,7 @@ static bool crawl_step(struct store *store, struct keydir_shard *shard)
         atomic_store_explicit(&shard->expires_from_s, UINT32_MAX, memory_order_relaxed);
         store->crawler.expires_from_s = UINT32_MAX;
     }
-    bool more = keydir_scan(shard, &store->crawler.cursor, SWEEP_BUCKETS, keep_unexpired, store);
+    bool more = keydir_scan(shard, &store->crawler.cursor, CRAWL_STEP, keep_unexpired, store);
     if (!more && store->crawler.expires_from_s < atomic_load(&shard->expires_from_s))
         atomic_store_explicit(&shard->expires_from_s, store->crawler.expires_from_s,
                               memory_order_relaxed);
@@ -183,10 +173,17 @@ static bool crawl_step(struct store *store, struct keydir_shard *shard)
     return more;
 }
 
+/* To unlock a shard alone would not do: who waits for its lock wakes up too late. */
+static void let_others_in(void)
+{
+    const struct timespec pause = {.tv_nsec = PAUSE_US * 1000};
+    nanosleep(&pause, NULL);
+}
+
 static uint32_t step_of(const struct keydir_shard *shard)
 {
     uint32_t size = atomic_load_explicit(&shard->next_size, memory_order_relaxed);
-    return size < SWEEP_BUCKETS ? size : SWEEP_BUCKETS;
+    return size < CRAWL_STEP ? size : CRAWL_STEP;
 }
 
 static void crawl_next_shard(struct store *store)
@@ -211,8 +208,10 @@ static void crawl(struct store *store)
             store->crawler.found = true;
             uint64_t looked = step_of(shard);
             left -= left < looked ? left : looked;
-            if (crawl_step(store, shard))
+            if (crawl_step(store, shard)) {
+                let_others_in();
                 continue;
+            }
         }
         crawl_next_shard(store);
         shards++;

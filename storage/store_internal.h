@@ -74,7 +74,11 @@ struct store {
     bool maintaining;
     _Atomic bool stopping; /* set under maintain_lock */
 
-    struct { /* the maintainer's way through the keydir, after what has expired */
+    struct { /* the maintainer's way through the keydir, after what a flush has killed */
+        uint64_t flush_lsn, cursor;
+        struct pace pace;
+    } sweep;
+    struct { /* and after what has expired */
         uint32_t shard;
         uint32_t expires_from_s; /* of the entries seen in the shard so far */
         uint64_t cursor;

@@ -839,6 +839,29 @@ static void test_a_scan_sees_each_entry_once(void **state)
     keydir_release(&keydir);
 }
 
+static void test_a_scan_of_all_shards_sees_each_entry_once(void **state)
+{
+    (void)state;
+    static struct visits visits;
+    struct keydir keydir;
+    uint64_t cursor = 0, n = 0;
+    assert_true(keydir_init(&keydir, 4, MUCH));
+    while (n < SCANNED - 1000) {
+        n++;
+        assert_true(insert(&keydir, shard_of(&keydir, n), tag_of(n), n, 0));
+    }
+    uint64_t before = n;
+    while (keydir_scan_all(&keydir, &cursor, NULL, visit, &visits))
+        for (int i = 0; i < 50 && n < SCANNED; i++) {
+            n++;
+            assert_true(insert(&keydir, shard_of(&keydir, n), tag_of(n), n, 0));
+        }
+    assert_true(n > before);
+    for (uint64_t k = 1; k <= n; k++)
+        assert_true(visits.seen[k] == 1 || (k > before && visits.seen[k] == 0));
+    keydir_release(&keydir);
+}
+
 static void test_a_scan_may_change_and_remove(void **state)
 {
     (void)state;
@@ -991,6 +1014,7 @@ int main(void)
         TEST(a_glance_says_what_is_there_or_that_it_does_not_know),
         TEST(a_glance_beside_a_writer_sees_nothing_half_done),
         TEST(a_scan_sees_each_entry_once),
+        TEST(a_scan_of_all_shards_sees_each_entry_once),
         TEST(a_scan_may_change_and_remove),
         TEST(a_scan_sees_once_what_inserts_move),
         TEST(a_scan_sees_once_what_a_shrink_moves),
