@@ -268,8 +268,8 @@ static void fill_from_record(struct store_listed *out, const struct record *reco
 }
 
 /* Reads header and key of a record in a segment that is pinned. */
-static bool read_key(struct store *store, uint64_t tag, struct segment *segment,
-                     uint64_t location, struct store_listed *out)
+static bool read_key(struct store *store, uint64_t tag, struct segment *segment, uint64_t location,
+                     struct store_listed *out)
 {
     char data[READ_MAX];
     struct record record;
