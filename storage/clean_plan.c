@@ -31,7 +31,7 @@
 
 #include <stddef.h>
 
-#define HEADROOM_SEGMENTS 5
+#define HEADROOM_SEGMENTS 6
 #define GAIN_SHARE        16 /* of a segment: less is not worth moving the rest */
 #define MARKS_SHARE       32 /* of the limit: so many may lie about */
 #define RECOUNT_AFTER     4  /* segments at least, or a quarter of them */

@@ -23,11 +23,12 @@
 #include "storage/clean_plan.h"
 #include "storage/monotonic.h"
 
-#define TICK_MS       100
-#define BACK_OFF_MIN  UINT64_C(1000000) /* us */
-#define BACK_OFF_MAX  UINT64_C(60000000)
-#define BACK_OFF_ONCE 100000 /* after a job for which there was no room */
-#define TELL_FULL_US  UINT64_C(60000000)
+#define TICK_MS          100
+#define BACK_OFF_MIN     UINT64_C(1000000) /* us */
+#define BACK_OFF_MAX     UINT64_C(60000000)
+#define BACK_OFF_ONCE    100000 /* after a job for which there was no room */
+#define TELL_FULL_US     UINT64_C(60000000)
+#define REAP_REST_FACTOR 10 /* as long as it took */
 
 /* Looking. */
 
@@ -53,6 +54,9 @@ static uint64_t copy_room(const struct log *log, const struct clean_view *view)
     uint64_t free = view->limit > view->disk ? view->limit - view->disk : 0;
     for (uint32_t i = 0; i < log->spare_count; i++)
         room += log->spares[i]->capacity - SEGMENT_HEADER_SIZE;
+    if (log->spare_count == 0 &&
+        !log_met_full_disk(log)) /* one is made for it, whatever the limit */
+        room += view->segment_size - SEGMENT_HEADER_SIZE;
     return room + free / view->segment_size * (view->segment_size - SEGMENT_HEADER_SIZE);
 }
 
@@ -60,7 +64,7 @@ static struct clean_view look_around(struct store *store)
 {
     struct log *log = &store->log;
     bool evicts = !store->options.no_evictions;
-    bool index_wanted = atomic_load(&store->cleaner.index_wanted);
+    bool index_wanted = evicts && atomic_load(&store->cleaner.index_wanted);
     bool index_full = evicts && (index_wanted || is_index_full(store));
     uint64_t limit = log_refresh_limit(log);
     pthread_mutex_lock(&log->lock);
@@ -173,27 +177,28 @@ static void back_off(struct store *store, const struct clean_choice *choice,
     segment->retry_us = monotonic_us() + wait_us;
 }
 
-/* Entering and leaving, a line each, and once a minute at most: a store at its brim comes and goes. */
+/* Entering and leaving, a line each: it is over when nobody was refused for a minute. */
 static void tell_full(struct store *store, const struct clean_choice *choice)
 {
     struct cleaner *cleaner = &store->cleaner;
-    bool full = choice->refuse || choice->growth == 0;
+    bool refused = atomic_exchange(&cleaner->refused, false);
     uint64_t now_us = monotonic_us();
-    if (full == cleaner->told_full ||
-        (cleaner->told_full_us && now_us < cleaner->told_full_us + TELL_FULL_US))
-        return;
-    cleaner->told_full = full;
-    cleaner->told_full_us = now_us;
-    if (full)
+    if (refused && !cleaner->refused_us)
         tell(
             &store->options.tell, TELL_WARNING,
             "data directory %s is full (%s): writes are refused. Delete something, or give it more "
-            "room: a larger --disk-limit, or a larger disk",
+            "room: a larger --disk-limit, a larger disk, or more memory for keys (-m)",
             store->options.dir_name,
-            choice->refuse ? clean_reason_name(choice->reason) : "live values");
-    else
-        tell(&store->options.tell, TELL_INFO, "data directory %s has room again",
-             store->options.dir_name);
+            atomic_load(&cleaner->index_refuses) ? "index"
+            : choice->refuse                     ? clean_reason_name(choice->reason)
+                                                 : "live values");
+    if (refused) {
+        cleaner->refused_us = now_us;
+    } else if (cleaner->refused_us && now_us > cleaner->refused_us + TELL_FULL_US) {
+        cleaner->refused_us = 0;
+        tell(&store->options.tell, TELL_INFO,
+             "data directory %s: no write was refused for a minute", store->options.dir_name);
+    }
 }
 
 /* The disk has less for us than --disk-limit, and values are evicted for it: told when it begins, and how many there were when it has
@@ -250,9 +255,42 @@ static bool step(struct store *store, const struct clean_choice *choice)
         return false;
     if (failed && choice->segment)
         back_off(store, choice, result);
-    if (!failed && atomic_exchange(&store->cleaner.index_wanted, false))
+    if (choice->action == CLEAN_EVICT && !failed &&
+        atomic_exchange(&store->cleaner.index_wanted, false))
         store_wake_all(store);
     return !failed || choice->segment;
+}
+
+/* Whether values will be evicted or refused, if nothing else is found. */
+static bool is_short_of_room(const struct store *store, const struct clean_choice *choice)
+{
+    return choice->action == CLEAN_EVICT || choice->refuse ||
+           choice->growth < store->log.usual_size || atomic_load(&store->cleaner.index_wanted);
+}
+
+/* What has expired goes first, though the crawler has not come by. It may take its time with many keys, so not too often. */
+static bool reap_expired(struct store *store)
+{
+    uint64_t begin_us = monotonic_us();
+    if (begin_us < store->cleaner.reap_after_us)
+        return false;
+    bool any = maintain_reap_expired(store);
+    uint64_t end_us = monotonic_us();
+    store->cleaner.reap_after_us = end_us + REAP_REST_FACTOR * (end_us - begin_us);
+    return any;
+}
+
+/* Tells those who found no room in the index whether there will be some. A sweep has an end, and a cache evicts. */
+static void judge_index(struct store *store, bool reaped)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    bool sweeping = atomic_load(&store->log.flush_lsn) > atomic_load(&store->swept_flush_lsn);
+    if (!atomic_load(&cleaner->index_wanted) ||
+        (!reaped && (sweeping || !store->options.no_evictions)))
+        return;
+    atomic_store(&cleaner->index_refuses, !reaped);
+    atomic_store(&cleaner->index_wanted, false);
+    store_wake_all(store);
 }
 
 bool cleaner_step(struct store *store)
@@ -260,6 +298,12 @@ bool cleaner_step(struct store *store)
     struct clean_choice choice = {.reason = CLEAN_LOG_FAILED, .growth = UINT64_MAX};
     if (!atomic_load(&store->log.failed))
         choice = survey(store);
+    if (is_short_of_room(store, &choice)) {
+        bool reaped = reap_expired(store);
+        judge_index(store, reaped);
+        if (reaped)
+            choice = survey(store);
+    }
     if (choice.wants_sync) /* what is not synced cannot be taken back */
         log_request_sync(&store->log, log_written_lsn(&store->log));
     tell_waiting(store, &choice);
@@ -316,10 +360,24 @@ void cleaner_signal(struct store *store)
 bool cleaner_may_help(void *context)
 {
     struct store *store = context;
-    if (atomic_load(&store->cleaner.refuses))
+    if (atomic_load(&store->cleaner.refuses)) {
+        atomic_store(&store->cleaner.refused, true);
         return false;
+    }
     cleaner_signal(store);
     return true;
+}
+
+enum store_status cleaner_want_index(struct store *store)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    bool refuses =
+        atomic_load(store->options.no_evictions ? &cleaner->index_refuses : &cleaner->refuses);
+    atomic_store(&cleaner->index_wanted, true);
+    if (refuses)
+        atomic_store(&cleaner->refused, true);
+    cleaner_signal(store); /* though it refuses now: it may be otherwise for the next */
+    return refuses ? STORE_FULL : STORE_AGAIN;
 }
 
 enum store_status cleaner_may_grow(struct store *store, uint64_t size)
@@ -328,8 +386,11 @@ enum store_status cleaner_may_grow(struct store *store, uint64_t size)
     uint64_t lsn = atomic_load_explicit(&store->log.next_lsn, memory_order_relaxed);
     if (lsn + size <= atomic_load_explicit(&cleaner->grow_until_lsn, memory_order_relaxed))
         return STORE_OK;
-    if (size > atomic_load(&cleaner->growth))
+    if (size > atomic_load(&cleaner->growth)) {
+        if (!atomic_exchange(&cleaner->refused, true))
+            cleaner_signal(store); /* to be told */
         return STORE_FULL;
+    }
     atomic_store(&cleaner->grow_wanted, true);
     cleaner_signal(store);
     return STORE_AGAIN;

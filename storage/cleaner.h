@@ -36,16 +36,19 @@ struct cleaner {
     _Atomic bool refuses; /* nothing more can be taken back: who finds no room is refused */
     /* A store: by so many bytes its values may grow, until the log has come so far; then it is looked into again. */
     _Atomic uint64_t growth, grow_until_lsn;
-    _Atomic bool grow_wanted;  /* somebody waits for that */
-    _Atomic bool index_wanted; /* a cache: somebody waits for room in the keydir */
+    _Atomic bool grow_wanted;   /* somebody waits for that */
+    _Atomic bool index_wanted;  /* somebody waits for room in the keydir */
+    _Atomic bool index_refuses; /* a store: and there will be none */
+    _Atomic bool refused;       /* somebody was, since the last look */
 
     _Atomic int last_action, last_reason; /* enum clean_action and clean_reason, for statistics */
     _Atomic uint64_t segments, moved_bytes, backlog_bytes;
     _Atomic uint64_t evicted_items, evicted_unfetched, expired_items, expired_unfetched;
     _Atomic uint64_t evicted_disk_limit, evicted_disk_full, evicted_index; /* of evicted_items */
     /* The cleaner's own: */
-    bool told_full; /* what the operator knows */
-    uint64_t told_full_us;
+    uint64_t reap_after_us; /* not before this time is what has expired looked for */
+    uint64_t
+        refused_us; /* when it last knew of somebody who was refused; 0: not lately, and told so */
     uint64_t disk_full_us; /* when it last evicted for a full disk; 0: not lately */
     uint64_t told_evicted; /* values evicted for it before that began */
     bool dir_unsynced;     /* an unlink may not be durable yet (G5) */
@@ -62,6 +65,9 @@ void cleaner_signal(struct store *store);
 
 /* Whether room may still be made on disk; for the log. */
 bool cleaner_may_help(void *store);
+
+/* What becomes of a key for which the index has no room: STORE_AGAIN: it is looked into, and a wake follows; STORE_FULL. */
+enum store_status cleaner_want_index(struct store *store);
 
 /* Whether the values of the store may grow by `size` bytes: STORE_OK; STORE_AGAIN: it is looked into, and a wake follows;
  * STORE_FULL. */

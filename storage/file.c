@@ -143,6 +143,10 @@ static int os_space(void *context, int dir_fd, uint64_t *bytes)
     (void)context;
     if (fstatvfs(dir_fd, &disk) < 0)
         return -1;
+    if (disk.f_blocks == 0) { /* some file systems count nothing */
+        errno = ENOTSUP;
+        return -1;
+    }
     *bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     return 0;
 }

@@ -199,7 +199,7 @@ static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
     if (!segment)
         return want_spare(log, capacity, use);
     if (!log_give_slot(log, segment)) {
-        log->file_bytes -= segment->capacity;
+        log->file_bytes -= segment->capacity; /* whole blocks: it is new */
         segment_files_free(&log->segment_files, segment);
         return STORE_FULL;
     }
@@ -453,7 +453,7 @@ bool log_init(struct log *log, const struct log_options *options)
     memset(log, 0, sizeof *log);
     log->options = *options;
     log->slot_count = 1; /* slot 0 stays empty: location 0 is no location */
-    log->usual_size = options->segment_size;
+    log->usual_size = log->attempt_size = options->segment_size;
     atomic_store(&log->effective_limit, UINT64_MAX);
     atomic_store(&log->flush_deadline_s, UINT32_MAX);
     init_locks(log);

@@ -25,7 +25,8 @@
 #define LOG_BUFFER_SIZE    (UINT64_C(2) << 20)
 #define LOG_BUFFER_RECORDS 16384
 #define LOG_SPARES_MAX     8 /* and with those made for a record larger than a segment */
-#define LOG_SEGMENTS_MIN   16
+#define LOG_SEGMENTS_MIN   32
+#define LOG_SEGMENT_TINY   (UINT32_C(8) << 10) /* on a disk that is full: room for some deletions */
 
 struct log_options {
     const struct file_system *files;
@@ -119,8 +120,9 @@ struct log {
         previous_unknown; /* segments are lost, so the next one cannot say where the log ended before it */
     struct segment *spares[LOG_SPARES_MAX]; /* allocated ahead: see enum log_use */
     uint32_t spare_count;
-    uint32_t spare_size; /* at least this large must the next one be; 0: the usual size */
-    uint32_t usual_size; /* of a new segment: segment_size, or less on a small or full disk */
+    uint32_t spare_size;   /* at least this large must the next one be; 0: the usual size */
+    uint32_t usual_size;   /* of a new segment: segment_size, or less on a small disk */
+    uint32_t attempt_size; /* the same, or less on a disk that has refused that */
     enum store_status spare_status; /* of the last attempt to make one */
     uint32_t spare_failures;        /* since one succeeded */
     uint64_t spare_retry_us;        /* not before this time, unless something was freed */
@@ -245,7 +247,7 @@ void log_set_disk_limit(struct log *log, uint64_t bytes);
 uint64_t log_refresh_limit(struct log *log);
 
 /* The smallest limit that can be kept to. */
-#define LOG_LIMIT_MIN ((uint64_t)LOG_SEGMENTS_MIN * SEGMENT_SIZE_MIN)
+#define LOG_LIMIT_MIN ((uint64_t)16 * SEGMENT_SIZE_MIN)
 
 /* With log->lock held. Whether ordinary writes find another segment, now or as soon as it is made; and whether the disk has refused one
  * and nothing was freed since: then it is full, whatever it says. */

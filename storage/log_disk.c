@@ -24,6 +24,7 @@
 
 #include "storage/monotonic.h"
 
+#define DISK_BLOCK        4096
 #define COPY_SIZE         (256 * 1024)
 #define ALLOCATE_RETRY_US UINT64_C(200000) /* and twice as long after each failure, */
 #define RETRY_DOUBLED_MAX 3                /* so many times */
@@ -129,10 +130,17 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer)
 }
 
 /* Of each segment one thread at a time. */
+/* What `bytes` of a file take, as far as file systems are alike. */
+static uint64_t on_disk(uint64_t bytes)
+{
+    return (bytes + DISK_BLOCK - 1) & ~(uint64_t)(DISK_BLOCK - 1);
+}
+
 static void set_hint_bytes(struct log *log, struct segment *segment, uint32_t bytes)
 {
     uint64_t before = atomic_exchange_explicit(&segment->hint_bytes, bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&log->hint_bytes, bytes - before, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->hint_bytes, on_disk(bytes) - on_disk(before),
+                              memory_order_relaxed);
 }
 
 /* The hint file of a segment grows with it. Where that fails it is made by a scan, as after a crash. */
@@ -335,7 +343,7 @@ uint64_t log_disk_bytes(struct log *log)
 void log_set_size(struct log *log, struct segment *segment, uint32_t capacity, uint32_t hint_bytes)
 {
     pthread_mutex_lock(&log->lock);
-    log->file_bytes += (uint64_t)capacity - segment->capacity;
+    log->file_bytes += on_disk(capacity) - on_disk(segment->capacity);
     segment->capacity = capacity;
     set_hint_bytes(log, segment, hint_bytes);
     pthread_mutex_unlock(&log->lock);
@@ -345,13 +353,13 @@ static void sum_sizes(const struct log *log, uint64_t *file_bytes, uint64_t *hin
 {
     *file_bytes = *hint_bytes = 0;
     for (const struct segment *segment = log->first; segment; segment = segment->next) {
-        *file_bytes += segment->capacity;
-        *hint_bytes += atomic_load(&segment->hint_bytes);
+        *file_bytes += on_disk(segment->capacity);
+        *hint_bytes += on_disk(atomic_load(&segment->hint_bytes));
     }
     for (const struct segment *segment = log->doomed; segment; segment = segment->next_doomed)
-        *file_bytes += segment->capacity;
+        *file_bytes += on_disk(segment->capacity);
     for (uint32_t i = 0; i < log->spare_count; i++)
-        *file_bytes += log->spares[i]->capacity;
+        *file_bytes += on_disk(log->spares[i]->capacity);
 }
 
 void log_count_sizes(struct log *log)
@@ -412,8 +420,9 @@ uint64_t log_refresh_limit(struct log *log)
     uint32_t most = largest_usual(log, limit);
     bool more = limit > atomic_load(&log->effective_limit);
     atomic_store(&log->effective_limit, limit);
-    if (log->usual_size > most || log->spare_failures == 0)
-        log->usual_size = most;
+    log->usual_size = most;
+    if (log->attempt_size > most || log->spare_status == STORE_OK)
+        log->attempt_size = most;
     if (more)
         pthread_cond_signal(&log->spare_wanted);
     pthread_mutex_unlock(&log->lock);
@@ -433,14 +442,16 @@ void log_set_disk_limit(struct log *log, uint64_t bytes)
 
 static uint32_t next_size(const struct log *log)
 {
-    return log->spare_size > log->usual_size ? log->spare_size : log->usual_size;
+    return log->spare_size > log->usual_size ? log->spare_size : log->attempt_size;
 }
 
 bool log_may_allocate(const struct log *log)
 {
     uint32_t essential = log->essential_wanted ? 2 : 1;
+    uint64_t kept =
+        log->usual_size; /* for cleaning, which takes its segment whatever the limit says */
     return log->spare_count < essential ||
-           log_disk_bytes_locked(log) + next_size(log) <= atomic_load(&log->effective_limit);
+           log_disk_bytes_locked(log) + next_size(log) + kept <= atomic_load(&log->effective_limit);
 }
 
 /* Makes a file, and room for it among those that are open. */
@@ -461,7 +472,7 @@ static enum store_status create_file(struct log *log, uint64_t id, uint32_t size
 enum store_status log_create_segment(struct log *log, uint64_t id, struct segment **out)
 {
     enum store_status status = STORE_FULL;
-    for (uint32_t size = log->usual_size; size >= SEGMENT_SIZE_MIN && status == STORE_FULL;
+    for (uint32_t size = log->usual_size; size >= LOG_SEGMENT_TINY && status == STORE_FULL;
          size /= 2)
         status = create_file(log, id, size, out);
     return status;
@@ -474,8 +485,8 @@ static void note_failure(struct log *log, enum store_status status)
         log->spare_failures < RETRY_DOUBLED_MAX ? log->spare_failures : RETRY_DOUBLED_MAX;
     log->spare_retry_us = monotonic_us() + (ALLOCATE_RETRY_US << doubled);
     log->spare_failures++;
-    if (status == STORE_FULL && log->usual_size / 2 >= SEGMENT_SIZE_MIN)
-        log->usual_size /= 2; /* a smaller one may still fit */
+    if (status == STORE_FULL && log->attempt_size / 2 >= LOG_SEGMENT_TINY)
+        log->attempt_size /= 2; /* a smaller one may still fit */
 }
 
 /* The first of a row of failures is told, and when it ends. */
@@ -507,7 +518,7 @@ static void allocate_spare(struct log *log)
     log->freed = false;
     if (status == STORE_OK) {
         log->spares[log->spare_count++] = segment;
-        log->file_bytes += segment->capacity;
+        log->file_bytes += on_disk(segment->capacity);
         log->essential_wanted &= log->spare_count < 2;
         log->spare_failures = 0;
         if (log->spare_size <= size)
@@ -556,7 +567,7 @@ static void drop_spare(struct log *log, uint32_t i)
 {
     struct segment *segment = log->spares[i];
     log->spares[i] = log->spares[--log->spare_count];
-    log->file_bytes -= segment->capacity;
+    log->file_bytes -= on_disk(segment->capacity);
     pthread_mutex_unlock(&log->lock);
     remove_file(log, segment);
     pthread_mutex_lock(&log->lock);
@@ -632,7 +643,7 @@ void log_doom(struct log *log, struct segment *segment)
     pthread_mutex_lock(&log->lock);
     segment_files_keep(&log->segment_files, segment);
     unlink_segment(log, segment);
-    atomic_fetch_sub(&log->hint_bytes, atomic_load(&segment->hint_bytes));
+    atomic_fetch_sub(&log->hint_bytes, on_disk(atomic_load(&segment->hint_bytes)));
     /* Who has pinned a doomed segment goes on from it (next_unsynced). */
     for (struct segment *doomed = log->doomed; doomed; doomed = doomed->next_doomed)
         if (doomed->next == segment)
@@ -654,7 +665,7 @@ static struct segment *take_unpinned(struct log *log)
         *link = segment->next_doomed;
         log->slots[segment->slot] = NULL;
         log->free_slots[log->free_slot_count++] = segment->slot;
-        log->file_bytes -= segment->capacity;
+        log->file_bytes -= on_disk(segment->capacity);
     }
     return segment;
 }
@@ -665,13 +676,13 @@ uint32_t log_reap(struct log *log)
     uint32_t left = 0;
     pthread_mutex_lock(&log->lock);
     while ((segment = take_unpinned(log))) {
+        log->freed = true;
         pthread_mutex_unlock(&log->lock);
         segment_files_free(&log->segment_files, segment);
         pthread_mutex_lock(&log->lock);
     }
     for (segment = log->doomed; segment; segment = segment->next_doomed)
         left++;
-    log->freed = true;
     pthread_cond_signal(&log->spare_wanted);
     pthread_mutex_unlock(&log->lock);
     return left;
@@ -693,12 +704,13 @@ bool log_start_threads(struct log *log)
     return false;
 }
 
-static void drop_spares(struct log *log)
+/* Their files stay: while nobody runs, others may fill the disk, and the next start, which removes them, needs their room. */
+static void let_spares_be(struct log *log)
 {
     while (log->spare_count) {
         struct segment *segment = log->spares[--log->spare_count];
-        log->file_bytes -= segment->capacity;
-        remove_file(log, segment);
+        log->file_bytes -= on_disk(segment->capacity);
+        segment_files_free(&log->segment_files, segment);
     }
 }
 
@@ -715,6 +727,6 @@ bool log_stop_threads(struct log *log)
     pthread_join(log->allocator, NULL);
     pthread_join(log->syncer, NULL);
     bool synced = log_sync_last(log);
-    drop_spares(log);
+    let_spares_be(log);
     return synced;
 }

@@ -128,27 +128,30 @@ static void sweep_flushed(struct store *store)
     while (more && !atomic_load(&store->stopping) && monotonic_us() < until_us)
         more = keydir_scan_all(&store->keydir, &store->sweep.cursor, rest_from_sweeping,
                                keep_unflushed, store);
-    if (!more)
-        atomic_store(&store->swept_flush_lsn, flush_lsn);
+    if (more)
+        return;
+    atomic_store(&store->swept_flush_lsn, flush_lsn);
+    cleaner_signal(store); /* segments may be empty now, and there is room in the index */
 }
 
-/* Whether what expires then is the crawler's: it leaves what has just expired for a get to find, which counts it (get_expired). */
-static bool is_due(struct store *store, uint32_t expire_s)
+static bool is_due(const struct store_crawl *crawl, uint32_t expire_s)
 {
-    return (uint64_t)expire_s + CRAWL_GRACE_S <= atomic_load(&store->now_s);
+    return (uint64_t)expire_s + crawl->grace_s <= atomic_load(&crawl->store->now_s);
 }
 
 static bool keep_unexpired(void *context, struct keydir_entry *entry)
 {
-    struct store *store = context;
-    store->crawler.seen++;
+    struct store_crawl *crawl = context;
+    struct store *store = crawl->store;
+    crawl->seen++;
     if (!entry->expire_s)
         return true;
-    if (!is_due(store, entry->expire_s)) {
-        if (entry->expire_s < store->crawler.expires_from_s)
-            store->crawler.expires_from_s = entry->expire_s;
+    if (!is_due(crawl, entry->expire_s)) {
+        if (entry->expire_s < crawl->expires_from_s)
+            crawl->expires_from_s = entry->expire_s;
         return true;
     }
+    crawl->reaped++;
     store_count_expired(store, entry->location);
     store_mark_expired(store, entry->location);
     store_bury(store, entry->location);
@@ -157,19 +160,17 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
 
 /* Looks at up to CRAWL_STEP buckets of a shard, from where it was. False: the shard is done, and when it is to be visited again is
  * known. What is inserted meanwhile says that itself. */
-static bool crawl_step(struct store *store, struct keydir_shard *shard)
+static bool crawl_step(struct store_crawl *crawl, struct keydir_shard *shard)
 {
     keydir_lock(shard);
-    if (store->crawler.cursor == 0) {
+    if (crawl->cursor == 0) {
         atomic_store_explicit(&shard->expires_from_s, UINT32_MAX, memory_order_relaxed);
-        store->crawler.expires_from_s = UINT32_MAX;
+        crawl->expires_from_s = UINT32_MAX;
     }
-    bool more = keydir_scan(shard, &store->crawler.cursor, CRAWL_STEP, keep_unexpired, store);
-    if (!more && store->crawler.expires_from_s < atomic_load(&shard->expires_from_s))
-        atomic_store_explicit(&shard->expires_from_s, store->crawler.expires_from_s,
-                              memory_order_relaxed);
+    bool more = keydir_scan(shard, &crawl->cursor, CRAWL_STEP, keep_unexpired, crawl);
+    if (!more && crawl->expires_from_s < atomic_load(&shard->expires_from_s))
+        atomic_store_explicit(&shard->expires_from_s, crawl->expires_from_s, memory_order_relaxed);
     keydir_unlock(shard);
-    atomic_store_explicit(&store->crawler.checked, store->crawler.seen, memory_order_relaxed);
     return more;
 }
 
@@ -199,16 +200,19 @@ static void crawl_next_shard(struct store *store)
  * such, each at least once in CRAWL_S seconds, and those of a small keydir at each tick. */
 static void crawl(struct store *store)
 {
+    struct store_crawl *way = &store->crawler.way;
     uint64_t all = atomic_load(&store->keydir.bytes) / sizeof(struct keydir_bucket);
     uint64_t share = all * TICK_MS / (CRAWL_S * 1000);
     uint64_t left = share < CRAWL_MIN ? CRAWL_MIN : share < CRAWL_MAX ? share : CRAWL_MAX;
     for (uint32_t shards = 0; shards < store->keydir.shard_count && left > 0;) {
         struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
-        if (store->crawler.cursor || is_due(store, atomic_load(&shard->expires_from_s))) {
+        if (way->cursor || is_due(way, atomic_load(&shard->expires_from_s))) {
             store->crawler.found = true;
             uint64_t looked = step_of(shard);
             left -= left < looked ? left : looked;
-            if (crawl_step(store, shard)) {
+            bool more = crawl_step(way, shard);
+            atomic_store_explicit(&store->crawler.checked, way->seen, memory_order_relaxed);
+            if (more) {
                 let_others_in();
                 continue;
             }
@@ -216,6 +220,19 @@ static void crawl(struct store *store)
         crawl_next_shard(store);
         shards++;
     }
+}
+
+bool maintain_reap_expired(struct store *store)
+{
+    struct store_crawl way = {.store = store};
+    for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
+        struct keydir_shard *shard = &store->keydir.shards[i];
+        if (!is_due(&way, atomic_load(&shard->expires_from_s)))
+            continue;
+        for (way.cursor = 0; crawl_step(&way, shard);)
+            let_others_in();
+    }
+    return way.reaped > 0;
 }
 
 /* After many deletions, or under a lower limit. A step of each shard in turn, so that a client that waits for the lock of one gets
@@ -288,6 +305,7 @@ void maintain_signal(void *context)
 
 void maintain_init(struct store *store)
 {
+    store->crawler.way = (struct store_crawl){.store = store, .grace_s = CRAWL_GRACE_S};
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

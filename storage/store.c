@@ -539,10 +539,7 @@ static enum store_status check_room(struct store *store, const struct found *fou
     }
     if (found->present || keydir_has_room(&store->keydir, found->shard))
         return STORE_OK;
-    if (store->options.no_evictions)
-        return STORE_FULL;
-    atomic_store(&store->cleaner.index_wanted, true);
-    return cleaner_may_help(store) ? STORE_AGAIN : STORE_FULL;
+    return cleaner_want_index(store);
 }
 
 /* With the shard locked: decides, reserves and indexes. */

@@ -45,6 +45,16 @@ struct store_session {
     _Atomic uint64_t batches;             /* ever entered */
 };
 
+/* A way through a shard, after what has expired. */
+struct store_crawl {
+    struct store *store;
+    uint32_t
+        grace_s; /* what has expired later is left for a get to find, which counts it (get_expired) */
+    uint32_t expires_from_s; /* of the entries seen in the shard so far */
+    uint64_t cursor;
+    uint64_t seen, reaped; /* entries, ever */
+};
+
 struct store {
     struct store_options options;
     struct datadir datadir;
@@ -79,11 +89,9 @@ struct store {
         struct pace pace;
     } sweep;
     struct { /* and after what has expired */
+        struct store_crawl way;
         uint32_t shard;
-        uint32_t expires_from_s; /* of the entries seen in the shard so far */
-        uint64_t cursor;
-        uint64_t seen; /* entries, ever */
-        bool found;    /* in this pass, a shard in which something may have expired */
+        bool found; /* in this pass, a shard in which something may have expired */
         _Atomic uint64_t checked, passes;
     } crawler;
 
@@ -193,6 +201,9 @@ void maintain_release(struct store *store);
 bool maintain_start(struct store *store);
 void maintain_stop(struct store *store);
 void maintain_signal(void *store); /* something may be to do; any thread */
+
+/* Takes out all that has expired, at once: for the cleaner, before it evicts or refuses anything. False: there was nothing. */
+bool maintain_reap_expired(struct store *store);
 
 /* Gives the cache what the keydir leaves of the memory. */
 void maintain_share_memory(struct store *store);

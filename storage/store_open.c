@@ -260,7 +260,7 @@ static bool init_log(struct store *store)
 /* Room for the first segment, and for two more that deletions and cleaning need. */
 static bool has_room_to_start(const struct store *store)
 {
-    return log_free_space(&store->log) >= 4 * (uint64_t)SEGMENT_SIZE_MIN;
+    return log_free_space(&store->log) >= 3 * (uint64_t)SEGMENT_SIZE_MIN;
 }
 
 /* What a start can do without: hint files, from the oldest on; they are made again by scans (H2). */

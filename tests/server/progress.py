@@ -83,9 +83,9 @@ def messages(server):
 
 def assert_told(server, happened, about=r"disk|space|room|director"):
     """happened: for the message, when it has not."""
+    told = lambda: any(re.search(about, line) for line in messages(server))
+    wait_until(told, "a line about it: %s" % happened, ANSWER_S)
     lines = messages(server)
-    told = any(re.search(about, line) for line in lines)
-    assert told, "%s; nothing is said: %r" % (happened, lines)
     assert len(lines) <= MOST_LINES, "%d lines are said: … %r" % (len(lines), lines[-3:])
     return lines
 
@@ -234,11 +234,10 @@ def check_start_on_a_full_disk(server, writing, mode):
     assert_idle(server)
     stats = server.stats()
     missing = writing.missing(writing.stored)
-    lines = assert_told(server, "%d of %d keys are gone" % (missing, len(writing.stored)))
     if mode == "store":
         assert not missing, "%d keys are gone" % missing
     elif missing:
-        assert any("evict" in line for line in lines), "%d keys are gone: %r" % (missing, lines)
+        assert_told(server, "%d of %d keys are gone" % (missing, len(writing.stored)), "evict")
     counted = int(stats["curr_items"])
     assert counted == len(writing.stored) - missing, "curr_items is %d" % counted
     return missing

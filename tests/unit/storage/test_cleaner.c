@@ -1079,7 +1079,7 @@ static void test_a_store_on_a_full_disk_starts_and_deletions_make_room(void **st
     rig_put(&rig, "small", "x");
     fill_disk();
     faulty_set_space(&rig.faulty,
-                     3 * SEGMENT + 20000); /* a little less than it needs: a hint file goes */
+                     2 * SEGMENT + 20000); /* a little less than it needs: a hint file goes */
     rig_open(&rig);
     assert_true(told_has(&rig.told, "hint files were removed"));
     rig_expect(&rig, "small", "x");
@@ -1117,6 +1117,23 @@ static void test_a_store_without_any_room_is_read_only_until_there_is_some(void 
     kill_and_open();
     rig_expect(&rig, "new", "y");
     expect_big("big 13", 13);
+}
+
+/* While nobody runs, others may fill the disk: a clean stop keeps its ready segments for the next start. */
+static void test_a_clean_stop_keeps_room_for_the_next_start(void **state)
+{
+    (void)state;
+    rig.keep_ready = true;
+    rig_put(&rig, "small", "x");
+    fill_disk();
+    rig_open(&rig);
+    assert_false(rig_stats(&rig).read_only);
+    assert_false(told_has(&rig.told, "hint files were removed"));
+    rig_delete(&rig, "big 3");
+    rig_commit(&rig);
+    kill_and_open();
+    assert_false(is_present("big 3"));
+    rig_expect(&rig, "small", "x");
 }
 
 static void test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so(void **state)
@@ -1401,6 +1418,7 @@ int main(void)
         BY_HAND(test_a_segment_with_an_unreadable_deletion_stays),
         BY_HAND(test_a_store_on_a_full_disk_starts_and_deletions_make_room),
         BY_HAND(test_a_store_without_any_room_is_read_only_until_there_is_some),
+        BY_HAND(test_a_clean_stop_keeps_room_for_the_next_start),
         BY_THREAD(test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so),
         TWO_HALVES(test_an_expired_value_becomes_a_deletion),
         TWO_HALVES(test_so_does_one_that_was_seen_to_be_expired),
