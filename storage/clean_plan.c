@@ -317,12 +317,14 @@ static bool is_hopeless(const struct clean_plan *plan, const struct clean_choice
     return nothing && !plan->view.evicts && !plan->view.room_left;
 }
 
-/* A store grows until live values and marks take their share. Marks that can still be worked off are no reason to refuse. */
+/* A store grows until live values and marks take their share. Marks that can still be worked off, or need not be yet, are no reason
+ * to refuse. */
 static uint64_t growth_of(const struct clean_plan *plan, const struct clean_choice *choice)
 {
     if (plan->view.evicts)
         return UINT64_MAX;
-    uint64_t taken = plan->live + (choice->action == CLEAN_NOTHING ? plan->marks : 0);
+    bool stays = choice->action == CLEAN_NOTHING && is_tight(plan);
+    uint64_t taken = plan->live + (stays ? plan->marks : 0);
     uint64_t share = live_share(plan);
     return share > taken ? share - taken : 0;
 }
