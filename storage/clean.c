@@ -75,7 +75,7 @@ static uint64_t lsn_at(const struct job *job, const struct hint_entry *hinted)
     return job->segment->header.base_lsn + hinted->offset * UINT64_C(8);
 }
 
-/* When a mark was born, as far as its hint entry tells: not before that. */
+/* When a mark was born, as far as its hint entry tells: then, or up to a MiB before. */
 static uint64_t born_of(const struct job *job, const struct hint_entry *hinted)
 {
     bool told = hinted->type == RECORD_DELETE && hinted->expire_s;

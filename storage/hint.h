@@ -25,11 +25,11 @@ _Static_assert(sizeof(struct hint_entry) == 24, "an entry is 24 bytes on disk");
 /* When a deletion was born (clean.c), in MiB of the log, rounded up. 0: not known, as releases before this have written it. */
 static inline uint32_t hint_born(uint64_t born_lsn)
 {
-    uint64_t mib = (born_lsn + (UINT64_C(1) << 20) - 1) >> 20;
+    uint64_t mib = (born_lsn >> 20) + (born_lsn % (UINT64_C(1) << 20) != 0);
     return mib < UINT32_MAX ? (uint32_t)mib : UINT32_MAX;
 }
 
-/* Not before this LSN was it born. */
+/* It was born at this LSN, or up to a MiB before it. */
 static inline uint64_t hint_born_lsn(uint32_t born)
 {
     return born < UINT32_MAX ? (uint64_t)born << 20 : UINT64_MAX;

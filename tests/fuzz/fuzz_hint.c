@@ -100,7 +100,11 @@ static void check_entry(const struct hint_entry *entry, const struct sealed *sea
     FUZZ_CHECK(offset == sealed->record[i].offset && size == sealed->record[i].size);
     const char *header = data + offset;
     uint32_t expire_s;
+    uint64_t cas;
     memcpy(&expire_s, header + 16, sizeof expire_s);
+    memcpy(&cas, header + 8, sizeof cas);
+    if (header[29] == RECORD_DELETE)
+        expire_s = hint_born(cas);
     FUZZ_CHECK(entry->type == (uint8_t)header[29] && entry->expire_s == expire_s);
     if (header[28] == 0)
         return;

@@ -62,7 +62,7 @@ static void check_numbers(const struct settings *settings)
     FUZZ_CHECK(within(settings->tcp_port, -1, 65535) && within(settings->udp_port, -1, 65535));
     FUZZ_CHECK(within(settings->unix_mask, 0, 0777));
     FUZZ_CHECK(within((long long)settings->memory_mib, 1, 1 << 30));
-    FUZZ_CHECK(within(settings->max_connections, 1, 1 << 20));
+    FUZZ_CHECK(within(settings->max_connections, 0, 1 << 20)); /* 0: as many as there is room for */
     FUZZ_CHECK(within(settings->threads, 1, 1024));
     FUZZ_CHECK(settings->requests_per_event >= 0 && settings->backlog >= 1);
     FUZZ_CHECK(within((long long)settings->item_size_max, 1 << 10, 1 << 30));
