@@ -200,9 +200,9 @@ static struct clean_choice choice_of(enum clean_action action, enum clean_reason
         .action = action, .reason = reason, .segment = segment ? segment->segment : NULL};
 }
 
-/* The visited values of an evicted segment that live on: up to half of it while there is headroom, the fewer the less of that is
- * left: an eighth at its last quarter, and none there when clients wait. So the pace of eviction meets that of the writes before
- * they have to wait. */
+/* The visited values of an evicted segment that live on: up to half of it while half of the headroom is left, and fewer below that:
+ * an eighth at its last quarter, and none there when clients wait. So the pace of eviction meets that of the writes before they
+ * have to wait. */
 static uint64_t rescue_of(const struct clean_plan *plan)
 {
     uint64_t disk = plan->view.disk;
@@ -211,7 +211,7 @@ static uint64_t rescue_of(const struct clean_plan *plan)
     uint64_t end = plan->oldest.end;
     uint64_t rescue = plan->view.room_wanted ? 0 : end / 8;
     if (free > quarter) {
-        double left = (double)(free - quarter) / (double)(plan->headroom - quarter);
+        double left = (double)(free - quarter) / (double)quarter;
         rescue = end / 8 + (uint64_t)((double)end * 3 / 8 * (left < 1 ? left : 1));
     }
     return min_u64(rescue, plan->view.copy_room / 2);
@@ -340,6 +340,7 @@ struct clean_choice clean_plan_choose(const struct clean_plan *plan)
                                           choice.reason == CLEAN_NOT_SYNCED);
     choice.refuse = is_hopeless(plan, &choice);
     choice.growth = growth_of(plan, &choice);
+    choice.lsn = view->next_lsn;
     choice.disk_is_limit = view->disk_is_limit;
     choice.backlog = is_tight(plan) ? garbage_of(plan) : 0;
     return choice;

@@ -79,13 +79,13 @@ struct clean_choice {
     enum clean_action action;
     enum clean_reason reason;
     struct segment *segment;
-    bool oldest;     /* nothing lies before it */
-    bool urgent;     /* no pauses */
-    uint64_t rescue; /* CLEAN_EVICT: bytes of visited values that may be moved */
-    bool wants_sync; /* more can be taken back when the log is synced */
-    bool refuse;     /* who finds no room need not wait: there will be none */
-    uint64_t
-        growth; /* bytes by which the values of a store may grow before the next choice; 0: full */
+    bool oldest;        /* nothing lies before it */
+    bool urgent;        /* no pauses */
+    uint64_t rescue;    /* CLEAN_EVICT: bytes of visited values that may be moved */
+    bool wants_sync;    /* more can be taken back when the log is synced */
+    bool refuse;        /* who finds no room need not wait: there will be none */
+    uint64_t growth;    /* by so many bytes values may grow before the next choice; 0: full */
+    uint64_t lsn;       /* as in the view: what was chosen is true so far */
     bool disk_is_limit; /* as in the view */
     uint64_t backlog;   /* garbage that should be gone */
 };

@@ -23,12 +23,12 @@
 #include "storage/clean_plan.h"
 #include "storage/monotonic.h"
 
-#define TICK_MS          100
-#define BACK_OFF_MIN     UINT64_C(1000000) /* us */
-#define BACK_OFF_MAX     UINT64_C(60000000)
-#define BACK_OFF_ONCE    100000 /* after a job for which there was no room */
-#define TELL_FULL_US     UINT64_C(60000000)
-#define REAP_REST_FACTOR 10 /* as long as it took */
+#define TICK_MS       100
+#define BACK_OFF_MIN  UINT64_C(1000000) /* us */
+#define BACK_OFF_MAX  UINT64_C(60000000)
+#define BACK_OFF_ONCE 100000 /* after a job for which there was no room */
+#define TELL_FULL_US  UINT64_C(60000000)
+#define REAP_LONG_US  UINT64_C(20000)
 
 /* Looking. */
 
@@ -231,8 +231,8 @@ static void tell_evicting(struct store *store, const struct clean_choice *choice
 static void tell_waiting(struct store *store, const struct clean_choice *choice)
 {
     struct cleaner *cleaner = &store->cleaner;
-    uint64_t lsn = atomic_load(&store->log.next_lsn);
-    bool changed = atomic_exchange(&cleaner->refuses, choice->refuse) != choice->refuse;
+    uint64_t lsn = choice->lsn, refuses_at_lsn = choice->refuse ? lsn : UINT64_MAX;
+    bool changed = atomic_exchange(&cleaner->refuses_at_lsn, refuses_at_lsn) != refuses_at_lsn;
     atomic_store(&cleaner->grow_until_lsn,
                  choice->growth < UINT64_MAX - lsn ? lsn + choice->growth : UINT64_MAX);
     atomic_store(&cleaner->growth, choice->growth);
@@ -268,7 +268,7 @@ static bool is_short_of_room(const struct store *store, const struct clean_choic
            choice->growth < store->log.usual_size || atomic_load(&store->cleaner.index_wanted);
 }
 
-/* What has expired goes first, though the crawler has not come by. It may take its time with many keys, so not too often. */
+/* What has expired goes first, though the crawler has not come by. With many keys that takes its time: half of it at most. */
 static bool reap_expired(struct store *store)
 {
     uint64_t begin_us = monotonic_us();
@@ -276,7 +276,8 @@ static bool reap_expired(struct store *store)
         return false;
     bool any = maintain_reap_expired(store);
     uint64_t end_us = monotonic_us();
-    store->cleaner.reap_after_us = end_us + REAP_REST_FACTOR * (end_us - begin_us);
+    uint64_t took_us = end_us - begin_us;
+    store->cleaner.reap_after_us = end_us + (took_us > REAP_LONG_US ? took_us : 0);
     return any;
 }
 
@@ -357,22 +358,28 @@ void cleaner_signal(struct store *store)
     pthread_mutex_unlock(&cleaner->lock);
 }
 
+/* What was written since the cleaner looked may have left garbage. */
+static bool refuses_now(struct store *store)
+{
+    return atomic_load(&store->cleaner.refuses_at_lsn) == atomic_load(&store->log.next_lsn);
+}
+
 bool cleaner_may_help(void *context)
 {
     struct store *store = context;
-    if (atomic_load(&store->cleaner.refuses)) {
+    bool refuses = refuses_now(store);
+    if (refuses)
         atomic_store(&store->cleaner.refused, true);
-        return false;
-    }
-    cleaner_signal(store);
-    return true;
+    else
+        cleaner_signal(store);
+    return !refuses;
 }
 
 enum store_status cleaner_want_index(struct store *store)
 {
     struct cleaner *cleaner = &store->cleaner;
-    bool refuses =
-        atomic_load(store->options.no_evictions ? &cleaner->index_refuses : &cleaner->refuses);
+    bool store_refuses = store->options.no_evictions && atomic_load(&cleaner->index_refuses);
+    bool refuses = store_refuses || (!store->options.no_evictions && refuses_now(store));
     atomic_store(&cleaner->index_wanted, true);
     if (refuses)
         atomic_store(&cleaner->refused, true);
@@ -403,6 +410,7 @@ void cleaner_init(struct store *store)
     cleaner->signalled = true; /* one that is killed again and again must still get to its work */
     atomic_store(&cleaner->growth, UINT64_MAX);
     atomic_store(&cleaner->grow_until_lsn, UINT64_MAX);
+    atomic_store(&cleaner->refuses_at_lsn, UINT64_MAX);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&cleaner->lock, NULL);

@@ -33,7 +33,8 @@ struct cleaner {
     pthread_t thread;
 
     _Atomic uint32_t skipped_rules; /* tests only */
-    _Atomic bool refuses; /* nothing more can be taken back: who finds no room is refused */
+    /* Nothing more can be taken back, and who finds no room is refused, while the log ends there. UINT64_MAX: it is not so. */
+    _Atomic uint64_t refuses_at_lsn;
     /* A store: by so many bytes its values may grow, until the log has come so far; then it is looked into again. */
     _Atomic uint64_t growth, grow_until_lsn;
     _Atomic bool grow_wanted;   /* somebody waits for that */

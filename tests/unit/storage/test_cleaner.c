@@ -1005,6 +1005,101 @@ static void test_an_unlink_that_is_not_durable_is_made_so_before_the_next(void *
     assert_false(is_present("key"));
 }
 
+static uint32_t dir_syncs, dir_syncs_at[2], segments_unlinked;
+
+static void note_order(enum file_call call, const char *name)
+{
+    dir_syncs += call == CALL_SYNC_DIR;
+    if (call == CALL_UNLINK && strstr(name, ".seg") && segments_unlinked < 2)
+        dir_syncs_at[segments_unlinked++] = dir_syncs;
+}
+
+/* G5: two files go, and the sync of the directory behind the first fails. */
+static void test_what_is_not_durable_comes_first(void **state)
+{
+    (void)state;
+    put_garbage();
+    seal();
+    put_garbage();
+    seal();
+    put_garbage();
+    settle();
+    faulty_fail(&rig.faulty, CALL_SYNC_DIR, 1, 1, EIO);
+    dir_syncs = segments_unlinked = 0;
+    faulty_watch(&rig.faulty, note_order);
+    clean();
+    faulty_watch(&rig.faulty, NULL);
+    assert_int_equal(segments_unlinked, 2);
+    assert_int_equal(dir_syncs_at[1], dir_syncs_at[0] + 2);
+}
+
+/* A store at its brim. */
+
+static enum store_status put_growing(uint32_t *count, uint32_t expire_s)
+{
+    static char value[1000];
+    char name[24];
+    snprintf(name, sizeof name, "growing %u", *count);
+    struct store_key key = rig_key(&rig, name);
+    struct store_put put = {.value = {{value, sizeof value}}, .expire_s = expire_s};
+    enum store_status status = store_put(rig.session, &key, rig.now_s, &put);
+    rig_commit(&rig);
+    *count += status == STORE_OK;
+    return status;
+}
+
+/* As a client that waits: each time that it is told to come again, the cleaner has a look. */
+static void grow_until_full(uint32_t *count, uint32_t expire_s)
+{
+    enum store_status status;
+    while ((status = put_growing(count, expire_s)) != STORE_FULL)
+        if (status == STORE_AGAIN) {
+            settle();
+            cleaner_step(rig.store);
+        }
+}
+
+static void test_a_store_fills_no_further_than_its_share(void **state)
+{
+    (void)state;
+    uint32_t count = 0;
+    uint64_t limit = 40 * (uint64_t)SEGMENT;
+    store_set_disk_limit(rig.store, limit);
+    settle();
+    cleaner_step(rig.store);
+    grow_until_full(&count, 0);
+    uint64_t live = rig_stats(&rig).live_bytes;
+    assert_in_range(live, limit / 2, (limit - 6 * SEGMENT) / 8 * 7);
+    for (uint32_t i = 0; i < 3 * count; i++) { /* and can be overwritten as often as one likes */
+        uint32_t again = i % count;
+        enum store_status status = put_growing(&again, 0);
+        while (status == STORE_AGAIN) {
+            clean();
+            status = put_growing(&again, 0);
+        }
+        assert_int_equal(status, STORE_OK);
+    }
+    assert_true(rig_stats(&rig).disk_bytes <= limit);
+}
+
+/* What has expired a moment ago is still the gets', and not the crawler's; but before a write is refused it goes. */
+static void test_what_has_expired_goes_before_a_write_is_refused(void **state)
+{
+    (void)state;
+    uint32_t count = 0;
+    store_set_disk_limit(rig.store, 40 * (uint64_t)SEGMENT);
+    settle();
+    cleaner_step(rig.store);
+    grow_until_full(&count, rig.now_s + 10);
+    uint32_t old = count;
+    pass_time(11);
+    while (put_growing(&count, 0) != STORE_OK) {
+        settle();
+        cleaner_step(rig.store);
+    }
+    assert_true(rig_stats(&rig).expired_items >= old);
+}
+
 static void forget_failures(void)
 {
     for (struct segment *segment = rig.store->log.first; segment; segment = segment->next)
@@ -1417,6 +1512,9 @@ int main(void)
         BY_HAND(test_a_touch_that_changes_nothing_writes_nothing),
         BY_HAND(test_a_segment_whose_file_is_gone_counts_as_removed),
         BY_HAND(test_an_unlink_that_is_not_durable_is_made_so_before_the_next),
+        BY_HAND(test_what_is_not_durable_comes_first),
+        BY_HAND(test_a_store_fills_no_further_than_its_share),
+        BY_HAND(test_what_has_expired_goes_before_a_write_is_refused),
         BY_HAND(test_the_oldest_segment_goes_though_it_cannot_be_read),
         BY_HAND(test_a_segment_with_an_unreadable_deletion_stays),
         BY_HAND(test_a_store_on_a_full_disk_starts_and_deletions_make_room),

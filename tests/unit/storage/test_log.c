@@ -414,6 +414,49 @@ static bool takes_a_segment(void *context)
     return try_append(60000, LOG_NORMAL, &end) == STORE_OK;
 }
 
+static int set_up_mib(void **state)
+{
+    (void)state;
+    return start(STORE_SYNC_NEVER, UINT32_C(1) << 20);
+}
+
+/* On a small disk, or under a lower limit, there is always something to take back. */
+static void test_segments_are_so_small_that_many_fit_the_disk(void **state)
+{
+    (void)state;
+    assert_true(wait_until(spares_are_ready, NULL));
+    assert_true(lg.usual_size == UINT32_C(1) << 20);
+    faulty_set_space(&faulty, 1 << 20);
+    uint64_t limit = log_refresh_limit(&lg); /* four segments and a MiB */
+    assert_true(limit < UINT64_C(5) << 20);
+    assert_true(lg.usual_size <= limit / LOG_SEGMENTS_MIN && lg.usual_size >= SEGMENT_SIZE_MIN);
+}
+
+static bool spares_are_small(void *context)
+{
+    bool small = true;
+    (void)context;
+    pthread_mutex_lock(&lg.lock);
+    for (uint32_t i = 0; i < lg.spare_count; i++)
+        small = small && lg.spares[i]->capacity <= 2 * lg.usual_size;
+    pthread_mutex_unlock(&lg.lock);
+    return small;
+}
+
+static void test_under_a_lower_limit_large_segments_end_early_and_ready_ones_go(void **state)
+{
+    (void)state;
+    assert_true(wait_until(spares_are_ready, NULL));
+    append_and_commit(60000);
+    const struct segment *large = lg.active;
+    assert_true(large->capacity == UINT32_C(1) << 20);
+    log_set_disk_limit(&lg, UINT64_C(2) << 20);
+    assert_true(wait_until(spares_are_small, NULL));
+    while (lg.active == large && large->end < 5 * SEGMENT_SIZE_MIN)
+        append_and_commit(20000);
+    assert_ptr_not_equal(lg.active, large);
+}
+
 static void test_a_full_disk_leaves_a_segment_for_what_is_essential(void **state)
 {
     (void)state;
@@ -665,6 +708,7 @@ static void test_large_values_outlive_their_owner_when_the_disk_fails(void **sta
 
 #define TEST(name)        cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 #define TEST_SYNCED(name) cmocka_unit_test_setup_teardown(test_##name, set_up_synced, tear_down)
+#define TEST_MIB(name)    cmocka_unit_test_setup_teardown(test_##name, set_up_mib, tear_down)
 #define TEST_LARGE(name)  cmocka_unit_test_setup_teardown(test_##name, set_up_large, tear_down)
 #define TEST_WINDOW(name) cmocka_unit_test_setup_teardown(test_##name, set_up_window, tear_down)
 
@@ -684,6 +728,8 @@ int main(void)
         TEST(short_writes_are_completed),
         TEST(segments_are_made_before_they_are_needed),
         TEST(a_full_disk_leaves_a_segment_for_what_is_essential),
+        TEST_MIB(segments_are_so_small_that_many_fit_the_disk),
+        TEST_MIB(under_a_lower_limit_large_segments_end_early_and_ready_ones_go),
         TEST(a_failed_write_is_repaired),
         TEST_SYNCED(a_sync_is_made_when_asked_for),
         TEST_SYNCED(a_failed_sync_is_repaired_and_not_tried_again),
