@@ -340,6 +340,7 @@ struct clean_choice clean_plan_choose(const struct clean_plan *plan)
                                           choice.reason == CLEAN_NOT_SYNCED);
     choice.refuse = is_hopeless(plan, &choice);
     choice.growth = growth_of(plan, &choice);
+    choice.nearly_full = choice.growth < view->segment_size;
     choice.lsn = view->next_lsn;
     choice.disk_is_limit = view->disk_is_limit;
     choice.backlog = is_tight(plan) ? garbage_of(plan) : 0;

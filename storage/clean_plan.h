@@ -85,6 +85,7 @@ struct clean_choice {
     bool wants_sync;    /* more can be taken back when the log is synced */
     bool refuse;        /* who finds no room need not wait: there will be none */
     uint64_t growth;    /* by so many bytes values may grow before the next choice; 0: full */
+    bool nearly_full;   /* that is less than a segment */
     uint64_t lsn;       /* as in the view: what was chosen is true so far */
     bool disk_is_limit; /* as in the view */
     uint64_t backlog;   /* garbage that should be gone */

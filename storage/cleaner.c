@@ -169,9 +169,8 @@ static void back_off(struct store *store, const struct clean_choice *choice,
         wait_us = wait_us < BACK_OFF_MAX ? wait_us : BACK_OFF_MAX;
         if (segment->failures++ == 0)
             tell(&store->options.tell, TELL_ERROR,
-                 "cannot take back segment %016llx in data directory %s: %s. It is tried again, "
-                 "others are "
-                 "taken meanwhile. Check the disk",
+                 "cannot take back segment %016llx in data directory %s: %s. It is tried again "
+                 "later, after others. Check the disk",
                  (unsigned long long)segment->header.id, store->options.dir_name, strerror(errno));
     }
     segment->retry_us = monotonic_us() + wait_us;
@@ -264,8 +263,8 @@ static bool step(struct store *store, const struct clean_choice *choice)
 /* Whether values will be evicted or refused, if nothing else is found. */
 static bool is_short_of_room(const struct store *store, const struct clean_choice *choice)
 {
-    return choice->action == CLEAN_EVICT || choice->refuse ||
-           choice->growth < store->log.usual_size || atomic_load(&store->cleaner.index_wanted);
+    return choice->action == CLEAN_EVICT || choice->refuse || choice->nearly_full ||
+           atomic_load(&store->cleaner.index_wanted);
 }
 
 /* What has expired goes first, though the crawler has not come by. With many keys that takes its time: half of it at most. */
@@ -294,16 +293,21 @@ static void judge_index(struct store *store, bool reaped)
     store_wake_all(store);
 }
 
+static struct clean_choice choose(struct store *store)
+{
+    if (atomic_load(&store->log.failed))
+        return (struct clean_choice){.reason = CLEAN_LOG_FAILED, .growth = UINT64_MAX};
+    return survey(store);
+}
+
 bool cleaner_step(struct store *store)
 {
-    struct clean_choice choice = {.reason = CLEAN_LOG_FAILED, .growth = UINT64_MAX};
-    if (!atomic_load(&store->log.failed))
-        choice = survey(store);
+    struct clean_choice choice = choose(store);
     if (is_short_of_room(store, &choice)) {
         bool reaped = reap_expired(store);
         judge_index(store, reaped);
         if (reaped)
-            choice = survey(store);
+            choice = choose(store);
     }
     if (choice.wants_sync) /* what is not synced cannot be taken back */
         log_request_sync(&store->log, log_written_lsn(&store->log));

@@ -498,8 +498,7 @@ static void tell_attempt(const struct log *log, enum store_status status, uint32
         return;
     tell(&log->options.tell, TELL_ERROR,
          "cannot make another segment of %u bytes (%s): when the ready ones are used up, writes "
-         "wait "
-         "or are refused. %s; it is tried again from time to time",
+         "wait or are refused. %s; it is tried again from time to time",
          size, strerror(error), file_remedy(error));
 }
 
