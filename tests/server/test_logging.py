@@ -3,6 +3,7 @@ import os
 import pwd
 import random
 import re
+import shutil
 import socket
 import subprocess
 import tty
@@ -171,10 +172,12 @@ class UnreadServer(Server):
 
     def launch(self):
         open(self.log_path, "ab").close()
-        user = {}
+        user, command = {}, self.command()
         if self.kind == "pipe of another user":  # which it cannot open again
+            program = support.place.new("program")  # nobody may not look into this checkout
+            command[0] = shutil.copy(support.CACHECASK, program)
             user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
-        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.ends[1], stderr=self.ends[1],
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.ends[1], stderr=self.ends[1],
                                         env=self.environment(), **user)
         support.guardian.tell(b"+", self.process.pid)
         return self
