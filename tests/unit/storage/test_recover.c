@@ -925,7 +925,8 @@ static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void *
     faulty_fail(&rig.faulty, CALL_TRUNCATE, 2, 1, EIO); /* the first is the lock file's */
     assert_int_equal(rig_try_open(&rig), STORE_IO);
     assert_true(told_has(&rig.told, "cannot cut off"));
-    assert_true(files_with_suffix(&rig.dir, ".seg", names, FILES_MAX) >= 2); /* ready segments may follow */
+    /* Behind the header's segment there may be ready ones. */
+    assert_in_range(files_with_suffix(&rig.dir, ".seg", names, FILES_MAX), 2, 2 + LOG_SPARES);
     rig_open(&rig);
     rig_put(&rig, "later", "value");
     rig_commit(&rig);
