@@ -304,18 +304,31 @@ static size_t read_piece(void *context, uint64_t place, uint64_t len, const char
     return got < len ? got : len;
 }
 
+/* Brings header and key of a record into the buffer. *data is NULL where the file is shorter than it was: the record is cut.
+ * False: they cannot be read. */
+static bool fill_key(struct segment_cursor *cursor, uint64_t offset, const struct record *record,
+                     const char **data)
+{
+    size_t want = RECORD_HEADER_SIZE + (size_t)record->key_len, len;
+    if (!fill(cursor, offset, want))
+        return false;
+    *data = at(cursor, offset, &len);
+    if (len < want)
+        *data = NULL;
+    return true;
+}
+
 /* Checks a record without having all of it in memory. False: it cannot be read. */
 static bool skim(struct segment_cursor *cursor, uint64_t offset, struct record *record,
                  enum record_status *status)
 {
     char header[RECORD_HEADER_SIZE];
     struct long_record context = {.cursor = cursor, .offset = offset};
-    size_t len;
-    if (!fill(cursor, offset, RECORD_HEADER_SIZE + record->key_len))
+    const char *data;
+    if (!fill_key(cursor, offset, record, &data))
         return false;
-    const char *data = at(cursor, offset, &len);
-    if (len < RECORD_HEADER_SIZE + (size_t)record->key_len)
-        return true; /* the file is shorter than it was: the record is cut */
+    if (!data)
+        return true;
     memcpy(header, data, RECORD_HEADER_SIZE);
     memcpy(cursor->key, data + RECORD_HEADER_SIZE, record->key_len);
     record->key = cursor->key;
@@ -328,12 +341,11 @@ static bool skim(struct segment_cursor *cursor, uint64_t offset, struct record *
 static bool take_key(struct segment_cursor *cursor, uint64_t offset, struct record *record,
                      enum record_status *status)
 {
-    size_t len;
-    if (!fill(cursor, offset, RECORD_HEADER_SIZE + record->key_len))
+    const char *data;
+    if (!fill_key(cursor, offset, record, &data))
         return false;
-    const char *data = at(cursor, offset, &len);
-    if (len < RECORD_HEADER_SIZE + (size_t)record->key_len)
-        return true; /* the file is shorter than it was: the record is cut */
+    if (!data)
+        return true;
     record->key = data + RECORD_HEADER_SIZE;
     record->value = NULL;
     *status = RECORD_OK;

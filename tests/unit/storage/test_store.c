@@ -289,9 +289,9 @@ static void test_a_touch_or_get_between_fetch_and_get_does_no_harm(void **state)
     store_fetch_release(&fetch);
 }
 
-static void test_a_damaged_record_is_a_miss_and_stays_one(void **state)
+/* A key whose record is damaged, which its hint file does not tell. */
+static void damage_key(void)
 {
-    (void)state;
     static char value[1000];
     char name[NAME_LEN];
     rig_put_bytes(&rig, "key", value, sizeof value);
@@ -299,6 +299,12 @@ static void test_a_damaged_record_is_a_miss_and_stays_one(void **state)
     segment_name(name, 1, "seg");
     file_flip_bit(&rig.dir, name, SEGMENT_HEADER_SIZE + 500, 3);
     rig_open(&rig);
+}
+
+static void test_a_damaged_record_is_a_miss_and_stays_one(void **state)
+{
+    (void)state;
+    damage_key();
     struct store_key key = rig_key(&rig, "key");
     struct store_fetch fetch = {0};
     struct store_item item;
@@ -381,13 +387,7 @@ static bool takes_writes(void *context)
 static void test_a_damaged_record_stays_until_its_deletion_is_written(void **state)
 {
     (void)state;
-    static char value[1000];
-    char name[NAME_LEN];
-    rig_put_bytes(&rig, "key", value, sizeof value);
-    rig_close(&rig);
-    segment_name(name, 1, "seg");
-    file_flip_bit(&rig.dir, name, SEGMENT_HEADER_SIZE + 500, 3);
-    rig_open(&rig);
+    damage_key();
     rig_put(&rig, "other", "x");
     faulty_fail(&rig.faulty, CALL_PWRITE, 1, FOREVER, EIO);
     assert_int_equal(rig_try_commit(&rig), STORE_READ_ONLY);
