@@ -44,7 +44,7 @@ struct job {
     struct clean_order order;
     struct store *store;
     struct segment *segment;
-    bool unread; /* nothing in it lives: its file need not be there any more */
+    bool unread; /* nothing in it is live: its file need not be there any more */
     struct segment_cursor cursor;
     struct hint hint;
     struct hint_entry *entries;

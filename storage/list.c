@@ -16,7 +16,7 @@
  * listing would miss the key, and the key's tag is noted (list_note_moved); the listing looks such keys up wherever
  * they are then. Each key can be noted once, because its record never is ahead again.
  *
- * So a segment in which nothing lives is not read at all.
+ * So a segment in which nothing is live is not read at all.
  *
  * A key that is deleted is not noted. If it is stored again, its record lies behind end_lsn and is not listed; if its tag had
  * been noted before, it is listed once. Segments that the cleaner removes are no loss: what was live in them has

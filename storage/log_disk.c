@@ -703,7 +703,7 @@ bool log_start_threads(struct log *log)
     return false;
 }
 
-/* Their files stay: while nobody runs, others may fill the disk, and the next start, which removes them, needs their room. */
+/* Their files stay: while the server is down, others may fill the disk, and the next start, which removes them, needs their room. */
 static void let_spares_be(struct log *log)
 {
     while (log->spare_count) {

@@ -1217,7 +1217,7 @@ static void test_a_store_without_any_room_is_read_only_until_there_is_some(void 
     expect_big("big 13", 13);
 }
 
-/* While nobody runs, others may fill the disk: a clean stop keeps its ready segments for the next start. */
+/* While the server is down, others may fill the disk: a clean stop keeps its ready segments for the next start. */
 static void test_a_clean_stop_keeps_room_for_the_next_start(void **state)
 {
     (void)state;
