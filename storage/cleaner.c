@@ -75,10 +75,11 @@ static struct clean_view look_around(struct store *store)
         .wanted = log->spare_size ? log->spare_size + LOG_SPARES * (uint64_t)log->usual_size : 0,
         .next_lsn = log->next_lsn,
         .evicts = evicts,
-        .disk_is_limit = limit<atomic_load(&log->disk_limit), .room_wanted = log->room_wanted,
-                               .index_full = index_full, .index_wanted = index_wanted,
-                               .can_seal = log->spare_count> 0 &&
-                         atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE,
+        .disk_is_limit = atomic_load(&log->disk_limit) > limit,
+        .room_wanted = log->room_wanted,
+        .index_full = index_full,
+        .index_wanted = index_wanted,
+        .can_seal = log->spare_count && atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE,
         .eager = store->options.manual_cleaner,
     };
     /* A disk that refused a segment is full, whatever it says, until something was freed. */
