@@ -1,33 +1,15 @@
 """More segments than descriptors: the limit of open files bounds neither the disk nor the clients."""
-import os
 import random
-import shutil
 
 import pytest
 
-import support
-from support import CACHECASK, Server, value_of, wait_until
+from limited import LimitedServer, descriptors, limited_server
+from support import value_of, wait_until
 
-HARD = 256
+HARD = LimitedServer.limit
 COUNT = 400     # segments of one value each
 LENGTH = 60000  # so that two do not fit into one segment
 SMALL = ["--segment-size=64k", "--disk-limit=1g", "-t", "2"]
-
-
-class LimitedServer(Server):
-    """Its hard limit of open files is `limit`; its user cannot raise it."""
-    limit = HARD
-
-    def command(self):
-        limited = ["prlimit", "--nofile=%d:%d" % (self.limit, self.limit)] + super().command()
-        if support.is_root():  # root may raise its limit again
-            user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-            limited = limited[:2] + user + [limited[2]] + limited[5:]
-        return limited
-
-
-def limited_server(*options, limit=HARD, **how):
-    return type("Limited", (LimitedServer,), {"limit": limit})(*options, **how)
 
 
 def key_of(number):
@@ -46,17 +28,6 @@ def assert_all_there(server, count):
             assert client.get(key_of(number)) == value_of(key_of(number), LENGTH)
 
 
-def descriptors(server):
-    return len(os.listdir("/proc/%d/fd" % server.process.pid))
-
-
-@pytest.fixture(name="program")
-def make_program(monkeypatch):
-    """Where everybody may run it: this checkout may be for nobody else to look into."""
-    monkeypatch.setattr(support, "CACHECASK", shutil.copy(CACHECASK, support.place.new("program")))
-
-
-@pytest.mark.usefixtures("program")
 def test_more_segments_than_open_files():
     server = limited_server(*SMALL, "-m", "2")
     with server.connect() as client:
@@ -77,7 +48,6 @@ def test_more_segments_than_open_files():
     assert "disk space" not in server.log() and "error:" not in server.log()
 
 
-@pytest.mark.usefixtures("program")
 @pytest.mark.parametrize("sync", ["always", "none"])
 def test_what_waits_for_the_disk_is_bounded_too(sync):
     server = limited_server(*SMALL, "-m", "2", "--sync=" + sync)
@@ -87,7 +57,6 @@ def test_what_waits_for_the_disk_is_bounded_too(sync):
     assert_all_there(server, COUNT)
 
 
-@pytest.mark.usefixtures("program")
 def test_a_full_cache_on_few_descriptors_evicts():
     server = limited_server("--segment-size=64k", "--disk-limit=24m", "-m", "2", "-t", "2")
     with server.connect() as client:
@@ -97,7 +66,6 @@ def test_a_full_cache_on_few_descriptors_evicts():
     assert "error:" not in server.log()
 
 
-@pytest.mark.usefixtures("program")
 def test_connections_that_nobody_asked_for_give_way_and_it_is_said():
     server = limited_server(*SMALL)
     assert "ulimit -n) is 256: room for" in server.log()
@@ -119,7 +87,6 @@ def test_connections_that_nobody_asked_for_give_way_and_it_is_said():
         client.talk(b"mn\r\n", b"MN\r\n")
 
 
-@pytest.mark.usefixtures("program")
 @pytest.mark.parametrize("limit, options, wanted", [
     (1024, ["-c", "1000"], "ulimit -n) is 1024: too low for 1000 connections"),
     (100, [], "ulimit -n) is 100: too low for 1024 connections"),
@@ -131,7 +98,6 @@ def test_what_cannot_work_is_refused_with_the_numbers(limit, options, wanted):
     assert status == 1 and wanted in said
 
 
-@pytest.mark.usefixtures("program")
 def test_the_number_that_a_refusal_names_is_enough():
     server = limited_server("-c", "1000", limit=1024, start=False)
     server.launch()
