@@ -2,7 +2,7 @@
 
   e1  lru_crawler metadump of all: lines a second, how often it reads the log, and p99 of a light
       client before and meanwhile
-  e2  flush_all beside 1,000 sets a second: the longest set
+  e2  flush_all beside 1,000 sets a second: the longest set, before and meanwhile
   e3  a full cache takes new keys of 1 to 4 KB: p99.9 beside that of a cache that is not full, and
       the longest wait
   e4  nobody asks and nothing expires: processor time
@@ -13,6 +13,7 @@ e3 and e6 make servers of their own, the others share one, and e2 empties it. Ti
 with how late the machine itself wakes a sleeper. A quick look:
 --keys 1m --new-keys 50k --idle 5 --client 5
 """
+import os
 import re
 import socket
 import subprocess
@@ -56,20 +57,21 @@ def milliseconds(phase, percentile):
 
 
 class Machine:
-    """How late the machine wakes a sleeper meanwhile, in ms: p99.9 and the longest."""
+    """How late the machine wakes a sleeper on any of its cores meanwhile, in ms: p99.9 and the longest."""
 
     def __init__(self, seconds):
-        self.host = host.Host(0, seconds)
+        self.hosts = [host.Host(core, seconds) for core in sorted(os.sched_getaffinity(0))]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self.host.__exit__(*exception)
+        for one in self.hosts:
+            one.__exit__(*exception)
 
     def late_ms(self):
-        found = self.host.result()
-        return found["late_p99_9_us"] / 1000, found["late_max_us"] / 1000
+        found = [one.result() for one in self.hosts]
+        return tuple(max(one[key] for one in found) / 1000 for key in ("late_p99_9_us", "late_max_us"))
 
 
 def client(server, options, operation, seconds):
@@ -152,17 +154,24 @@ def ask(server, command):
 # E2
 
 
-def e2(report, server, options):
+def longest_set(server, options, meanwhile):
+    """Answers the longest set, how late the machine was, both in ms, and how many sets there were."""
     seconds = max(4, options.client)
     with Machine(seconds) as machine, client(server, options, "set", seconds) as light:
         time.sleep(seconds / 3)
-        ask(server, b"flush_all\r\n")
-        phase, late = light.result(), machine.late_ms()
+        meanwhile()
+        phase = light.result()
+        return milliseconds(phase, "max"), machine.late_ms()[1], phase["operations"]
+
+
+def e2(report, server, options):
+    before, before_late, _ = longest_set(server, options, lambda: None)
+    longest, late, count = longest_set(server, options, lambda: ask(server, b"flush_all\r\n"))
     report.check(
-        milliseconds(phase, "max") <= LONGEST_SET_MS + late[1],
-        "E2: the longest of %d sets beside a flush_all of %d keys took %.1f ms; the machine was "
-        "late by up to %.1f"
-        % (phase["operations"], options.keys, milliseconds(phase, "max"), late[1]),
+        longest <= LONGEST_SET_MS + late,
+        "E2: the longest of %d sets took %.1f ms before and %.1f ms beside a flush_all of %d keys; "
+        "the machine was late by up to %.1f and %.1f"
+        % (count, before, longest, options.keys, before_late, late),
     )
 
 
