@@ -104,12 +104,13 @@ enum reply_status command_look_up(struct worker *worker, struct conn *conn,
             why == LOOK_UP_GET
                 ? store_get(worker->session, key, worker->now_s, fetch, &lookup->item)
                 : store_peek(worker->session, key, worker->now_s, fetch, &lookup->item);
+        if (status == STORE_OK)
+            return REPLY_OK;
         if (status == STORE_COLD && store_fetch_now(worker->session, fetch) == STORE_OK)
             continue;
         if (status == STORE_COLD && start_fetch(worker, conn, fetch))
             return REPLY_NONE;
-        if (status != STORE_OK)
-            end_fetch(worker, conn, fetch);
+        end_fetch(worker, conn, fetch);
         return command_answer(worker, conn, status == STORE_COLD ? STORE_NO_MEMORY : status);
     }
     end_fetch(worker, conn, fetch);
