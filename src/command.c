@@ -16,6 +16,13 @@
 #include "src/number.h"
 #include "src/watch.h"
 
+/* An error says nothing about the key, so its reply rests on nothing: it goes out though the log takes no writes. */
+static enum reply_status error(struct worker *worker, enum reply_status reply)
+{
+    store_answer_lsn(worker->session);
+    return reply;
+}
+
 enum reply_status command_answer(struct worker *worker, struct conn *conn, enum store_status status)
 {
     switch (status) { /* without a default: a new status has to be thought about */
@@ -28,15 +35,17 @@ enum reply_status command_answer(struct worker *worker, struct conn *conn, enum 
         if (worker_park(worker, conn))
             return REPLY_NONE;
         __attribute__((fallthrough)); /* it has waited long enough */
-    case STORE_FULL: counter_add(&worker->counters.store_no_memory, 1); return REPLY_NO_MEMORY;
-    case STORE_NO_MEMORY: return REPLY_READ_NO_MEMORY;
-    case STORE_READ_ONLY: return REPLY_READ_ONLY;
-    case STORE_IO: return REPLY_UNREADABLE;
+    case STORE_FULL:
+        counter_add(&worker->counters.store_no_memory, 1);
+        return error(worker, REPLY_NO_MEMORY);
+    case STORE_NO_MEMORY: return error(worker, REPLY_READ_NO_MEMORY);
+    case STORE_READ_ONLY: return error(worker, REPLY_READ_ONLY);
+    case STORE_IO: return error(worker, REPLY_UNREADABLE);
     case STORE_IN_USE:
     case STORE_BAD_VERSION:
     case STORE_NOT_OURS: break; /* of store_open alone */
     }
-    return REPLY_READ_ONLY;
+    return error(worker, REPLY_READ_ONLY);
 }
 
 /* Fetches of a connection: those of requests that had to wait. */
@@ -193,18 +202,16 @@ bool command_reply_value(struct worker *worker, struct conn *conn, const struct 
     return true;
 }
 
-/* What has been written must be committed before the answer goes out. */
-static void note_write(struct worker *worker, struct conn *conn, enum store_status status)
+static void note_write(struct conn *conn, enum store_status status)
 {
-    if (status == STORE_OK)
-        worker->wrote = conn->wrote = true;
+    conn->wrote |= status == STORE_OK;
 }
 
 enum store_status command_put(struct worker *worker, struct conn *conn, const struct slot *slot,
                               struct store_put *what)
 {
     enum store_status status = store_put(worker->session, &slot->key, worker->now_s, what);
-    note_write(worker, conn, status);
+    note_write(conn, status);
     if (status == STORE_OK)
         counter_add(&worker->counters.total_items, 1);
     return status;
@@ -215,7 +222,7 @@ enum store_status command_touch(struct worker *worker, struct conn *conn, const 
 {
     enum store_status status =
         store_touch(worker->session, &slot->key, worker->now_s, expire_s, condition, place);
-    note_write(worker, conn, status);
+    note_write(conn, status);
     return status;
 }
 
@@ -224,7 +231,7 @@ enum store_status command_delete(struct worker *worker, struct conn *conn, const
 {
     enum store_status status =
         store_delete(worker->session, &slot->key, worker->now_s, condition, place);
-    note_write(worker, conn, status);
+    note_write(conn, status);
     return status;
 }
 
@@ -618,7 +625,7 @@ static enum run_result run_flush(struct worker *worker, struct conn *conn, const
         int64_t delay = slot->request.exptime;
         uint32_t when = delay > 0 ? clock_expiry(delay, worker->now_s) : 0;
         enum store_status status = store_flush(worker->session, when, worker->now_s);
-        note_write(worker, conn, status);
+        note_write(conn, status);
         reply = command_answer(worker, conn, status);
         if (reply == REPLY_NONE)
             return RUN_WAIT;

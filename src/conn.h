@@ -54,7 +54,7 @@ struct conn {
     char *arena;              /* where it has received with others; NULL: it has not */
     ssize_t got, sent;        /* with others; or SOCKET_RING_NOT_TRIED */
     int turns;                /* requests that were run, of -R */
-    bool wrote;               /* the store was changed: reply after the commit */
+    bool wrote;               /* the store was changed */
     bool stopped;             /* nothing more of it is run in this round */
     bool closing;             /* close when all is sent */
     const char *close_reason; /* for those who watch; NULL: the client was done */
@@ -63,7 +63,10 @@ struct conn {
     struct piece *pending; /* output that the socket did not take */
     uint32_t pending_count, pending_at;
     char *pending_copy;
-    uint64_t sync_lsn; /* its replies wait until the log is on disk so far; 0: they do not */
+    /* What its replies rest on, up to now: they go out when the log is durable so far. 0: it is. One reply later is enough, so quiet
+     * commands leave it to the next that has one. */
+    uint64_t rests_lsn;
+    bool syncing; /* its replies wait until the log is on disk so far */
     struct conn *next_syncing;
     uint32_t disk_since_s; /* since when it has waited for the disk; 0: it does not */
     bool parked;           /* its next request waits for room */

@@ -154,6 +154,17 @@ static void end_answer(struct worker *worker, const struct conn *conn)
     output_begin(&worker->output);
 }
 
+/* The replies of a connection from here on rest on what its command has written or seen. */
+static void note_rests(struct worker *worker, struct conn *conn)
+{
+    uint64_t lsn = store_answer_lsn(worker->session);
+    if (lsn == 0)
+        return;
+    worker->rests = true;
+    if (lsn > conn->rests_lsn)
+        conn->rests_lsn = lsn;
+}
+
 static void run_slot(struct worker *worker, struct slot *slot)
 {
     struct conn *conn = slot->conn;
@@ -177,6 +188,7 @@ static void run_slot(struct worker *worker, struct slot *slot)
         conn->first_piece = worker->output.count;
     }
     enum run_result result = command_run(worker, conn, slot);
+    note_rests(worker, conn);
     if (result != RUN_WAIT && conn->wrote)
         conn->waiting_since_s = 0; /* there is room */
     if (worker->verbosity >= JOURNAL_COMMANDS && result != RUN_WAIT)
@@ -246,8 +258,8 @@ static void run_all(struct worker *worker)
 
 /* Committing and replying. */
 
-/* The writes of this connection could not be made to last: no word of them, and an end. */
-static void refuse_writes(struct worker *worker, struct conn *conn)
+/* What the replies of this connection rest on could not be made to last: no word of it, and an end. */
+static void refuse_replies(struct worker *worker, struct conn *conn)
 {
     static const char message[] = "SERVER_ERROR the disk refuses writes\r\n";
     struct piece *pieces = &worker->output.pieces[conn->first_piece];
@@ -260,6 +272,17 @@ static void refuse_writes(struct worker *worker, struct conn *conn)
     conn->closing = true;
 }
 
+/* Whether the replies of a connection may go: STORE_OK; STORE_AGAIN, when the log is synced; else they must not. */
+static enum store_status may_reply(struct worker *worker, struct conn *conn)
+{
+    if (!conn->rests_lsn)
+        return STORE_OK;
+    enum store_status status = store_durable(worker->session, conn->rests_lsn);
+    if (status == STORE_OK)
+        conn->rests_lsn = 0;
+    return status;
+}
+
 static void wait_for_sync(struct worker *worker, struct conn *conn)
 {
     if (!conn_defer(conn, &worker->output.pieces[conn->first_piece], conn->piece_count)) {
@@ -267,21 +290,22 @@ static void wait_for_sync(struct worker *worker, struct conn *conn)
         return;
     }
     worker_await_disk(worker, conn);
-    conn->sync_lsn = store_commit_lsn(worker->session);
+    conn->syncing = true;
     conn->next_syncing = worker->syncing;
     worker->syncing = conn;
 }
 
-static void finish_conn(struct worker *worker, struct conn *conn, enum store_status committed)
+static void finish_conn(struct worker *worker, struct conn *conn)
 {
+    enum store_status status = may_reply(worker, conn);
     atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
     if (conn->transport == TRANSPORT_UDP && !conn->stopped)
         conn->pos = conn->len; /* no other datagram brings the rest of it */
     if (!conn_keep_rest(conn))
         conn->closing = true;
-    if (conn->wrote && committed != STORE_OK && committed != STORE_AGAIN)
-        refuse_writes(worker, conn);
-    if (conn->wrote && committed == STORE_AGAIN && conn->piece_count) {
+    if (status != STORE_OK && status != STORE_AGAIN)
+        refuse_replies(worker, conn);
+    if (status == STORE_AGAIN && conn->piece_count) {
         wait_for_sync(worker, conn);
     } else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN) {
         conn->close_reason = "error";
@@ -293,7 +317,7 @@ static void finish_conn(struct worker *worker, struct conn *conn, enum store_sta
 }
 
 /* Sends what may be sent of all connections together; what is left of it is for finish_conn. */
-static void send_together(struct worker *worker, enum store_status committed)
+static void send_together(struct worker *worker)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < worker->round_count; i++)
@@ -302,21 +326,18 @@ static void send_together(struct worker *worker, enum store_status committed)
         return;
     for (uint32_t i = 0; i < worker->round_count; i++) {
         struct conn *conn = worker->round[i];
-        if (conn->piece_count && (committed == STORE_OK || !conn->wrote))
+        if (conn->piece_count && may_reply(worker, conn) == STORE_OK)
             conn_send_with(conn, &worker->output, worker->socket_ring);
     }
     socket_ring_run(worker->socket_ring);
 }
 
-/* STORE_OK: replies may go; STORE_AGAIN: when the log is synced; else they must not. */
-static enum store_status commit(struct worker *worker)
+/* All that the answers of this round rest on. What comes of it, may_reply asks. */
+static void commit(struct worker *worker)
 {
-    if (!worker->wrote)
-        return STORE_OK;
-    worker->wrote = false;
-    enum store_status status = store_commit(worker->session);
-    return status == STORE_OK ? store_synced(worker->session, store_commit_lsn(worker->session))
-                              : status;
+    if (worker->rests)
+        store_commit(worker->session);
+    worker->rests = false;
 }
 
 void worker_run_round(struct worker *worker)
@@ -328,9 +349,9 @@ void worker_run_round(struct worker *worker)
     read_all(worker);
     run_all(worker);
     store_fetch_submit(worker->session);
-    enum store_status committed = commit(worker);
-    send_together(worker, committed);
+    commit(worker);
+    send_together(worker);
     for (uint32_t i = 0; i < worker->round_count; i++)
-        finish_conn(worker, worker->round[i], committed);
+        finish_conn(worker, worker->round[i]);
     store_leave(worker->session);
 }

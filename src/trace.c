@@ -86,7 +86,7 @@ static const char *state_of(const struct conn *conn)
 {
     if (conn->fetching)
         return "waits for values from disk";
-    if (conn->sync_lsn)
+    if (conn->syncing)
         return "waits for the disk to sync";
     if (conn->parked)
         return "waits for room";

@@ -113,7 +113,7 @@ static bool send_chunk(struct conn *conn)
 static void feed_dump(struct conn *conn)
 {
     for (int i = 0; i < DUMP_CHUNKS; i++) {
-        bool can_send = !conn->pending && !conn->sync_lsn && !conn->closing;
+        bool can_send = !conn->pending && !conn->syncing && !conn->closing;
         if (!worker_is_dumping(conn) || !can_send || !send_chunk(conn))
             break;
     }
@@ -125,13 +125,13 @@ static void feed_dump(struct conn *conn)
 static void feed_watcher(struct conn *conn)
 {
     struct piece piece;
-    while (!conn->pending && !conn->sync_lsn && !conn->closing &&
+    while (!conn->pending && !conn->syncing && !conn->closing &&
            watch_take(conn->worker->server->watch, conn->watcher, &piece))
         if (!conn_defer(conn, &piece, 1) || conn_send_pending(conn) == CONN_BROKEN) {
             conn->close_reason = "error";
             conn->closing = true;
         }
-    if (conn->closing && !conn->sync_lsn)
+    if (conn->closing && !conn->syncing)
         worker_close(conn->worker, conn);
 }
 
@@ -168,7 +168,7 @@ void worker_resume(struct conn *conn)
         return;
     }
     feed_dump(conn);
-    if (conn->pending || conn->sync_lsn || conn->fetching || conn->parked ||
+    if (conn->pending || conn->syncing || conn->fetching || conn->parked ||
         worker_is_dumping(conn)) {
         conn_listen(conn, conn->pending && conn_sends_after_reading(conn));
         return;
@@ -288,13 +288,14 @@ static void take_synced(struct worker *worker)
     worker->syncing = NULL;
     for (; conn; conn = next) {
         next = conn->next_syncing;
-        enum store_status status = store_synced(worker->session, conn->sync_lsn);
+        enum store_status status = store_durable(worker->session, conn->rests_lsn);
         if (status == STORE_AGAIN) {
             conn->next_syncing = worker->syncing;
             worker->syncing = conn;
             continue;
         }
-        conn->sync_lsn = 0;
+        conn->syncing = false;
+        conn->rests_lsn = 0;
         conn->disk_since_s = 0;
         if (status != STORE_OK) { /* never acknowledged: what was to be said is dropped */
             conn_drop_pending(conn);
@@ -431,7 +432,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
 static bool may_be_kicked(const struct conn *conn)
 {
     return conn->transport != TRANSPORT_UDP && !conn->listener->is_unix && !conn->is_ready &&
-           !conn->sync_lsn && !conn->fetching && !conn->parked && !worker_is_dumping(conn) &&
+           !conn->syncing && !conn->fetching && !conn->parked && !worker_is_dumping(conn) &&
            !conn->watching;
 }
 

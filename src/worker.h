@@ -44,7 +44,7 @@ struct worker {
     struct event_base *base;
     struct store_session *session;
     uint32_t now_s;
-    bool wrote;              /* somebody changed the store in this round */
+    bool rests;              /* an answer of this round rests on what may not be written yet */
     int verbosity;           /* of the server, as this round found it */
     int requests_per_event;  /* INT_MAX: no limit */
     struct event *idle_tick; /* NULL: connections may be idle as long as they like */

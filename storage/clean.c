@@ -119,7 +119,7 @@ static void drop_dead(struct store *store, struct keydir_shard *shard, struct ke
 {
     if (has_expired(store, entry->expire_s)) {
         store_count_expired(store, entry->location);
-        store_mark_expired(store, entry->location);
+        store_mark_expired(store, shard, entry->location);
     }
     store_bury(store, entry->location);
     keydir_remove(shard, ref);

@@ -479,7 +479,7 @@ static int search(const struct keydir_shard *shard, uint64_t tag, struct keydir_
 }
 
 bool keydir_glance(const struct keydir_shard *shard, uint64_t tag, struct keydir_entry *entry,
-                   bool *present)
+                   bool *present, uint64_t *mark_lsn)
 {
     struct keydir_bucket *bucket;
     uint32_t version = atomic_load_explicit(&shard->version, memory_order_acquire);
@@ -489,6 +489,7 @@ bool keydir_glance(const struct keydir_shard *shard, uint64_t tag, struct keydir
         *entry = get(shard, bucket, (uint32_t)i);
     else if (load_size(&shard->stash_count))
         return false;
+    *mark_lsn = atomic_load_explicit(&shard->mark_lsn, memory_order_acquire);
     return version % 2 == 0 &&
            version == atomic_load_explicit(&shard->version, memory_order_relaxed);
 }

@@ -46,6 +46,8 @@ struct keydir_shard {
     bool expiring;              /* an entry has had an expiry: memory for these is counted */
     bool expiring_seen;         /* since the shrink began */
     _Alignas(64) pthread_mutex_t lock;
+    /* The end of the last record that took a key of the shard away or changed its expiry: no entry tells of it. */
+    _Atomic uint64_t mark_lsn;
     _Atomic uint32_t version; /* odd while the lock is held: see keydir_glance */
     uint32_t count;           /* entries, the stash's included */
     uint32_t inserts;         /* since the growth began */
@@ -116,9 +118,17 @@ uint64_t keydir_peek(const struct keydir_shard *shard, uint64_t tag, bool *elsew
 uint64_t keydir_peek_elsewhere(const struct keydir_shard *shard, uint64_t tag);
 
 /* Looks a tag up without the lock. False: somebody had the lock meanwhile, or the answer is in the stash, and only keydir_find can
- * tell. True: *present, and then *entry, were so at one moment of the call. (A sequence lock; see the top of keydir.c.) */
+ * tell. True: *present, then *entry, and the shard's *mark_lsn were so at one moment of the call. (A sequence lock; see the top of
+ * keydir.c.) */
 bool keydir_glance(const struct keydir_shard *shard, uint64_t tag, struct keydir_entry *entry,
-                   bool *present);
+                   bool *present, uint64_t *mark_lsn);
+
+/* A record that ends at `lsn` has taken a key of the shard away, or changed its expiry. */
+static inline void keydir_note_mark(struct keydir_shard *shard, uint64_t lsn)
+{
+    if (lsn > atomic_load_explicit(&shard->mark_lsn, memory_order_relaxed))
+        atomic_store_explicit(&shard->mark_lsn, lsn, memory_order_release);
+}
 
 /* True when the tag is there: *entry is a copy, *ref its place. */
 bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,

@@ -98,6 +98,17 @@ static void link_segment(struct log *log, struct segment *segment)
     log->active = segment;
 }
 
+/* Nothing of the segment is indexed yet: whoever finds a record in it finds it published, too. */
+static void publish_active(struct log *log)
+{
+    uint32_t rolls = atomic_load_explicit(&log->rolls, memory_order_relaxed);
+    atomic_store_explicit(&log->rolls, rolls + 1, memory_order_relaxed);
+    atomic_store_explicit(&log->active_base_lsn, log->active->header.base_lsn,
+                          memory_order_release);
+    atomic_store_explicit(&log->active_slot, log->active->slot, memory_order_release);
+    atomic_store_explicit(&log->rolls, rolls + 2, memory_order_release);
+}
+
 /* Makes `segment` the active one; its header is the first thing in it. */
 static void activate(struct log *log, struct segment *segment)
 {
@@ -117,6 +128,7 @@ static void activate(struct log *log, struct segment *segment)
     log->previous_unknown = false;
     log->options.random(&header->seed, sizeof header->seed);
     link_segment(log, segment);
+    publish_active(log);
     segment_header_encode(take(log, SEGMENT_HEADER_SIZE), header);
 }
 

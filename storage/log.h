@@ -152,9 +152,13 @@ struct log {
 
     /* Asked by every get: not on a line that commits write. */
     _Alignas(64) _Atomic uint64_t flush_lsn; /* all before is dead */
-    _Atomic uint32_t flush_deadline_s;       /* of a pending flush; UINT32_MAX: none */
-    _Atomic uint64_t disk_limit;             /* as configured */
-    _Atomic uint64_t effective_limit;        /* and what the disk has for us: log_refresh_limit */
+    /* The active segment, for those without `lock`: log_active. */
+    _Atomic uint64_t active_base_lsn;
+    _Atomic uint32_t active_slot;
+    _Atomic uint32_t rolls;            /* odd while the two change */
+    _Atomic uint32_t flush_deadline_s; /* of a pending flush; UINT32_MAX: none */
+    _Atomic uint64_t disk_limit;       /* as configured */
+    _Atomic uint64_t effective_limit;  /* and what the disk has for us: log_refresh_limit */
 
     _Alignas(64) pthread_mutex_t sync_lock;
     pthread_cond_t sync_cond;
@@ -265,6 +269,26 @@ static inline uint64_t log_written_lsn(const struct log *log)
 static inline uint64_t log_synced_lsn(const struct log *log)
 {
     return atomic_load_explicit(&log->synced_lsn, memory_order_acquire);
+}
+
+/* The segment at the end of the log, as it was at one moment of the call; while log->rolls stays the same it is still that. */
+struct log_active {
+    uint64_t base_lsn;
+    uint32_t slot;
+    uint32_t rolls;
+};
+
+static inline struct log_active log_active(const struct log *log)
+{
+    for (;;) {
+        struct log_active active = {.rolls =
+                                        atomic_load_explicit(&log->rolls, memory_order_acquire)};
+        active.base_lsn = atomic_load_explicit(&log->active_base_lsn, memory_order_acquire);
+        active.slot = atomic_load_explicit(&log->active_slot, memory_order_acquire);
+        if (active.rolls % 2 == 0 &&
+            active.rolls == atomic_load_explicit(&log->rolls, memory_order_relaxed))
+            return active;
+    }
 }
 
 /* Whether writers wait for the disk to catch up. */

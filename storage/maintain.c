@@ -153,7 +153,7 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
     }
     crawl->reaped++;
     store_count_expired(store, entry->location);
-    store_mark_expired(store, entry->location);
+    store_mark_expired(store, crawl->shard, entry->location);
     store_bury(store, entry->location);
     return false;
 }
@@ -163,6 +163,7 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
 static bool crawl_step(struct store_crawl *crawl, struct keydir_shard *shard)
 {
     keydir_lock(shard);
+    crawl->shard = shard;
     if (crawl->cursor == 0) {
         atomic_store_explicit(&shard->expires_from_s, UINT32_MAX, memory_order_relaxed);
         crawl->expires_from_s = UINT32_MAX;

@@ -62,6 +62,64 @@ void store_prefetch_again(const struct store *store, const struct store_key *key
     prefetch_item(keydir_peek_elsewhere(&store->keydir.shards[key->shard], key->tag), use);
 }
 
+/* The place in the log of what an entry points to: tells whether it is still the same. Not all that ask hold the shard's lock,
+ * under which the cleaner changes an item's place. */
+static uint64_t place_of(uint64_t location)
+{
+    if (!location_in_ram(location))
+        return location & LOCATION_PLACE_MASK;
+    const struct cache_item *item = location_item(location);
+    return __atomic_load_n(&item->location, __ATOMIC_RELAXED) & LOCATION_PLACE_MASK;
+}
+
+/* What an answer rests on (S10).
+ *
+ * An answer tells of records: those of its own writes, the one that a hit found, the one that took a missed key away. It may go out
+ * when all of them are durable, and as the log's order is the order of the store, one LSN says so. Of most answers it is clear at
+ * once: what they found lies in a segment before the active one, and of these all is durable. What the cleaner carries along is
+ * still where it came from, so nobody has to wait for its copy; that a hit waits for a value that was moved just now does no harm. */
+
+static inline void rest_on(struct store_session *session, uint64_t lsn)
+{
+    if (lsn > session->answer_lsn)
+        session->answer_lsn = lsn;
+}
+
+static inline void rest_on_mark(struct store_session *session, uint64_t lsn)
+{
+    if (lsn > session->durable_lsn)
+        rest_on(session, lsn);
+}
+
+/* A place that was not durable when the batch looked, or the batch does not know which segment is active. It may have been taken by
+ * another record since it was looked up; but what is not appended yet nobody waits for. */
+static void rest_on_late_place(struct store_session *session, uint64_t place)
+{
+    store_look_at_log(session);
+    uint64_t next_lsn = atomic_load(&session->store->log.next_lsn);
+    uint64_t lsn = session->active.base_lsn;
+    if (location_slot(place) == session->active.slot)
+        lsn += location_offset(place) + 1;
+    rest_on_mark(session, lsn < next_lsn ? lsn : next_lsn);
+}
+
+static inline void rest_on_place(struct store_session *session, uint64_t place)
+{
+    const struct log_active *active = &session->active;
+    uint32_t rolls = atomic_load_explicit(&session->store->log.rolls, memory_order_relaxed);
+    if (rolls != active->rolls ||
+        (location_slot(place) == active->slot &&
+         active->base_lsn + location_offset(place) >= session->durable_lsn))
+        rest_on_late_place(session, place);
+}
+
+/* A key is absent. */
+static inline void rest_on_flush(struct store_session *session)
+{
+    rest_on_mark(session,
+                 atomic_load_explicit(&session->store->log.flush_lsn, memory_order_acquire) + 1);
+}
+
 /* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */
 struct found {
     struct keydir_shard *shard;
@@ -94,22 +152,12 @@ static void lock_and_find(struct store_session *session, const struct store_key 
         count_up(&session->counters.expired_items, 1);
         if (!store_was_visited(found->entry.location))
             count_up(&session->counters.expired_unfetched, 1);
-        store_mark_expired(store, found->entry.location);
+        store_mark_expired(store, found->shard, found->entry.location);
         drop(store, found);
     } else if (store_is_flushed(store, &found->entry, now_s)) {
         drop(store, found);
         count_up(&session->counters.flushed_items, 1);
     }
-}
-
-/* The place in the log of what an entry points to: tells whether it is still the same. Not all that ask hold the shard's lock,
- * under which the cleaner changes an item's place. */
-static uint64_t place_of(uint64_t location)
-{
-    if (!location_in_ram(location))
-        return location & LOCATION_PLACE_MASK;
-    const struct cache_item *item = location_item(location);
-    return __atomic_load_n(&item->location, __ATOMIC_RELAXED) & LOCATION_PLACE_MASK;
 }
 
 static enum store_status check_condition(const struct found *found, enum store_condition condition,
@@ -164,6 +212,15 @@ static void fill_from_record(struct store_item *item, const struct record *recor
     };
 }
 
+/* A hit, a miss or a refusal, whatever of them; with the shard locked. */
+static void rest_on_found(struct store_session *session, const struct found *found)
+{
+    rest_on_mark(session, atomic_load_explicit(&found->shard->mark_lsn, memory_order_relaxed));
+    rest_on_flush(session);
+    if (found->present)
+        rest_on_place(session, place_of(found->entry.location));
+}
+
 /* An entry points to RAM. The page stays readable until store_leave (C3). always_inline, like get_without_lock: every get of what is
  * hot comes along here, and a compiler that calls both costs a pipelined get a twentieth. */
 __attribute__((always_inline)) static inline enum store_status
@@ -202,16 +259,22 @@ get_without_lock(struct store_session *session, const struct store_key *key, uin
     const struct store *store = session->store;
     struct keydir_entry entry;
     bool present;
+    uint64_t mark_lsn;
     if (store_may_be_flushed(store, now_s) ||
-        !keydir_glance(&store->keydir.shards[key->shard], key->tag, &entry, &present))
+        !keydir_glance(&store->keydir.shards[key->shard], key->tag, &entry, &present, &mark_lsn))
         return false;
+    rest_on_mark(session, mark_lsn);
     *status = STORE_NOT_FOUND;
-    if (!present)
+    if (!present) {
+        rest_on_flush(session);
         return true;
+    }
     if (!location_in_ram(entry.location) || store_is_expired(entry.expire_s, now_s) ||
         !(peek || entry.location & LOCATION_VISITED))
         return false;
-    *status = take_from_ram(session, key, now_s, peek, &entry, place_of(entry.location), item);
+    uint64_t place = place_of(entry.location);
+    rest_on_place(session, place);
+    *status = take_from_ram(session, key, now_s, peek, &entry, place, item);
     return true;
 }
 
@@ -253,6 +316,7 @@ static inline enum store_status get_found(struct store_session *session,
                                           struct found *found, struct store_fetch *fetch,
                                           struct store_item *item)
 {
+    rest_on_found(session, found);
     if (found->present && location_in_ram(found->entry.location))
         return get_from_ram(session, key, now_s, peek, found, item);
     if (found->present)
@@ -365,6 +429,7 @@ static enum store_status get_from_fetch(struct store_session *session, const str
         cache_unalloc(&session->writer, cached);
     if (!same)
         return get_found(session, key, now_s, peek, &found, fetch, item);
+    rest_on_found(session, &found);
     keydir_unlock(found.shard);
     if (!is_key(key, record.key, record.key_len))
         return STORE_NOT_FOUND;
@@ -452,7 +517,7 @@ static void publish_record(struct store_session *session, struct log_room *room,
 {
     uint64_t size = record_size(record->key_len, record->value_len);
     log_publish(room);
-    session->commit_lsn = room->lsn + size;
+    rest_on(session, room->lsn + size);
     count_up(&session->counters.user_bytes, record->key_len + (uint64_t)record->value_len);
 }
 
@@ -476,7 +541,7 @@ static void write_large(struct store_session *session, struct log_room *room,
     memcpy(room->data + RECORD_HEADER_SIZE, key->data, key->len);
     record_seal_parts(room->data, record, room->segment->header.seed, room->offset, outside->value);
     publish_record(session, room, record);
-    log_commit(&session->store->log, session->commit_lsn); /* its status: by store_commit, too */
+    log_commit(&session->store->log, session->answer_lsn); /* its status: by store_commit, too */
 }
 
 /* Whether the value is written from where it lies; sets *outside. */
@@ -591,6 +656,8 @@ enum store_status store_put(struct store_session *session, const struct store_ke
     lock_and_find(session, key, now_s, &found);
     enum store_status status =
         put_locked(session->store, key, now_s, put, &found, item, large ? &outside : NULL, &room);
+    if (status != STORE_OK)
+        rest_on_found(session, &found);
     keydir_unlock(found.shard);
     if (status != STORE_OK) {
         if (item)
@@ -626,8 +693,10 @@ static enum store_status lock_and_check(struct store_session *session, const str
     assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
     lock_and_find(session, key, now_s, found);
     enum store_status status = check_condition(found, condition, place);
-    if (status != STORE_OK)
-        keydir_unlock(found->shard);
+    if (status == STORE_OK)
+        return STORE_OK;
+    rest_on_found(session, found);
+    keydir_unlock(found->shard);
     return status;
 }
 
@@ -640,8 +709,10 @@ static enum store_status reserve_mark(struct store_session *session, struct foun
     uint64_t rests_on = store_lsn_of(session->store, found->entry.location);
     enum store_status status =
         log_reserve(&session->store->log, entry, NULL, use, rests_on, now_s, room);
-    if (status != STORE_OK)
-        keydir_unlock(found->shard);
+    if (status == STORE_OK)
+        return STORE_OK;
+    rest_on_found(session, found);
+    keydir_unlock(found->shard);
     return status;
 }
 
@@ -667,6 +738,7 @@ enum store_status store_delete(struct store_session *session, const struct store
     if (status != STORE_OK)
         return status;
     drop(session->store, &found);
+    keydir_note_mark(found.shard, room.lsn + 1);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_DELETE, 0, &room);
     return STORE_OK;
@@ -692,17 +764,17 @@ enum store_status store_touch(struct store_session *session, const struct store_
     enum store_status status = lock_and_check(session, key, now_s, condition, place, &found);
     if (status != STORE_OK)
         return status;
-    if (found.entry.expire_s == expire_s) { /* nothing to write, but what says so must be written */
+    if (found.entry.expire_s == expire_s) { /* nothing to write */
         set_expiry(&found, now_s, expire_s, access);
+        rest_on_found(session, &found);
         keydir_unlock(found.shard);
-        session->commit_lsn =
-            atomic_load_explicit(&session->store->log.next_lsn, memory_order_relaxed);
         return STORE_OK;
     }
     status = reserve_mark(session, &found, &entry, now_s, &room);
     if (status != STORE_OK)
         return status;
     set_expiry(&found, now_s, expire_s, access);
+    keydir_note_mark(found.shard, room.lsn + 1);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_TOUCH, expire_s, &room);
     return STORE_OK;
@@ -725,28 +797,40 @@ enum store_status store_flush(struct store_session *session, uint32_t when_s, ui
     enum store_status status = log_flush(&store->log, when_s > now_s ? when_s : 0, now_s, &end_lsn);
     if (status != STORE_OK)
         return status;
-    session->commit_lsn = end_lsn;
+    rest_on(session, end_lsn);
     maintain_signal(store);
     return STORE_OK;
 }
 
-enum store_status store_commit(struct store_session *session)
+uint64_t store_answer_lsn(struct store_session *session)
 {
-    return log_commit(&session->store->log, session->commit_lsn);
+    uint64_t lsn = session->answer_lsn;
+    if (lsn > session->commit_lsn)
+        session->commit_lsn = lsn;
+    session->answer_lsn = 0;
+    return lsn;
 }
 
-uint64_t store_commit_lsn(const struct store_session *session)
+uint64_t store_commit_lsn(struct store_session *session)
 {
+    store_answer_lsn(session);
     return session->commit_lsn;
 }
 
-enum store_status store_synced(struct store_session *session, uint64_t lsn)
+enum store_status store_commit(struct store_session *session)
+{
+    return log_commit(&session->store->log, store_commit_lsn(session));
+}
+
+enum store_status store_durable(struct store_session *session, uint64_t lsn)
 {
     struct log *log = &session->store->log;
-    if (log->options.sync_interval_ms != STORE_SYNC_ALWAYS || log_synced_lsn(log) >= lsn)
+    if (store_durable_lsn(session->store) >= lsn)
         return STORE_OK;
-    log_request_sync(log, lsn);
-    if (atomic_load(&log->failed))
+    if (log->options.sync_interval_ms != STORE_SYNC_ALWAYS)
         return STORE_READ_ONLY;
+    log_request_sync(log, lsn);
+    if (atomic_load(&log->failed)) /* what a start has found is read from a full disk, too */
+        return lsn <= log->start_lsn ? STORE_OK : STORE_READ_ONLY;
     return log_synced_lsn(log) >= lsn ? STORE_OK : STORE_AGAIN;
 }

@@ -40,7 +40,7 @@
 
 #define STORE_SYNC_NEVER                                                                           \
     (-1) /* the kernel writes when it likes: survives the process, not the machine */
-#define STORE_SYNC_ALWAYS 0 /* a write is acknowledged when it is on disk: store_synced */
+#define STORE_SYNC_ALWAYS 0 /* a write is acknowledged when it is on disk: store_durable */
 
 struct store;
 
@@ -106,7 +106,7 @@ bool store_close(struct store *store);
  * about once a second; any thread. */
 void store_tick(struct store *store, uint32_t now_s);
 
-/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something, store_synced may have
+/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something, store_durable may have
  * changed, or room was made for writes that were told STORE_AGAIN; it must only wake the session's thread. `wake_fd`: an
  * eventfd that wakes it too, for the kernel to write to when it has read a value; -1: none. NULL: no memory. */
 struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
@@ -247,14 +247,18 @@ enum store_status store_touch(struct store_session *session, const struct store_
  * stored until then. A later flush takes the place of a pending one. STORE_OK, STORE_AGAIN, STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s);
 
-/* Writes all that the session has put, deleted, touched or flushed: after STORE_OK it survives the process. Group commit: one
- * write for all sessions that wait. STORE_READ_ONLY: it could not be written, and must not be acknowledged. */
-enum store_status store_commit(struct store_session *session);
+/* What the answers of this session since the last call rest on: they tell of records before that LSN, which they have written or
+ * seen, misses and refusals included, and must not go out before these are durable. 0: they are. */
+uint64_t store_answer_lsn(struct store_session *session);
 
-/* With STORE_SYNC_ALWAYS, whether what was committed up to `lsn` (store_commit_lsn after the commit) survives the machine:
- * STORE_OK; STORE_AGAIN, and a wake follows; STORE_READ_ONLY. With other settings always STORE_OK. */
-uint64_t store_commit_lsn(const struct store_session *session);
-enum store_status store_synced(struct store_session *session, uint64_t lsn);
+/* Writes all that the answers of this session rest on: after STORE_OK it survives the process. Group commit: one write for all
+ * sessions that wait. STORE_READ_ONLY: it could not be written, and must not be told. store_commit_lsn: up to there. */
+enum store_status store_commit(struct store_session *session);
+uint64_t store_commit_lsn(struct store_session *session);
+
+/* After the commit, whether all before `lsn` survives the process, or with STORE_SYNC_ALWAYS the machine: STORE_OK; STORE_AGAIN,
+ * and a wake follows; STORE_READ_ONLY. */
+enum store_status store_durable(struct store_session *session, uint64_t lsn);
 
 /* One key of the store for store_stats: the figures of `stats store`. */
 struct store_stats {

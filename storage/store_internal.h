@@ -34,7 +34,11 @@ struct store_session {
     struct store *store;
     void (*wake)(void *context);
     void *context;
-    uint64_t commit_lsn; /* end of the newest record of this session */
+    uint64_t commit_lsn;  /* how far the log must be written for all answers that were taken */
+    uint64_t answer_lsn;  /* and for those since store_answer_lsn was called */
+    uint64_t durable_lsn; /* so far it was durable when the batch looked (store_look_at_log) */
+    struct log_active
+        active; /* its end then. `rolls` is odd if anything before it was not durable */
     struct cache_writer writer;
     struct session_counters counters;
     struct store_session *next;
@@ -50,6 +54,7 @@ struct store_crawl {
     struct store *store;
     uint32_t
         grace_s; /* what has expired later is left for a get to find, which counts it (get_expired) */
+    struct keydir_shard *shard;
     uint32_t expires_from_s; /* of the entries seen in the shard so far */
     uint64_t cursor;
     uint64_t seen, reaped; /* entries, ever */
@@ -119,6 +124,22 @@ static inline bool store_is_expired(uint32_t expire_s, uint32_t now_s)
     return expire_s && expire_s <= now_s;
 }
 
+/* How far the log is as durable as an answer promises: it survives the process, or the machine. */
+static inline uint64_t store_durable_lsn(const struct store *store)
+{
+    return store->log.options.sync_interval_ms == STORE_SYNC_ALWAYS ? log_synced_lsn(&store->log)
+                                                                    : log_written_lsn(&store->log);
+}
+
+/* The end of the log before how far it is durable: so the second may only be too much for the first. */
+static inline void store_look_at_log(struct store_session *session)
+{
+    session->active = log_active(&session->store->log);
+    session->durable_lsn = store_durable_lsn(session->store);
+    if (session->durable_lsn < session->active.base_lsn)
+        session->active.rolls |= 1;
+}
+
 /* Whether a flush may have killed entries that the keydir still holds. */
 static inline bool store_may_be_flushed(const struct store *store, uint32_t now_s)
 {
@@ -156,11 +177,13 @@ static inline void store_count_expired(struct store *store, uint64_t location)
         atomic_fetch_add_explicit(&store->cleaner.expired_unfetched, 1, memory_order_relaxed);
 }
 
-/* The key of a value leaves the keydir because it has expired: cleaning its segment may have to put a deletion in its place. To be
- * called before store_bury, with the shard's lock held. */
-static inline void store_mark_expired(const struct store *store, uint64_t location)
+/* The key of a value leaves the keydir because it has expired: cleaning its segment may have to put a deletion in its place; and who
+ * misses the key rests on the record that let it expire. To be called before store_bury, with the shard's lock held. */
+static inline void store_mark_expired(const struct store *store, struct keydir_shard *shard,
+                                      uint64_t location)
 {
     uint64_t size = location_size(location);
+    keydir_note_mark(shard, store_lsn_of(store, location) + 1);
     if (location_in_ram(location))
         location = ((const struct cache_item *)location_item(location))->location;
     segment_add_mark(log_segment(&store->log, location_slot(location)), RECORD_PUT, size);

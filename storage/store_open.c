@@ -64,6 +64,7 @@ void store_enter(struct store_session *session)
      * page, and with it that no entry points there any more. The locks of shards would say the same, but who looks an entry up
      * may do without. */
     (void)atomic_load(&session->store->epoch);
+    store_look_at_log(session);
     count_up(&session->batches, 1);
 }
 

@@ -75,9 +75,11 @@ struct page {
         odds; /* of so many calls one is interrupted, or does less than it was asked; 0: none */
     _Atomic uint64_t seed;
     _Atomic int64_t disturbed;
-    _Atomic int64_t standing; /* while it is not 0 no sync ends */
-    _Atomic int64_t sync_us;  /* each sync takes so much longer */
-    _Atomic int64_t cold;     /* while it is not 0 the page cache has nothing */
+    _Atomic int64_t standing;     /* while it is not 0 no sync ends */
+    _Atomic int64_t sync_us;      /* each sync takes so much longer */
+    _Atomic int64_t cold;         /* while it is not 0 the page cache has nothing */
+    _Atomic int64_t write_stands; /* while it is not 0 no write to a file ends, nor begins */
+    _Atomic int64_t write_us;     /* each takes so much longer */
 };
 
 static struct page *page;
@@ -258,6 +260,10 @@ ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
     NEXT(pwrite);
     if (must_fail(KIND_WRITE) || is_interrupted(&len))
         return -1;
+    while (page && atomic_load(&page->write_stands))
+        usleep(1000);
+    if (page && atomic_load(&page->write_us))
+        usleep((useconds_t)atomic_load(&page->write_us));
     ssize_t done = next(fd, data, len, offset);
     if (journal_fd >= 0 && done > 0)
         note("W %llu %lld %lld\n", inode_of(fd), (long long)offset, (long long)done);

@@ -89,7 +89,8 @@ def library():
 class Faults:
     """The page that is shared with the server."""
 
-    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed", "standing", "sync_us", "cold")
+    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed", "standing", "sync_us", "cold",
+              "write_stands", "write_us")
 
     def __init__(self, path):
         with open(path, "w+b") as file:

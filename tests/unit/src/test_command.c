@@ -79,6 +79,12 @@ uint64_t store_item_size(uint32_t key_len, uint64_t value_len)
     return key_len + value_len;
 }
 
+uint64_t store_answer_lsn(struct store_session *session)
+{
+    (void)session;
+    return 0;
+}
+
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
 {
     (void)session, (void)fetch;
@@ -204,7 +210,7 @@ static void run(const char *line)
     struct slot slot = {0};
     parse(line, &slot);
     store.gets = store.writes = store.fetches = 0;
-    worker.wrote = conn.wrote = false;
+    worker.rests = conn.wrote = false;
     run_again(&slot);
 }
 

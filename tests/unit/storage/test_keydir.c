@@ -697,6 +697,7 @@ static void test_a_glance_says_what_is_there_or_that_it_does_not_know(void **sta
     struct keydir_ref ref;
     struct keydir_entry entry = {0};
     bool present;
+    uint64_t mark_lsn;
     const uint64_t stashed = 2 * KEYDIR_ENTRIES;
     assert_true(keydir_init(&keydir, 1, MUCH));
     struct keydir_shard *shard = &keydir.shards[0];
@@ -704,17 +705,17 @@ static void test_a_glance_says_what_is_there_or_that_it_does_not_know(void **sta
         assert_true(insert(&keydir, shard, alike(n), n + 1, (uint32_t)n));
     assert_int_equal(shard->stash_count, 1);
     for (uint64_t n = 0; n < stashed; n++) {
-        assert_true(keydir_glance(shard, alike(n), &entry, &present) && present);
+        assert_true(keydir_glance(shard, alike(n), &entry, &present, &mark_lsn) && present);
         assert_true(entry.location == n + 1 && entry.expire_s == n);
     }
-    assert_false(keydir_glance(shard, alike(stashed), &entry, &present));
+    assert_false(keydir_glance(shard, alike(stashed), &entry, &present, &mark_lsn));
     keydir_lock(shard);
     assert_true(keydir_find(shard, alike(stashed), &ref, &entry));
     keydir_remove(shard, ref);
-    assert_false(keydir_glance(shard, alike(0), &entry, &present));
+    assert_false(keydir_glance(shard, alike(0), &entry, &present, &mark_lsn));
     keydir_unlock(shard);
-    assert_true(keydir_glance(shard, alike(0), &entry, &present) && present);
-    assert_true(keydir_glance(shard, alike(stashed), &entry, &present) && !present);
+    assert_true(keydir_glance(shard, alike(0), &entry, &present, &mark_lsn) && present);
+    assert_true(keydir_glance(shard, alike(stashed), &entry, &present, &mark_lsn) && !present);
     keydir_release(&keydir);
 }
 
@@ -742,13 +743,14 @@ static void *glance_about(void *context)
     do { /* once at least, however late this thread begins */
         struct keydir_entry entry;
         bool present;
+        uint64_t mark_lsn;
         uint64_t n = dice_below(&glances->dice, STEADY), never = tag_of(n + (UINT64_C(1) << 40));
-        if (keydir_glance(glances->shard, tag_of(n), &entry, &present)) {
+        if (keydir_glance(glances->shard, tag_of(n), &entry, &present, &mark_lsn)) {
             glances->answered++;
             if (!present || !is_whole(n, &entry))
                 give_up("key %d is not what it ever was", (int)n);
         }
-        if (keydir_glance(glances->shard, never, &entry, &present) && present)
+        if (keydir_glance(glances->shard, never, &entry, &present, &mark_lsn) && present)
             give_up("a key that never was is there");
     } while (!atomic_load(glances->done));
     return NULL;

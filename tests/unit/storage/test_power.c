@@ -312,7 +312,7 @@ static void acknowledge(struct model *model)
 {
     enum store_status status;
     uint64_t lsn = store_commit_lsn(model->rig.session);
-    while ((status = store_synced(model->rig.session, lsn)) == STORE_AGAIN &&
+    while ((status = store_durable(model->rig.session, lsn)) == STORE_AGAIN &&
            !power_is_off(&model->power))
         usleep(20);
     if (status == STORE_OK && model->rig.options.sync_interval_ms == STORE_SYNC_ALWAYS)

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "storage/segment.h"
+#include "storage/store_internal.h"
 
 static struct rig rig;
 
@@ -466,7 +468,7 @@ static void test_always_means_that_the_disk_has_it(void **state)
     rig_commit(&rig);
     uint64_t lsn = store_commit_lsn(rig.session);
     enum store_status status;
-    while ((status = store_synced(rig.session, lsn)) == STORE_AGAIN)
+    while ((status = store_durable(rig.session, lsn)) == STORE_AGAIN)
         sem_wait(&rig.woken);
     assert_int_equal(status, STORE_OK);
     assert_true(rig_stats(&rig).lsn_synced >= lsn);
@@ -477,7 +479,166 @@ static void test_other_settings_do_not_wait_for_the_disk(void **state)
     (void)state;
     rig_put(&rig, "key", "x");
     rig_commit(&rig);
-    assert_int_equal(store_synced(rig.session, store_commit_lsn(rig.session)), STORE_OK);
+    assert_int_equal(store_durable(rig.session, store_commit_lsn(rig.session)), STORE_OK);
+}
+
+/* What an answer rests on (S10): a reader sees what the first has not committed yet. */
+
+static struct store_session *reader;
+
+/* Twice: the first get of a key takes the lock, the second may do without. */
+static uint64_t rests_of_get(const char *name, enum store_status wanted)
+{
+    uint64_t rests[2];
+    struct store_key key = rig_key(&rig, name);
+    for (int i = 0; i < 2; i++) {
+        struct store_fetch fetch = {0};
+        struct store_item item;
+        store_enter(reader);
+        assert_int_equal(store_get(reader, &key, rig.now_s, &fetch, &item), wanted);
+        store_leave(reader);
+        store_fetch_release(&fetch);
+        rests[i] = store_answer_lsn(reader);
+    }
+    assert_true(rests[0] == rests[1]);
+    return rests[0];
+}
+
+static uint64_t rests_of_add(const char *name)
+{
+    struct store_key key = rig_key(&rig, name);
+    struct store_put put = {.condition = STORE_IF_ABSENT, .value = {{"x", 1}}};
+    store_enter(reader);
+    assert_int_equal(store_put(reader, &key, rig.now_s, &put), STORE_EXISTS);
+    store_leave(reader);
+    return store_answer_lsn(reader);
+}
+
+static uint64_t rests_of_delete(const char *name)
+{
+    struct store_key key = rig_key(&rig, name);
+    store_enter(reader);
+    assert_int_equal(store_delete(reader, &key, rig.now_s, STORE_IF_PRESENT, 0), STORE_NOT_FOUND);
+    store_leave(reader);
+    return store_answer_lsn(reader);
+}
+
+static void assert_waits_for_commit(uint64_t rests)
+{
+    assert_int_equal(store_durable(reader, rests), STORE_READ_ONLY);
+    rig_commit(&rig);
+    assert_int_equal(store_durable(reader, rests), STORE_OK);
+}
+
+static void test_an_answer_rests_on_what_others_have_written(void **state)
+{
+    (void)state;
+    rig_put(&rig, "bystander", "x");
+    rig_commit(&rig);
+    rig_put(&rig, "key", "x");
+    assert_true(rests_of_get("bystander", STORE_OK) == 0);
+    assert_waits_for_commit(rests_of_get("key", STORE_OK));
+    assert_true(rests_of_get("key", STORE_OK) == 0);
+    rig_put(&rig, "key", "y");
+    assert_waits_for_commit(rests_of_add("key"));
+    rig_touch(&rig, "key", RIG_NOW + 100);
+    assert_waits_for_commit(rests_of_get("key", STORE_OK));
+    assert_true(rests_of_add("key") == 0);
+    rig_delete(&rig, "key");
+    assert_waits_for_commit(rests_of_get("key", STORE_NOT_FOUND));
+    assert_true(rests_of_get("key", STORE_NOT_FOUND) == 0);
+    rig_put(&rig, "key", "z");
+    rig_delete(&rig, "key");
+    assert_waits_for_commit(rests_of_delete("key"));
+}
+
+static void test_a_miss_rests_on_what_let_the_key_expire(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "for ever");
+    rig_commit(&rig);
+    rig_put_until(&rig, "key", "x", RIG_NOW + 1);
+    rig.now_s = RIG_NOW + 1;
+    assert_waits_for_commit(rests_of_get("key", STORE_NOT_FOUND));
+    assert_true(rests_of_get("key", STORE_NOT_FOUND) == 0);
+}
+
+static bool has_swept(void *context)
+{
+    const struct log *log = &rig.store->log;
+    (void)context;
+    return atomic_load(&rig.store->swept_flush_lsn) == atomic_load(&log->flush_lsn);
+}
+
+static void test_a_miss_rests_on_the_flush(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "x");
+    rig_commit(&rig);
+    rig_flush(&rig, 0);
+    assert_waits_for_commit(rests_of_get("key", STORE_NOT_FOUND));
+    assert_true(rests_of_get("key", STORE_NOT_FOUND) == 0);
+    rig_flush(&rig, 0);
+    assert_true(wait_until(has_swept, NULL));
+    assert_waits_for_commit(rests_of_get("key", STORE_NOT_FOUND));
+}
+
+static bool put_at_once(const char *name)
+{
+    static const char value[5000];
+    struct store_key key = rig_key(&rig, name);
+    struct store_put put = {.value = {{value, sizeof value}}};
+    return store_put(rig.session, &key, rig.now_s, &put) == STORE_OK;
+}
+
+/* Puts the key, and others until the log goes on in its next segment. False: that is not ready yet, and nothing was gained. */
+static bool put_before_the_end_of_a_segment(const char *name)
+{
+    char filler[24];
+    uint64_t segments = rig_stats(&rig).segments;
+    bool put = put_at_once(name);
+    for (int i = 0; put && rig_stats(&rig).segments == segments; i++) {
+        snprintf(filler, sizeof filler, "filler %d", i);
+        put = put_at_once(filler);
+    }
+    if (!put)
+        rig_commit(&rig);
+    return put;
+}
+
+static void test_an_answer_rests_on_what_lies_in_a_sealed_segment_too(void **state)
+{
+    (void)state;
+    struct store_key key = rig_key(&rig, "key");
+    struct store_fetch fetch = {0};
+    struct store_item item;
+    store_enter(reader); /* this batch takes the segment for the active one */
+    while (!put_before_the_end_of_a_segment("key")) {
+        store_leave(reader);
+        usleep(1000);
+        store_enter(reader);
+    }
+    enum store_status status = store_get(reader, &key, rig.now_s, &fetch, &item);
+    store_leave(reader);
+    assert_int_equal(status, STORE_OK);
+    uint64_t rests = store_answer_lsn(reader);
+    assert_int_equal(store_durable(reader, rests), STORE_READ_ONLY);
+    assert_waits_for_commit(rests_of_get("key", STORE_OK));
+    assert_int_equal(store_durable(reader, rests), STORE_OK);
+    assert_true(rests_of_get("key", STORE_OK) == 0);
+}
+
+static int set_up_two(void **state)
+{
+    int failed = set_up(state);
+    reader = failed ? NULL : store_session_new(rig.store, NULL, NULL, -1);
+    return reader ? 0 : -1;
+}
+
+static int tear_down_two(void **state)
+{
+    store_session_free(reader);
+    return tear_down(state);
 }
 
 /* Sessions, stores, memory. */
@@ -600,7 +761,8 @@ static void test_two_stores_know_nothing_of_each_other(void **state)
     rig_expect(&rig, "key", "here");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+#define TEST(name)     cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+#define TEST_TWO(name) cmocka_unit_test_setup_teardown(test_##name, set_up_two, tear_down_two)
 
 int main(void)
 {
@@ -628,6 +790,10 @@ int main(void)
         TEST(a_delayed_flush_takes_all_that_came_until_then),
         TEST(always_means_that_the_disk_has_it),
         TEST(other_settings_do_not_wait_for_the_disk),
+        TEST_TWO(an_answer_rests_on_what_others_have_written),
+        TEST_TWO(a_miss_rests_on_what_let_the_key_expire),
+        TEST_TWO(a_miss_rests_on_the_flush),
+        TEST_TWO(an_answer_rests_on_what_lies_in_a_sealed_segment_too),
         TEST(sessions_work_side_by_side),
         TEST(a_pinned_value_outlives_its_batch),
         TEST(a_full_index_refuses_new_keys_and_keeps_the_old),
