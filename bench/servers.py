@@ -32,8 +32,9 @@ CACHECASK = (shlex.quote(os.path.join(ROOT, "cachecask")) +
 REDIS = ("{as_user} redis-server --port {port} --bind 127.0.0.1 --dir {dir} --maxmemory {memory}mb"
          " --save '' --appendonly yes --appendfsync everysec")
 
-# How each protocol asks for the version, and what comes before it in the answer.
-VERSION = {"text": (b"version\r\n", r"VERSION "), "redis": (b"info server\r\n", r"redis_version:")}
+# How each protocol asks for the version, and what comes before it in the answer; a cachecask tells its own beside memcached's.
+VERSION = {"text": (b"stats store\r\nversion\r\n", r"(?:STAT cachecask_version|VERSION) "),
+           "redis": (b"info server\r\n", r"redis_version:")}
 
 
 def say(text):
@@ -114,11 +115,13 @@ class Server:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
                 connection.sendall(question)
-                answer = connection.recv(1000).decode("ascii", "replace")
+                for line in connection.makefile("r", encoding="ascii", errors="replace", newline=""):
+                    found = re.match(before + r"(\S+)", line)
+                    if found or question.endswith(line.encode()):
+                        return found[1] if found else ""
         except OSError:
-            return ""
-        found = re.search(before + r"(\S+)", answer)
-        return found[1] if found else ""
+            pass
+        return ""
 
     def forget_files(self):
         """Takes its files out of the system's page cache, as far as they are on disk."""

@@ -447,8 +447,8 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     switch (request->op) {
     case OP_VERSION:
         reply->status = REPLY_VERSION;
-        reply->text = SERVER_VERSION;
-        reply->text_len = strlen(SERVER_VERSION);
+        reply->text = SETTINGS_MEMCACHED_VERSION;
+        reply->text_len = strlen(SETTINGS_MEMCACHED_VERSION);
         break;
     case OP_VERBOSITY: run_verbosity(worker, request, reply); break;
     case OP_STATS: run_stats(worker, conn, request, reply); break;

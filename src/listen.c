@@ -231,7 +231,7 @@ static bool listen_list(struct server *server, const char *list, const struct en
 static bool listen_default(struct server *server, const struct endpoint *endpoint, bool any_port)
 {
     struct endpoint v4 = *endpoint, v6 = *endpoint;
-    if (server->settings.listen_all)
+    if (server->settings.is_memcached)
         return listen_on(server, endpoint);
     v4.host = "127.0.0.1";
     v6.host = "::1";

@@ -13,9 +13,6 @@
 #include "src/tls.h"
 #include "storage/store.h"
 
-/* What `version` and `stats` say: clients look for the memcached whose behaviour this is. */
-#define SERVER_VERSION       "1.6.45-cachecask-" PACKAGE_VERSION
-
 #define SERVER_LISTENERS_MAX 128
 
 struct auth_file;

@@ -366,9 +366,16 @@ static enum settings_result set_named(const struct option *option, const char *v
     return set_number(option, value, field);
 }
 
-static void print_help(void)
+/* What looks for a memcached reads the first line, and wants nothing else in it. */
+static void print_version(const struct settings *settings, const char *rest)
 {
-    printf("cachecask %s: memcached that remembers\n", PACKAGE_VERSION);
+    if (settings->is_memcached)
+        printf("memcached %s\n", SETTINGS_MEMCACHED_VERSION);
+    printf("cachecask %s%s\n", PACKAGE_VERSION, rest);
+}
+
+static void print_options(void)
+{
     const char *dashes = "--";
     bool in_list = false;
     for (size_t i = 0; i < OPTION_COUNT; i++) {
@@ -397,6 +404,12 @@ static void print_help(void)
         }
         putchar('\n');
     }
+}
+
+static void print_help(const struct settings *settings)
+{
+    print_version(settings, ": memcached that remembers");
+    print_options();
     print_ignored();
     printf("\nBuilt in: unix-socket%s%s%s\n", tls_is_built_in() ? ", enable-ssl" : "",
            sasl_built_in() ? ", sasl" : "", privileges_can_be_dropped() ? ", seccomp" : "");
@@ -454,11 +467,11 @@ static enum settings_result apply(struct settings *settings, const struct option
     case CONFIG: return parse_config(settings, value);
     case SHOW_HELP:
         if (option->letter == 'h')
-            print_help();
+            print_help(settings);
         else
             puts("cachecask is free software under the MIT license: see the file LICENSE.");
         return SETTINGS_EXIT;
-    case SHOW_VERSION: printf("cachecask %s\n", PACKAGE_VERSION); return SETTINGS_EXIT;
+    case SHOW_VERSION: print_version(settings, ""); return SETTINGS_EXIT;
     case DELIMITER: return set_delimiter(settings, option, value);
     case IGNORED:
     case IGNORED_VALUE:
@@ -728,7 +741,7 @@ static bool is_named_memcached(const char *program)
 enum settings_result settings_parse(struct settings *settings, int argc, char **argv)
 {
     *settings = defaults;
-    settings->listen_all = is_named_memcached(argv[0]);
+    settings->is_memcached = is_named_memcached(argv[0]);
     for (int i = 1; i < argc; i++) {
         const char *next = i + 1 < argc ? argv[i + 1] : NULL;
         const char *offered = next;

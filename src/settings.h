@@ -15,14 +15,19 @@ enum ssl_keyformat {
     SSL_KEYFORMAT_DER = 2,
 };
 
+/* What `version` and `stats` say: the memcached whose behaviour this is. Three numbers and nothing after them, because some clients
+ * take the last three that they find. Our own version is in `stats store`, in the first line of the log and in --version. */
+#define SETTINGS_MEMCACHED_VERSION "1.6.45"
+
 struct settings {
     int tcp_port;                            /* 0: off, -1: any free one */
     const char *unix_path;                   /* NULL: no Unix socket */
     int unix_mask;                           /* mode of its file */
     const char *listen[SETTINGS_LISTEN_MAX]; /* as given, not split; none: loopback */
     int listen_count;
-    bool listen_all; /* if none is given: all addresses instead of loopback */
-    int udp_port;    /* 0: off, -1: any free one */
+    bool
+        is_memcached; /* started under its name: without -l all addresses instead of loopback, and -V tells its version */
+    int udp_port; /* 0: off, -1: any free one */
     bool enable_ssl;
     const char *ssl_chain_cert, *ssl_key, *ssl_ca_cert, *ssl_ciphers; /* NULL: not given */
     int ssl_keyformat;                                                /* of enum ssl_keyformat */

@@ -52,9 +52,9 @@ void settings_each(const struct settings *settings,
     emit_number(&to, "tcpport", settings->tcp_port);
     emit_number(&to, "udpport", settings->udp_port);
     emit_text(&to, "inter",
-              settings->listen_count ? settings->listen[0]
-              : settings->listen_all ? NULL
-                                     : "127.0.0.1");
+              settings->listen_count   ? settings->listen[0]
+              : settings->is_memcached ? NULL
+                                       : "127.0.0.1");
     emit_number(&to, "verbosity", settings->verbosity);
     emit_number(&to, "oldest", 0);
     emit_text(&to, "evictions", settings->no_evictions ? "off" : "on");

@@ -86,7 +86,7 @@ static void process(struct server *server, struct text *text)
     number(text, "pid", (uint64_t)getpid());
     number(text, "uptime", clock_uptime_s(&server->clock));
     number(text, "time", clock_now_s(&server->clock));
-    add(text, "STAT version %s\r\n", SERVER_VERSION);
+    add(text, "STAT version %s\r\n", SETTINGS_MEMCACHED_VERSION);
     add(text, "STAT libevent %s\r\n", event_get_version());
     number(text, "pointer_size", 8 * sizeof(void *));
     add(text, "STAT rusage_user %ld.%06ld\r\n", (long)usage.ru_utime.tv_sec,
@@ -239,6 +239,7 @@ static void store_group(struct server *server, struct text *text)
     struct store_stats store;
     sum_counters(server, &sum);
     store_stats(server->store, &store);
+    add(text, "STAT cachecask_version %s\r\n", PACKAGE_VERSION);
     add(text, "STAT store_uuid ");
     for (size_t i = 0; i < sizeof store.uuid; i++)
         add(text, "%02x", store.uuid[i]);
