@@ -32,30 +32,19 @@ static bool is_letter(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* No plus, as text_exptime; that cannot be used here, for the word may be empty. */
-static bool read_number(struct bytes word, uint64_t *out)
-{
-    return word.len > 0 && word.data[0] != '+' && token_uint64(word, out);
-}
-
-static bool read_seconds(struct bytes word, int64_t *out)
-{
-    return word.len > 0 && text_exptime(word, out);
-}
-
 /* REPLY_NONE when the argument of a flag is right. F comes later: see read_client_flags. */
 static enum reply_status read_argument(struct request *request, char flag, struct bytes word)
 {
     bool valid = true;
     switch (flag) {
-    case 'C': valid = read_number(word, &request->cas); break;
-    case 'D': valid = read_number(word, &request->delta); break;
-    case 'E': valid = read_number(word, &request->new_cas); break;
-    case 'J': valid = read_number(word, &request->initial); break;
-    case 'N': valid = read_seconds(word, &request->vivify_exptime); break;
-    case 'R': valid = read_seconds(word, &request->recache_s); break;
+    case 'C': valid = token_uint64(word, &request->cas); break;
+    case 'D': valid = token_uint64(word, &request->delta); break;
+    case 'E': valid = token_uint64(word, &request->new_cas); break;
+    case 'J': valid = token_uint64(word, &request->initial); break;
+    case 'N': valid = text_exptime(word, &request->vivify_exptime); break;
+    case 'R': valid = text_exptime(word, &request->recache_s); break;
     case 'T':
-        valid = read_seconds(word, &request->exptime);
+        valid = text_exptime(word, &request->exptime);
         request->vivify_exptime = request->exptime;
         break;
     case 'M': request->mode = word.len > 0 ? word.data[0] : '\0'; break;

@@ -85,9 +85,7 @@ uint32_t text_noreply(const struct text_input *in)
 bool text_exptime(struct bytes word, int64_t *out)
 {
     int64_t exptime;
-    if (word.data[0] == '+' || !token_int64(word, &exptime))
-        return false;
-    if (exptime < INT32_MIN || exptime > INT32_MAX)
+    if (!token_int64(word, &exptime) || exptime < INT32_MIN || exptime > INT32_MAX)
         return false;
     *out = exptime;
     return true;
@@ -109,7 +107,7 @@ static enum parse_status parse_arithmetic(struct text_input *in, enum request_op
     struct bytes delta = text_word(in);
     if (delta.len == 0)
         return text_refuse(in, REPLY_BAD_FORMAT);
-    if (*delta.data == '+' || !token_uint64(delta, &in->request->delta))
+    if (!token_uint64(delta, &in->request->delta))
         return text_refuse(in, REPLY_BAD_DELTA);
     return text_accept(in, op);
 }
@@ -147,7 +145,7 @@ static enum parse_status parse_flush_all(struct text_input *in, enum request_op 
     struct bytes delay = text_word(in);
     if (delay.len == 0 || token_is(delay, "noreply", 7))
         return text_accept(in, op);
-    if (!token_int64(delay, &in->request->exptime))
+    if (!text_exptime(delay, &in->request->exptime))
         return text_refuse(in, REPLY_BAD_EXPTIME);
     return text_accept(in, op);
 }
@@ -158,7 +156,7 @@ static enum parse_status parse_number(struct text_input *in, enum request_op op,
 {
     in->request->flags |= text_noreply(in);
     struct bytes number = text_word(in);
-    if (!token_uint64(number, &in->request->delta))
+    if (!token_uint64(token_without_plus(number), &in->request->delta))
         return text_refuse(in, error);
     return text_accept(in, op);
 }

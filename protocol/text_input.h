@@ -61,8 +61,8 @@ static inline enum parse_status text_accept(struct text_input *in, enum request_
 /* REQUEST_NOREPLY if the last of the words that are still to be read is `noreply`, else 0. */
 uint32_t text_noreply(const struct text_input *in);
 
-/* The expiry of touch and gat, which must fit into 32 bits with its sign and takes no plus, as in
- * memcached. */
+/* The expiry of touch and gat, and the delay of flush_all: it must fit into 32 bits with its sign, as in memcached. False for a word
+ * of no bytes, too. */
 bool text_exptime(struct bytes word, int64_t *out);
 
 /* The line ends at this newline: sets line_end and next. */

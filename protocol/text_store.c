@@ -13,7 +13,7 @@
 static bool read_client_flags(struct bytes word, uint32_t *out)
 {
     uint64_t flags;
-    if (!token_uint64(word, &flags))
+    if (!token_uint64(token_without_plus(word), &flags))
         return false;
     *out = (uint32_t)flags;
     return true;
@@ -23,7 +23,7 @@ static bool read_client_flags(struct bytes word, uint32_t *out)
 static bool read_exptime(struct bytes word, int64_t *out)
 {
     int64_t exptime;
-    if (!token_int64(word, &exptime))
+    if (!token_int64(token_without_plus(word), &exptime))
         return false;
     *out = (int32_t)(uint32_t)exptime;
     return true;

@@ -32,8 +32,7 @@ static bool read_digits(const char *data, size_t len, uint64_t *out)
 
 bool token_uint64(struct bytes token, uint64_t *out)
 {
-    size_t sign = token.len > 0 && token.data[0] == '+';
-    return read_digits(token.data + sign, token.len - sign, out);
+    return read_digits(token.data, token.len, out);
 }
 
 bool token_uint32(struct bytes token, uint32_t *out)
@@ -50,8 +49,6 @@ bool token_int64(struct bytes token, int64_t *out)
     bool negative = token.len > 0 && token.data[0] == '-';
     if (negative)
         token = (struct bytes){token.data + 1, token.len - 1};
-    if (negative && token.len > 0 && token.data[0] == '+')
-        return false;
     uint64_t number;
     if (!token_uint64(token, &number) || number > (uint64_t)INT64_MAX + negative)
         return false;

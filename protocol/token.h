@@ -32,9 +32,16 @@ static inline bool token_is(struct bytes token, const char *word, size_t word_le
     return token.len == word_len && memcmp(token.data, word, word_len) == 0;
 }
 
-/* Each reads the whole token or refuses it: no blanks, no hexadecimal, nothing behind the number,
- * no overflow. *out is set on success only. Leading zeros and one leading plus are accepted, a
- * minus by token_int64 alone. */
+/* Without its plus, if it begins with one. A plus is part of a number only where memcached takes it for that: in the flags and the
+ * expiry of set and its like, and in the settings of an operator. */
+static inline struct bytes token_without_plus(struct bytes token)
+{
+    size_t plus = token.len > 0 && *token.data == '+';
+    return (struct bytes){token.data + plus, token.len - plus};
+}
+
+/* Each reads the whole token or refuses it: no blanks, no hexadecimal, no plus, nothing after the number, no overflow. *out is set
+ * on success only. Leading zeros are accepted, a minus by token_int64 alone. */
 bool token_uint64(struct bytes token, uint64_t *out);
 bool token_uint32(struct bytes token, uint32_t *out);
 bool token_int64(struct bytes token, int64_t *out);

@@ -206,7 +206,8 @@ static void run_reassign(const struct words *args, struct reply *reply)
     int64_t from, to;
     if (args->count != 3)
         reply->status = REPLY_ERROR;
-    else if (!token_int64(args->word[1], &from) || !token_int64(args->word[2], &to))
+    else if (!token_int64(token_without_plus(args->word[1]), &from) ||
+             !token_int64(token_without_plus(args->word[2]), &to))
         reply->status = REPLY_BAD_FORMAT;
     else if (from == to)
         say(reply, "SAME src and dst class are identical\r\n");
@@ -226,7 +227,7 @@ static void run_automove(const struct words *args, struct reply *reply)
     if (is(level, "ratio")) {
         if (read_decimal(args->word[2], &ratio))
             reply->status = REPLY_OK;
-    } else if (!token_uint64(level, &number)) {
+    } else if (!token_uint64(token_without_plus(level), &number)) {
         reply->status = REPLY_BAD_FORMAT;
     } else if (number <= 2) {
         reply->status = REPLY_OK;

@@ -68,8 +68,14 @@ static const struct row storage[] = {
      "set key=a value=x noreply | set key=a value=x noreply"},
     {"another word behind the line is ignored", "set a 0 0 1 x\r\nx\r\n", "set key=a value=x"},
     {"a key may be called noreply", "set noreply 0 0 1\r\nx\r\n", "set key=noreply value=x"},
-    {"numbers may have a plus and zeros", "set a +5 007 01\r\nx\r\n",
-     "set key=a flags=5 exptime=7 value=x"},
+    {"numbers may have zeros, flags and expiry a plus",
+     "set a +5 007 01\r\nx\r\nset a 0 +7 1\r\nx\r\n",
+     "set key=a flags=5 exptime=7 value=x | set key=a exptime=7 value=x"},
+    {"a length has no plus, and one that has announces nothing",
+     "set a 0 0 +1\r\nget b\r\ncas a 0 0 +1 5\r\nget c\r\nset a ++5 0 1\r\nx\r\n",
+     BAD_FORMAT " | get key=b | " BAD_FORMAT " | get key=c | " BAD_FORMAT},
+    {"nor has a cas unique, and its block is swallowed", "cas a 0 0 7 +5\r\nget b\r\n\r\nget c\r\n",
+     BAD_FORMAT " | get key=c"},
     {"an expiry may be negative", "set a 0 -1 1\r\nx\r\n", "set key=a exptime=-1 value=x"},
     {"an expiry is the lower 32 bits of 64, with their sign",
      "set a 0 4294967295 1\r\nx\r\nset a 0 4294967296 1\r\nx\r\n",
@@ -148,6 +154,9 @@ static const struct row one_line[] = {
      "flush_all noreply | flush_all exptime=10 noreply"},
     {"flush_all takes a number", "flush_all abc\r\nflush_all abc noreply\r\n",
      BAD_EXPTIME " | " BAD_EXPTIME " noreply"},
+    {"of 32 bits",
+     "flush_all 2147483647\r\nflush_all 2147483648\r\nflush_all 99999999999999\r\nflush_all +5\r\n",
+     "flush_all exptime=2147483647 | " BAD_EXPTIME " | " BAD_EXPTIME " | " BAD_EXPTIME},
 };
 
 static const struct row administration[] = {
@@ -229,11 +238,12 @@ static const struct row meta[] = {
      BAD_TOKEN " | " BAD_TOKEN " | " BAD_TOKEN " | " BAD_TOKEN " | " BAD_TOKEN " | " BAD_MA_FLAG
                " | " BAD_MA_FLAG " | " BAD_FORMAT},
     {"a bad argument of an ms: the block is swallowed",
-     "ms a 7 T\r\nget b\r\n\r\nms a 7 Fx\r\nget b\r\n\r\nms a 7 Mx\r\nget b\r\n\r\nget c\r\n",
-     BAD_TOKEN " | " BAD_FORMAT " | " BAD_MS_MODE " | get key=c"},
+     "ms a 7 T\r\nget b\r\n\r\nms a 7 Fx\r\nget b\r\n\r\nms a 7 F+5\r\nget b\r\n\r\nms a 7 "
+     "Mx\r\nget b\r\n\r\nget c\r\n",
+     BAD_TOKEN " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_MS_MODE " | get key=c"},
     {"a length that cannot be read announces nothing",
-     "ms a\r\nms a x\r\nms a -1\r\nms a 2147483646\r\nget c\r\n",
-     BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | get key=c"},
+     "ms a\r\nms a x\r\nms a -1\r\nms a +1\r\nms a 2147483646\r\nget c\r\n",
+     BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | get key=c"},
     {"a bad chunk", "ms a 1\r\nxyzget c\r\n", "CLIENT_ERROR bad data chunk | get key=c"},
     {"modes are upper case, and one letter decides", "ms a 1 Ms\r\nx\r\nma a M\r\nma a MDECR\r\n",
      BAD_MS_MODE " | " BAD_MA_MODE " | ma key=a delta=1 args= MDECR mode=D"},

@@ -42,7 +42,7 @@ static void test_unsigned_numbers(void **state)
     static const struct number rows[] = {
         {"0", true, 0},
         {"7", true, 7},
-        {"+7", true, 7},
+        {"+7", false, 0},
         {"007", true, 7},
         {"00000000000000000000000000000007", true, 7},
         {"9999999999999999999", true, UINT64_C(9999999999999999999)},
@@ -92,7 +92,7 @@ static void test_signed_numbers(void **state)
         {"0", true, 0},
         {"-0", true, 0},
         {"-1", true, -1},
-        {"+5", true, 5},
+        {"+5", false, 0},
         {"2592001", true, 2592001},
         {"9223372036854775807", true, INT64_MAX},
         {"-9223372036854775808", true, INT64_MIN},
@@ -112,6 +112,23 @@ static void test_signed_numbers(void **state)
     }
 }
 
+static bool reads_without_plus(const char *word, int64_t wanted)
+{
+    int64_t value;
+    return token_int64(token_without_plus(edge_token(word)), &value) && value == wanted;
+}
+
+static void test_one_plus_where_it_is_taken(void **state)
+{
+    (void)state;
+    assert_true(reads_without_plus("5", 5));
+    assert_true(reads_without_plus("+5", 5));
+    assert_true(reads_without_plus("-5", -5));
+    assert_false(reads_without_plus("++5", 5));
+    assert_false(reads_without_plus("+", 0));
+    assert_false(reads_without_plus("", 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +137,7 @@ int main(void)
         cmocka_unit_test(test_unsigned_numbers),
         cmocka_unit_test(test_unsigned_numbers_of_32_bits),
         cmocka_unit_test(test_signed_numbers),
+        cmocka_unit_test(test_one_plus_where_it_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
