@@ -333,7 +333,7 @@ static enum store_status remove_item(struct worker *worker, struct conn *conn,
     bool empty = has(request, 'x');
     if (!stale && !empty)
         return command_delete(worker, conn, slot, STORE_IF_SAME, item->place);
-    bool touch = stale && has(request, 'T');
+    bool touch = has(request, 'T');
     struct store_put what = {
         .condition = STORE_IF_SAME,
         .place = item->place,
