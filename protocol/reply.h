@@ -41,7 +41,7 @@ enum reply_status {
     REPLY_UNREADABLE,         /* SERVER_ERROR cannot read the value from disk */
     REPLY_READ_NO_MEMORY,     /* SERVER_ERROR out of memory reading the value */
     REPLY_CONTENDED,          /* SERVER_ERROR the item keeps changing, try again */
-    REPLY_LINE_TOO_LONG,      /* CLIENT_ERROR line too long, then the connection closes */
+    REPLY_LINE_TOO_LONG,      /* CLIENT_ERROR line too long, then the connection closes: in a get */
 
     REPLY_UNAUTHENTICATED,   /* CLIENT_ERROR unauthenticated */
     REPLY_WRONG_PASSWORD,    /* CLIENT_ERROR authentication failure */

@@ -38,8 +38,8 @@ static bool starts_with(struct text_input *in, const char *word, size_t word_len
     return (size_t)(in->data_end - in->at) >= word_len && memcmp(in->at, word, word_len) == 0;
 }
 
-/* A line over LINE_LEN_MAX bytes without an end: keys of a get are handed out as they come, all
- * else is hopeless. */
+/* A line over LINE_LEN_MAX bytes without an end: keys of a get are handed out as they come; all
+ * else is no client of ours, and gets no answer, as in memcached. */
 static enum parse_status parse_endless(struct text_input *in)
 {
     while (in->at < in->data_end && *in->at == ' ')
@@ -48,7 +48,7 @@ static enum parse_status parse_endless(struct text_input *in)
     bool cas = starts_with(in, "gets ", 5);
     if (!blanks_ok || !(cas || starts_with(in, "get ", 4))) {
         in->next = in->data_end;
-        text_refuse(in, REPLY_LINE_TOO_LONG);
+        text_refuse(in, REPLY_NONE);
         return PARSE_CLOSE;
     }
     in->parser->in_get = true;

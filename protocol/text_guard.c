@@ -37,7 +37,7 @@ enum parse_status text_parse_guarded(struct text_input *in)
         return PARSE_PARTIAL;
     if (newline == NULL) {
         in->next = in->data_end;
-        text_refuse(in, REPLY_UNAUTHENTICATED);
+        text_refuse(in, REPLY_NONE);
         return PARSE_CLOSE;
     }
     text_end_line(in, newline);

@@ -164,7 +164,6 @@ def test_quit_ends_the_datagram_and_nothing_else(udp):
 
 def test_a_line_without_end_is_dropped(udp):
     udp.send(b"x" * 5000)
-    assert udp.message().startswith((b"CLIENT_ERROR", b"ERROR"))
     udp.expect_nothing()
 
 
