@@ -63,7 +63,7 @@ static const char *const tls_versions[] = {"tlsv1.0", "tlsv1.1", "tlsv1.2", "tls
 
 static const struct option options[] = {
     {'p', "port", "<num>", NUMBER, AT(tcp_port), -1, 65535,
-     "TCP port to listen on (default: 11211; 0: off, -1: any free port)"},
+     "TCP port to listen on (default: that of -U, else 11211; 0: off, -1: any free port)"},
     {'U', "udp-port", "<num>", NUMBER, AT(udp_port), -1, 65535,
      "UDP port to listen on (default: 0, off; -1: any free port)"},
     {'s', "unix-socket", "<file>", STRING, AT(unix_path), 0, 0,
@@ -212,7 +212,7 @@ static const struct option options[] = {
 #define OPTION_COUNT (sizeof options / sizeof *options)
 
 static const struct settings defaults = {
-    .tcp_port = 11211,
+    .tcp_port = SETTINGS_NOT_GIVEN,
     .unix_mask = 0700,
     .memory_mib = 64,
     .threads = 4,

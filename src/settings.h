@@ -19,6 +19,11 @@ enum ssl_keyformat {
  * take the last three that they find. Our own version is in `stats store`, in the first line of the log and in --version. */
 #define SETTINGS_MEMCACHED_VERSION "1.6.45"
 
+#define SETTINGS_PORT_DEFAULT      11211
+#define SETTINGS_NOT_GIVEN         (-2)
+
+#define SSL_VERIFY_REQUIRED        2
+
 struct settings {
     int tcp_port;                            /* 0: off, -1: any free one */
     const char *unix_path;                   /* NULL: no Unix socket */
@@ -31,7 +36,7 @@ struct settings {
     bool enable_ssl;
     const char *ssl_chain_cert, *ssl_key, *ssl_ca_cert, *ssl_ciphers; /* NULL: not given */
     int ssl_keyformat;                                                /* of enum ssl_keyformat */
-    int ssl_verify_mode;
+    int ssl_verify_mode; /* SSL_VERIFY_REQUIRED and above: clients must show a certificate */
     int ssl_min_version; /* 0 to 3: TLS 1.0 to 1.3 */
     int ssl_wbuf_size;   /* KiB */
     bool ssl_session_cache, ssl_kernel_tls;

@@ -19,14 +19,46 @@ static enum settings_result check_auth_file(struct settings *settings)
     return SETTINGS_RUN;
 }
 
-/* A datagram says who it is from, and anybody can write that. */
-static enum settings_result check_udp(const struct settings *settings)
+static bool wants_certificates(const struct settings *settings)
 {
-    if (settings->udp_port == 0 || !(settings->auth_file || settings->enable_sasl))
+    bool wants = settings->ssl_verify_mode >= SSL_VERIFY_REQUIRED;
+    for (int i = 0; i < settings->listen_count; i++)
+        wants = wants || strstr(settings->listen[i], "mtls:");
+    return settings->enable_ssl && wants;
+}
+
+/* What tells who a client is and has no place in a datagram; NULL: nothing does. */
+static const char *client_check(const struct settings *settings)
+{
+    if (settings->auth_file)
+        return "-Y";
+    if (settings->enable_sasl)
+        return "-S";
+    return wants_certificates(settings) ? "client certificates (mtls:, ssl_verify_mode)" : NULL;
+}
+
+/* A datagram says who it is from, and anybody can write that. */
+static enum settings_result check_udp(struct settings *settings)
+{
+    if (settings->udp_port == 0)
         return SETTINGS_RUN;
-    fprintf(stderr, "-U: UDP knows no clients, so it excludes %s\n",
-            settings->auth_file ? "-Y" : "-S");
-    return SETTINGS_BAD;
+    const char *excluded = client_check(settings);
+    if (excluded) {
+        fprintf(stderr, "-U: UDP knows no clients, so it excludes %s\n", excluded);
+        return SETTINGS_BAD;
+    }
+    if (settings->unix_path) {
+        fprintf(stderr, "warning: -U: no UDP, because -s turns the network off\n");
+        settings->udp_port = 0;
+    }
+    return SETTINGS_RUN;
+}
+
+/* As in memcached: -U alone moves both. */
+static void choose_tcp_port(struct settings *settings)
+{
+    if (settings->tcp_port == SETTINGS_NOT_GIVEN)
+        settings->tcp_port = settings->udp_port ? settings->udp_port : SETTINGS_PORT_DEFAULT;
 }
 
 /* The text protocol has no SASL, so -S leaves the binary one alone. */
@@ -70,5 +102,6 @@ enum settings_result settings_check(struct settings *settings)
         result = check_udp(settings);
     if (result == SETTINGS_RUN)
         result = check_privileges(settings);
+    choose_tcp_port(settings);
     return result == SETTINGS_RUN ? check_auth_file(settings) : result;
 }

@@ -111,7 +111,7 @@ static bool load_clients(SSL_CTX *context, const struct settings *settings,
     const char *path = settings->ssl_ca_cert;
     SSL_CTX_set_verify(context, modes[settings->ssl_verify_mode], NULL);
     if (!path) {
-        if (settings->ssl_verify_mode < 2)
+        if (settings->ssl_verify_mode < SSL_VERIFY_REQUIRED)
             return true;
         snprintf(error, TLS_ERROR_MAX,
                  "-o ssl_verify_mode=%d: nobody's certificate is accepted without ssl_ca_cert=FILE",

@@ -193,7 +193,8 @@ def test_a_unix_socket_turns_the_network_off():
     port, udp_port = free_port(), free_port()
     server = unix("-p", str(port), "-l", "127.0.0.1", "-U", str(udp_port)).start()
     assert speaks(server.unix_path) and not is_open("127.0.0.1", port)
-    assert "udp" not in server.log()
+    assert "udp:" not in server.log() and "warning: -U: no UDP, because -s turns the network off" in server.log()
+    assert server.stats("settings")["udpport"] == "0"
 
 
 def test_the_socket_goes_with_the_server():

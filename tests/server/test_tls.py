@@ -764,6 +764,8 @@ def test_other_options(certificates, extended):
     (["-Z", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=/no/such/ca"], "/no/such/ca"),
     (["-Z", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_verify_mode=2"], "ssl_ca_cert"),
     (["-Z", "-l", "mtls:127.0.0.1", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY"], "ssl_ca_cert"),
+    (["-Z", "-U", "1", "-l", "127.0.0.1,mtls:127.0.0.1", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=CHAIN"], "-U"),
+    (["-Z", "-U", "1", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=CHAIN,ssl_verify_mode=2"], "-U"),
     (["-l", "btls:127.0.0.1"], "-Z"),
     (["-l", "mtls:127.0.0.1"], "-Z"),
     (["-o", "ssl_verify_mode=4"], "ssl_verify_mode"),

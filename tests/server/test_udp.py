@@ -359,6 +359,24 @@ def test_without_tcp():
     Udp(port).expect_nothing()
 
 
+@pytest.mark.parametrize("options", [[], ["-l", "127.0.0.1"], ["-o", "udp-port=PORT"]], ids=str)
+def test_alone_it_moves_tcp_too(options):
+    port = free_port()
+    options = ["-U", str(port), *options] if "-o" not in options else ["-o", "udp-port=%d" % port]
+    server = with_port_file(*options)
+    assert set(ports_of(server)) - {("TCP INET6", port), ("UDP INET6", port)} == {("TCP INET", port), ("UDP INET", port)}
+    Udp(port).expect_nothing()
+    server.port = port
+    settings = server.stats("settings")
+    assert (settings["tcpport"], settings["udpport"]) == (str(port), str(port))
+
+
+def test_alone_and_with_any_free_port_it_moves_tcp_to_one_too():
+    (_, tcp_port), (kind, udp_port) = ports_of(with_port_file("-l", "127.0.0.1", "-U", "-1"))
+    assert kind == "UDP INET" and tcp_port not in (0, 11211)
+    Udp(udp_port).expect_nothing()
+
+
 def test_a_port_of_an_address_is_that_of_both():
     port = free_port()
     server = with_port_file("-l", "127.0.0.1:%d" % port, "-U", "1")
