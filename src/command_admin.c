@@ -149,6 +149,7 @@ static void run_stats(struct worker *worker, struct conn *conn, const struct req
     if (command_switch_stats(worker, request->args, reply) ||
         run_listing_stats(worker, conn, &args, reply))
         return;
+    conn_set_state(conn, CONN_STATE_PARSE);
     if (!stats_answer(worker->server, request->args.data, request->args.len, &text, &len)) {
         reply->status = REPLY_ERROR;
         return;

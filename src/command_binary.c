@@ -99,6 +99,7 @@ static void run_stats(struct worker *worker, struct conn *conn, const struct req
     struct reply switched = {0};
     char *text;
     size_t len;
+    conn_set_state(conn, CONN_STATE_PARSE);
     if (command_switch_stats(worker, request->args, &switched)) {
         struct bytes rows = {switched.text, switched.text_len}; /* an error has none */
         reply.status = add_stats(&packets, rows) ? REPLY_NONE : REPLY_NO_MEMORY;

@@ -97,6 +97,8 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     conn->fd = fd;
     conn->got = conn->sent = SOCKET_RING_NOT_TRIED;
     conn->transport = listener->transport;
+    if (conn->transport == TRANSPORT_UDP)
+        conn_set_state(conn, CONN_STATE_READ); /* nobody connects: it is as ready as it gets */
     if (!start_transport(conn)) {
         end_transport(conn);
         free(conn);
@@ -501,7 +503,9 @@ enum conn_sent conn_send_pending(struct conn *conn)
         send_pieces(conn, conn->pending, conn->pending_count, &conn->pending_at);
     if (result == CONN_WAITING && !wait_to_send(conn))
         result = CONN_BROKEN;
-    if (result != CONN_WAITING)
+    if (result == CONN_WAITING)
+        conn_note_state(conn);
+    else
         conn_drop_pending(conn);
     return result;
 }

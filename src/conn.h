@@ -37,9 +37,10 @@ struct conn {
     struct conn *previous, *next; /* all of the worker */
     struct conn *next_ready;
     _Atomic uint32_t last_command_s;
-    bool is_ready;  /* in the worker's ready list */
-    bool readable;  /* the socket has something */
-    bool listening; /* the read event is on */
+    _Atomic uint8_t state; /* enum conn_state */
+    bool is_ready;         /* in the worker's ready list */
+    bool readable;         /* the socket has something */
+    bool listening;        /* the read event is on */
 
     /* Bytes that wait for the rest of their request, between rounds. */
     char *in;
@@ -78,10 +79,29 @@ struct conn {
     uint32_t look_ups; /* of the request that runs, or waits for a value, up to now */
 
     /* Of a connection that watches: it answers nothing any more. */
-    _Atomic bool watching;
+    bool watching;
     uint32_t watcher;
     struct conn *next_watching;
 };
+
+/* What a connection does, as far as others may see: see conn_state.c. */
+enum conn_state {
+    CONN_STATE_NEW,  /* it has not sent anything yet */
+    CONN_STATE_READ, /* it has no request, or the beginning of one */
+    CONN_STATE_PARSE,
+    CONN_STATE_BODY, /* the data of its request is still to come */
+    CONN_STATE_SWALLOW,
+    CONN_STATE_DISK,  /* it waits for values, for a sync, for room */
+    CONN_STATE_WRITE, /* its client does not read its replies */
+    CONN_STATE_WATCH,
+};
+
+/* For the worker that owns it: finds out in which state it is, or says so. */
+void conn_note_state(struct conn *conn);
+void conn_set_state(struct conn *conn, enum conn_state state);
+
+/* memcached's name of its state. Any thread, with the worker's lock. */
+const char *conn_state_name(const struct conn *conn);
 
 /* Takes over the socket, whose transport is that of its listener. NULL: no memory; the socket is closed. */
 struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,

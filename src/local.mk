@@ -10,7 +10,7 @@ server_sources = \
     src/command_binary.c \
     src/command_internal.h \
     src/command_meta.c \
-    src/conn.c src/conn.h \
+    src/conn.c src/conn.h src/conn_state.c \
     src/counters.def \
     src/dump.c src/dump.h \
     src/encode.h \

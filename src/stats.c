@@ -407,7 +407,7 @@ static void one_conn(struct text *text, const struct conn *conn, uint32_t now_s)
     add(text, "STAT %d:addr %s\r\n", conn->fd, conn->address);
     if (!udp)
         add(text, "STAT %d:listen_addr %s\r\n", conn->fd, conn->listener->address);
-    add(text, "STAT %d:state %s\r\n", conn->fd, conn->watching ? "conn_watch" : "conn_read");
+    add(text, "STAT %d:state %s\r\n", conn->fd, conn_state_name(conn));
     add(text, "STAT %d:secs_since_last_cmd %u\r\n", conn->fd, now_s > last ? now_s - last : 0);
 }
 

@@ -163,6 +163,7 @@ void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watch
 
 void worker_resume(struct conn *conn)
 {
+    conn_note_state(conn);
     if (conn->watching) {
         feed_watcher(conn);
         return;

@@ -271,6 +271,57 @@ def test_stats_conns_shows_every_connection(server):
         assert any(stat.endswith(":state") for stat in stats)
 
 
+class Peers:
+    """Connections in different states, and what `stats conns` says of them."""
+
+    def __init__(self, server):
+        self.server = server
+        self.names = {}
+        self.clients = []
+
+    def add(self, name, sent=b""):
+        client = self.server.connect()
+        client.send(sent)
+        self.clients.append(client)
+        self.names["tcp:127.0.0.1:%d" % client.socket.getsockname()[1]] = name
+
+    def states(self, asks):
+        """{name: state}"""
+        stats = asks.stats("conns")
+        found = {self.names.get(value): stats[stat.replace(":addr", ":state")]
+                 for stat, value in stats.items() if stat.endswith(":addr")}
+        found.pop(None, None)
+        return found
+
+
+def test_stats_conns_tells_memcacheds_states(server):
+    peers = Peers(server)
+    with server.connect() as client:
+        client.set(b"big", b"x" * 1000000)
+        peers.names["tcp:127.0.0.1:%d" % client.socket.getsockname()[1]] = "asks"
+        peers.add("says nothing")
+        peers.add("is done", b"version\r\n")
+        peers.add("half a line", b"get k")
+        peers.add("half a block", b"set k 0 0 100\r\nabc")
+        peers.add("half a meta block", b"ms k 100\r\nabc")
+        peers.add("half a packet", b"\x80\1\0\1\x08" + bytes(6) + b"\x10" + bytes(12) + b"a")
+        peers.add("half a header", b"\x80\1\0")
+        peers.add("too large", b"set k 0 0 9000000\r\nabc")
+        peers.add("refused", b"ms k 100 F+5\r\nabc")
+        peers.add("watches", b"watch\r\n")
+        peers.add("does not read", b"get big\r\n" * 50)
+        wanted = {
+            "asks": "conn_parse_cmd", "says nothing": "conn_new_cmd", "is done": "conn_read", "half a line": "conn_read",
+            "half a block": "conn_nread", "half a meta block": "conn_nread", "half a packet": "conn_nread",
+            "half a header": "conn_read", "too large": "conn_swallow", "refused": "conn_swallow", "watches": "conn_watch",
+            "does not read": "conn_mwrite",
+        }
+        try:
+            support.wait_until(lambda: peers.states(client) == wanted, "the states are as wanted")
+        finally:
+            print(peers.states(client))  # shown when the test fails
+
+
 @only_ours
 def test_stats_store_has_our_own_figures(server):
     with server.connect() as client:

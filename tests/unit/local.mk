@@ -62,6 +62,7 @@ protocol_tests = \
 server_tests = \
     tests/unit/src/test_auth_file \
     tests/unit/src/test_command \
+    tests/unit/src/test_conn_state \
     tests/unit/src/test_journal \
     tests/unit/src/test_prefix \
     tests/unit/src/test_progress \
@@ -73,6 +74,7 @@ tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/auth
 tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/clock.c src/command.c \
     src/command_internal.h src/command_meta.c src/output.c
 tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
+tests_unit_src_test_conn_state_SOURCES = tests/unit/src/test_conn_state.c src/conn_state.c src/conn.h
 tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/prefix.c src/prefix.h
 tests_unit_src_test_progress_SOURCES = tests/unit/src/test_progress.c src/progress.c src/progress.h
 tests_unit_src_test_socket_ring_SOURCES = tests/unit/src/test_socket_ring.c src/socket_ring.h
