@@ -43,18 +43,20 @@ static void free_table(struct table *table)
     free(table);
 }
 
-/* A line of a file, without its end. */
+/* A line of a file, without its newline. As in memcached a carriage return before that is no part of the password: the file may have
+ * been written on Windows. */
 static const char *add_line(struct table *table, const char *text, size_t len)
 {
+    if (len && text[len - 1] == '\r')
+        len--;
     if (table->count == AUTH_FILE_LINES)
         return "too many lines";
     if (len > AUTH_FILE_LINE_MAX)
         return "too long";
     if (!memchr(text, ':', len))
         return "not of the form user:password";
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)text[i] < ' ')
-            return "a control character (is it from Windows?)";
+    if (memchr(text, '\r', len) || memchr(text, '\0', len))
+        return "a carriage return or a NUL in it";
     struct line *line = &table->lines[table->count++];
     line->len = (uint32_t)len;
     memcpy(line->text, text, len);
@@ -161,7 +163,7 @@ bool auth_file_reload(struct auth_file *file, char why[AUTH_FILE_WHY_MAX])
 static bool read_shown(struct line *line, const char *shown, size_t len)
 {
     const char *blank = len ? memchr(shown, ' ', len) : NULL;
-    if (!blank || blank == shown || blank == shown + len - 1)
+    if (!blank || blank == shown)
         return false;
     size_t user_len = (size_t)(blank - shown);
     *line = (struct line){.len = (uint32_t)len};
@@ -193,5 +195,7 @@ enum auth_result auth_file_check(struct auth_file *file, const char *shown, size
         found |= difference(&file->table->lines[i], &line) == 0;
     pthread_mutex_unlock(&file->lock);
     explicit_bzero(&line, sizeof line);
-    return found ? AUTH_GRANTED : AUTH_REFUSED;
+    if (found)
+        return AUTH_GRANTED;
+    return shown[len - 1] == ' ' && !memchr(shown, ' ', len - 1) ? AUTH_MALFORMED : AUTH_REFUSED;
 }

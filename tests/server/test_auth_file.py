@@ -58,6 +58,14 @@ def test_the_right_password_opens_the_connection():
             assert settings["auth_enabled_ascii"] == server.passwords and settings["binding_protocol"] == "ascii"
 
 
+def test_a_file_from_windows_and_an_empty_password():
+    server = server_with(b"user:password\r\nempty:\r\n")
+    for user, password in ((b"user", b"password"), (b"empty", b"")):
+        come_in(server, user, password).close()
+    with server.connect() as client:
+        client.talk(show(b"user", b"password\r") + show(b"empty", b"x"), FAILED * 2)
+
+
 def test_a_last_line_without_an_end():
     server = server_with(b"a:b\nuser:password")
     come_in(server).close()
@@ -196,7 +204,7 @@ def test_a_reload_of_a_bad_file_keeps_the_old_one(content):
         client.talk(show(b"user", b"password"), b"STORED\r\n")
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense\n", b"a:b\n\nc:d\n", b"a:b\r\n", b"a:" + b"x" * 300 + b"\n"], ids=str)
+@pytest.mark.parametrize("content", [b"", b"nonsense\n", b"a:b\n\nc:d\n", b"a:b\r\n\r\n", b"a:b\rc:d\n", b"a:" + b"x" * 300 + b"\n"], ids=str)
 def test_a_bad_file_is_an_error_at_the_start(content):
     path = password_file(content)
     status, said = Server("-Y", path, start=False).launch().wait_for_exit()

@@ -56,10 +56,25 @@ static void test_what_is_not_user_blank_password(void **state)
     (void)state;
     struct auth_file *file = open_with("user:password\n:\nempty:\n:nobody\n");
     assert_non_null(file);
-    static const char *const malformed[] = {"",       "user",    "user:password", " ",
-                                            "empty ", " nobody", "userpassword"};
+    static const char *const malformed[] = {"",      "user",    "user:password", " ",
+                                            "user ", " nobody", "userpassword"};
     for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++)
         assert_int_equal(check(file, malformed[i]), AUTH_MALFORMED);
+    assert_int_equal(check(file, "empty "), AUTH_GRANTED);
+    assert_int_equal(check(file, "empty  "), AUTH_REFUSED);
+    auth_file_close(file);
+}
+
+static void test_a_file_from_windows(void **state)
+{
+    (void)state;
+    struct auth_file *file = open_with("user:password\r\nempty:\r\ntab:\tin it\r\nlast:word\r");
+    assert_non_null(file);
+    assert_int_equal(check(file, "user password"), AUTH_GRANTED);
+    assert_int_equal(check(file, "user password\r"), AUTH_REFUSED);
+    assert_int_equal(check(file, "empty "), AUTH_GRANTED);
+    assert_int_equal(check(file, "tab \tin it"), AUTH_GRANTED);
+    assert_int_equal(check(file, "last word"), AUTH_GRANTED);
     auth_file_close(file);
 }
 
@@ -80,7 +95,8 @@ static void test_bad_files_are_refused_with_the_line(void **state)
     (void)state;
     static const char *const bad[][2] = {
         {"", "no line"},          {"\n", "line 1"},          {"a:b\nnonsense\n", "line 2"},
-        {"a:b\n\nc:d", "line 2"}, {"# comment\n", "line 1"}, {"a:b\r\n", "control"},
+        {"a:b\n\nc:d", "line 2"}, {"# comment\n", "line 1"}, {"a:b\r\n\r\n", "line 2"},
+        {"a:b\rc:d\n", "return"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_null(open_with(bad[i][0]));
@@ -158,6 +174,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_user_comes_in_with_the_right_password_only),
         cmocka_unit_test(test_what_is_not_user_blank_password),
+        cmocka_unit_test(test_a_file_from_windows),
         cmocka_unit_test(test_only_the_first_colon_ends_the_user),
         cmocka_unit_test(test_bad_files_are_refused_with_the_line),
         cmocka_unit_test(test_the_limits),
