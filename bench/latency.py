@@ -104,7 +104,7 @@ class Dumps:
                     found += chunk.count(b"\n")
                     tail = (tail + chunk)[-6:]
                 self.lists += 1
-                self.wrong += found - 1 != self.keys
+                self.wrong += found - 2 != self.keys  # OK, and END
 
     def wait(self):
         self.stopping = True

@@ -269,6 +269,15 @@ static bool read_classes(struct bytes list, bool *one, bool *others)
     return true;
 }
 
+/* Its OK tells that it is no error, before the first key is found. */
+static void start_list(struct worker *worker, struct conn *conn, enum dump_form form,
+                       struct reply *reply)
+{
+    start_dump(worker, conn, form, 0, reply);
+    if (reply->status == REPLY_NONE)
+        reply->status = REPLY_OK;
+}
+
 static void run_dump(struct worker *worker, struct conn *conn, enum dump_form form,
                      struct bytes list, struct reply *reply)
 {
@@ -279,9 +288,9 @@ static void run_dump(struct worker *worker, struct conn *conn, enum dump_form fo
     else if (!one && !read_classes(list, &one, &others))
         say(reply, "BADCLASS invalid class id\r\n");
     else if (one)
-        start_dump(worker, conn, form, 0, reply);
+        start_list(worker, conn, form, reply);
     else if (others)
-        say(reply, dump_end_line(form));
+        say(reply, form == DUMP_MG ? "OK\r\nEN\r\n" : "OK\r\nEND\r\n");
     else
         say(reply, "NOTSTARTED no items to crawl\r\n");
 }

@@ -66,7 +66,7 @@ struct dump {
     uint32_t chunk_count;
 };
 
-const char *dump_end_line(enum dump_form form)
+static const char *end_line(enum dump_form form)
 {
     return form == DUMP_MG ? "EN\r\n" : "END\r\n";
 }
@@ -231,7 +231,7 @@ static enum store_status fill_chunk(struct dump *dump, struct run *run, struct c
     run->listed = true;
     if (run->form == DUMP_SIZES && !write_sizes(run->sizes, chunk))
         return STORE_AGAIN;
-    const char *end = dump_end_line(run->form);
+    const char *end = end_line(run->form);
     memcpy(chunk->data + chunk->len, end, strlen(end));
     chunk->len += strlen(end);
     return STORE_NOT_FOUND;

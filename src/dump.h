@@ -50,7 +50,4 @@ enum dump_taken dump_take(struct dump *dump, struct piece *piece);
 /* The client has gone. */
 void dump_abandon(struct dump *dump);
 
-/* The line that ends a dump. */
-const char *dump_end_line(enum dump_form form);
-
 #endif

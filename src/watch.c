@@ -23,7 +23,7 @@
 
 #include "src/watch_log.h"
 
-#define PREFIX_MAX    80 /* ts=… gid=…, or [skipped: …] */
+#define PREFIX_MAX    80 /* ts=… gid=…, or skipped=… */
 #define PAUSE_MIN_NS  1000000
 #define PAUSE_MAX_NS  32000000
 #define LINES_AT_ONCE 256 /* with the lock, which a worker may wait for */
@@ -86,7 +86,7 @@ static bool give_line(const struct watch *watch, struct watcher *watcher,
     if (!watcher->buffer || watch->buffer_size - watcher->len < line->len + sizeof text)
         return false;
     if (watcher->skipped)
-        len = snprintf(text, sizeof text, "[skipped: %" PRIu64 "]\n", watcher->skipped);
+        len = snprintf(text, sizeof text, "skipped=%" PRIu64 "\n", watcher->skipped);
     len += snprintf(text + len, sizeof text - (size_t)len,
                     "ts=%" PRIu64 ".%06" PRIu64 " gid=%" PRIu64 " ", line->us / 1000000,
                     line->us % 1000000, line->gid);

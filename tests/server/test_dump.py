@@ -13,6 +13,7 @@ from support import Server, forget_page_cache, value_of, wait_until
 
 VALUE = 300
 KEYS = 100000 if support.LONG else (8000 if support.SANITIZED else 30000)  # values of several times -m 2
+OK = b"OK\r\n"
 BUSY = b"BUSY currently processing crawler request\r\n"
 LINE = re.compile(rb"key=(\S+) exp=(-1|\d+) la=(\d+) cas=(\d+) fetch=(yes|no) cls=1 size=(\d+) flags=(\d+)")
 
@@ -34,15 +35,17 @@ def load(server, start, end, kind=b"key"):
 def metadump(client, which=b"all"):
     """[(key, words)], once it does not get BUSY."""
     answer = ask_until_free(client, b"lru_crawler metadump %s\r\n" % which, b"END\r\n")
-    lines = [LINE.fullmatch(line) for line in answer[: -len(b"END\r\n")].split(b"\n")[:-1]]
+    assert answer.startswith(OK), answer[:100]
+    lines = [LINE.fullmatch(line) for line in answer[len(OK) : -len(b"END\r\n")].split(b"\n")[:-1]]
     assert all(lines), answer[:2000]
     return [(urllib.parse.unquote_to_bytes(line.group(1)), line.groups()) for line in lines]
 
 
 def mgdump(client, which=b"all"):
     answer = ask_until_free(client, b"lru_crawler mgdump %s\r\n" % which, b"EN\r\n")
+    assert answer.startswith(OK), answer[:100]
     keys = []
-    for line in answer.split(b"\r\n")[:-2]:
+    for line in answer.split(b"\r\n")[1:-2]:
         words = line.split(b" ")
         assert words[0] == b"mg" and words[2:] in ([], [b"b"]), line
         keys.append(base64.b64decode(words[1], validate=True) if words[2:] else words[1])
@@ -106,7 +109,7 @@ class Lazy:
 def test_an_empty_store(server):
     with server.connect() as client:
         client.talk(b"lru_crawler metadump all\r\nlru_crawler mgdump all\r\nlru_crawler metadump hash\r\n",
-                    b"END\r\nEN\r\nEND\r\n")
+                    b"OK\r\nEND\r\nOK\r\nEN\r\nOK\r\nEND\r\n")
 
 
 def test_the_words_of_a_line(server):
@@ -142,7 +145,7 @@ def test_keys_are_url_encoded_or_base64(server):
         assert b"key=%FF%FE exp" in answer
         assert_once([name for name, _ in metadump(client)], plain + other)
         answer = client.ask(b"lru_crawler mgdump all\r\n", b"EN\r\n")
-        assert_once(answer.split(b"\r\n")[:-2],
+        assert_once(answer.split(b"\r\n")[1:-2],
                     [b"mg " + name for name in plain] + [b"mg " + base64.b64encode(name) + b" b" for name in other])
         assert_once(mgdump(client), plain + other)
 
@@ -162,7 +165,7 @@ def test_classes(server):
             assert [name for name, _ in metadump(client, which)] == [b"one"], which
             assert mgdump(client, which) == [b"one"], which
         for which in (b"2", b"63", b"2,3"):
-            client.talk(b"lru_crawler metadump %s\r\nlru_crawler mgdump %s\r\n" % (which, which), b"END\r\nEN\r\n")
+            client.talk(b"lru_crawler metadump %s\r\nlru_crawler mgdump %s\r\n" % (which, which), b"OK\r\nEND\r\nOK\r\nEN\r\n")
         for which in (b"x", b"0", b"64", b"1,64", b"1,x", b"-1", b"1x", b"ALL", b"99999999999999999999"):
             client.talk(b"lru_crawler metadump %s\r\n" % which, b"BADCLASS invalid class id\r\n")
             client.talk(b"lru_crawler mgdump %s\r\n" % which, b"BADCLASS invalid class id\r\n")
@@ -207,9 +210,9 @@ def test_commands_in_one_pipeline_keep_their_order(server):
     with server.connect() as client:
         client.send(b"set a 0 0 1\r\n1\r\nget a\r\nlru_crawler mgdump all\r\nget a\r\nset b 0 0 1\r\n2\r\n"
                     b"lru_crawler mgdump 2\r\nlru_crawler mgdump hash\r\ndelete a\r\nlru_crawler mgdump 1\r\nquit\r\nget b\r\n")
-        client.expect(b"STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nmg a\r\nEN\r\nVALUE a 0 1\r\n1\r\nEND\r\nSTORED\r\nEN\r\n")
-        assert_once(client.read_until(b"EN\r\n").split(b"\r\n")[:-2], [b"mg a", b"mg b"])
-        client.expect(b"DELETED\r\nmg b\r\nEN\r\n")
+        client.expect(b"STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nOK\r\nmg a\r\nEN\r\nVALUE a 0 1\r\n1\r\nEND\r\nSTORED\r\nOK\r\nEN\r\n")
+        assert_once(client.read_until(b"EN\r\n").split(b"\r\n")[:-2], [b"OK", b"mg a", b"mg b"])
+        client.expect(b"DELETED\r\nOK\r\nmg b\r\nEN\r\n")
         client.expect_closed()
 
 
@@ -231,7 +234,7 @@ def test_a_dump_behind_writes_of_the_same_pipeline(sync):
     with server.connect() as client:
         for turn in range(20):
             client.send(b"set key-%d 0 0 1\r\nx\r\nlru_crawler mgdump all\r\nversion\r\n" % turn)
-            client.expect(b"STORED\r\n")
+            client.expect(b"STORED\r\nOK\r\n")
             assert_once(client.read_until(b"EN\r\n").split(b"\r\n")[:-2], [b"mg key-%d" % n for n in range(turn + 1)])
             assert client.line().startswith(b"VERSION ")
 
@@ -318,7 +321,7 @@ def test_a_client_that_only_sends_gets_all(full):
     with full.connect() as client:
         client.send(b"lru_crawler mgdump all\r\n")
         client.socket.shutdown(socket.SHUT_WR)
-        assert len(client.read_until(b"\r\nEN\r\n").split(b"\r\n")) == KEYS + 2
+        assert len(client.read_until(b"\r\nEN\r\n").split(b"\r\n")) == KEYS + 3
         client.expect_closed()
 
 

@@ -93,7 +93,7 @@ def test_all_threads_have_dropped_their_privileges(more):
     assert len(before) > 8 and set(before) == {("2", "1")}
     with server.connect() as client, server.connect() as watcher:
         watcher.talk(b"watch mutations\r\n", b"OK\r\n")
-        client.talk(b"lru_crawler metadump all\r\n", b"END\r\n")
+        client.talk(b"lru_crawler metadump all\r\n", b"OK\r\nEND\r\n")
         after = filters(server)
         assert set(after) == {("2", "1")}
         assert client.stats("settings")["drop_privileges"] == "yes"

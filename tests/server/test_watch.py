@@ -12,7 +12,7 @@ import support
 from support import Server, wait_until
 
 HEAD = re.compile(rb"ts=(\d{10}\.\d{6}) gid=(\d+) (type=.*)")
-SKIPPED = re.compile(rb"\[skipped: (\d+)\]")
+SKIPPED = re.compile(rb"skipped=(\d+)")
 
 
 class Watcher:
