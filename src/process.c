@@ -160,33 +160,113 @@ bool process_set_limits(const struct settings *settings)
     return true;
 }
 
-/* Where the data goes if nobody says: $STATE_DIRECTORY (systemd's), /var/lib for root, else the user's own place. */
-static char *default_dir(const struct settings *settings)
+/* The first of the directories that systemd names, with colons between them; NULL: it names none. */
+static char *first_state_dir(void)
 {
-    char *path = NULL;
-    const char *state = getenv("STATE_DIRECTORY"), *xdg = getenv("XDG_STATE_HOME");
-    const char *home = getenv("HOME");
-    int port = settings->tcp_port, result;
-    if (state && *state)
-        result = asprintf(&path, "%s", state);
-    else if (geteuid() == 0)
-        result = asprintf(&path, "/var/lib/cachecask/%d", port);
-    else if (xdg && *xdg)
-        result = asprintf(&path, "%s/cachecask/%d", xdg, port);
-    else
-        result = asprintf(&path, "%s/.local/state/cachecask/%d", home ? home : "", port);
-    return result < 0 ? NULL : path;
+    const char *list = getenv("STATE_DIRECTORY");
+    list = list ? list + strspn(list, ":") : "";
+    size_t len = strcspn(list, ":");
+    return len ? strndup(list, len) : NULL;
 }
 
-static void make_parents(const char *path)
+/* NULL: neither the environment nor the list of users knows it. */
+static const char *home_dir(void)
+{
+    const char *home = getenv("HOME");
+    if (home && *home)
+        return home;
+    const struct passwd *user = getpwuid(geteuid());
+    return user && *user->pw_dir ? user->pw_dir : NULL;
+}
+
+static char *dir_of_port(const char *above, int port)
+{
+    char *path;
+    return asprintf(&path, "%s/cachecask/%d", above, port) < 0 ? NULL : path;
+}
+
+static char *users_dir(int port)
+{
+    const char *xdg = getenv("XDG_STATE_HOME"), *home = home_dir();
+    char *path, *state;
+    if (xdg && *xdg)
+        return dir_of_port(xdg, port);
+    if (!home || asprintf(&state, "%s/.local/state", home) < 0)
+        return NULL;
+    path = dir_of_port(state, port);
+    free(state);
+    return path;
+}
+
+/* Where the data goes if nobody says: the directory of systemd's unit, /var/lib for root, else the user's own place. NULL: told. */
+static char *default_dir(const struct settings *settings)
+{
+    char *path = first_state_dir();
+    if (!path)
+        path = geteuid() == 0 ? dir_of_port("/var/lib", settings->tcp_port)
+                              : users_dir(settings->tcp_port);
+    if (!path)
+        fprintf(stderr,
+                "no data directory: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set, and "
+                "the list of users has no home for user id %ld. Set one of them, or name a "
+                "directory with --data-dir\n",
+                (long)geteuid());
+    return path;
+}
+
+/* False with errno: it is missing, and cannot be made. */
+static bool is_there_or_made(const char *path)
+{
+    if (mkdir(path, 0755) == 0 || errno == EEXIST)
+        return true;
+    int error = errno;
+    bool is_there = access(path, F_OK) == 0;
+    errno = error;
+    return is_there;
+}
+
+/* Returns the first directory above a path that is missing and cannot be made, for the caller to free, with errno; or NULL. */
+static char *make_parents(const char *path)
 {
     char *copy = strdup(path);
     for (char *slash = copy ? strchr(copy + 1, '/') : NULL; slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        mkdir(copy, 0755); /* what is wrong with it is said when the last one is opened */
+        if (!is_there_or_made(copy))
+            return copy;
         *slash = '/';
     }
     free(copy);
+    return NULL;
+}
+
+static void tell_unusable(const char *data_dir, const char *missing, int error, bool is_default)
+{
+    fprintf(stderr, "data directory %s: ", data_dir);
+    if (missing)
+        fprintf(stderr, "cannot make %s: ", missing);
+    fprintf(stderr, "%s. --data-dir names another", strerror(error));
+    if (is_default)
+        fprintf(stderr, "; without it STATE_DIRECTORY, XDG_STATE_HOME or HOME does");
+    fprintf(stderr, "\n");
+}
+
+/* Returns its descriptor, or -1 with errno. *missing: what could not be made above it, or NULL. */
+static int make_data_dir(const char *path, const struct passwd *user, char **missing)
+{
+    *missing = make_parents(path);
+    if (*missing)
+        return -1;
+    bool made = mkdir(path, 0700) == 0;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && (!made || !user || fchown(fd, user->pw_uid, user->pw_gid) == 0))
+        return fd;
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    if (made) /* the next start would find that it is root's */
+        rmdir(path);
+    errno = error;
+    return -1;
 }
 
 int process_open_data_dir(struct settings *settings)
@@ -194,22 +274,17 @@ int process_open_data_dir(struct settings *settings)
     const struct passwd *user;
     if (!find_user(settings, &user))
         return -1;
+    bool is_default = !settings->data_dir && geteuid() != 0;
     if (!settings->data_dir)
         settings->data_dir = default_dir(settings);
     if (!settings->data_dir)
         return -1;
-    make_parents(settings->data_dir);
-    bool made = mkdir(settings->data_dir, 0700) == 0;
-    int fd = open(settings->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && (!made || !user || fchown(fd, user->pw_uid, user->pw_gid) == 0))
-        return fd;
-    fprintf(stderr, "data directory %s: %s. --data-dir names another\n", settings->data_dir,
-            strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    if (made) /* the next start would find that it is root's */
-        rmdir(settings->data_dir);
-    return -1;
+    char *missing;
+    int fd = make_data_dir(settings->data_dir, user, &missing);
+    if (fd < 0)
+        tell_unusable(settings->data_dir, missing, errno, is_default);
+    free(missing);
+    return fd;
 }
 
 bool process_become_user(const struct settings *settings)

@@ -361,6 +361,42 @@ def test_the_default_data_directory_of_a_service():
     assert path in server.log() and "store" in os.listdir(path)
 
 
+def test_of_several_directories_of_a_service_the_first_is_taken():
+    first, second = support.place.new("state"), support.place.new("state")
+    server = Server(start=False, env={"STATE_DIRECTORY": "%s:%s" % (first, second)})
+    server.command = lambda: [part for part in Server.command(server) if not part.startswith("--data-dir")]
+    server.start()
+    assert "data in %s:" % first in server.log() and "store" in os.listdir(first) and os.listdir(second) == []
+    assert not os.path.exists("%s:%s" % (first, second))
+
+
+def start_as(user_id, **env):
+    """As that user, with that environment alone: status and what was said. None of them can serve."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY")}
+    done = subprocess.run([CACHECASK, "-p", str(free_port())], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=support.TIMEOUT, user=user_id, group=user_id, extra_groups=[],
+                          env={**environment, **env}, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+@only_root
+def test_without_a_home_it_says_what_was_tried_and_what_to_set():
+    status, said = start_as(45678)
+    assert status != 0 and "user id 45678" in said
+    for word in ("STATE_DIRECTORY", "XDG_STATE_HOME", "HOME", "--data-dir"):
+        assert word in said, said
+
+
+@only_root
+@pytest.mark.parametrize("env, missing", [
+    ({"HOME": "/"}, "/.local"), ({"HOME": "/no-such-home"}, "/no-such-home"), ({"XDG_STATE_HOME": "/no-such/state"}, "/no-such"),
+], ids=str)
+def test_a_home_that_cannot_be_used_is_named(env, missing):
+    status, said = start_as(45678, **env)
+    assert status != 0 and "cannot make %s: Permission denied" % missing in said.replace("//", "/")
+    assert "HOME" in said and "--data-dir" in said
+
+
 # All options of memcached
 
 MEMCACHED = "/usr/bin/memcached"
