@@ -181,6 +181,8 @@ static void items(struct server *server, const struct counters *sum,
                                        "slab_reassign_inline_reclaim",
                                        "slab_reassign_busy_items",
                                        "slab_reassign_busy_deletes",
+                                       "slab_reassign_busy_nomem",
+                                       "slab_reassign_last_busy_status",
                                        "slab_reassign_running",
                                        "slabs_moved",
                                        "lru_crawler_running"};
