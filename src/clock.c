@@ -29,13 +29,19 @@ uint32_t clock_uptime_s(const struct clock *clock)
     return us < 1000000 ? 1 : (uint32_t)(us / 1000000);
 }
 
-uint32_t clock_expiry(int64_t exptime, uint32_t now_s)
+uint32_t clock_deadline(int64_t exptime, uint32_t now_s)
 {
     if (exptime == 0)
         return 0;
     if (exptime > 0 && exptime <= RELATIVE_MAX_S)
-        return now_s + (uint32_t)exptime;
+        exptime += now_s;
     if (exptime <= now_s) /* negative, or a time that is over */
         return 1;
-    return exptime < UINT32_MAX ? (uint32_t)exptime : UINT32_MAX - 1;
+    return exptime < CLOCK_LAST_S ? (uint32_t)exptime : CLOCK_LAST_S;
+}
+
+uint32_t clock_expiry(int64_t exptime, uint32_t now_s)
+{
+    uint32_t deadline_s = clock_deadline(exptime, now_s);
+    return deadline_s < CLOCK_LAST_S ? deadline_s : 0;
 }

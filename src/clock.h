@@ -17,8 +17,14 @@ uint32_t clock_now_s(const struct clock *clock);
 /* Seconds since clock_init, at least 1: monitors divide by it. */
 uint32_t clock_uptime_s(const struct clock *clock);
 
-/* An expiry as clients write it: 0 never; up to 30 days relative; above that absolute; negative or past: already over (1).
- * Returns absolute seconds, 0 for never. */
+/* The last second that can be told, in 2106. */
+#define CLOCK_LAST_S (UINT32_MAX - 1)
+
+/* A time as clients write it: 0 none; up to 30 days relative; above that absolute; negative or past: already over (1). Returns
+ * absolute seconds, 0 for none, and CLOCK_LAST_S for all that lies beyond. */
+uint32_t clock_deadline(int64_t exptime, uint32_t now_s);
+
+/* The same for an expiry: 0 is never, and what cannot be told is never, too. */
 uint32_t clock_expiry(int64_t exptime, uint32_t now_s);
 
 #endif

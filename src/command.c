@@ -623,7 +623,7 @@ static enum run_result run_flush(struct worker *worker, struct conn *conn, const
     enum reply_status reply = REPLY_FLUSH_DISABLED;
     if (!worker->server->settings.disable_flush) {
         int64_t delay = slot->request.exptime;
-        uint32_t when = delay > 0 ? clock_expiry(delay, worker->now_s) : 0;
+        uint32_t when = delay > 0 ? clock_deadline(delay, worker->now_s) : 0;
         enum store_status status = store_flush(worker->session, when, worker->now_s);
         note_write(conn, status);
         reply = command_answer(worker, conn, status);

@@ -67,7 +67,7 @@ static struct reply_meta describe(const struct store_item *item, uint32_t now_s)
 /* R is a time as every expiry: 0 is never, more than 30 days is a date. */
 static bool wins(const struct request *request, const struct reply_meta *meta, uint32_t now_s)
 {
-    uint32_t limit_s = clock_expiry(request->recache_s, now_s);
+    uint32_t limit_s = clock_deadline(request->recache_s, now_s);
     bool ends_soon = limit_s > now_s && meta->ttl_s >= 0 && meta->ttl_s < limit_s - now_s;
     return !meta->win_sent && (meta->stale || ends_soon);
 }

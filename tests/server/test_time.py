@@ -113,6 +113,48 @@ def test_the_wall_clock_is_that_of_the_start(clock):
     assert abs(int(server.stats()["time"]) - time.time() - DAY) < 60
 
 
+END_OF_SECONDS = 2**32  # in February 2106
+
+
+@pytest.mark.parametrize("how", ["stop", "kill9"])
+def test_what_would_expire_after_the_last_second_that_can_be_told_never_does(clock, how):
+    clock.set(END_OF_SECONDS - HOUR - int(time.time()))
+    server = Server(env=clock.env)
+    ttl = 2 * HOUR
+    names = [b"set", b"touched", b"gat", b"meta", b"meta-touched", b"made", b"counted"]
+    with server.connect() as client:
+        client.set(b"set", b"x", exptime=ttl)
+        for name in (b"touched", b"gat", b"meta-touched"):
+            client.set(name, b"x", exptime=100)
+        client.talk(b"touch touched %d\r\n" % ttl, b"TOUCHED\r\n")
+        client.talk(b"gat %d gat\r\n" % ttl, b"VALUE gat 0 1\r\nx\r\nEND\r\n")
+        client.talk(b"ms meta 1 T%d\r\nx\r\n" % ttl, b"HD\r\n")
+        client.talk(b"mg meta-touched T%d t\r\n" % ttl, b"HD t-1\r\n")
+        client.talk(b"mg made N%d t\r\n" % ttl, b"HD t-1 W\r\n")
+        client.talk(b"ma counted N%d t\r\n" % ttl, b"HD t-1\r\n")
+        client.set(b"over", b"x", exptime=2**31 - 1)
+        client.set(b"in-time", b"x", exptime=100)
+        client.talk(b"mg in-time R%d\r\n" % ttl, b"HD W\r\n")
+        client.talk(b"flush_all %d\r\n" % ttl, b"OK\r\n")
+        assert sorted(client.gets(*names, b"over")) == sorted(names)
+    server.restart(how)
+    with server.connect() as client:
+        assert sorted(client.gets(*names, b"in-time")) == sorted([*names, b"in-time"])
+
+
+def test_a_start_after_that_second_keeps_what_is_stored(clock):
+    clock.set(END_OF_SECONDS + DAY - int(time.time()))
+    server = Server(env=clock.env)
+    with server.connect() as client:
+        client.set(b"never", b"x")
+        client.set(b"later", b"x", exptime=HOUR)
+        client.set(b"over", b"x", exptime=-1)
+        assert sorted(client.gets(b"never", b"later", b"over")) == [b"later", b"never"]
+    server.restart("kill9")
+    with server.connect() as client:
+        assert sorted(client.gets(b"never", b"later", b"over")) == [b"later", b"never"]
+
+
 @STEPS
 def test_a_step_of_the_wall_clock_moves_no_expiry(clock, step):
     server = Server(env=clock.env)
