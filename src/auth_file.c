@@ -184,6 +184,12 @@ static uint32_t difference(const struct line *a, const struct line *b)
     return difference;
 }
 
+/* A user, a blank and nothing else: that is a password only for a user whose password is empty. */
+static bool has_no_password(const char *shown, size_t len)
+{
+    return memchr(shown, ' ', len) == shown + len - 1;
+}
+
 enum auth_result auth_file_check(struct auth_file *file, const char *shown, size_t len)
 {
     struct line line;
@@ -197,5 +203,5 @@ enum auth_result auth_file_check(struct auth_file *file, const char *shown, size
     explicit_bzero(&line, sizeof line);
     if (found)
         return AUTH_GRANTED;
-    return shown[len - 1] == ' ' && !memchr(shown, ' ', len - 1) ? AUTH_MALFORMED : AUTH_REFUSED;
+    return has_no_password(shown, len) ? AUTH_MALFORMED : AUTH_REFUSED;
 }

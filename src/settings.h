@@ -30,9 +30,8 @@ struct settings {
     int unix_mask;                           /* mode of its file */
     const char *listen[SETTINGS_LISTEN_MAX]; /* as given, not split; none: loopback */
     int listen_count;
-    bool
-        is_memcached; /* started under its name: without -l all addresses instead of loopback, and -V tells its version */
-    int udp_port; /* 0: off, -1: any free one */
+    bool is_memcached; /* started under its name: all addresses if none is given, and its version */
+    int udp_port;      /* 0: off, -1: any free one */
     bool enable_ssl;
     const char *ssl_chain_cert, *ssl_key, *ssl_ca_cert, *ssl_ciphers; /* NULL: not given */
     int ssl_keyformat;                                                /* of enum ssl_keyformat */
