@@ -27,6 +27,7 @@ server_sources = \
     src/socket_ring.h \
     src/round.c \
     src/settings.c src/settings.h src/settings_check.c src/settings_check.h src/settings_stats.c \
+    src/signals.c src/signals.h \
     src/spare.c src/spare.h \
     src/stats.c src/stats.h \
     src/tls.h \

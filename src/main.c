@@ -17,6 +17,7 @@
 #include "src/progress.h"
 #include "src/sasl.h"
 #include "src/server.h"
+#include "src/signals.h"
 #include "src/watch.h"
 
 #define SEGMENTS_PER_DISK 64 /* a small store has about this many files */
@@ -234,6 +235,8 @@ int main(int argc, char **argv)
 {
     static struct server server;
     int status = EXIT_SUCCESS;
+    process_open_descriptors();
+    signals_open();
     journal_open();
     /* Large pieces of memory go back to the system at once: what is not counted by -m must stay small. */
     mallopt(M_MMAP_THRESHOLD, 256 << 10);

@@ -35,6 +35,16 @@ static int pid_fd = -1;
 static bool pid_written;
 static int daemon_pipe = -1; /* the parent waits at its other end */
 
+/* What was closed is opened: a file or socket of ours at one of these numbers would be written messages to, or closed when a
+ * daemon lets go of its terminal. A path opens everywhere, so this holds without a /dev as well. */
+void process_open_descriptors(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 &&
+            open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) < 0)
+            open("/", O_PATH);
+}
+
 static const struct passwd *target_user(const struct settings *settings)
 {
     return geteuid() == 0 && settings->user ? getpwnam(settings->user) : NULL;
@@ -348,8 +358,10 @@ void process_daemon_ready(void)
     if (daemon_pipe < 0)
         return;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int fd = 0; fd < 3 && null >= 0; fd++)
+    for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
         dup2(null, fd);
+    if (null >= 0)
+        close(null);
     journal_open();
     ssize_t ignored = write(daemon_pipe, "", 1);
     (void)ignored;

@@ -7,6 +7,9 @@
 
 #include "src/settings.h"
 
+/* Makes sure that descriptors 0 to 2 are open, before anything else is opened. */
+void process_open_descriptors(void);
+
 /* Refuses to serve as root. False: said why. */
 bool process_check_user(const struct settings *settings);
 

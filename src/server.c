@@ -22,8 +22,7 @@
 #include "src/watch.h"
 #include "src/worker.h"
 
-#define REPEAT_US  1000000 /* a signal that comes so soon after another means the same */
-#define ACCEPTS    64      /* at a time */
+#define ACCEPTS    64 /* at a time */
 #define RESUME_MS  10
 #define EPISODE_US UINT64_C(60000000)
 
@@ -200,29 +199,12 @@ void server_connection_closed(struct server *server)
     atomic_fetch_sub(&server->connections, 1);
 }
 
-static uint64_t stopping_since_us;
-
-/* Has been asked to stop before, and is asked again: what is written to the kernel need not wait for its sync. */
-static void end_at_once(int number)
+/* The handlers of src/signals.c take over from the loop's. */
+static void release_signals(struct server *server)
 {
-    (void)number;
-    if (now_us() - stopping_since_us < REPEAT_US)
-        return;
-    journal_write("ended at once: what was answered is written, but not all of it is synced\n");
-    _exit(EXIT_FAILURE);
-}
-
-/* From the end of the loop on nobody else would hear of a signal. */
-static void watch_impatience(struct server *server)
-{
-    const int stops[] = {SIGTERM, SIGINT, SIGUSR1};
-    struct sigaction again = {.sa_handler = end_at_once, .sa_flags = SA_RESTART};
-    stopping_since_us = now_us();
-    for (int i = 0; i < 4; i++)
+    signals_stopping();
+    for (int i = 0; i < SERVER_SIGNALS; i++)
         event_del(server->signals[i]);
-    for (int i = 0; i < 3; i++)
-        sigaction(stops[i], &again, NULL);
-    signal(SIGHUP, SIG_IGN);
 }
 
 static void on_stop(evutil_socket_t fd, short what, void *context)
@@ -272,17 +254,18 @@ void server_stop(void)
     kill(getpid(), SIGTERM); /* one way to stop: that of the operator */
 }
 
+/* A SIGHUP that came during the start is obeyed now: what it means may have been read before it came. */
 static bool watch_signals(struct server *server)
 {
-    const int stops[] = {SIGTERM, SIGINT, SIGUSR1};
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write like others */
-    for (int i = 0; i < 3; i++)
-        server->signals[i] = evsignal_new(server->base, stops[i], on_stop, server);
-    server->signals[3] = evsignal_new(server->base, SIGHUP, on_hangup, server);
-    for (int i = 0; i < 4; i++)
+    struct event **hangup = &server->signals[SIGNALS_STOPS_COUNT];
+    for (int i = 0; i < SIGNALS_STOPS_COUNT; i++)
+        server->signals[i] = evsignal_new(server->base, signals_stops[i], on_stop, server);
+    *hangup = evsignal_new(server->base, SIGHUP, on_hangup, server);
+    for (int i = 0; i < SERVER_SIGNALS; i++)
         if (!server->signals[i] || event_add(server->signals[i], NULL) < 0)
             return false;
+    if (signals_take_hangup())
+        event_active(*hangup, EV_SIGNAL, 1);
     return true;
 }
 
@@ -345,7 +328,7 @@ static void stop_workers(struct server *server)
 
 static void free_events(struct server *server)
 {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < SERVER_SIGNALS; i++)
         event_free(server->signals[i]);
     for (int i = 0; i < server->listener_count; i++)
         if (server->listeners[i].event)
@@ -375,7 +358,7 @@ bool server_run(struct server *server, void (*ready)(struct server *server))
         return false;
     ready(server);
     event_base_dispatch(server->base);
-    watch_impatience(server);
+    release_signals(server);
     dump_stop(server->dump);
     watch_stop(server->watch);
     stop_workers(server);

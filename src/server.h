@@ -9,11 +9,13 @@
 
 #include "src/clock.h"
 #include "src/settings.h"
+#include "src/signals.h"
 #include "src/stats.h"
 #include "src/tls.h"
 #include "storage/store.h"
 
 #define SERVER_LISTENERS_MAX 128
+#define SERVER_SIGNALS       (SIGNALS_STOPS_COUNT + 1) /* and SIGHUP, the last */
 
 struct auth_file;
 struct dump;
@@ -56,7 +58,7 @@ struct server {
     int next_worker;            /* gets the next connection */
     struct event *resume;       /* listens again after the descriptors ran out */
     struct event *tick;         /* once a second */
-    struct event *signals[4];
+    struct event *signals[SERVER_SIGNALS];
     uint64_t disabled_since_us;
     uint64_t starved_us; /* when no descriptor was to be had for the last time; 0: never */
     bool starved;        /* nobody is accepted before there is one again */

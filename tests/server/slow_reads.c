@@ -1,5 +1,5 @@
 /* slow_reads.c: a slow disk (LD_PRELOAD). Each large read takes longer by as many milliseconds as stand in the file that
- * SLOW_READS names, at that moment. */
+ * SLOW_READS names; one that has begun ends when the file says so. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
@@ -7,7 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LARGE 4096
+#define LARGE   4096
+#define STEP_MS 10
 
 static long pause_ms(void)
 {
@@ -19,11 +20,17 @@ static long pause_ms(void)
     return atol(text);
 }
 
+static void wait_a_while(void)
+{
+    const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
+    for (long waited_ms = 0; waited_ms < pause_ms(); waited_ms += STEP_MS)
+        nanosleep(&step, NULL);
+}
+
 ssize_t pread64(int fd, void *data, size_t len, off64_t offset)
 {
-    long ms = len > LARGE ? pause_ms() : 0;
-    const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    nanosleep(&pause, NULL);
+    if (len > LARGE)
+        wait_a_while();
     return syscall(SYS_pread64, fd, data, len, offset);
 }
 
