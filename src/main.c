@@ -116,7 +116,7 @@ static void ready(struct server *server)
     journal("cachecask %s ready on %s, data in %s: %llu keys recovered in %.3f s", PACKAGE_VERSION,
             addresses, server->settings.data_dir, (unsigned long long)stats.recovered_items,
             (double)stats.recovery_us / 1e6);
-    process_write_pid();
+    process_write_pid(&server->settings);
     process_daemon_ready();
 }
 
@@ -210,11 +210,8 @@ static bool prepare(struct server *server, int *dir_fd)
         !load_tls(server) || !server_listen(server))
         return false;
     *dir_fd = process_open_data_dir(settings);
-    if (*dir_fd < 0 || !process_share_files(settings, &server->segment_files) ||
-        (settings->daemonize && !process_daemonize()))
-        return false;
-    process_open_pid(settings);
-    return true;
+    return *dir_fd >= 0 && process_share_files(settings, &server->segment_files) &&
+           (!settings->daemonize || process_daemonize());
 }
 
 static int run(struct server *server)

@@ -31,7 +31,6 @@
 #define SEGMENTS_SHARE 8  /* part of the rest that the log gets, if -c does not say otherwise */
 #define FILES_UNKNOWN  64 /* open already, if /proc does not tell */
 
-static int pid_fd = -1;
 static bool pid_written;
 static int daemon_pipe = -1; /* the parent waits at its other end */
 
@@ -369,22 +368,41 @@ void process_daemon_ready(void)
     daemon_pipe = -1;
 }
 
-void process_open_pid(const struct settings *settings)
+/* Made anew, so that what somebody has put there is neither written to nor followed. */
+static int make_pid_file(const char *path)
 {
-    if (!settings->pid_file)
-        return;
-    pid_fd = open(settings->pid_file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-    if (pid_fd < 0)
-        journal("warning: -P: cannot write %s: %s", settings->pid_file, strerror(errno));
+    unlink(path);
+    return open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 }
 
-void process_write_pid(void)
+/* False with errno. */
+static bool write_pid_to(const char *part, const char *path)
 {
-    if (pid_fd < 0)
+    int fd = make_pid_file(part);
+    if (fd < 0)
+        return false;
+    bool ok = dprintf(fd, "%ld\n", (long)getpid()) > 0;
+    ok = close(fd) == 0 && ok && rename(part, path) == 0;
+    int error = errno;
+    if (!ok)
+        unlink(part);
+    errno = error;
+    return ok;
+}
+
+void process_write_pid(const struct settings *settings)
+{
+    char *part = NULL;
+    const char *path = settings->pid_file;
+    if (!path)
         return;
-    if (ftruncate(pid_fd, 0) < 0 || dprintf(pid_fd, "%ld\n", (long)getpid()) < 0)
-        journal("-P: cannot write the pid file: %s", strerror(errno));
-    pid_written = true;
+    errno = ENOMEM;
+    pid_written = asprintf(&part, "%s.tmp", path) > 0 && write_pid_to(part, path);
+    if (!pid_written)
+        journal("warning: -P: cannot write %s: %s. Its directory must be writable for the user "
+                "that serves",
+                path, strerror(errno));
+    free(part);
 }
 
 void process_remove_pid(const struct settings *settings)

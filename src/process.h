@@ -37,10 +37,10 @@ bool process_daemonize(void);
 /* Tells the waiting parent, and lets go of the terminal. */
 void process_daemon_ready(void);
 
-/* Opens the pid file while we may (if that fails it is said, and there is none), leaving it as it is; writes our id when we are the one who serves; removes it at the
- * end. A server that is refused does not touch that of another. */
-void process_open_pid(const struct settings *settings);
-void process_write_pid(void);
+/* Writes our id to the pid file, as the user that serves and when we serve, so that a server that is refused does not touch that
+ * of another. The file is there when it is whole; a link in its place is replaced, not followed. If it cannot be written that is
+ * said, and there is none. Removed at the end. */
+void process_write_pid(const struct settings *settings);
 void process_remove_pid(const struct settings *settings);
 
 #endif

@@ -92,7 +92,8 @@ static const struct option options[] = {
     {'h', "help", NULL, SHOW_HELP, 0, 0, 0, "print this and exit"},
     {'i', "license", NULL, SHOW_HELP, 0, 0, 0, "print the license and exit"},
     {'V', "version", NULL, SHOW_VERSION, 0, 0, 0, "print the version and exit"},
-    {'P', "pidfile", "<file>", STRING, AT(pid_file), 0, 0, "write the process id to this file"},
+    {'P', "pidfile", "<file>", STRING, AT(pid_file), 0, 0,
+     "write the process id to this file, in a directory where the user that serves may write"},
     {'t', "threads", "<num>", NUMBER, AT(threads), 1, 1024, "worker threads (default: 4)"},
     {'R', "max-reqs-per-event", "<num>", NUMBER, AT(requests_per_event), 1, INT_MAX,
      "requests of one connection before others get their turn (default: what\n"
@@ -702,12 +703,29 @@ static enum settings_result apply_line(struct settings *settings, char *line)
     return result;
 }
 
-static enum settings_result parse_config(struct settings *settings, const char *path)
+/* Applies line after line; says where it has stopped, and why if that is not a line's fault. */
+static enum settings_result apply_lines(struct settings *settings, FILE *file, const char *path)
 {
     char *line = NULL;
     size_t room = 0;
     int number = 0;
     enum settings_result result = SETTINGS_RUN;
+    while (result == SETTINGS_RUN && getline(&line, &room, file) >= 0) {
+        number++;
+        result = apply_line(settings, line);
+    }
+    if (result == SETTINGS_BAD)
+        fprintf(stderr, "configuration file %s: stopped at line %d\n", path, number);
+    if (result == SETTINGS_RUN && !feof(file)) { /* a directory is opened, and not read */
+        fprintf(stderr, "configuration file %s: %s\n", path, strerror(errno));
+        result = SETTINGS_BAD;
+    }
+    free(line);
+    return result;
+}
+
+static enum settings_result parse_config(struct settings *settings, const char *path)
+{
     if (settings->in_config) {
         fprintf(stderr, "a configuration file cannot name another one: %s\n", path);
         return SETTINGS_BAD;
@@ -718,14 +736,8 @@ static enum settings_result parse_config(struct settings *settings, const char *
         return SETTINGS_BAD;
     }
     settings->in_config = true;
-    while (result == SETTINGS_RUN && getline(&line, &room, file) >= 0) {
-        number++;
-        result = apply_line(settings, line);
-    }
+    enum settings_result result = apply_lines(settings, file, path);
     settings->in_config = false;
-    if (result == SETTINGS_BAD)
-        fprintf(stderr, "configuration file %s: stopped at line %d\n", path, number);
-    free(line);
     fclose(file);
     return result;
 }

@@ -139,6 +139,12 @@ def test_a_mistake_in_the_configuration_file_is_told_with_its_line():
     assert path in said and re.search(r"line 2\b", said)
 
 
+def test_a_configuration_that_cannot_be_read_is_an_error():
+    """A directory can be opened as a file can."""
+    path = support.place.new("conf")
+    assert refused("--config=" + path) == "configuration file %s: Is a directory\n" % path
+
+
 def test_the_configuration_file_that_comes_with_it_is_good():
     path = os.path.join(os.path.dirname(__file__), "../../conf/cachecask.conf")
     copy = os.path.join(support.place.new("conf"), "cachecask.conf")
@@ -243,6 +249,35 @@ def test_the_pid_file_is_written_and_taken_away():
         assert file.read() == "%d\n" % server.process.pid
     server.stop()
     assert not os.path.exists(path)
+
+
+@only_root
+def test_the_pid_file_belongs_to_the_user_and_never_goes_through_a_link():
+    """In the place of the file, and of the one that is renamed to it."""
+    folder = support.place.new("run")
+    precious = os.path.join(support.place.path, "precious")
+    with open(precious, "w", encoding="ascii") as file:
+        file.write("root's own")
+    path = os.path.join(folder, "pid")
+    os.symlink(precious, path)
+    os.symlink(precious, path + ".tmp")
+    server = Server("-P", path)
+    with open(path, encoding="ascii") as file:
+        assert file.read() == "%d\n" % server.process.pid
+    assert not os.path.islink(path) and os.stat(path).st_uid == pwd.getpwnam("nobody").pw_uid
+    assert os.listdir(folder) == ["pid"]
+    server.stop()
+    with open(precious, encoding="ascii") as file:
+        assert file.read() == "root's own"
+    os.remove(precious)
+
+
+@only_root
+def test_a_pid_file_where_only_root_may_write_is_told():
+    folder = support.place.new("run")
+    os.chown(folder, 0, 0)
+    server = Server("-P", os.path.join(folder, "pid"))
+    assert "must be writable for the user that serves" in server.log() and not os.listdir(folder)
 
 
 def test_a_refused_second_server_leaves_the_first_ones_pid_file_alone():
