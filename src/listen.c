@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "src/address.h"
+#include "src/process.h"
+#include "src/replace_file.h"
 #include "src/server.h"
 
 #define UDP_ROOM (1 << 20) /* bytes of datagrams that may wait in a socket */
@@ -262,47 +264,60 @@ static bool listen_network(struct server *server)
            listen_ports(server, settings->udp_port, TRANSPORT_UDP);
 }
 
-static bool somebody_listens(const struct sockaddr_un *address)
+/* Only a socket that refuses has been left behind: one that we may not connect to is somebody's. */
+static bool is_left_behind(const struct sockaddr_un *address)
 {
+    struct stat status;
+    if (lstat(address->sun_path, &status) < 0 || !S_ISSOCK(status.st_mode))
+        return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    bool yes = fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
-                           errno == EAGAIN);
+    bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 &&
+               errno == ECONNREFUSED;
     if (fd >= 0)
         close(fd);
     return yes;
+}
+
+/* As the one who serves: it belongs to that user, and goes where that user may put it. False with errno. */
+static bool bind_unix(const struct server *server, int fd, const struct sockaddr_un *address)
+{
+    if (is_left_behind(address))
+        unlink(address->sun_path);
+    mode_t mask = umask((mode_t)(0777 & ~server->settings.unix_mask));
+    bool ok = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0 &&
+              listen(fd, server->settings.backlog) == 0;
+    umask(mask);
+    return ok;
+}
+
+static void say_unix_error(const char *path)
+{
+    const char *hint = "";
+    if (errno == EADDRINUSE)
+        hint = ": another server listens there, or it is no socket. -s names another";
+    if (errno == EACCES || errno == EPERM)
+        hint = ". Its directory must be writable for the user that serves";
+    fprintf(stderr, "cannot listen on the Unix socket %s: %s%s\n", path, strerror(errno), hint);
 }
 
 static bool listen_unix(struct server *server)
 {
     const char *path = server->settings.unix_path;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct stat status;
     if (strlen(path) >= sizeof address.sun_path) {
         fprintf(stderr, "-s: the path %s is too long for a Unix socket\n", path);
         return false;
     }
     strcpy(address.sun_path, path);
-    if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode)) {
-        if (somebody_listens(&address)) {
-            fprintf(stderr, "another server listens on the Unix socket %s: -s names another\n",
-                    path);
-            return false;
-        }
-        unlink(path); /* what a killed server left behind */
-    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    mode_t mask = umask((mode_t)(0777 & ~server->settings.unix_mask));
-    bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-              listen(fd, server->settings.backlog) == 0;
-    umask(mask);
-    if (!ok) {
-        fprintf(stderr, "cannot listen on the Unix socket %s: %s\n", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return false;
+    if (fd >= 0 && bind_unix(server, fd, &address)) {
+        const struct listener kind = {.is_unix = true, .transport = TRANSPORT_PLAIN};
+        return add_listener(server, fd, &kind);
     }
-    const struct listener kind = {.is_unix = true, .transport = TRANSPORT_PLAIN};
-    return add_listener(server, fd, &kind);
+    say_unix_error(path);
+    if (fd >= 0)
+        close(fd);
+    return false;
 }
 
 static void write_port(FILE *file, const struct listener *listener)
@@ -318,25 +333,40 @@ static void write_port(FILE *file, const struct listener *listener)
                 ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
 }
 
-/* Names the ports for who started us with -p -1: one line an address, in the file of this variable. The file is there when it
- * is whole, for those who wait for it. */
+/* NULL: not enough memory. */
+static char *list_ports(const struct server *server)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    for (int i = 0; file && i < server->listener_count; i++)
+        write_port(file, &server->listeners[i]);
+    if (file && fclose(file) != 0) {
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
+/* Names the ports for who started us with -p -1: one line an address, in the file of this variable. */
 static bool write_port_file(const struct server *server)
 {
     const char *path = getenv("MEMCACHED_PORT_FILENAME");
-    char part[4096];
     if (!path)
         return true;
-    snprintf(part, sizeof part, "%s.lck", path);
-    FILE *file = fopen(part, "we");
-    for (int i = 0; file && i < server->listener_count; i++)
-        write_port(file, &server->listeners[i]);
-    if (file && fclose(file) == 0 && rename(part, path) == 0)
-        return true;
-    fprintf(stderr, "cannot write the ports to %s: %s\n", path, strerror(errno));
-    return false;
+    char *text = list_ports(server);
+    bool ok = text && replace_file(path, text);
+    if (!ok)
+        fprintf(stderr,
+                "cannot write the ports to %s: %s. Its directory must be writable for the user "
+                "that serves\n",
+                path, strerror(errno));
+    free(text);
+    return ok;
 }
 
-bool server_listen(struct server *server)
+/* Makes files: the Unix socket, and the list of the ports. */
+static bool listen_and_tell(struct server *server)
 {
     bool ok = server->settings.unix_path ? listen_unix(server) : listen_network(server);
     if (ok && server->listener_count == 0) {
@@ -344,4 +374,14 @@ bool server_listen(struct server *server)
         return false;
     }
     return ok && write_port_file(server);
+}
+
+/* Ports below 1024 are root's, and stay so: it is only files that are another user's. */
+bool server_listen(struct server *server)
+{
+    if (!process_begin_as_user(&server->settings))
+        return false;
+    bool ok = listen_and_tell(server);
+    process_end_as_user();
+    return ok;
 }

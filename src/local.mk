@@ -22,6 +22,7 @@ server_sources = \
     src/prefix.c src/prefix.h \
     src/process.c src/process.h \
     src/progress.c src/progress.h \
+    src/replace_file.c src/replace_file.h \
     src/sasl.h \
     src/server.c src/server.h \
     src/socket_ring.h \

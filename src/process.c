@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "src/journal.h"
+#include "src/replace_file.h"
 #include "storage/store.h"
 
 #define CONNECTIONS_DEFAULT 1024
@@ -296,6 +298,30 @@ int process_open_data_dir(struct settings *settings)
     return fd;
 }
 
+/* Which ids the kernel has taken it tells when it is asked for those that nobody has. */
+static bool set_file_ids(uid_t uid, gid_t gid)
+{
+    setfsgid(gid);
+    setfsuid(uid);
+    return (gid_t)setfsgid((gid_t)-1) == gid && (uid_t)setfsuid((uid_t)-1) == uid;
+}
+
+bool process_begin_as_user(const struct settings *settings)
+{
+    const struct passwd *user;
+    if (!find_user(settings, &user))
+        return false;
+    if (!user || set_file_ids(user->pw_uid, user->pw_gid))
+        return true;
+    fprintf(stderr, "cannot use files as the user %s: the system refuses\n", settings->user);
+    return false;
+}
+
+void process_end_as_user(void)
+{
+    set_file_ids(geteuid(), getegid());
+}
+
 bool process_become_user(const struct settings *settings)
 {
     const struct passwd *user;
@@ -368,41 +394,18 @@ void process_daemon_ready(void)
     daemon_pipe = -1;
 }
 
-/* Made anew, so that what somebody has put there is neither written to nor followed. */
-static int make_pid_file(const char *path)
-{
-    unlink(path);
-    return open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-}
-
-/* False with errno. */
-static bool write_pid_to(const char *part, const char *path)
-{
-    int fd = make_pid_file(part);
-    if (fd < 0)
-        return false;
-    bool ok = dprintf(fd, "%ld\n", (long)getpid()) > 0;
-    ok = close(fd) == 0 && ok && rename(part, path) == 0;
-    int error = errno;
-    if (!ok)
-        unlink(part);
-    errno = error;
-    return ok;
-}
-
 void process_write_pid(const struct settings *settings)
 {
-    char *part = NULL;
+    char text[32];
     const char *path = settings->pid_file;
     if (!path)
         return;
-    errno = ENOMEM;
-    pid_written = asprintf(&part, "%s.tmp", path) > 0 && write_pid_to(part, path);
+    snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    pid_written = replace_file(path, text);
     if (!pid_written)
         journal("warning: -P: cannot write %s: %s. Its directory must be writable for the user "
                 "that serves",
                 path, strerror(errno));
-    free(part);
 }
 
 void process_remove_pid(const struct settings *settings)

@@ -25,6 +25,11 @@ bool process_share_files(struct settings *settings, uint32_t *segment_files);
  * open. Returns its descriptor, or -1: said why. */
 int process_open_data_dir(struct settings *settings);
 
+/* Between these two, files are looked up and made as the user that will serve, though we are still root: what lies in that
+ * user's directories gains nothing by it. False: said why. */
+bool process_begin_as_user(const struct settings *settings);
+void process_end_as_user(void);
+
 /* Gives up root, if it is ours, for good. False: said why. */
 bool process_become_user(const struct settings *settings);
 

@@ -67,7 +67,7 @@ static const struct option options[] = {
     {'U', "udp-port", "<num>", NUMBER, AT(udp_port), -1, 65535,
      "UDP port to listen on (default: 0, off; -1: any free port)"},
     {'s', "unix-socket", "<file>", STRING, AT(unix_path), 0, 0,
-     "Unix socket to listen on (then no TCP)"},
+     "Unix socket to listen on (then no TCP); made by the user that serves"},
     {'a', "unix-mask", "<mask>", OCTAL, AT(unix_mask), 0, 0777,
      "mode of the Unix socket, in octal (default: 700)"},
     {'A', "enable-shutdown", NULL, FLAG, AT(enable_shutdown), 0, 0,

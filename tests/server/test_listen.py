@@ -1,11 +1,16 @@
 """Where the server listens: the forms of -l, -p and -s, and the file of the ports."""
 import os
+import pwd
 import socket
+import subprocess
 
 import pytest
 
 import support
 from support import CACHECASK, Client, Server, free_port
+
+
+only_root = pytest.mark.skipif(not support.is_root(), reason="only root can become another user")
 
 
 def speaks(address):
@@ -231,6 +236,54 @@ def test_a_socket_of_somebody_who_does_not_accept_is_left_alone():
         status, said = server.launch().wait_for_exit()
         assert status != 0 and "another server" in said
         assert os.path.exists(server.unix_path)
+
+
+@only_root
+def test_the_socket_belongs_to_the_user_who_serves():
+    nobody = pwd.getpwnam("nobody")
+    server = unix().start()
+    status = os.stat(server.unix_path)
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (nobody.pw_uid, nobody.pw_gid, 0o700)
+    as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/bin/python3", "-c",
+                 "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])", server.unix_path]
+    subprocess.run(as_nobody, check=True)
+
+
+@only_root
+def test_a_socket_in_a_directory_of_root_is_refused_with_the_reason():
+    server = unix()
+    os.chown(os.path.dirname(server.unix_path), 0, 0)
+    status, said = server.launch().wait_for_exit()
+    assert status != 0 and "Permission denied. Its directory must be writable for the user that serves" in said
+
+
+@only_root
+def test_a_socket_that_the_user_may_not_connect_to_is_left_alone():
+    server = unix()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(server.unix_path)
+        other.listen()
+        os.chmod(server.unix_path, 0)
+        status, said = server.launch().wait_for_exit()
+        assert status != 0 and "another server" in said
+        os.chmod(server.unix_path, 0o700)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(server.unix_path)
+
+
+@only_root
+def test_the_file_of_the_ports_never_goes_through_a_link():
+    precious = os.path.join(support.place.path, "precious-ports")
+    with open(precious, "w", encoding="ascii") as file:
+        file.write("root's own")
+    path = os.path.join(support.place.new("ports"), "ports")
+    for suffix in ("", ".lck", ".tmp"):
+        os.symlink(precious, path + suffix)
+    Server(env={"MEMCACHED_PORT_FILENAME": path})
+    with open(precious, encoding="ascii") as file:
+        assert file.read() == "root's own"
+    assert not os.path.islink(path) and os.stat(path).st_uid == pwd.getpwnam("nobody").pw_uid
+    os.remove(precious)
 
 
 def test_a_path_that_is_too_long():
