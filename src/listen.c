@@ -102,6 +102,23 @@ static bool bind_all(struct server *server, const struct endpoint *endpoint,
     return any;
 }
 
+static void say_listen_error(const struct endpoint *endpoint, int error)
+{
+    const char *hint = "";
+    if (error == EADDRINUSE)
+        hint = ". Is another server running there? ";
+    if (is_missing(error))
+        hint = ". This machine has no such address: -l names another";
+    if (error == EACCES)
+        hint = ". Ports below 1024 are root's: ";
+    fprintf(stderr, "cannot listen on %s:%s: %s%s", endpoint->host ? endpoint->host : "*",
+            endpoint->port, strerror(error), hint);
+    if (error == EADDRINUSE || error == EACCES)
+        fprintf(stderr, "%s names another port",
+                endpoint->transport == TRANSPORT_UDP ? "-U" : "-p");
+    fprintf(stderr, "\n");
+}
+
 static bool listen_on(struct server *server, const struct endpoint *endpoint)
 {
     const char *host = endpoint->host, *port = endpoint->port;
@@ -120,10 +137,7 @@ static bool listen_on(struct server *server, const struct endpoint *endpoint)
     }
     bool ok = bind_all(server, endpoint, all);
     if (!ok)
-        fprintf(
-            stderr,
-            "cannot listen on %s:%s: %s. Is another server running there? -p names another port\n",
-            host ? host : "*", port, strerror(errno));
+        say_listen_error(endpoint, errno);
     freeaddrinfo(all);
     return ok;
 }
@@ -230,15 +244,26 @@ static bool listen_list(struct server *server, const char *list, const struct en
     return ok;
 }
 
+/* On loopback, as far as there is one: some machines have only IPv6, others have it turned off. */
 static bool listen_default(struct server *server, const struct endpoint *endpoint, bool any_port)
 {
     struct endpoint v4 = *endpoint, v6 = *endpoint;
+    int before = server->listener_count;
     if (server->settings.is_memcached)
         return listen_on(server, endpoint);
     v4.host = "127.0.0.1";
     v6.host = "::1";
-    v6.optional = true;
-    return listen_on(server, &v4) && (any_port || listen_on(server, &v6));
+    v4.optional = v6.optional = true;
+    if (!listen_on(server, &v4))
+        return false;
+    bool enough = any_port && server->listener_count > before;
+    if (!enough && !listen_on(server, &v6))
+        return false;
+    if (server->listener_count > before)
+        return true;
+    fprintf(stderr, "cannot listen on loopback: this machine has neither 127.0.0.1 nor ::1. Bring "
+                    "it up (ip link set lo up), or name an address with -l\n");
+    return false;
 }
 
 /* Listens on a port of each address that is asked for; `number` is -p or -U: 0 is off, -1 any. */

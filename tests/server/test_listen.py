@@ -1,6 +1,8 @@
 """Where the server listens: the forms of -l, -p and -s, and the file of the ports."""
 import os
 import pwd
+import re
+import shutil
 import socket
 import subprocess
 
@@ -147,6 +149,59 @@ def test_more_addresses_than_there_is_room_for():
     addresses = ",".join("127.0.1.%d:%d" % (i, 20000 + i) for i in range(1, 131))
     status, said = Server("-l", addresses, listen=False, start=False).launch().wait_for_exit()
     assert status != 0 and "more than" in said
+
+
+# Machines that lack addresses
+
+def alone(commands):
+    """In a network of its own, made by these commands."""
+    def wrap(command):
+        return ["unshare", "--net", "sh", "-c", "%s; exec \"$@\"" % commands, "sh", *command]
+    return wrap
+
+
+def can_make_networks():
+    if not shutil.which("ip") or not shutil.which("unshare"):
+        return False
+    return subprocess.run(alone("ip link set lo up")(["true"]), stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+needs_networks = pytest.mark.skipif(not can_make_networks(), reason="no network namespaces here")
+NO_IP_VERSION_4 = "ip link set lo up; ip addr del 127.0.0.1/8 dev lo"
+NO_IP_VERSION_6 = "ip link set lo up; ip -6 addr flush dev lo"
+
+
+def launch_alone(commands, *options):
+    server = Server(*options, listen=False, start=False)
+    server.command = lambda: alone(commands)(Server.command(server))
+    return server.launch()
+
+
+@needs_networks
+@pytest.mark.parametrize("commands, options, addresses", [
+    (NO_IP_VERSION_4, [], r"tcp6:\[::1\]:11211"),
+    (NO_IP_VERSION_4, ["-p", "-1"], r"tcp6:\[::1\]:\d+"),
+    (NO_IP_VERSION_4, ["-U", "11211"], r"tcp6:\[::1\]:11211, udp6:\[::1\]:11211"),
+    (NO_IP_VERSION_6, [], r"tcp:127.0.0.1:11211"),
+], ids=str)
+@needs_ip_version_6
+def test_it_listens_on_what_there_is(commands, options, addresses):
+    server = launch_alone(commands, *options)
+    support.wait_until(lambda: "ready" in server.log() or not server.is_alive(), "the server is ready")
+    assert re.search("ready on %s, data" % addresses, server.log()), server.log()
+
+
+@needs_networks
+def test_without_any_loopback_the_message_says_so():
+    status, said = launch_alone("ip link set lo up; ip addr flush dev lo").wait_for_exit()
+    assert status != 0 and "neither 127.0.0.1 nor ::1" in said and "another server" not in said
+
+
+@needs_networks
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.1", "[2001:db8::1]"])
+def test_an_address_that_was_asked_for_and_is_missing(address):
+    status, said = launch_alone(NO_IP_VERSION_4, "-l", address).wait_for_exit()
+    assert status != 0 and "This machine has no such address" in said and "another server" not in said
 
 
 # Ports
