@@ -31,6 +31,9 @@
 #include "storage/status.h"
 #include "storage/tell.h"
 
+/* The index keeps addresses of 48 bits, and reserves address space for as much as it may grow to. */
+_Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "cachecask needs a 64-bit system");
+
 #define STORE_KEY_MAX          250
 #define STORE_VALUE_MAX        (UINT32_C(1) << 30)
 #define STORE_SEGMENT_SIZE_MIN (UINT32_C(64) << 10)
