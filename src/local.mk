@@ -16,6 +16,7 @@ server_sources = \
     src/encode.h \
     src/journal.c src/journal.h \
     src/listen.c \
+    src/mount.c src/mount.h \
     src/number.h \
     src/output.c src/output.h \
     src/privileges.h \

@@ -76,6 +76,7 @@ static bool open_store(struct server *server, int dir_fd)
     struct store_options options = {
         .dir_fd = dir_fd,
         .dir_name = settings->data_dir,
+        .any_owner = settings->any_owner,
         .memory_limit = settings->memory_mib << 20,
         .no_uring = !settings->uring,
         .segment_size = (uint32_t)settings->segment_size & ~UINT32_C(4095),

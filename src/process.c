@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "src/journal.h"
+#include "src/mount.h"
 #include "src/replace_file.h"
 #include "storage/store.h"
 
@@ -290,12 +291,18 @@ int process_open_data_dir(struct settings *settings)
         settings->data_dir = default_dir(settings);
     if (!settings->data_dir)
         return -1;
+    if (settings->require_mount && !mount_is_there(settings->require_mount))
+        return -1; /* before a directory is made that would hide behind the mount */
     char *missing;
     int fd = make_data_dir(settings->data_dir, user, &missing);
     if (fd < 0)
         tell_unusable(settings->data_dir, missing, errno, is_default);
     free(missing);
-    return fd;
+    if (fd < 0 || !settings->require_mount ||
+        mount_has(settings->require_mount, fd, settings->data_dir))
+        return fd;
+    close(fd);
+    return -1;
 }
 
 /* Which ids the kernel has taken it tells when it is asked for those that nobody has. */

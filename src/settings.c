@@ -131,6 +131,12 @@ static const struct option options[] = {
     {0, "data-dir", "<path>", STRING, AT(data_dir), 0, 0,
      "directory of the data (default: $STATE_DIRECTORY, /var/lib/cachecask/PORT for root,\n"
      "else cachecask/PORT in $XDG_STATE_HOME or ~/.local/state)"},
+    {0, "require-mount", "<path>", STRING, AT(require_mount), 0, 0,
+     "start only if a file system is mounted at this path, and the data lies on it: else\n"
+     "an empty store would be made on the disk below"},
+    {0, "any-owner", NULL, FLAG, AT(any_owner), 0, 0,
+     "take a data directory of another owner, if it can be read and written: a volume\n"
+     "that is shared by its group, or that shows an owner of its own"},
     {0, "sync", "<when>", SYNC, AT(sync_interval_ms), 0, 0,
      "always: answer writes when they are on disk; none: leave it to the system;\n"
      "else seconds, at most lost when the power fails (default: 1)"},

@@ -60,14 +60,16 @@ struct settings {
     bool disable_watch;
     bool enable_shutdown;
     bool maxconns_fast;
-    bool drop_privileges;   /* filter the calls of the system */
-    bool uring;             /* may read values from disk, receive and send */
-    const char *data_dir;   /* NULL: the default for the port */
-    int sync_interval_ms;   /* as storage/store.h has it */
-    struct kept_text *kept; /* what strings of -o and --config point into */
-    uint64_t segment_size;  /* bytes; 0: chosen by the disk's size */
-    uint64_t disk_limit;    /* bytes; 0: 16 times the memory, at least 1 GiB */
-    uint64_t clean_rate;    /* bytes a second; 0: as many as are needed */
+    bool drop_privileges;      /* filter the calls of the system */
+    bool uring;                /* may read values from disk, receive and send */
+    const char *data_dir;      /* NULL: the default for the port */
+    const char *require_mount; /* where a file system must be mounted; NULL: anywhere */
+    bool any_owner;            /* take a data directory that another user owns */
+    int sync_interval_ms;      /* as storage/store.h has it */
+    struct kept_text *kept;    /* what strings of -o and --config point into */
+    uint64_t segment_size;     /* bytes; 0: chosen by the disk's size */
+    uint64_t disk_limit;       /* bytes; 0: 16 times the memory, at least 1 GiB */
+    uint64_t clean_rate;       /* bytes a second; 0: as many as are needed */
 
     const char *auth_file;  /* -Y; NULL: no password is asked for */
     int idle_timeout_s;     /* 0: none */

@@ -4,7 +4,8 @@
  *             XXH3-64 of these 56 bytes 8; little-endian. Written once.
  *     lock    held (flock) by the process that has the store open; its text is that process's id.
  *
- * A directory is ours when its owner is the user we run as, and it holds a `store` file or nothing at all (D1). Everything
+ * A directory is ours when its owner is the user we run as, or the operator says that this does not matter, and it holds a
+ * `store` file or nothing of anybody's (D1). Everything
  * is looked at before anything is changed (D2).
  */
 #define XXH_INLINE_ALL
@@ -41,6 +42,7 @@ struct place { /* where we are, for all the small functions */
     const struct file_system *files;
     int dir_fd;
     const char *name;
+    bool any_owner;
     const struct tell *told;
 };
 
@@ -49,22 +51,27 @@ static enum store_status check_owner(const struct place *place)
     struct stat status;
     if (fstat(place->dir_fd, &status) < 0)
         return STORE_IO;
-    if (status.st_uid == geteuid())
+    if (status.st_uid == geteuid() || place->any_owner)
         return STORE_OK;
     tell(place->told, TELL_ERROR,
          "data directory %s belongs to user id %u, and this runs as user id %u: run as its owner, "
-         "give it "
-         "to this user with chown -R, or name another with --data-dir",
+         "give it to this user with chown -R, or name another with --data-dir. If it can be read "
+         "and written all the same (a volume shared by its group, or one that shows an owner of "
+         "its own), --any-owner takes it",
          place->name, (unsigned)status.st_uid, (unsigned)geteuid());
     return STORE_NOT_OURS;
 }
 
+/* What a start that failed has left behind, and what file systems show at their roots. */
 static void note_foreign(void *argument, const char *name)
 {
+    static const char *const known[] = {"lock",      "store.tmp",  "lost+found",
+                                        ".snapshot", ".snapshots", ".zfs"};
     bool *foreign = argument;
-    if (strcmp(name, "lock") != 0 && strcmp(name, "lost+found") != 0 &&
-        strcmp(name, "store.tmp") != 0)
-        *foreign = true;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name, known[i]) == 0)
+            return;
+    *foreign = true;
 }
 
 static enum store_status check_empty(const struct place *place)
@@ -76,9 +83,8 @@ static enum store_status check_empty(const struct place *place)
         return STORE_NOT_FOUND;
     tell(place->told, TELL_ERROR,
          "directory %s is not empty and no data directory (it has no file `store`): name an empty "
-         "or new "
-         "one with --data-dir",
-         place->name);
+         "or new one with --data-dir, such as %s/cachecask",
+         place->name, place->name);
     return STORE_NOT_OURS;
 }
 
@@ -195,10 +201,11 @@ static enum store_status open_or_make(const struct place *place, uint32_t now_s,
 }
 
 enum store_status datadir_open(struct datadir *datadir, const struct file_system *files, int dir_fd,
-                               const char *name, uint32_t now_s,
+                               const char *name, bool any_owner, uint32_t now_s,
                                void (*random)(void *bytes, size_t len), const struct tell *told)
 {
-    struct place place = {.files = files, .dir_fd = dir_fd, .name = name, .told = told};
+    struct place place = {
+        .files = files, .dir_fd = dir_fd, .name = name, .any_owner = any_owner, .told = told};
     struct disk_store disk;
     int lock_fd;
     enum store_status status = open_or_make(&place, now_s, random, &lock_fd, &disk);

@@ -2,6 +2,7 @@
 #ifndef CACHECASK_STORAGE_DATADIR_H
 #define CACHECASK_STORAGE_DATADIR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "storage/file.h"
@@ -14,11 +15,11 @@ struct datadir {
     int lock_fd;
 };
 
-/* Takes the directory for this process and reads who it is; an empty one becomes a new store's. `name` is for messages. What
- * is wrong is told, and then nothing has been changed: STORE_IN_USE, STORE_BAD_VERSION, STORE_NOT_OURS, STORE_CORRUPT,
+/* Takes the directory for this process and reads who it is; an empty one becomes a new store's. `name` is for messages. It must
+ * belong to the user we run as, unless it may be of any_owner. What is wrong is told, and then nothing has been changed: STORE_IN_USE, STORE_BAD_VERSION, STORE_NOT_OURS, STORE_CORRUPT,
  * STORE_IO. */
 enum store_status datadir_open(struct datadir *datadir, const struct file_system *files, int dir_fd,
-                               const char *name, uint32_t now_s,
+                               const char *name, bool any_owner, uint32_t now_s,
                                void (*random)(void *bytes, size_t len), const struct tell *told);
 
 /* Lets it go. */

@@ -71,6 +71,7 @@ struct store_options {
     const struct file_system *files; /* NULL: the operating system */
     int dir_fd;                      /* the data directory, open; stays the caller's */
     const char *dir_name;            /* for messages */
+    bool any_owner;                  /* of the directory: else it must be the user we run as */
     uint64_t memory_limit; /* bytes for index and hot values together, at least STORE_MEMORY_MIN */
     uint32_t segment_size; /* bytes of a file of the log, between the limits above */
     uint64_t disk_limit;  /* bytes of all files; 0: only the disk's own. See store_set_disk_limit */

@@ -448,9 +448,9 @@ enum store_status store_open(struct store **out, const struct store_options *opt
         tell_no_memory(&options->tell);
         return STORE_NO_MEMORY;
     }
-    enum store_status status =
-        datadir_open(&store->datadir, store->options.files, options->dir_fd, options->dir_name,
-                     options->now_s, store->options.random, &store->options.tell);
+    enum store_status status = datadir_open(&store->datadir, store->options.files, options->dir_fd,
+                                            options->dir_name, options->any_owner, options->now_s,
+                                            store->options.random, &store->options.tell);
     if (status == STORE_OK) {
         status = open_in_memory(store);
         if (status != STORE_OK)

@@ -18,12 +18,14 @@
 static struct temp_dir dir;
 static struct told told;
 static struct datadir datadir;
+static bool any_owner;
 
 static int set_up(void **state)
 {
     (void)state;
     temp_dir_make(&dir);
     told_init(&told);
+    any_owner = false;
     return 0;
 }
 
@@ -36,7 +38,7 @@ static int tear_down(void **state)
 
 static enum store_status open_with(const struct file_system *files, struct datadir *out)
 {
-    return datadir_open(out, files, dir.fd, "/the/data", 1000, random_bytes, &told.tell);
+    return datadir_open(out, files, dir.fd, "/the/data", any_owner, 1000, random_bytes, &told.tell);
 }
 
 static enum store_status try_open(struct datadir *out)
@@ -194,6 +196,28 @@ static void test_the_directory_of_another_user_is_refused(void **state)
     assert_int_equal(fchown(dir.fd, 0, (gid_t)-1), 0);
 }
 
+static void test_the_directory_of_another_user_is_taken_if_that_is_wanted(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(fchown(dir.fd, 12345, (gid_t)-1), 0);
+    expect_refused(STORE_NOT_OURS, "--any-owner");
+    any_owner = true;
+    make_store();
+}
+
+static void test_what_file_systems_show_at_their_roots_is_nobodys(void **state)
+{
+    (void)state;
+    const char *names[] = {"lost+found", ".snapshot", ".snapshots", ".zfs"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        assert_int_equal(mkdirat(dir.fd, names[i], 0700), 0);
+    make_store();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        assert_int_equal(unlinkat(dir.fd, names[i], AT_REMOVEDIR), 0);
+}
+
 static void test_another_version_is_refused(void **state)
 {
     (void)state;
@@ -285,6 +309,8 @@ int main(void)
         TEST(a_directory_in_use_by_another_process_is_refused_until_it_dies),
         TEST(a_foreign_directory_is_refused),
         TEST(the_directory_of_another_user_is_refused),
+        TEST(the_directory_of_another_user_is_taken_if_that_is_wanted),
+        TEST(what_file_systems_show_at_their_roots_is_nobodys),
         TEST(another_version_is_refused),
         TEST(a_damaged_store_file_is_refused),
         TEST(a_start_that_fails_anywhere_can_be_repeated),

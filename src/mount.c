@@ -1,0 +1,48 @@
+#define _GNU_SOURCE
+#include "src/mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool refuse(const char *path, const char *why)
+{
+    fprintf(stderr, "--require-mount=%s: %s\n", path, why);
+    return false;
+}
+
+/* False with errno: ENOSYS where the system does not tell mounts apart. */
+static bool look(int dir_fd, const char *path, struct statx *found)
+{
+    if (statx(dir_fd, path, AT_EMPTY_PATH, STATX_MNT_ID, found) < 0)
+        return false;
+    errno = ENOSYS;
+    return found->stx_mask & STATX_MNT_ID && found->stx_attributes_mask & STATX_ATTR_MOUNT_ROOT;
+}
+
+bool mount_is_there(const char *path)
+{
+    struct statx found;
+    if (!look(AT_FDCWD, path, &found))
+        return refuse(path, strerror(errno));
+    if (found.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+        return true;
+    return refuse(path, "nothing is mounted there. Mount the disk of the data and start again");
+}
+
+bool mount_has(const char *path, int dir_fd, const char *name)
+{
+    struct statx mounted, dir;
+    if (!look(AT_FDCWD, path, &mounted) || !look(dir_fd, "", &dir))
+        return refuse(path, strerror(errno));
+    if (mounted.stx_mnt_id == dir.stx_mnt_id)
+        return true;
+    fprintf(stderr,
+            "--require-mount=%s: the data directory %s lies on another file system. --data-dir "
+            "names one on it\n",
+            path, name);
+    return false;
+}
