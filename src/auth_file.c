@@ -18,6 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "storage/memory.h"
+
 #define FILE_SIZE_MAX ((AUTH_FILE_LINE_MAX + 1) * AUTH_FILE_LINES)
 
 struct line {
@@ -101,9 +103,11 @@ static ssize_t read_whole(const char *path, char *text, size_t room)
 static struct table *load(const char *path, char *why)
 {
     const size_t room = FILE_SIZE_MAX + 1;
-    struct table *table = calloc(1, sizeof *table);
-    char *text = malloc(room);
+    struct table *table = memory_new_private(sizeof *table);
+    char *text = memory_new_private(room);
     bool ok = false;
+    if (table)
+        memset(table, 0, sizeof *table);
     ssize_t len = table && text ? read_whole(path, text, room) : -1;
     if (len < 0)
         snprintf(why, AUTH_FILE_WHY_MAX, "%s", strerror(errno));

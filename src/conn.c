@@ -25,9 +25,12 @@
 #include "src/tls.h"
 #include "src/udp.h"
 #include "src/worker.h"
+#include "storage/memory.h"
 #include "storage/store.h"
 
-#define GROW_MIN     (64 << 10)
+#define GROW_MIN (64 << 10)
+#define PRIVATE_MIN                                                                                \
+    (256 << 10)           /* kept out of core dumps: such a buffer has its pages alone (main.c) */
 #define LONG_REQUEST 1000 /* bytes */
 #define SEND_PIECES  64
 #define HANDSHAKE_S  10 /* a client that takes longer is a stranger */
@@ -190,11 +193,15 @@ static bool grow_input(struct conn *conn)
         return true;
     if (conn->need > conn->in_len && capacity > conn->need)
         capacity = conn->need;
+    if (conn->in_capacity >= PRIVATE_MIN)
+        memory_take_in_inside(conn->in, conn->in_capacity);
     char *in = realloc(conn->in, capacity);
     if (!in)
         return false;
     conn->in = in;
     conn->in_capacity = capacity;
+    if (capacity >= PRIVATE_MIN)
+        memory_leave_out_inside(in, capacity);
     return true;
 }
 

@@ -3,11 +3,12 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "storage/memory.h"
 #include "storage/store.h"
 
 bool output_init(struct output *output)
 {
-    output->arena = malloc(OUTPUT_ARENA_SIZE);
+    output->arena = memory_new_private(OUTPUT_ARENA_SIZE);
     output_reset(output);
     return output->arena != NULL;
 }

@@ -76,7 +76,8 @@ static const struct option options[] = {
      "address to listen on, may be repeated (default: loopback only; 0.0.0.0: all); with -Z,\n"
      "in front of it: notls: plain, btls: no client certificate, mtls: client certificate"},
     {'d', "daemon", NULL, FLAG, AT(daemonize), 0, 0, "run in the background, once ready"},
-    {'r', "enable-coredumps", NULL, FLAG, AT(core_dumps), 0, 0, "allow core dumps of any size"},
+    {'r', "enable-coredumps", NULL, FLAG, AT(core_dumps), 0, 0,
+     "allow core dumps of any size; values and passwords are left out"},
     {'u', "user", "<user>", STRING, AT(user), 0, 0, "serve as this user (when started by root)"},
     {'m', "memory-limit", "<num>", MIB, AT(memory_mib), 1, 1 << 30,
      "memory for index and hot values together, in megabytes (default: 64)"},

@@ -22,6 +22,7 @@
 #include "src/trace.h"
 #include "src/udp.h"
 #include "src/watch.h"
+#include "storage/memory.h"
 
 #define ROUNDS_MAX   16 /* between two looks at what else has happened */
 #define WAITS_TOLD_S 60
@@ -537,7 +538,7 @@ struct worker *worker_new(struct server *server, uint32_t id)
     worker->base = event_base_new_with_config(config);
     event_config_free(config);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    worker->input = malloc(WORKER_INPUT);
+    worker->input = memory_new_private(WORKER_INPUT);
     worker->scratch = calloc(1, sizeof *worker->scratch);
     worker->socket_ring = server->settings.uring ? socket_ring_new() : NULL;
     worker->session = store_session_new(server->store, wake, worker, worker->wake_fd);

@@ -41,6 +41,7 @@
 
 #include "storage/hash.h"
 #include "storage/location.h"
+#include "storage/memory.h"
 #include "storage/monotonic.h"
 
 #define PAGE_SIZE_MAX (UINT32_C(1) << 20)
@@ -124,6 +125,7 @@ bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash ha
         free(cache->pages);
         return false;
     }
+    memory_leave_out(cache->arena, cache->arena_size);
     madvise(cache->arena, cache->arena_size,
             MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
     char *base = (char *)(((uintptr_t)cache->arena + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));

@@ -46,6 +46,7 @@
 #include <sys/mman.h>
 
 #include "storage/location.h"
+#include "storage/memory.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
@@ -246,6 +247,7 @@ static bool reserve(struct keydir *keydir, uint64_t size)
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (keydir->arena == MAP_FAILED)
         return false;
+    memory_leave_out(keydir->arena, keydir->arena_size);
     keydir->rows = (char *)(((uintptr_t)keydir->arena + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
     return true;
 }

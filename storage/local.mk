@@ -19,6 +19,7 @@ libcachecask_a_SOURCES = \
     storage/log.c storage/log.h \
     storage/log_disk.c storage/log_disk.h storage/log_sync.c \
     storage/maintain.c \
+    storage/memory.h \
     storage/monotonic.h \
     storage/reader.c storage/reader.h \
     storage/record.c storage/record.h \

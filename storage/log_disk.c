@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "storage/memory.h"
 #include "storage/monotonic.h"
 
 #define DISK_BLOCK        4096
@@ -66,7 +67,7 @@ bool log_give_slot(struct log *log, struct segment *segment)
 bool log_init_buffer(struct log_buffer *buffer)
 {
     buffer->entries = malloc(LOG_BUFFER_RECORDS * sizeof *buffer->entries);
-    buffer->data = malloc(LOG_BUFFER_SIZE);
+    buffer->data = memory_new_private(LOG_BUFFER_SIZE);
     return buffer->entries && buffer->data;
 }
 

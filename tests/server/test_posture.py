@@ -51,6 +51,49 @@ def test_the_service_may_do_little_else():
     assert float(level.group(1)) <= EXPOSURE_MAX
 
 
+# What a core dump would hold
+
+def dumped(server):
+    """(start, end) of the private mappings that can be written and that a dump holds."""
+    found, mapping = [], None
+    with open("/proc/%d/smaps" % server.process.pid, encoding="ascii") as smaps:
+        for line in smaps:
+            head = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw.p ", line)
+            if head:
+                mapping = (int(head.group(1), 16), int(head.group(2), 16))
+            elif line.startswith("VmFlags:") and mapping:
+                found += [] if " dd" in line else [mapping]
+                mapping = None
+            elif re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                mapping = None
+    return found
+
+
+def memory_of(server, mapping):
+    with open("/proc/%d/mem" % server.process.pid, "rb", buffering=0) as memory:
+        memory.seek(mapping[0])
+        return memory.read(mapping[1] - mapping[0])
+
+
+@pytest.mark.skipif(support.SANITIZED, reason="a sanitizer has memory of its own")
+@pytest.mark.skipif(not support.is_root(), reason="only root may look into it")
+def test_core_dumps_hold_neither_values_nor_passwords_nor_reserved_memory():
+    passwords = os.path.join(support.place.new("passwords"), "passwords")
+    with open(passwords, "w", encoding="ascii") as file:
+        file.write("user:the-pass-word\n")
+    server = Server("-r", "-m", "8192", "-Y", passwords)
+    with server.connect() as client:
+        client.talk(b"set x 0 0 18\r\nuser the-pass-word\r\n", b"STORED\r\n")
+        client.set(b"small", b"the-small-value")
+        client.set(b"large", b"the-large-value" * 20000)
+        assert client.get(b"small") == b"the-small-value" and len(client.get(b"large")) == 300000
+    assert sum(end - start for start, end in dumped(server)) < 256 << 20
+    memory = [memory_of(server, mapping) for mapping in dumped(server)]
+    assert not [word for word in (b"the-pass-word", b"the-small-value") for part in memory if word in part]
+    begins = sum(part.count(b"the-large-value") for part in memory) * len(b"the-large-value")
+    assert begins < 256 << 10  # of its request, while that had arrived in part
+
+
 # -o drop_privileges: what a server that has been taken over could still do
 
 needs_seccomp = pytest.mark.skipif(not support.DROPPED, reason="built without libseccomp")
