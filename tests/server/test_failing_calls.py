@@ -866,3 +866,21 @@ def test_an_end_that_cannot_sync_says_so(sync):
     server.start_whole()
     with server.connect() as client:
         assert client.get(b"much-1") == value_of(b"much-1", 1000000)
+
+
+@pytest.mark.parametrize("how", ["signal", "command"])
+def test_an_end_after_the_disk_has_failed_says_so(how):
+    """With the default of --sync: the syncer has met it first, and the store is read-only by then."""
+    server = FailingServer("-t", "1", "-A")
+    server.start_failing()
+    server.faults.arm("sync", times=FOREVER, error=errno.EROFS)
+    fill_unsynced(server, 1)
+    wait_until(lambda: "the store is read-only" in server.log(), "the syncer meets it")
+    with server.connect() as client:
+        if how == "command":
+            client.send(b"shutdown\r\n")
+        else:
+            server.process.terminate()
+        status, said = server.wait_for_exit()
+    assert status == 1 and "stopped cleanly" not in said
+    assert re.search(r"error: stopped, but not synced: the disk refuses it\. Up to \d+ KiB", said)
