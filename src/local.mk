@@ -61,7 +61,7 @@ server_sources += src/socket_ring_none.c
 endif
 
 if HAVE_SECCOMP
-server_sources += src/privileges.c
+server_sources += src/privileges.c src/landlock.c src/landlock.h
 else
 server_sources += src/privileges_absent.c
 endif

@@ -13,6 +13,7 @@
 #include "src/auth_file.h"
 #include "src/journal.h"
 #include "src/prefix.h"
+#include "src/privileges.h"
 #include "src/process.h"
 #include "src/progress.h"
 #include "src/sasl.h"
@@ -160,8 +161,10 @@ static bool open_watch(struct server *server)
 /* From here on we are who we will be: opens the store and serves. */
 static bool serve(struct server *server, int dir_fd)
 {
-    if (!process_become_user(&server->settings) || !open_watch(server) ||
-        (server->settings.enable_sasl && !sasl_setup(&server->verbosity)))
+    const struct settings *settings = &server->settings;
+    if (!process_become_user(settings) ||
+        (settings->drop_privileges && !privileges_confine(settings, dir_fd)) ||
+        !open_watch(server) || (settings->enable_sasl && !sasl_setup(&server->verbosity)))
         return false;
     if (!open_store(server, dir_fd))
         return false;

@@ -5,12 +5,16 @@
  * bases are there, and all options are read. So there is no new socket, no other program, no other user, no memory that
  * can be run; and the rings, which the filter does not see into, only read files, receive and send (storage/uring.h).
  *
+ * Before that, while there is one thread, files that are not the server's become unchangeable, /proc/self/mem among them, which
+ * would be a way around the rule that no memory can be run.
+ *
  * The C library, OpenSSL and SASL call things in our name, newer ones other things: the list has what they may need for
  * what we ask of them, not only what a trace of one version shows.
  */
 #include "src/privileges.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdio.h>
@@ -20,6 +24,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "src/landlock.h"
 
 static const int allowed[] = {
     /* files: the log, and what a reload reads */
@@ -31,7 +37,7 @@ static const int allowed[] = {
     SCMP_SYS(getdents64), SCMP_SYS(stat), SCMP_SYS(fstat), SCMP_SYS(lstat), SCMP_SYS(newfstatat),
     SCMP_SYS(statx), SCMP_SYS(statfs), SCMP_SYS(fstatfs), SCMP_SYS(access), SCMP_SYS(faccessat),
     SCMP_SYS(faccessat2), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(getcwd),
-    SCMP_SYS(flock), SCMP_SYS(fcntl), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(io_uring_enter),
+    SCMP_SYS(flock), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(io_uring_enter),
     /* clients */
     SCMP_SYS(accept4), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
     SCMP_SYS(shutdown), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getsockname),
@@ -90,6 +96,18 @@ static bool allow_some(scmp_filter_ctx filter)
            allow_if(filter, SCMP_SYS(prlimit64), 2, all, 0);         /* to ask */
 }
 
+/* Not those that send signals to whoever is named (F_SETOWN, F_SETSIG, F_NOTIFY, F_SETLEASE). */
+static bool allow_fcntl(scmp_filter_ctx filter)
+{
+    static const int commands[] = {F_DUPFD,  F_DUPFD_CLOEXEC, F_GETFD,     F_SETFD,
+                                   F_GETFL,  F_SETFL,         F_GETLK,     F_SETLK,
+                                   F_SETLKW, F_OFD_GETLK,     F_OFD_SETLK, F_OFD_SETLKW};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (!allow_if(filter, SCMP_SYS(fcntl), 1, UINT32_MAX, (uint64_t)commands[i]))
+            return false;
+    return true;
+}
+
 /* libsasl2 may ask saslauthd, or write to the system's log. */
 static bool allow_sasl(scmp_filter_ctx filter)
 {
@@ -101,13 +119,25 @@ static bool put_on(scmp_filter_ctx filter, const struct settings *settings)
 {
     return is_ok(seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS)) &&
            is_ok(seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1)) && /* all threads */
-           allow_listed(filter) && allow_some(filter) &&
+           allow_listed(filter) && allow_some(filter) && allow_fcntl(filter) &&
            (!settings->enable_sasl || allow_sasl(filter)) && is_ok(seccomp_load(filter));
 }
 
 bool privileges_can_be_dropped(void)
 {
     return true;
+}
+
+/* -r wants core files, and there are none of a process that may not be looked into. */
+bool privileges_confine(const struct settings *settings, int dir_fd)
+{
+    const struct landlock_places places = {dir_fd, settings->pid_file, settings->unix_path};
+    bool ok = (settings->core_dumps || prctl(PR_SET_DUMPABLE, 0) == 0) &&
+              prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && landlock_confine(&places);
+    if (!ok)
+        fprintf(stderr, "-o drop_privileges: cannot give up the files of others: %s\n",
+                strerror(errno));
+    return ok;
 }
 
 bool privileges_drop(const struct settings *settings)

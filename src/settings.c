@@ -190,7 +190,8 @@ static const struct option options[] = {
     {0, "read_buf_mem_limit", "<num>", NUMBER, AT(read_buf_mem_limit), 0, INT_MAX,
      "accepted, means nothing here: a connection that waits holds no buffer"},
     {0, "drop_privileges", NULL, FLAG, AT(drop_privileges), 0, 0,
-     "once ready, give up all calls of the system that serving does not need (seccomp)"},
+     "once ready, give up all calls of the system that serving does not need (seccomp), and\n"
+     "before that, to change files but its own (Landlock), and to be looked into, but with -r"},
     {0, "no_drop_privileges", NULL, NO_FLAG, AT(drop_privileges), 0, 0, "keep them (default)"},
     {0, "modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},
     {0, "no_modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,32 @@ static void *page(void)
     return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+/* By way of a file, for which the pages need not be writable. */
+static bool write_own_memory(void)
+{
+    static const char text[] = "read only";
+    int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+    bool done = fd >= 0 && pwrite(fd, "R", 1, (off_t)(uintptr_t)text) == 1;
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+static bool make_file(void)
+{
+    int fd = open(getenv("FORBIDDEN_PATH"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* Those that fail, where others end the process. */
+static bool make_refused_call(void)
+{
+    return (is_wanted("own memory") && write_own_memory()) ||
+           (is_wanted("file elsewhere") && make_file());
+}
+
 static void make_call(void)
 {
     char *const arguments[] = {"true", NULL};
@@ -84,7 +111,11 @@ static void make_call(void)
         syscall(SYS_mount, "", "", "", 0, NULL);
     else if (is_wanted("ring setup"))
         syscall(SYS_io_uring_setup, 1, parameters);
-    else
+    else if (is_wanted("signal by fcntl"))
+        syscall(SYS_fcntl, STDERR_FILENO, F_SETOWN, 1);
+    else if (is_wanted("lease"))
+        syscall(SYS_fcntl, STDERR_FILENO, F_SETLEASE, F_UNLCK);
+    else if (!make_refused_call())
         return;
     fprintf(stderr, "the call went through\n");
 }

@@ -1,4 +1,5 @@
 """What an intruder would find: how the program is built, and what the service may do."""
+import ctypes
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import pytest
 
 import support
+from limited import limited_server
 from support import Server, forget_page_cache, value_of
 
 SERVICE = os.path.join(os.path.dirname(__file__), "../../conf/cachecask.service")
@@ -98,7 +100,7 @@ def test_core_dumps_hold_neither_values_nor_passwords_nor_reserved_memory():
 
 needs_seccomp = pytest.mark.skipif(not support.DROPPED, reason="built without libseccomp")
 CALLS = ("execve", "fork", "socket", "unix socket", "connect", "bind", "ptrace", "setuid", "mmap", "mprotect", "kill", "prlimit",
-         "chmod", "mount", "ring setup")
+         "chmod", "mount", "ring setup", "signal by fcntl", "lease")
 
 
 def library():
@@ -166,6 +168,72 @@ def test_a_call_that_serving_does_not_need_ends_the_process(call):
     server.start()
     with server.connect() as client:
         assert client.get(b"k") == b"kept"
+
+
+def elsewhere():
+    """A path where the user who serves may make a file."""
+    return os.path.join(support.place.new("elsewhere"), "file")
+
+
+def has_landlock():
+    """No library knows the call; 444 everywhere, and the last argument asks for the version."""
+    return ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
+
+
+@needs_seccomp
+@pytest.mark.parametrize("call, more", [
+    ("own memory", []), ("file elsewhere", []),
+    ("own memory", ["-r"]),  # which may be looked into, for there is no core file else
+])
+def test_files_of_others_cannot_be_changed(call, more):
+    if not has_landlock() and (call, more) != ("own memory", []):
+        pytest.skip("this kernel has no Landlock")
+    path = elsewhere()
+    server = Server("-o", "drop_privileges", *more, env=dict(intruder(call), FORBIDDEN_PATH=path))
+    server.stats()
+    assert "went through" not in server.log() and not os.path.exists(path)
+    server.stop()
+
+
+@needs_seccomp
+@pytest.mark.skipif(not support.is_root(), reason="only root may look at it")
+def test_nobody_may_look_into_it():
+    """One that was started by root and has become another user may not be anyway."""
+    for options, root_owns_it in ((["-o", "drop_privileges"], True), (["-o", "no_drop_privileges"], False)):
+        server = limited_server(*options, limit=1024)
+        assert (os.stat("/proc/%d/mem" % server.process.pid).st_uid == 0) == root_owns_it
+
+
+@needs_seccomp
+def test_what_it_makes_beside_its_data_can_still_be_made_and_removed():
+    pid_file = os.path.join(support.place.new("run"), "pid")
+    server = Server("-o", "drop_privileges", "-P", pid_file, unix=True)
+    with open(pid_file, encoding="ascii") as file:
+        assert file.read() == "%d\n" % server.process.pid
+    server.stop()
+    assert not os.path.exists(pid_file) and not os.path.exists(server.unix_path)
+
+
+@needs_seccomp
+def test_a_daemon_lets_go_of_its_terminal_all_the_same():
+    pid_file = os.path.join(support.place.new("run"), "pid")
+    server = Server("-o", "drop_privileges", "-d", "-P", pid_file, start=False).launch()
+    assert server.wait_for_exit()[0] == 0
+    with open(pid_file, encoding="ascii") as file:
+        pid = int(file.read())
+    support.guardian.tell(b"+", pid)
+    try:
+        assert {os.readlink("/proc/%d/fd/%d" % (pid, fd)) for fd in range(3)} == {"/dev/null"}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        support.guardian.tell(b"-", pid)
+
+
+@pytest.mark.parametrize("call", ["own memory", "file elsewhere", "signal by fcntl", "lease"])
+def test_with_its_privileges_files_and_fcntl_are_as_everywhere(call):
+    server = Server("-r", "-o", "no_drop_privileges", env=dict(intruder(call), FORBIDDEN_PATH=elsewhere()))
+    server.stats()
+    assert "the call went through" in server.log()
 
 
 @pytest.mark.parametrize("call", ["fork", "socket", "mmap", "kill"])
