@@ -45,6 +45,24 @@ static struct segment *next_unhinted(struct store *store)
     return due ? segment : NULL;
 }
 
+static void tell_no_hint(struct store *store, const struct segment *segment, int error)
+{
+    if (tell_episode_begins(&store->no_hints, monotonic_us()))
+        tell(&store->options.tell, TELL_WARNING,
+             "cannot write the hint file of segment %016llx: %s. Nothing is lost, but the next "
+             "start reads the segment instead. %s",
+             (unsigned long long)segment->header.id, strerror(error), file_remedy(error));
+}
+
+void maintain_tell_hints(struct store *store, uint64_t now_us)
+{
+    uint64_t times = tell_episode_ends(&store->no_hints, now_us);
+    if (times)
+        tell(&store->options.tell, TELL_INFO,
+             "%llu hint files could not be written, which makes the next start slower",
+             (unsigned long long)times);
+}
+
 /* False: it did not work, and what is missing is made by a scan at the next start. */
 static bool write_hint(struct store *store, struct segment *segment)
 {
@@ -62,8 +80,7 @@ static bool write_hint(struct store *store, struct segment *segment)
         status = hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed, keys,
                            &options->tell, &hint);
     if (status != STORE_OK) {
-        tell(&options->tell, TELL_WARNING, "cannot write the hint file of segment %016llx: %s",
-             (unsigned long long)segment->header.id, strerror(errno));
+        tell_no_hint(store, segment, errno);
         return false;
     }
     bool cut = options->files->truncate(options->files->context, segment->fd, end) == 0;
@@ -291,6 +308,7 @@ static void *run_maintainer(void *context)
         maintain_share_memory(store);
         return_memory(store);
         maintain_hints(store);
+        maintain_tell_hints(store, monotonic_us());
         log_let_files_go(&store->log);
     }
     return NULL;

@@ -104,6 +104,7 @@ struct store {
     _Atomic uint64_t disk_reads, uring_reads;
     _Atomic uint32_t unreadable_s; /* when a read failed last; 0: never */
     _Atomic bool uring_told;       /* that a ring is broken */
+    struct tell_episode no_hints;  /* hint files that could not be written; the maintainer's */
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
@@ -233,5 +234,8 @@ void maintain_share_memory(struct store *store);
 
 /* Writes the hint files that are due; at the end also for those that only the end makes due. */
 void maintain_hints(struct store *store);
+
+/* Says how many hint files could not be written, when that is over; `now_us` as tell_episode_ends has it. */
+void maintain_tell_hints(struct store *store, uint64_t now_us);
 
 #endif

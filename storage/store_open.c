@@ -359,6 +359,7 @@ static bool stop_threads(struct store *store)
     bool synced = log_stop(&store->log);
     if (store->loaded && !atomic_load(&store->log.failed))
         maintain_hints(store);
+    maintain_tell_hints(store, TELL_EPISODE_LAST);
     cache_stop(&store->cache);
     return synced;
 }

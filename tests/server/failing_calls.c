@@ -27,6 +27,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -62,6 +63,7 @@ enum kind {
     KIND_RING,        /* what begins reads */
     KIND_SOCKET_RING, /* what receives and sends */
     KIND_CHANGE,      /* whatever a file system that is mounted read-only refuses */
+    KIND_HINT,        /* a rename that ends a hint file */
 };
 
 struct page {
@@ -295,7 +297,8 @@ int fsync(int fd)
 int renameat(int from_fd, const char *from, int to_fd, const char *to)
 {
     NEXT(renameat);
-    return must_fail(KIND_RENAME) ? -1 : next(from_fd, from, to_fd, to);
+    bool hint = strstr(to, ".hint") && must_fail(KIND_HINT);
+    return hint || must_fail(KIND_RENAME) ? -1 : next(from_fd, from, to_fd, to);
 }
 
 int fallocate(int fd, int mode, off_t offset, off_t size)

@@ -55,6 +55,7 @@ KINDS = {
     "ring": errno.EPERM,
     "socket_ring": errno.EPERM,
     "change": errno.EROFS,
+    "hint": errno.EIO,
 }
 NOT_SANITIZED = pytest.mark.skipif(support.SANITIZED, reason="malloc is the sanitizer's")
 
@@ -884,3 +885,17 @@ def test_an_end_after_the_disk_has_failed_says_so(how):
         status, said = server.wait_for_exit()
     assert status == 1 and "stopped cleanly" not in said
     assert re.search(r"error: stopped, but not synced: the disk refuses it\. Up to \d+ KiB", said)
+
+
+def test_hint_files_that_cannot_be_written_are_told_once_and_counted():
+    server = FailingServer("-t", "1", "--sync=none", "-m", "8", "--segment-size=64k")
+    server.start_failing()
+    server.faults.arm("hint", times=FOREVER)
+    with server.connect() as client:
+        for n in range(60):
+            client.set(b"k-%d" % n, value_of(b"k", 50000))
+    wait_until(lambda: server.faults["failed"] > 10, "hint files are missing")
+    server.process.terminate()
+    _, said = server.wait_for_exit()
+    assert said.count("cannot write the hint file of segment") == 1
+    assert int(re.search(r"^(\d+) hint files could not be written", said, re.M).group(1)) == server.faults["failed"]

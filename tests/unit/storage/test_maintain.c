@@ -103,6 +103,22 @@ static void test_a_flush_empties_the_index_beside_writers(void **state)
     store_check(rig.store);
 }
 
+static void test_what_happens_many_times_is_told_twice(void **state)
+{
+    (void)state;
+    const uint64_t minute_us = 60000000;
+    struct tell_episode episode = {0};
+    assert_int_equal(tell_episode_ends(&episode, 10 * minute_us), 0);
+    assert_true(tell_episode_begins(&episode, 10 * minute_us));
+    for (uint64_t i = 1; i <= 77; i++)
+        assert_false(tell_episode_begins(&episode, 10 * minute_us + i));
+    assert_int_equal(tell_episode_ends(&episode, 11 * minute_us), 0);
+    assert_int_equal(tell_episode_ends(&episode, 11 * minute_us + 77), 78);
+    assert_int_equal(tell_episode_ends(&episode, 11 * minute_us + 78), 0);
+    assert_true(tell_episode_begins(&episode, 12 * minute_us));
+    assert_int_equal(tell_episode_ends(&episode, TELL_EPISODE_LAST), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 
 int main(void)
@@ -111,6 +127,7 @@ int main(void)
         TEST(only_shards_in_which_something_has_expired_are_visited),
         TEST(each_expiry_is_met_in_its_time),
         TEST(a_flush_empties_the_index_beside_writers),
+        TEST(what_happens_many_times_is_told_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
