@@ -43,7 +43,7 @@ static void end_start(int number)
     journal_write("stopped during the start: nothing had been answered yet\n");
     signal(number, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &only, NULL);
-    raise(number);
+    kill(getpid(), number);
     _exit(128 + number);
 }
 
