@@ -154,6 +154,13 @@ def wait_until(condition, what, timeout=TIMEOUT):
         time.sleep(0.01)
 
 
+def program_for_all():
+    """A copy of the server that any user may start; this checkout may be for nobody else to look into."""
+    folder = place.new("program")
+    os.chmod(folder, 0o755)
+    return shutil.copy(CACHECASK, folder)
+
+
 class Server:
     """One server process and its data directory. Options are those of the command line."""
 

@@ -408,7 +408,7 @@ def test_of_several_directories_of_a_service_the_first_is_taken():
 def start_as(user_id, **env):
     """As that user, with that environment alone: status and what was said. None of them can serve."""
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY")}
-    done = subprocess.run([CACHECASK, "-p", str(free_port())], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    done = subprocess.run([support.program_for_all(), "-p", str(free_port())], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=support.TIMEOUT, user=user_id, group=user_id, extra_groups=[],
                           env={**environment, **env}, check=False)
     return done.returncode, done.stderr.decode()
@@ -705,7 +705,7 @@ def test_too_few_open_files_for_the_connections_are_an_error():
         os.setgid(nobody.pw_gid)
         os.setuid(nobody.pw_uid)
 
-    program = shutil.copy(CACHECASK, support.place.new("program"))  # this checkout may be for nobody else to look into
+    program = support.program_for_all()
     command = [program, "-p", str(free_port()), "-l", "127.0.0.1", "--data-dir=" + support.place.new("data"), "-c", "300"]
     done = subprocess.run(command, preexec_fn=become_nobody, stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=False)
     assert done.returncode == 1 and b"ulimit -n) is 200: too low for 300 connections" in done.stderr

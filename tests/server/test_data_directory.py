@@ -1,12 +1,11 @@
 """Directories that are given from outside: volumes, mounts, and the disk below them."""
 import os
-import shutil
 import subprocess
 
 import pytest
 
 import support
-from support import CACHECASK, Server
+from support import Server
 
 only_root = pytest.mark.skipif(not support.is_root(), reason="only root can become another user")
 
@@ -15,7 +14,7 @@ class PodServer(Server):
     """As Kubernetes starts it: a user that no file knows, in the group of the volume."""
 
     def __init__(self, *options, **how):
-        self.program = shutil.copy(CACHECASK, support.place.new("program"))
+        self.program = support.program_for_all()
         os.chmod(os.path.dirname(self.program), 0o755)
         super().__init__(*options, **how)
 
