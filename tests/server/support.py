@@ -147,6 +147,13 @@ def sleep_until(moment):
     time.sleep(max(0, moment - time.monotonic()))
 
 
+def touch_in_time(store, touch):
+    """Stores what expires soon, and touches it before it has: again, if the machine lets that time pass."""
+    store()
+    while not touch():
+        store()
+
+
 def wait_until(condition, what, timeout=TIMEOUT):
     deadline = time.monotonic() + timeout
     while not condition():

@@ -86,7 +86,7 @@ def test_incr_and_decr(py):
 
 
 def test_touch(py):
-    py.set("k", b"1", expire=2)
+    support.touch_in_time(lambda: py.set("k", b"1", expire=2), lambda: py.touch("k", 1000))
     assert py.touch("k", 1000) is True
     assert py.touch("none", 1000) is False
     time.sleep(3.1)
@@ -315,9 +315,9 @@ def test_memccp_and_memccat(server, folder):
 
 def test_memcexist_memcrm_and_memctouch(server):
     with server.connect() as client:
-        client.set(b"k", b"x", exptime=3)
+        support.touch_in_time(lambda: client.set(b"k", b"x", exptime=3),
+                              lambda: tool("memctouch", server, "--expire=1000", "k", check=False)[0] == 0)
         assert tool("memcexist", server, "k")[0] == 0
-        assert tool("memctouch", server, "--expire=1000", "k")[0] == 0
         time.sleep(4.1)
         assert client.get(b"k") == b"x"
         tool("memcrm", server, "k")
@@ -463,7 +463,7 @@ def test_pylibmc_deletes_and_flushes(lib):
 
 def test_pylibmc_expires_and_touches(lib):
     lib.set("short", "1", time=1)
-    lib.set("long", "1", time=1)
+    support.touch_in_time(lambda: lib.set("long", "1", time=1), lambda: lib.touch("long", 100))
     assert lib.touch("long", 100) is True and lib.touch("none", 100) is False
     time.sleep(2.1)
     assert lib.get("short") is None and lib.get("long") == "1"

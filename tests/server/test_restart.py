@@ -71,10 +71,10 @@ def test_expiries_hold_across_a_restart(server, how):
         client.set(b"never", b"x")
         client.set(b"touched", b"x", exptime=1000)
         client.talk(b"touch touched 2\r\n", b"TOUCHED\r\n")
-        client.set(b"saved", b"x", exptime=2)
-        client.talk(b"touch saved 0\r\n", b"TOUCHED\r\n")
-        client.set(b"gat", b"x", exptime=2)
-        client.talk(b"gat 1000 gat\r\n", b"VALUE gat 0 1\r\nx\r\nEND\r\n")
+        support.touch_in_time(lambda: client.set(b"saved", b"x", exptime=2),
+                              lambda: client.ask(b"touch saved 0\r\n", b"\r\n") == b"TOUCHED\r\n")
+        support.touch_in_time(lambda: client.set(b"gat", b"x", exptime=2),
+                              lambda: client.ask(b"gat 1000 gat\r\n", b"END\r\n") == b"VALUE gat 0 1\r\nx\r\nEND\r\n")
         before = client.gets(b"later", b"saved", b"gat")
     server.restart(how)
     time.sleep(3.1)
