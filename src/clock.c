@@ -11,6 +11,11 @@ static int64_t read_ns(clockid_t id)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+uint64_t clock_monotonic_us(void)
+{
+    return (uint64_t)read_ns(CLOCK_MONOTONIC) / 1000;
+}
+
 void clock_init(struct clock *clock)
 {
     int64_t monotonic = read_ns(CLOCK_MONOTONIC);
@@ -25,7 +30,7 @@ uint32_t clock_now_s(const struct clock *clock)
 
 uint32_t clock_uptime_s(const struct clock *clock)
 {
-    uint64_t us = (uint64_t)read_ns(CLOCK_MONOTONIC) / 1000 - clock->started_us;
+    uint64_t us = clock_monotonic_us() - clock->started_us;
     return us < 1000000 ? 1 : (uint32_t)(us / 1000000);
 }
 

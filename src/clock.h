@@ -14,6 +14,9 @@ void clock_init(struct clock *clock);
 /* Seconds since 1970: the wall clock at the start, moved on by the monotonic one. */
 uint32_t clock_now_s(const struct clock *clock);
 
+/* For measuring how long something takes. May be called by a signal's handler. */
+uint64_t clock_monotonic_us(void);
+
 /* Seconds since clock_init, at least 1: monitors divide by it. */
 uint32_t clock_uptime_s(const struct clock *clock);
 

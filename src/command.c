@@ -17,7 +17,7 @@
 #include "src/watch.h"
 
 /* An error says nothing about the key, so its reply rests on nothing: it goes out though the log takes no writes. */
-static enum reply_status error(struct worker *worker, enum reply_status reply)
+static enum reply_status answer_error(struct worker *worker, enum reply_status reply)
 {
     store_answer_lsn(worker->session);
     return reply;
@@ -37,15 +37,15 @@ enum reply_status command_answer(struct worker *worker, struct conn *conn, enum 
         __attribute__((fallthrough)); /* it has waited long enough */
     case STORE_FULL:
         counter_add(&worker->counters.store_no_memory, 1);
-        return error(worker, REPLY_NO_MEMORY);
-    case STORE_NO_MEMORY: return error(worker, REPLY_READ_NO_MEMORY);
-    case STORE_READ_ONLY: return error(worker, REPLY_READ_ONLY);
-    case STORE_IO: return error(worker, REPLY_UNREADABLE);
+        return answer_error(worker, REPLY_NO_MEMORY);
+    case STORE_NO_MEMORY: return answer_error(worker, REPLY_READ_NO_MEMORY);
+    case STORE_READ_ONLY: return answer_error(worker, REPLY_READ_ONLY);
+    case STORE_IO: return answer_error(worker, REPLY_UNREADABLE);
     case STORE_IN_USE:
     case STORE_BAD_VERSION:
     case STORE_NOT_OURS: break; /* of store_open alone */
     }
-    return error(worker, REPLY_READ_ONLY);
+    return answer_error(worker, REPLY_READ_ONLY);
 }
 
 /* Fetches of a connection: those of requests that had to wait. */

@@ -64,8 +64,8 @@ struct conn {
     struct piece *pending; /* output that the socket did not take */
     uint32_t pending_count, pending_at;
     char *pending_copy;
-    /* What its replies rest on, up to now: they go out when the log is durable so far. 0: it is. One reply later is enough, so quiet
-     * commands leave it to the next that has one. */
+    /* Its next reply goes out when the log is durable up to here; 0: it is. A quiet command has no reply and leaves this to the
+     * next one. */
     uint64_t rests_lsn;
     bool syncing; /* its replies wait until the log is on disk so far */
     struct conn *next_syncing;

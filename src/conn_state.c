@@ -1,7 +1,7 @@
 /* conn_state.c: what a connection does, in memcached's words, for `stats conns`.
  *
- * The worker that owns a connection notes its state whenever it is done with it for now; others read it at any time. So the words
- * tell what a connection waits for, and conn_parse_cmd is seen of the one that asks.
+ * The worker that owns a connection notes its state each time it turns to the next one; other threads read it at any time. So the
+ * state tells what the connection waits for. Only the connection that asks shows itself as conn_parse_cmd.
  */
 #include "protocol/binary.h"
 #include "src/conn.h"

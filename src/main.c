@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -30,17 +29,10 @@ static void say(void *context, enum tell_level level, const char *message)
     journal("%s%s", prefix[level], message);
 }
 
-static uint64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 static void show_progress(void *context, uint64_t done_bytes, uint64_t all_bytes)
 {
     char line[PROGRESS_LINE_MAX];
-    if (progress_line(context, now_us(), done_bytes, all_bytes, line))
+    if (progress_line(context, clock_monotonic_us(), done_bytes, all_bytes, line))
         journal("%s", line);
 }
 
@@ -93,7 +85,7 @@ static bool open_store(struct server *server, int dir_fd)
         .progress = show_progress,
         .progress_context = &progress,
     };
-    progress_init(&progress, now_us());
+    progress_init(&progress, clock_monotonic_us());
     bool ok = store_open(&server->store, &options) == STORE_OK;
     progress_release(&progress);
     return ok;

@@ -154,7 +154,7 @@ static void end_answer(struct worker *worker, const struct conn *conn)
     output_begin(&worker->output);
 }
 
-/* The replies of a connection from here on rest on what its command has written or seen. */
+/* All later replies of the connection wait for what its command has written or seen. */
 static void note_rests(struct worker *worker, struct conn *conn)
 {
     uint64_t lsn = store_answer_lsn(worker->session);
@@ -258,7 +258,7 @@ static void run_all(struct worker *worker)
 
 /* Committing and replying. */
 
-/* What the replies of this connection rest on could not be made to last: no word of it, and an end. */
+/* What the replies of this connection rest on cannot be made durable: none of them is sent, and the connection is closed. */
 static void refuse_replies(struct worker *worker, struct conn *conn)
 {
     static const char message[] = "SERVER_ERROR the disk refuses writes\r\n";
@@ -272,7 +272,7 @@ static void refuse_replies(struct worker *worker, struct conn *conn)
     conn->closing = true;
 }
 
-/* Whether the replies of a connection may go: STORE_OK; STORE_AGAIN, when the log is synced; else they must not. */
+/* STORE_OK: the connection's replies may be sent; STORE_AGAIN: when the log is synced; anything else: never. */
 static enum store_status may_reply(struct worker *worker, struct conn *conn)
 {
     if (!conn->rests_lsn)
@@ -332,7 +332,7 @@ static void send_together(struct worker *worker)
     socket_ring_run(worker->socket_ring);
 }
 
-/* All that the answers of this round rest on. What comes of it, may_reply asks. */
+/* Writes all that the answers of this round rest on; may_reply asks whether that has worked. */
 static void commit(struct worker *worker)
 {
     if (worker->rests)

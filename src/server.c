@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "src/address.h"
@@ -25,13 +24,6 @@
 #define ACCEPTS    64 /* at a time */
 #define RESUME_MS  10
 #define EPISODE_US UINT64_C(60000000)
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 static bool verbose(const struct server *server, enum journal_level level)
 {
@@ -70,7 +62,7 @@ static void listen_again(struct server *server)
         resume_soon(server);
         return;
     }
-    atomic_fetch_add(&server->listen_disabled_us, now_us() - server->disabled_since_us);
+    atomic_fetch_add(&server->listen_disabled_us, clock_monotonic_us() - server->disabled_since_us);
     atomic_store(&server->accepting, true);
 }
 
@@ -80,7 +72,7 @@ static void stop_listening(struct server *server)
 {
     if (atomic_load(&server->accepting)) {
         ignore_listeners(server);
-        server->disabled_since_us = now_us();
+        server->disabled_since_us = clock_monotonic_us();
         atomic_store(&server->accepting, false);
         atomic_fetch_add(&server->listen_disabled_num, 1);
     }
@@ -107,7 +99,7 @@ static void on_resume(evutil_socket_t fd, short what, void *context)
     (void)what;
     server->starved = server->starved && is_starving();
     if (server->starved)
-        server->starved_us = now_us();
+        server->starved_us = clock_monotonic_us();
     if (server->starved || (!server->settings.maxconns_fast && is_full(server)))
         stop_listening(server);
     else
@@ -147,7 +139,7 @@ static void hand_over(struct server *server, struct listener *listener, int fd, 
 static void tell_starved(struct server *server, int error)
 {
     uint64_t before_us = server->starved_us;
-    server->starved_us = now_us();
+    server->starved_us = clock_monotonic_us();
     if (!before_us || server->starved_us - before_us > EPISODE_US)
         journal("cannot accept connections: %s. %s", strerror(error),
                 error == EMFILE || error == ENFILE

@@ -15,9 +15,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "src/clock.h"
 #include "src/journal.h"
 
 #define REPEAT_US 1000000 /* a signal that comes so soon after another means the same */
@@ -26,13 +26,6 @@ const int signals_stops[SIGNALS_STOPS_COUNT] = {SIGTERM, SIGINT, SIGUSR1};
 
 static atomic_bool hung_up;
 static _Atomic uint64_t stopping_since_us; /* 0: not yet */
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* Whoever waits for the process sees the signal that ended it; process 1 cannot die of one, and exits instead. */
 static void end_start(int number)
@@ -50,7 +43,7 @@ static void end_start(int number)
 /* Has been asked to stop before, and is asked again: what is written to the kernel need not wait for its sync. */
 static void end_at_once(uint64_t since_us)
 {
-    if (now_us() - since_us < REPEAT_US)
+    if (clock_monotonic_us() - since_us < REPEAT_US)
         return;
     journal_write("ended at once: what was answered is written, but not all of it is synced\n");
     _exit(EXIT_FAILURE);
@@ -98,5 +91,5 @@ bool signals_take_hangup(void)
 
 void signals_stopping(void)
 {
-    atomic_store(&stopping_since_us, now_us());
+    atomic_store(&stopping_since_us, clock_monotonic_us());
 }

@@ -74,10 +74,11 @@ static uint64_t place_of(uint64_t location)
 
 /* What an answer rests on (S10).
  *
- * An answer tells of records: those of its own writes, the one that a hit found, the one that took a missed key away. It may go out
- * when all of them are durable, and as the log's order is the order of the store, one LSN says so. Of most answers it is clear at
- * once: what they found lies in a segment before the active one, and of these all is durable. What the cleaner carries along is
- * still where it came from, so nobody has to wait for its copy; that a hit waits for a value that was moved just now does no harm. */
+ * An answer tells of records: those that it has written, the one that a hit has found, the one that has removed a missing key. It
+ * may be sent when all of them are durable. The log's order is the order of the store, so one LSN is enough: the highest. For most
+ * answers one comparison decides, because the record lies in a segment before the active one, and these segments are durable. A
+ * record that the cleaner copies stays in its old segment until the copy is synced, so no answer has to wait for a copy. One that
+ * finds a value which was moved just now does wait, which costs little. */
 
 static inline void rest_on(struct store_session *session, uint64_t lsn)
 {
@@ -91,8 +92,8 @@ static inline void rest_on_mark(struct store_session *session, uint64_t lsn)
         rest_on(session, lsn);
 }
 
-/* A place that was not durable when the batch looked, or the batch does not know which segment is active. It may have been taken by
- * another record since it was looked up; but what is not appended yet nobody waits for. */
+/* The place was not durable when the batch looked at the log, or the log has gone on in another segment since. Meanwhile another
+ * record may have taken the place, so its LSN may be too high: never wait for more than has been appended. */
 static void rest_on_late_place(struct store_session *session, uint64_t place)
 {
     store_look_at_log(session);

@@ -251,8 +251,8 @@ enum store_status store_touch(struct store_session *session, const struct store_
  * stored until then. A later flush takes the place of a pending one. STORE_OK, STORE_AGAIN, STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s);
 
-/* What the answers of this session since the last call rest on: they tell of records before that LSN, which they have written or
- * seen, misses and refusals included, and must not go out before these are durable. 0: they are. */
+/* What the session's answers since the last call rest on, misses and refusals included: they tell of records before this LSN, and
+ * must not be sent before those are durable. 0: all of them are. */
 uint64_t store_answer_lsn(struct store_session *session);
 
 /* Writes all that the answers of this session rest on: after STORE_OK it survives the process. Group commit: one write for all
