@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "storage/recover_files.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -35,7 +36,8 @@ struct search {
     struct recovery *recovery;
     struct names segments; /* of all files of that name, also those that are none */
     struct names hints;
-    struct names rest; /* segment files that are no part of the log, as far as their headers tell */
+    struct names
+        rest; /* segment files that are no part of the log, as far as their headers tell; then those that were used */
     struct load *loads;
     size_t count;
     uint64_t newest_id;   /* of the last load */
@@ -88,6 +90,7 @@ static bool is_blank(const struct recovery *recovery, const char *name, uint64_t
 {
     char data[4096];
     size_t got = sizeof data;
+    assert(size > 0);
     int fd = recovery->files->open(recovery->files->context, recovery->dir_fd, name, O_RDONLY);
     bool blank = fd >= 0;
     for (uint64_t at = 0; blank && got == sizeof data && at < size; at += sizeof data) {
@@ -139,29 +142,38 @@ static bool is_unused(const struct search *search, uint64_t id, const char *name
            is_blank(search->recovery, name, search->same_boot ? BLANK_SIZE : HEADER_PAGE_SIZE);
 }
 
-static void tell_lost(struct search *search, uint64_t id, const char *name, const char *what)
+static void note_lost(struct search *search, uint64_t id)
+{
+    search->lost_behind += id > search->newest_id;
+}
+
+/* Files that are no segments of the log: those never used go, the others stay in `rest`, and what becomes of them is told when
+ * the end of the log is known. */
+static void look_at_rest(struct search *search)
+{
+    const struct recovery *recovery = search->recovery;
+    struct names *rest = &search->rest;
+    char name[SEGMENT_NAME_SIZE];
+    size_t used = 0;
+    for (size_t i = 0; i < rest->count; i++) {
+        uint64_t id = rest->ids[i];
+        segment_name(name, id, "seg");
+        if (is_unused(search, id, name)) {
+            recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
+            continue;
+        }
+        rest->ids[used++] = id;
+        note_lost(search, id);
+    }
+    rest->count = used;
+}
+
+static void tell_lost(struct search *search, const char *name, const char *what)
 {
     struct recovery *recovery = search->recovery;
     tell(recovery->tell, TELL_WARNING, "%s in data directory %s %s", name, recovery->dir_name,
          what);
-    search->lost_behind += id > search->newest_id;
     recovery->damage++;
-}
-
-/* Files that are no segments of the log: those never used go, the others are told and stay. */
-static void look_at_rest(struct search *search)
-{
-    const struct recovery *recovery = search->recovery;
-    char name[SEGMENT_NAME_SIZE];
-    for (size_t i = 0; i < search->rest.count; i++) {
-        uint64_t id = search->rest.ids[i];
-        segment_name(name, id, "seg");
-        if (is_unused(search, id, name))
-            recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
-        else
-            tell_lost(search, id, name,
-                      "has no valid header of this store: left alone, its records are lost");
-    }
 }
 
 /* The cleaner removes the hint file first, so one that is alone has lost its segment otherwise. */
@@ -173,7 +185,8 @@ static void look_at_hints(struct search *search)
         if (has_id(&search->segments, id))
             continue;
         segment_name(name, id, "hint");
-        tell_lost(search, id, name, "has no segment: that is missing, its records are lost");
+        note_lost(search, id);
+        tell_lost(search, name, "has no segment: that is missing, its records are lost");
     }
 }
 
@@ -309,7 +322,7 @@ static bool has_lost_header(const struct search *search, uint64_t id)
 {
     char name[SEGMENT_NAME_SIZE];
     segment_name(name, id, "seg");
-    return has_id(&search->rest, id) && is_blank(search->recovery, name, false);
+    return has_id(&search->rest, id) && is_blank(search->recovery, name, HEADER_PAGE_SIZE);
 }
 
 /* Takes out of the loads what lies behind the end of the log. */
@@ -332,6 +345,27 @@ static void drop_rest(struct search *search)
         segment_files_free(&recovery->log->segment_files, load->segment);
     }
     search->count = kept;
+}
+
+static bool is_dropped(const struct recovery *recovery, uint64_t id)
+{
+    for (size_t i = 0; i < recovery->dropped_count; i++)
+        if (recovery->dropped[i] == id)
+            return true;
+    return false;
+}
+
+/* The files that stay though they are no part of the log. */
+static void tell_rest(struct search *search)
+{
+    char name[SEGMENT_NAME_SIZE];
+    for (size_t i = 0; i < search->rest.count; i++) {
+        if (is_dropped(search->recovery, search->rest.ids[i]))
+            continue;
+        segment_name(name, search->rest.ids[i], "seg");
+        tell_lost(search, name,
+                  "has no valid header of this store: left alone, its records are lost");
+    }
 }
 
 static enum store_status find_tail(struct search *search)
@@ -392,6 +426,8 @@ enum store_status recover_files(struct recovery *recovery)
     peek_hints(&search);
     if (status == STORE_OK)
         status = find_tail(&search);
+    if (status == STORE_OK)
+        tell_rest(&search);
     status = adopt_segments(&search, status);
     free(search.segments.ids);
     free(search.hints.ids);

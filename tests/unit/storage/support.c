@@ -649,8 +649,24 @@ void rig_init(struct rig *rig)
     };
 }
 
+/* What a start says of a file must be true when it is over. */
+static void look_for_left_files(struct rig *rig, size_t told_before)
+{
+    char lines[sizeof rig->told.text], name[NAME_LEN];
+    pthread_mutex_lock(&rig->told.lock);
+    snprintf(lines, sizeof lines, "%s", rig->told.text + told_before);
+    pthread_mutex_unlock(&rig->told.lock);
+    for (char *rest = lines, *line; (line = strsep(&rest, "\n"));) {
+        if (!strstr(line, "left alone"))
+            continue;
+        if (sscanf(line, "%63s", name) != 1 || !file_exists(&rig->dir, name))
+            give_up("it is not there: %s", line);
+    }
+}
+
 enum store_status rig_try_open(struct rig *rig)
 {
+    size_t told_before = strlen(rig->told.text);
     rig->options.dir_fd = rig->dir.fd;
     rig->options.dir_name = rig->dir.path;
     rig->options.now_s = rig->now_s;
@@ -661,6 +677,7 @@ enum store_status rig_try_open(struct rig *rig)
     if (!rig->session)
         give_up("no session");
     store_enter(rig->session);
+    look_for_left_files(rig, told_before);
     return STORE_OK;
 }
 

@@ -1174,12 +1174,17 @@ static void fill_disk(void)
 static void test_a_store_on_a_full_disk_starts_and_deletions_make_room(void **state)
 {
     (void)state;
+    char hints[32][NAME_LEN], said[64];
     rig_put(&rig, "small", "x");
     fill_disk();
+    size_t before = files_with_suffix(&rig.dir, ".hint", hints, 32);
+    assert_true(before > 0);
     faulty_set_space(&rig.faulty,
-                     2 * SEGMENT + 20000); /* a little less than it needs: a hint file goes */
+                     2 * SEGMENT + 20000); /* a little less than it needs: the hint files go */
     rig_open(&rig);
-    assert_true(told_has(&rig.told, "hint files were removed"));
+    snprintf(said, sizeof said, "%zu hint files were removed", before);
+    assert_true(told_has(&rig.told, said));
+    assert_int_equal(files_with_suffix(&rig.dir, ".hint", hints, 32), 0);
     rig_expect(&rig, "small", "x");
     expect_big("big 3", 3);
     for (int i = 0; i < 14; i++) {

@@ -940,8 +940,10 @@ static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void *
     rig_expect(&rig, "later", "value");
 }
 
+#define FIRST_FILE "00000000000003e8.seg" /* segment 1000 */
+
 /* What the header of a log's second segment says of the first, of which it is the only trace. */
-static void open_without_first_segment(uint64_t first_id, const char *first_file)
+static void open_without_first_segment(uint64_t first_id, const char *first_file, size_t len)
 {
     char name[NAME_LEN], header[SEGMENT_HEADER_SIZE];
     rig_reopen(&rig);
@@ -963,7 +965,7 @@ static void open_without_first_segment(uint64_t first_id, const char *first_file
     close(fd);
     segment_name(name, first_id, "seg");
     if (first_file)
-        file_save(&rig.dir, name, first_file, strlen(first_file));
+        file_save(&rig.dir, name, first_file, len);
     told_clear(&rig.told);
     rig.options.boot_id++;
     rig_open(&rig);
@@ -973,7 +975,7 @@ static void open_without_first_segment(uint64_t first_id, const char *first_file
 static void test_a_segment_that_is_gone_is_no_hole(void **state)
 {
     (void)state;
-    open_without_first_segment(1000, NULL);
+    open_without_first_segment(1000, NULL, 0);
     assert_int_equal(rig.told.warnings, 0);
     rig_expect(&rig, "key", "value");
     assert_true(rig.store->log.active->header.id > 1000);
@@ -982,8 +984,25 @@ static void test_a_segment_that_is_gone_is_no_hole(void **state)
 static void test_a_segment_that_has_lost_its_header_is_a_hole(void **state)
 {
     (void)state;
-    open_without_first_segment(1000, "torn");
+    open_without_first_segment(1000, "torn", 4);
     assert_true(told_has(&rig.told, "it ends there"));
+    assert_true(told_has(&rig.told, FIRST_FILE) && told_has(&rig.told, "left alone"));
+    assert_true(file_exists(&rig.dir, FIRST_FILE));
+    assert_int_equal(rig_stats(&rig).corrupt_records, 1);
+    rig_expect(&rig, "key", NULL);
+}
+
+/* What the power loss has left of it is less than a header: it goes, and nobody is told that it stays. */
+static void test_a_segment_whose_header_was_never_on_disk_goes_with_what_is_behind(void **state)
+{
+    (void)state;
+    static char page[8192];
+    page[5000] = 1;
+    open_without_first_segment(1000, page, sizeof page);
+    assert_true(told_has(&rig.told, "it ends there"));
+    assert_false(told_has(&rig.told, "left alone"));
+    assert_false(file_exists(&rig.dir, FIRST_FILE));
+    assert_int_equal(rig_stats(&rig).corrupt_records, 0);
     rig_expect(&rig, "key", NULL);
 }
 
@@ -1309,6 +1328,7 @@ int main(void)
         TEST(what_a_start_found_behind_the_end_is_cut_by_the_next_one),
         TEST(a_segment_that_is_gone_is_no_hole),
         TEST(a_segment_that_has_lost_its_header_is_a_hole),
+        TEST(a_segment_whose_header_was_never_on_disk_goes_with_what_is_behind),
         TEST(a_record_found_damaged_by_a_get_is_a_miss),
         TEST(deleted_keys_in_the_log_do_not_keep_the_store_from_starting),
         TEST(expired_keys_in_the_log_do_not_keep_the_store_from_starting),
