@@ -198,7 +198,7 @@ static bool is_touched(const struct state *state, uint64_t tag)
 /* Whether the load has TOUCHes, as far as is known before it is read. */
 static bool has_touches(const struct load *load)
 {
-    return load->hinted || load->scanned ? load->hint.touches : true;
+    return !(load->hinted || load->scanned) || load->hint.touches;
 }
 
 /* For the operator: another segment has been read. */
