@@ -622,20 +622,25 @@ static void strike_superseded(const struct job *job)
     free(touches);
 }
 
-/* Sets the job's entries. Where they cannot be read after some attempts there are none: the segment has to be the oldest then. */
+/* Sets the job's entries. Where they cannot be read after some attempts there are those that can be, or none: the segment has to be
+ * the oldest then. */
 static bool load_entries(struct job *job)
 {
     struct store *store = job->store;
     const struct store_options *options = &store->options;
+    const struct tell silent = {0}; /* keep_damaged and drop_all_lost tell of bad places */
+    bool tolerant = is_tolerant(job);
     enum store_status status =
         hint_read(options->files, options->dir_fd, job->segment, &job->hint, &job->entries);
     if (status != STORE_OK)
         status = hint_collect(options->files, job->segment, atomic_load(&job->segment->end),
-                              store->datadir.hash_seed, false, &options->tell, &job->hint,
-                              &job->entries);
+                              store->datadir.hash_seed, tolerant ? HINT_TOLERANT : 0,
+                              tolerant ? &silent : &options->tell, &job->hint, &job->entries);
     if (status == STORE_OK)
         strike_superseded(job);
-    if (status != STORE_IO || !is_tolerant(job))
+    if (status == STORE_OK && job->hint.unreadable)
+        job->unreadable++;
+    if (status != STORE_IO || !tolerant)
         return status == STORE_OK;
     job->hint = (struct hint){0};
     job->unreadable = 1;

@@ -128,7 +128,9 @@ static bool is_stale(const struct clean_plan *plan, const struct clean_segment *
 static void weigh(struct clean_plan *plan, const struct clean_segment *segment, bool oldest)
 {
     uint64_t kept = kept_of(segment, oldest);
-    if (segment->live == 0 && (kept == 0 || segment->flushed)) {
+    /* What is damaged may hold more than is known: somebody may want to rescue that while there is room. */
+    bool needless = kept == 0 && !segment->damaged;
+    if (segment->live == 0 && (needless || segment->flushed)) {
         if (!plan->empty.segment)
             plan->empty = *segment;
         return;

@@ -71,7 +71,7 @@ struct clean_segment {
     bool active;
     bool ready;   /* sealed, synced, hinted */
     bool failed;  /* taking it back has failed a moment ago */
-    bool damaged; /* it holds live records that cannot be read: it stays until it is the oldest */
+    bool damaged; /* parts cannot be read: it stays until it is the oldest and room is wanted */
     bool flushed; /* nothing in it is needed: a flush lies behind it */
 };
 

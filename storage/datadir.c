@@ -44,6 +44,7 @@ struct place { /* where we are, for all the small functions */
     const char *name;
     bool any_owner;
     const struct tell *told;
+    bool *explained; /* what has failed was told */
 };
 
 static enum store_status check_owner(const struct place *place)
@@ -88,11 +89,24 @@ static enum store_status check_empty(const struct place *place)
     return STORE_NOT_OURS;
 }
 
+/* It cannot be done without: the hash seed in it is known nowhere else. */
+static void tell_unreadable(const struct place *place)
+{
+    tell(place->told, TELL_ERROR,
+         "the file `store` in data directory %s cannot be read (%s): check the disk, and restore "
+         "the file from a backup if it is lost (the data is not readable without it), or name "
+         "another directory with --data-dir",
+         place->name, strerror(errno));
+    *place->explained = true;
+}
+
 static enum store_status read_store(const struct place *place, int fd, struct disk_store *disk)
 {
     size_t got;
-    if (!file_read_upto(place->files, fd, disk, sizeof *disk, 0, &got))
+    if (!file_read_upto(place->files, fd, disk, sizeof *disk, 0, &got)) {
+        tell_unreadable(place);
         return STORE_IO;
+    }
     bool ours = got >= 12 && memcmp(disk->magic, MAGIC, sizeof disk->magic) == 0;
     if (ours && disk->version != FORMAT_VERSION) {
         tell(place->told, TELL_ERROR,
@@ -117,6 +131,8 @@ static enum store_status read_store(const struct place *place, int fd, struct di
 static enum store_status find_store(const struct place *place, struct disk_store *disk)
 {
     int fd = place->files->open(place->files->context, place->dir_fd, "store", O_RDONLY);
+    if (fd < 0 && file_is_bad_place(errno))
+        tell_unreadable(place);
     if (fd < 0)
         return errno == ENOENT ? check_empty(place) : STORE_IO;
     enum store_status status = read_store(place, fd, disk);
@@ -204,12 +220,17 @@ enum store_status datadir_open(struct datadir *datadir, const struct file_system
                                const char *name, bool any_owner, uint32_t now_s,
                                void (*random)(void *bytes, size_t len), const struct tell *told)
 {
-    struct place place = {
-        .files = files, .dir_fd = dir_fd, .name = name, .any_owner = any_owner, .told = told};
+    bool explained = false;
+    struct place place = {.files = files,
+                          .dir_fd = dir_fd,
+                          .name = name,
+                          .any_owner = any_owner,
+                          .told = told,
+                          .explained = &explained};
     struct disk_store disk;
     int lock_fd;
     enum store_status status = open_or_make(&place, now_s, random, &lock_fd, &disk);
-    if (status == STORE_IO)
+    if (status == STORE_IO && !explained)
         tell(told, TELL_ERROR,
              "data directory %s: %s. It must be readable and writable by this user, on a disk with "
              "free "

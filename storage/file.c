@@ -192,6 +192,12 @@ const char *file_remedy(int error)
     }
 }
 
+bool file_is_bad_place(int error)
+{
+    /* The last two are what file systems say of blocks that do not match their checksums. */
+    return error == EIO || error == EUCLEAN || error == EBADMSG;
+}
+
 bool file_read_upto(const struct file_system *files, int fd, void *data, size_t len,
                     uint64_t offset, size_t *got)
 {

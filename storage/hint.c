@@ -194,14 +194,48 @@ static void tell_torn(const struct segment *segment, const struct gap *gap, cons
              (unsigned long long)segment->header.id, gap->from);
 }
 
+/* Bad places of the disk: one message tells of all that a segment has. */
+struct bad_places {
+    uint64_t count;
+    uint32_t first; /* byte */
+    uint64_t end;   /* of the last */
+    int error;
+};
+
+static void note_bad_place(struct hint *hint, struct bad_places *bad, struct gap *gap, int error)
+{
+    bool more = bad->count && gap->from == bad->end; /* after a record that reaches into it */
+    if (bad->count == 0)
+        bad->first = gap->from;
+    bad->count += !more;
+    bad->end = gap->to;
+    bad->error = error;
+    hint->damage += !more;
+    hint->unreadable += gap->to - gap->from;
+    hint->end = gap->to; /* it may have been a record's */
+    gap->to = 0;
+}
+
+static void tell_bad_places(const struct segment *segment, const struct hint *hint,
+                            const struct bad_places *bad, const struct tell *told)
+{
+    if (bad->count)
+        tell(told, TELL_WARNING,
+             "%016llx.seg cannot be read in %llu places, the first at byte %u (%s): what stands in "
+             "these %llu bytes is lost, all else is used. Check the disk, and copy the file if it "
+             "is to be rescued: it is kept while there is room, and each start tries again",
+             (unsigned long long)segment->header.id, (unsigned long long)bad->count, bad->first,
+             strerror(bad->error), (unsigned long long)hint->unreadable);
+}
+
 enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
-                            uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
-                            const struct tell *told, hint_visit *visit, void *context,
-                            struct hint *hint)
+                            uint64_t end, uint64_t hash_seed, uint32_t how, const struct tell *told,
+                            hint_visit *visit, void *context, struct hint *hint)
 {
     struct segment_cursor cursor;
     struct record record;
     struct gap gap = {0};
+    struct bad_places bad = {0};
     uint32_t offset;
     bool go_on = true;
     enum cursor_status at = CURSOR_END;
@@ -209,6 +243,7 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
     if (!segment_cursor_init(&cursor, files, segment, end))
         return STORE_IO;
     cursor.skims = true;
+    cursor.tolerant = how & HINT_TOLERANT;
     while (go_on) {
         at = segment_cursor_next(&cursor, &record, &offset);
         if (at != CURSOR_RECORD && at != CURSOR_DAMAGE)
@@ -216,15 +251,18 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
         note_damage(hint, segment, &gap, told);
         if (at == CURSOR_DAMAGE) {
             gap = (struct gap){.from = offset, .to = cursor.offset};
+            if (cursor.unreadable)
+                note_bad_place(hint, &bad, &gap, cursor.error);
             continue;
         }
         hint->end = cursor.offset;
         go_on = visit_record(hint, &record, offset, hash_seed, visit, context);
     }
-    if (tail_may_be_torn)
+    if (how & HINT_TORN_TAIL)
         tell_torn(segment, &gap, told);
     else
         note_damage(hint, segment, &gap, told);
+    tell_bad_places(segment, hint, &bad, told);
     int error = errno;
     segment_cursor_release(&cursor);
     errno = error;
@@ -254,13 +292,13 @@ static bool add_to_list(void *context, const struct hint_entry *entry)
 }
 
 enum store_status hint_collect(const struct file_system *files, const struct segment *segment,
-                               uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
+                               uint64_t end, uint64_t hash_seed, uint32_t how,
                                const struct tell *told, struct hint *hint,
                                struct hint_entry **entries)
 {
     struct list list = {0};
     enum store_status status =
-        hint_scan(files, segment, end, hash_seed, tail_may_be_torn, told, add_to_list, &list, hint);
+        hint_scan(files, segment, end, hash_seed, how, told, add_to_list, &list, hint);
     if (status == STORE_OK)
         *entries = list.entries;
     else
@@ -402,8 +440,8 @@ enum store_status hint_make(const struct file_system *files, int dir_fd,
     struct hint_writer *writer = hint_begin(files, dir_fd, segment);
     if (!writer)
         return STORE_IO;
-    enum store_status status = hint_scan(files, segment, atomic_load(&segment->end), hash_seed,
-                                         false, told, write_entry, writer, &writer->hint);
+    enum store_status status = hint_scan(files, segment, atomic_load(&segment->end), hash_seed, 0,
+                                         told, write_entry, writer, &writer->hint);
     if (status == STORE_OK)
         return hint_finish(writer, writer->hint.end, keys, hint);
     hint_abandon(writer);

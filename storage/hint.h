@@ -43,6 +43,8 @@ struct hint {
     uint64_t damage;  /* places that were no valid record when the hint was made */
     uint64_t
         keys; /* keys in the store when it was made: what the next start has to expect; 0: unknown */
+    uint64_t unreadable; /* of a scan: bytes in bad places of the disk, records that reach into them
+                            included */
 };
 
 /* Bytes of the hint file. */
@@ -55,17 +57,21 @@ static inline uint32_t hint_file_size(const struct hint *hint)
 /* What to do with each entry of a scan; false ends it. */
 typedef bool hint_visit(void *context, const struct hint_entry *entry);
 
+/* How a segment is scanned: 0, or several of these. */
+enum hint_scan {
+    HINT_TORN_TAIL = 1, /* what stands behind the last valid record is no damage */
+    HINT_TOLERANT = 2,  /* bad places of the disk are damage, and no failure */
+};
+
 /* Reads the records of a segment (up to `end` bytes, 0: all of the file) and calls visit for each. Damage is told with its
- * place and counted, but for what stands behind the last valid record when `tail_may_be_torn`. Sets *hint, keys excepted.
- * STORE_OK; STORE_IO; STORE_NO_MEMORY, also when visit said so. */
+ * place and counted. Sets *hint, keys excepted. STORE_OK; STORE_IO; STORE_NO_MEMORY, also when visit said so. */
 enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
-                            uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
-                            const struct tell *told, hint_visit *visit, void *context,
-                            struct hint *hint);
+                            uint64_t end, uint64_t hash_seed, uint32_t how, const struct tell *told,
+                            hint_visit *visit, void *context, struct hint *hint);
 
 /* As hint_scan, but sets *entries to hint->count entries in memory, that the caller frees. */
 enum store_status hint_collect(const struct file_system *files, const struct segment *segment,
-                               uint64_t end, uint64_t hash_seed, bool tail_may_be_torn,
+                               uint64_t end, uint64_t hash_seed, uint32_t how,
                                const struct tell *told, struct hint *hint,
                                struct hint_entry **entries);
 

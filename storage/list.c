@@ -156,7 +156,7 @@ static void next_segment(struct store_list *list)
     bool ok = segment_cursor_init(&list->cursor, list->store->options.files, segment, end);
     assert(ok); /* the end is known */
     (void)ok;
-    list->cursor.keys_only = true;
+    list->cursor.keys_only = list->cursor.tolerant = true;
 }
 
 /* Lists the shards from `first` to before `stop`. */

@@ -49,8 +49,8 @@ static void tell_no_hint(struct store *store, const struct segment *segment, int
 {
     if (tell_episode_begins(&store->no_hints, monotonic_us()))
         tell(&store->options.tell, TELL_WARNING,
-             "cannot write the hint file of segment %016llx: %s. Nothing is lost, but the next "
-             "start reads the segment instead. %s",
+             "cannot make the hint file of segment %016llx: %s. The next start reads the segment "
+             "instead. %s",
              (unsigned long long)segment->header.id, strerror(error), file_remedy(error));
 }
 
@@ -102,7 +102,8 @@ void maintain_hints(struct store *store)
 {
     struct segment *segment;
     while ((segment = next_unhinted(store))) {
-        bool ok = open_and_write_hint(store, segment);
+        /* Where a start could not read all of it there is none, so that the next one tries again (Y9). */
+        bool ok = segment->damaged || open_and_write_hint(store, segment);
         pthread_mutex_lock(&store->log.lock);
         segment->hinted = true; /* also after a failure: it would only fail again */
         pthread_mutex_unlock(&store->log.lock);

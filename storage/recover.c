@@ -94,8 +94,8 @@ static enum store_status scan_segment(struct state *state, const struct load *lo
     enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
     if (status != STORE_OK)
         return status;
-    status = hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed, true,
-                       &silent, visit, context, hint);
+    status = hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed,
+                       HINT_TORN_TAIL | HINT_TOLERANT, &silent, visit, context, hint);
     int error = errno;
     segment_files_done(load->segment);
     errno = error;
@@ -107,11 +107,12 @@ static enum store_status collect_segment(struct state *state, struct load *load,
                                          bool tail_may_be_torn)
 {
     struct recovery *recovery = state->recovery;
+    uint32_t how = HINT_TOLERANT | (tail_may_be_torn ? HINT_TORN_TAIL : 0);
     enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
     if (status != STORE_OK)
         return status;
-    status = hint_collect(recovery->files, load->segment, load->end, recovery->hash_seed,
-                          tail_may_be_torn, recovery->tell, &load->hint, &load->entries);
+    status = hint_collect(recovery->files, load->segment, load->end, recovery->hash_seed, how,
+                          recovery->tell, &load->hint, &load->entries);
     int error = errno;
     segment_files_done(load->segment);
     errno = error;
@@ -266,7 +267,7 @@ static enum store_status read_by_hint(struct state *state, struct load *load)
                      &load->entries);
 }
 
-/* Its hint file is damaged or stale, or missing (then silently). */
+/* Its hint file is damaged or stale, cannot be read (errno), or is missing (then silently). */
 static enum store_status read_by_scan(struct state *state, struct load *load, enum store_status why)
 {
     struct recovery *recovery = state->recovery;
@@ -274,6 +275,10 @@ static enum store_status read_by_scan(struct state *state, struct load *load, en
         tell(recovery->tell, TELL_WARNING,
              "the hint file of segment %016llx is damaged or stale: reading the segment instead",
              (unsigned long long)load->segment->header.id);
+    if (why == STORE_IO && file_is_bad_place(errno))
+        tell(recovery->tell, TELL_WARNING,
+             "%016llx.hint cannot be read (%s): reading the segment instead. Check the disk",
+             (unsigned long long)load->segment->header.id, strerror(errno));
     if (load->scanned)
         return STORE_OK;
     enum store_status status = collect_segment(state, load, is_last(state, load));
@@ -360,6 +365,7 @@ static enum store_status read_one(struct state *state, struct load *load)
         status = read_by_scan(state, load, status);
     load->segment->hinted = load->hinted;
     load->segment->hint_bytes = load->hinted ? hint_file_size(&load->hint) : 0;
+    load->segment->damaged = load->hint.unreadable > 0; /* Y9 */
     atomic_store(&load->segment->end, (uint32_t)load->hint.end);
     if (status != STORE_OK)
         return status;
@@ -746,6 +752,15 @@ static void look_for_lost_end(struct state *state, size_t i)
          (unsigned long long)load->hint.end);
 }
 
+/* Where the last segment ends in a bad place nobody knows where the log does; unless this start has cut it there. */
+static void look_for_unknown_end(const struct state *state)
+{
+    const struct load *last = &state->loads[state->count - 1];
+    if (last->hint.unreadable && last->hint.end == last->segment->capacity &&
+        !state->recovery->dropped_count)
+        state->recovery->log->previous_unknown = true;
+}
+
 static void sum_up(struct state *state)
 {
     struct recovery *recovery = state->recovery;
@@ -769,6 +784,8 @@ enum store_status recover(struct recovery *recovery)
         status = load_all(&state);
     for (size_t i = 0; i + 1 < state.count && status == STORE_OK; i++)
         look_for_lost_end(&state, i);
+    if (status == STORE_OK && state.count)
+        look_for_unknown_end(&state);
     sum_up(&state);
     if (status == STORE_IO)
         tell(recovery->tell, TELL_ERROR, "cannot read data directory %s: %s", recovery->dir_name,

@@ -2,10 +2,10 @@
  *
  * Every segment's header is read, and the segments are put into the order of the log and get their slots in that order. What
  * was allocated ahead and never used is removed, as is what a crash left half made. A file that was used and has no valid
- * header stays where it is, for the operator, who may put it right some day: so the log goes on with ids and LSNs behind those
- * that it may have. The same holds for a segment of which only the hint file is there. Where a power loss has left holes the
- * log may end before its last segment does, or before it begins (tail.c); what lies behind its end is removed only when the
- * log goes on, by recover_cut_tail.
+ * header, or none that can be read, stays where it is, for the operator, who may put it right some day: so the log goes on with
+ * ids and LSNs behind those that it may have (Y7, Y9). The same holds for a segment of which only the hint file is there. Where a
+ * power loss has left holes the log may end before its last segment does, or before it begins (tail.c); what lies behind its end
+ * is removed only when the log goes on, by recover_cut_tail.
  */
 #define _GNU_SOURCE
 #include "storage/recover_files.h"
@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,8 +37,10 @@ struct search {
     struct recovery *recovery;
     struct names segments; /* of all files of that name, also those that are none */
     struct names hints;
-    struct names
-        rest; /* segment files that are no part of the log, as far as their headers tell; then those that were used */
+    struct names rest; /* segment files that are no part of the log by their headers; in the end
+                          only those that were used */
+    struct names unreadable; /* segment files whose headers lie in bad places of the disk */
+    int error;               /* of the last of these */
     struct load *loads;
     size_t count;
     uint64_t newest_id;   /* of the last load */
@@ -166,6 +169,8 @@ static void look_at_rest(struct search *search)
         note_lost(search, id);
     }
     rest->count = used;
+    for (size_t i = 0; i < search->unreadable.count; i++)
+        note_lost(search, search->unreadable.ids[i]);
 }
 
 static void tell_lost(struct search *search, const char *name, const char *what)
@@ -214,7 +219,8 @@ static enum store_status open_one(struct search *search, uint64_t id)
     int tries = 0;
     do
         status = segment_open(recovery->files, recovery->dir_fd, id, &segment);
-    while (status == STORE_IO && segment_files_make_way(table, errno, ++tries));
+    while (status == STORE_IO && (segment_files_make_way(table, errno, ++tries) ||
+                                  (file_is_bad_place(errno) && tries == 1)));
     if (status == STORE_OK &&
         memcmp(segment->header.uuid, recovery->uuid, sizeof segment->header.uuid) != 0) {
         segment_free(recovery->files, segment);
@@ -222,6 +228,11 @@ static enum store_status open_one(struct search *search, uint64_t id)
     }
     if (status == STORE_CORRUPT)
         add_id(&search->rest, id); /* look_at_rest */
+    if (status == STORE_IO && file_is_bad_place(errno)) {
+        add_id(&search->unreadable, id);
+        search->error = errno;
+        return STORE_OK;
+    }
     if (status != STORE_OK)
         return pass_over(recovery, id, status);
     segment_files_add(table, segment);
@@ -289,7 +300,7 @@ static enum store_status open_segments(struct search *search)
         search->newest_id = newest->id;
         search->same_boot = recovery->boot_id && newest->boot_id == recovery->boot_id;
     }
-    if (search->rest.failed)
+    if (search->rest.failed || search->unreadable.failed)
         status = STORE_NO_MEMORY;
     if (status != STORE_OK)
         return status;
@@ -355,17 +366,42 @@ static bool is_dropped(const struct recovery *recovery, uint64_t id)
     return false;
 }
 
+/* 0: not known. */
+static uint64_t size_of(const struct recovery *recovery, const char *name)
+{
+    const struct file_system *files = recovery->files;
+    uint64_t size = 0;
+    int fd = files->open(files->context, recovery->dir_fd, name, O_RDONLY);
+    if (fd < 0)
+        return 0;
+    if (files->size(files->context, fd, &size) < 0)
+        size = 0;
+    files->close(files->context, fd);
+    return size;
+}
+
+static void tell_left(struct search *search, uint64_t id, const char *why, const char *advice)
+{
+    char name[SEGMENT_NAME_SIZE], what[256], lost[64] = "its";
+    segment_name(name, id, "seg");
+    uint64_t size = size_of(search->recovery, name);
+    if (size)
+        snprintf(lost, sizeof lost, "up to %llu bytes of", (unsigned long long)size);
+    snprintf(what, sizeof what, "%s: left alone, %s records are lost%s", why, lost, advice);
+    tell_lost(search, name, what);
+}
+
 /* The files that stay though they are no part of the log. */
 static void tell_rest(struct search *search)
 {
-    char name[SEGMENT_NAME_SIZE];
-    for (size_t i = 0; i < search->rest.count; i++) {
-        if (is_dropped(search->recovery, search->rest.ids[i]))
-            continue;
-        segment_name(name, search->rest.ids[i], "seg");
-        tell_lost(search, name,
-                  "has no valid header of this store: left alone, its records are lost");
-    }
+    char why[128];
+    for (size_t i = 0; i < search->rest.count; i++)
+        if (!is_dropped(search->recovery, search->rest.ids[i]))
+            tell_left(search, search->rest.ids[i], "has no valid header of this store", "");
+    snprintf(why, sizeof why, "cannot be read (%s)", strerror(search->error));
+    for (size_t i = 0; i < search->unreadable.count; i++)
+        tell_left(search, search->unreadable.ids[i], why,
+                  ". Check the disk; each start tries again");
 }
 
 static enum store_status find_tail(struct search *search)
@@ -432,6 +468,7 @@ enum store_status recover_files(struct recovery *recovery)
     free(search.segments.ids);
     free(search.hints.ids);
     free(search.rest.ids);
+    free(search.unreadable.ids);
     recovery->loads = search.loads;
     recovery->load_count = search.count;
     return status;

@@ -41,11 +41,12 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define MAGIC     "CCASKSEG"
-#define COPY_SIZE 128
-#define READ_SIZE (256 * 1024)
-#define PAGE_SIZE 4096
-#define NEAR      (64 * 1024) /* to read as much is cheaper than one more read */
+#define MAGIC       "CCASKSEG"
+#define COPY_SIZE   128
+#define READ_SIZE   (256 * 1024)
+#define PAGE_SIZE   4096
+#define SECTOR_SIZE 512
+#define NEAR        (64 * 1024) /* to read as much is cheaper than one more read */
 
 struct disk_header {
     char magic[8];
@@ -178,19 +179,37 @@ static enum store_status header_decode(const char *data, struct segment_header *
     return STORE_OK;
 }
 
+/* A copy that cannot be read is left as zeros. Returns why: 0, or errno. */
+static int read_copy(const struct file_system *files, int fd, char *data, uint64_t offset)
+{
+    size_t got;
+    bool ok = file_read_upto(files, fd, data + offset, COPY_SIZE, offset, &got);
+    return ok ? 0 : errno;
+}
+
+/* Both copies at once, and where that fails each for itself (S2). */
+static int read_copies(const struct file_system *files, int fd, char *data)
+{
+    size_t got;
+    if (file_read_upto(files, fd, data, SEGMENT_HEADER_SIZE, 0, &got))
+        return 0;
+    int first = read_copy(files, fd, data, 0), second = read_copy(files, fd, data, COPY_SIZE);
+    return first ? first : second;
+}
+
 static enum store_status read_header(const struct file_system *files, struct segment *segment)
 {
     char data[SEGMENT_HEADER_SIZE] = {0};
-    size_t got;
     uint64_t size;
-    if (files->size(files->context, segment->fd, &size) < 0 ||
-        !file_read_upto(files, segment->fd, data, sizeof data, 0, &got))
+    if (files->size(files->context, segment->fd, &size) < 0)
         return STORE_IO;
+    int error = read_copies(files, segment->fd, data);
     segment->capacity = size > SEGMENT_SIZE_MAX ? SEGMENT_SIZE_MAX : (uint32_t)size;
     enum store_status status = header_decode(data, &segment->header);
     if (status == STORE_CORRUPT)
         status = header_decode(data + COPY_SIZE, &segment->header);
-    return status;
+    errno = error;
+    return status == STORE_CORRUPT && error ? STORE_IO : status;
 }
 
 enum store_status segment_open(const struct file_system *files, int dir_fd, uint64_t id,
@@ -239,8 +258,10 @@ void segment_cursor_release(struct segment_cursor *cursor)
 /* How many bytes to read from `offset` on, if no more are wanted: where keys lie far apart, few. */
 static size_t read_size(const struct segment_cursor *cursor, uint64_t offset)
 {
-    if (cursor->careful)
+    if (cursor->careful || offset < cursor->very_near)
         return 0;
+    if (offset < cursor->near_bad)
+        return PAGE_SIZE - offset % PAGE_SIZE;
     bool far = cursor->keys_only && offset > cursor->start + cursor->len + NEAR;
     return far ? PAGE_SIZE : READ_SIZE;
 }
@@ -253,6 +274,30 @@ static bool read_at(struct segment_cursor *cursor, uint64_t offset, uint64_t siz
     cursor->len = 0;
     return file_read_upto(cursor->files, cursor->segment->fd, cursor->buffer, size, offset,
                           &cursor->len);
+}
+
+/* Whether the read that has failed just now is to be taken for damage. */
+static bool is_tolerated(struct segment_cursor *cursor)
+{
+    if (!cursor->tolerant || !file_is_bad_place(errno))
+        return false;
+    cursor->error = errno;
+    return true;
+}
+
+/* After a read of `size` bytes has failed: up to the end of its page, or no more than what is needed. */
+static bool read_near(struct segment_cursor *cursor, uint64_t offset, uint64_t want, uint64_t size)
+{
+    uint64_t page_end = (offset / PAGE_SIZE + 1) * PAGE_SIZE;
+    if (!is_tolerated(cursor) && !cursor->keys_only)
+        return false;
+    if (cursor->near_bad < offset + size)
+        cursor->near_bad = offset + size;
+    if (size > page_end - offset && want < page_end - offset &&
+        read_at(cursor, offset, page_end - offset))
+        return true;
+    cursor->very_near = page_end;
+    return read_at(cursor, offset, want);
 }
 
 /* Brings at least `want` bytes from `offset` on into the buffer, or all there are. */
@@ -273,8 +318,7 @@ static bool fill(struct segment_cursor *cursor, uint64_t offset, uint64_t want)
             return false;
         cursor->capacity = capacity;
     }
-    return read_at(cursor, offset, size) ||
-           (cursor->keys_only && read_at(cursor, offset, want > PAGE_SIZE ? want : PAGE_SIZE));
+    return read_at(cursor, offset, size) || read_near(cursor, offset, want, size);
 }
 
 /* The bytes from `offset` on that the buffer holds. */
@@ -352,12 +396,23 @@ static bool take_key(struct segment_cursor *cursor, uint64_t offset, struct reco
     return true;
 }
 
+/* What could not be read is no valid record. False: that is a failure. */
+static bool take_for_damage(struct segment_cursor *cursor, enum record_status status,
+                            enum record_status *out)
+{
+    if (!is_tolerated(cursor))
+        return false;
+    cursor->unreadable = true;
+    *out = status;
+    return true;
+}
+
 static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record *record,
                    enum record_status *status)
 {
     size_t len;
     if (!fill(cursor, offset, RECORD_HEADER_SIZE))
-        return false;
+        return take_for_damage(cursor, RECORD_BAD_HEADER, status);
     const char *data = at(cursor, offset, &len);
     *status = record_decode(data, len, cursor->segment->header.seed, offset, record);
     if (*status == RECORD_BAD_HEADER)
@@ -372,9 +427,10 @@ static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record
     if (cursor->keys_only)
         return take_key(cursor, offset, record, status);
     if (cursor->skims && size > READ_SIZE)
-        return skim(cursor, offset, record, status);
+        return skim(cursor, offset, record, status) ||
+               take_for_damage(cursor, RECORD_BAD_BODY, status);
     if (!fill(cursor, offset, size))
-        return false;
+        return take_for_damage(cursor, RECORD_BAD_BODY, status);
     data = at(cursor, offset, &len);
     *status = record_decode(data, len, cursor->segment->header.seed, offset, record);
     return true;
@@ -389,6 +445,16 @@ enum cursor_status segment_cursor_read(struct segment_cursor *cursor, uint64_t o
     return status == RECORD_OK ? CURSOR_RECORD : CURSOR_DAMAGE;
 }
 
+/* Where to go on behind a place that cannot be read. Most disks and file systems give a page or nothing of it: to try each of its
+ * sectors might take minutes. */
+static uint64_t behind_bad_place(struct segment_cursor *cursor, uint64_t offset)
+{
+    uint64_t page_end = (offset / PAGE_SIZE + 1) * PAGE_SIZE;
+    uint64_t end = page_end < cursor->end ? page_end : cursor->end;
+    bool part = read_at(cursor, (end - 1) / SECTOR_SIZE * SECTOR_SIZE, SECTOR_SIZE);
+    return part ? (offset / SECTOR_SIZE + 1) * SECTOR_SIZE : page_end;
+}
+
 /* Looks for the next valid record behind damage at cursor->offset; moves there, or to the end. *zeros tells whether
  * nothing but zeros was stepped over. */
 static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
@@ -398,8 +464,13 @@ static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
     *zeros = true;
     for (uint64_t offset = cursor->offset; offset + RECORD_ALIGN <= cursor->end;
          offset += RECORD_ALIGN) {
-        if (!fill(cursor, offset, RECORD_HEADER_SIZE))
-            return false;
+        if (!fill(cursor, offset, RECORD_HEADER_SIZE)) {
+            if (!take_for_damage(cursor, RECORD_BAD_HEADER, &status))
+                return false;
+            *zeros = false;
+            offset = behind_bad_place(cursor, offset) - RECORD_ALIGN;
+            continue;
+        }
         size_t len;
         uint64_t word;
         const char *data = at(cursor, offset, &len);
@@ -427,6 +498,7 @@ enum cursor_status segment_cursor_next(struct segment_cursor *cursor, struct rec
 {
     enum record_status status;
     *offset = (uint32_t)cursor->offset;
+    cursor->unreadable = false;
     if (cursor->offset + RECORD_HEADER_SIZE > cursor->end)
         return CURSOR_END;
     if (!decode(cursor, cursor->offset, record, &status))

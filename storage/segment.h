@@ -70,7 +70,8 @@ struct segment {
     bool hinted;                 /* its hint file is written, or will not be; under log.lock */
     _Atomic uint32_t hint_bytes; /* of its hint file, which grows with it */
     /* The cleaner's own: */
-    bool damaged;                    /* it holds live records that cannot be read */
+    bool damaged;                    /* it holds live records that cannot be read, or a start could
+                                        not read all of it */
     uint32_t failures;               /* in a row, of taking it back */
     uint64_t retry_us;               /* monotonic: not before this time again */
     uint64_t recounted_lsn;          /* the log's end when its marks were counted; 0: never */
@@ -94,7 +95,8 @@ enum store_status segment_create(const struct file_system *files, int dir_fd, ui
                                  uint32_t capacity, struct segment **out);
 
 /* Opens the file of segment `id` and reads its header. STORE_OK; STORE_CORRUPT: both copies of the header are damaged or
- * blank (a segment allocated ahead and never used); STORE_BAD_VERSION; STORE_IO with errno. The caller compares the UUID. */
+ * blank (a segment allocated ahead and never used); STORE_BAD_VERSION; STORE_IO with errno: neither is valid, and one or
+ * both cannot be read. The caller compares the UUID. */
 enum store_status segment_open(const struct file_system *files, int dir_fd, uint64_t id,
                                struct segment **out);
 
@@ -144,14 +146,19 @@ struct segment_cursor {
     const struct segment *segment;
     char *buffer;
     size_t capacity;
-    size_t len;        /* bytes in the buffer */
-    uint64_t start;    /* offset in the segment of buffer[0] */
-    uint64_t offset;   /* of the next record */
-    uint64_t end;      /* where to stop */
-    uint64_t data_end; /* from here on the file system knows of zeros only */
-    bool careful;      /* reads no more than it must: what is near may be unreadable */
-    bool skims;        /* long values are checked in pieces and not given: record->value is NULL */
-    char key[256];     /* of such a record */
+    size_t len;         /* bytes in the buffer */
+    uint64_t start;     /* offset in the segment of buffer[0] */
+    uint64_t offset;    /* of the next record */
+    uint64_t end;       /* where to stop */
+    uint64_t data_end;  /* from here on the file system knows of zeros only */
+    bool careful;       /* reads no more than it must: what is near may be unreadable */
+    bool tolerant;      /* a bad place of the disk is damage, and no failure */
+    bool unreadable;    /* of the damage that was stepped over last: some of it cannot be read */
+    int error;          /* and why */
+    uint64_t near_bad;  /* up to here it reads page by page, */
+    uint64_t very_near; /* and up to here no more than it must */
+    bool skims;         /* long values are checked in pieces and not given: record->value is NULL */
+    char key[256];      /* of such a record */
     /* Values that do not come with their keys are neither read nor checked: record->value is NULL. Where the disk fails, as
      * little as possible is lost. */
     bool keys_only;

@@ -11,7 +11,8 @@
  *     is damage.
  *   - Each segment header says which segment was before it and where the log ended there. So one that has lost its end leaves
  *     a hole that can be seen, and so does one that has lost its own header: its file is there, for a name is on disk before
- *     it is used. Where the file is gone the segment was cleaned, and that is no hole.
+ *     it is used. Where the file is gone the segment was cleaned, and that is no hole. What is there and cannot be read is
+ *     none either: a power loss leaves what was there before, or zeros (Y9).
  *
  * All other holes end the log: the first of them does (Y6). The header of the segment in which the log goes on repeats where
  * that is, and only when it is on disk what lies behind is removed: until then another start finds the same end. (Damage in
@@ -66,10 +67,12 @@ static enum store_status scan_open(const struct file_system *files, const struct
     enum cursor_status status;
     if (!segment_cursor_init(&cursor, files, load->segment, load->end))
         return STORE_IO;
-    cursor.skims = true;
+    cursor.skims = cursor.tolerant = true;
     *end_lsn = base_of(load) + SEGMENT_HEADER_SIZE;
     do {
         status = segment_cursor_next(&cursor, &record, &offset);
+        if (status == CURSOR_DAMAGE && cursor.unreadable && base_of(load) + offset == *end_lsn)
+            *end_lsn = base_of(load) + cursor.offset; /* damage, and no hole */
         if (status != CURSOR_RECORD)
             continue;
         *hole = base_of(load) + offset > *end_lsn;

@@ -165,7 +165,8 @@ static void run_segment(const char *bytes, size_t bytes_len, uint8_t choice)
     seal_all(data, end, size, &sealed);
     struct segment *segment = open_segment(&memory, data, end, size);
     FUZZ_CHECK(hint_collect(&memory.files, segment, choice & BEYOND ? end : 0, HASH_SEED,
-                            choice & TORN, &silent, &hint, &entries) == STORE_OK);
+                            choice & TORN ? HINT_TORN_TAIL : 0, &silent, &hint,
+                            &entries) == STORE_OK);
     FUZZ_CHECK(hint.count == sealed.count && hint.end == sealed.end);
     for (uint64_t i = 0; i < hint.count; i++)
         check_entry(&entries[i], &sealed, i, data);

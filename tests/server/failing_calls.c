@@ -82,6 +82,10 @@ struct page {
     _Atomic int64_t cold;         /* while it is not 0 the page cache has nothing */
     _Atomic int64_t write_stands; /* while it is not 0 no write to a file ends, nor begins */
     _Atomic int64_t write_us;     /* each takes so much longer */
+    _Atomic int64_t
+        bad_inode; /* of a file that cannot be read in bytes bad_from to bad_to; 0: none */
+    _Atomic int64_t bad_from;
+    _Atomic int64_t bad_to;
 };
 
 static struct page *page;
@@ -236,9 +240,28 @@ int openat(int dir_fd, const char *path, int flags, ...)
     return may_open(flags) ? note_opened(next(dir_fd, path, flags, mode), flags) : -1;
 }
 
+/* Whether a read meets the bad place; what lies before it is read. */
+static bool is_bad_place(int fd, size_t *len, off_t offset)
+{
+    int64_t inode = page ? atomic_load(&page->bad_inode) : 0;
+    int64_t from = inode ? atomic_load(&page->bad_from) : 0;
+    if (!inode || (int64_t)inode_of(fd) != inode || offset >= atomic_load(&page->bad_to) ||
+        offset + (off_t)*len <= from)
+        return false;
+    if (offset < from) {
+        *len = (size_t)(from - offset);
+        return false;
+    }
+    atomic_fetch_add(&page->failed, 1);
+    errno = EIO;
+    return true;
+}
+
 ssize_t pread(int fd, void *data, size_t len, off_t offset)
 {
     NEXT(pread);
+    if (is_bad_place(fd, &len, offset))
+        return -1;
     return must_fail(KIND_READ) || is_interrupted(&len) ? -1 : next(fd, data, len, offset);
 }
 
@@ -254,6 +277,8 @@ ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t offset, int 
     }
     if (count != 1)
         return next(fd, parts, count, offset, flags);
+    if (is_bad_place(fd, &part.iov_len, offset))
+        return -1;
     return is_interrupted(&part.iov_len) ? -1 : next(fd, &part, 1, offset, flags);
 }
 

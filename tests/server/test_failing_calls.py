@@ -91,7 +91,7 @@ class Faults:
     """The page that is shared with the server."""
 
     FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed", "standing", "sync_us", "cold",
-              "write_stands", "write_us")
+              "write_stands", "write_us", "bad_inode", "bad_from", "bad_to")
 
     def __init__(self, path):
         with open(path, "w+b") as file:
@@ -111,7 +111,12 @@ class Faults:
         self["kind"] = list(KINDS).index(kind)
 
     def mend(self):
-        self["kind"] = self["odds"] = 0
+        self["kind"] = self["odds"] = self["bad_inode"] = 0
+
+    def spoil(self, path, start=0, stop=FOREVER):
+        """These bytes of a file cannot be read."""
+        self["bad_from"], self["bad_to"], self["failed"] = start, stop, 0
+        self["bad_inode"] = os.stat(path).st_ino
 
     def disturb(self, seed, odds):
         """One in `odds` of the calls that may do so is interrupted, or does less than it was asked."""
@@ -897,5 +902,5 @@ def test_hint_files_that_cannot_be_written_are_told_once_and_counted():
     wait_until(lambda: server.faults["failed"] > 10, "hint files are missing")
     server.process.terminate()
     _, said = server.wait_for_exit()
-    assert said.count("cannot write the hint file of segment") == 1
+    assert said.count("cannot make the hint file of segment") == 1
     assert int(re.search(r"^(\d+) hint files could not be written", said, re.M).group(1)) == server.faults["failed"]

@@ -12,6 +12,7 @@ import binary
 import support
 from binary import ask, count, packet, store, talk, until
 from support import value_of, wait_until
+from test_dump import metadump
 from test_failing_calls import FOREVER, FailingServer, can_write
 from test_udp import Udp
 
@@ -294,6 +295,111 @@ def test_a_value_that_is_replaced_while_its_read_fails_is_the_new_one():
     with disk.server.connect() as client:
         client.talk(b"get unreadable\r\nset key-0 0 0 3\r\nnew\r\nget key-0\r\ndelete key-0\r\nget key-0\r\n",
                     UNREADABLE + b"STORED\r\nVALUE key-0 0 3\r\nnew\r\nEND\r\nDELETED\r\nEND\r\n")
+
+
+# Bad blocks: of one file a page cannot be read, all else can
+
+BLOCK = 4096
+BLOCKS_KEYS = [b"key-%d" % number for number in range(300)]  # of 500 bytes: some segments
+IN_A_BLOCK = BLOCK // 500 + 2
+
+
+class BadBlock:
+    def __init__(self, *options):
+        self.server = FailingServer("-t", "1", "--no-uring", "-M", "--segment-size=64k", *options)
+        self.server.start_failing()
+        with self.server.connect() as client:
+            for key in BLOCKS_KEYS:
+                client.set(key, value_of(key, 500))
+
+    def segments(self):
+        names = sorted(name for name in os.listdir(self.server.data_dir) if name.endswith(".seg"))
+        return [path for path in (os.path.join(self.server.data_dir, name) for name in names) if self.is_used(path)]
+
+    @staticmethod
+    def is_used(path):
+        with open(path, "rb") as file:
+            return file.read(8) == b"CCASKSEG"
+
+    def found(self):
+        """The keys that are there; no value is wrong."""
+        with self.server.connect() as client:
+            values = client.gets(*BLOCKS_KEYS)
+        assert all(value == value_of(key, 500) for key, (value, _, _) in values.items())
+        return set(values)
+
+
+@pytest.mark.parametrize("number, block", [(0, 0), (0, 2), (1, 15), (-1, 0), (-1, 1)])
+def test_a_start_goes_on_without_a_bad_block(number, block):
+    disk = BadBlock()
+    disk.server.kill9()
+    path = disk.segments()[number]
+    name = os.path.basename(path)
+    hint = path.replace(".seg", ".hint")
+    if os.path.exists(hint):
+        os.unlink(hint)
+    disk.server.faults.spoil(path, block * BLOCK, (block + 1) * BLOCK)
+    lost = None
+    for _ in range(2):
+        disk.server.start_failing()
+        assert disk.server.faults["failed"] > 0
+        missing = set(BLOCKS_KEYS) - disk.found()
+        assert 0 < len(missing) <= (65536 // 500 if block == 0 else IN_A_BLOCK)
+        assert lost in (None, missing)
+        lost = missing
+        assert disk.server.log().count(name) == 1 and "cannot be read" in disk.server.log()
+        assert disk.server.stats("store")["corrupt_records"] == "1"
+        with disk.server.connect() as client:
+            client.set(b"new", b"written")
+        disk.server.kill9()
+        assert os.path.exists(path)
+    disk.server.faults.mend()
+    disk.server.start_failing()
+    assert disk.found() == set(BLOCKS_KEYS)
+    with disk.server.connect() as client:
+        assert client.get(b"new") == b"written"
+
+
+def test_a_start_without_the_file_store_names_it():
+    disk = BadBlock()
+    disk.server.stop()
+    disk.server.faults.spoil(os.path.join(disk.server.data_dir, "store"))
+    assert not disk.server.launch_failing()
+    status, said = disk.server.wait_for_exit()
+    assert status > 0 and "the file `store`" in said and "Input/output error" in said
+    disk.server.faults.mend()
+    disk.server.start_failing()
+    assert disk.found() == set(BLOCKS_KEYS)
+
+
+def test_a_bad_block_at_run_time_costs_what_is_in_it():
+    disk = BadBlock()
+    disk.server.restart()
+    path = disk.segments()[0]
+    disk.server.faults.spoil(path, 2 * BLOCK, 3 * BLOCK)
+    lost = set()
+    with disk.server.connect() as client:
+        for key in BLOCKS_KEYS:
+            client.send(b"get %s\r\n" % key)
+            answer = client.line()
+            if answer == UNREADABLE:
+                lost.add(key)
+            else:
+                assert answer == b"VALUE %s 0 500\r\n" % key
+                client.expect(value_of(key, 500) + b"\r\nEND\r\n")
+        assert 0 < len(lost) <= IN_A_BLOCK
+        for key in lost:
+            client.talk(b"mg %s v\r\nadd %s 0 0 1\r\nx\r\n" % (key, key), UNREADABLE + b"NOT_STORED\r\n")
+        listed = [key for key, _ in metadump(client)]
+        assert len(listed) == len(set(listed)) and set(BLOCKS_KEYS) - set(listed) <= lost
+    with disk.server.connect() as client:
+        for key in BLOCKS_KEYS:
+            assert ask(client, packet(binary.GET, key)).status == (0x84 if key in lost else 0)
+    log = disk.server.log()
+    assert log.count(" cannot be read at byte") == 1 and log.count("keys may be missing in a listing") == 1
+    assert disk.server.stats("store")["read_errors"] == str(3 * len(lost))
+    disk.server.faults.mend()
+    assert disk.found() == set(BLOCKS_KEYS)
 
 
 # A log that takes no writes

@@ -375,18 +375,56 @@ static size_t shorten(struct faulty *faulty, size_t len)
     return faulty->short_io && len > 1 ? len / 2 : len;
 }
 
+static bool name_ends_with(int fd, const char *suffix)
+{
+    char link[32], path[512] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) < 0)
+        give_up("cannot read %s: %s", link, strerror(errno));
+    return ends_with(path, suffix);
+}
+
+/* How much of a read lies before a bad place; -1: it begins there. */
+static ssize_t before_bad_place(struct faulty *faulty, int fd, size_t len, off_t offset)
+{
+    ssize_t good = (ssize_t)len;
+    pthread_mutex_lock(&faulty->lock);
+    if (faulty->bad_name[0] && offset < faulty->bad_to && offset + (off_t)len > faulty->bad_from &&
+        name_ends_with(fd, faulty->bad_name))
+        good = offset < faulty->bad_from ? faulty->bad_from - offset : -1;
+    pthread_mutex_unlock(&faulty->lock);
+    if (good < 0)
+        errno = EIO;
+    return good;
+}
+
+void faulty_bad_place(struct faulty *faulty, const char *name, off_t from, off_t to)
+{
+    pthread_mutex_lock(&faulty->lock);
+    snprintf(faulty->bad_name, sizeof faulty->bad_name, "%s", name ? name : "");
+    faulty->bad_from = from;
+    faulty->bad_to = to;
+    pthread_mutex_unlock(&faulty->lock);
+}
+
 static ssize_t faulty_pread(void *context, int fd, void *data, size_t len, off_t offset)
 {
     if (must_fail(context, CALL_PREAD))
         return -1;
+    ssize_t good = before_bad_place(context, fd, len, offset);
+    if (good < 0)
+        return -1;
+    len = (size_t)good;
     return file_system_os.pread(NULL, fd, data, shorten(context, len), offset);
 }
 
 static ssize_t faulty_pread_nowait(void *context, int fd, void *data, size_t len, off_t offset)
 {
     struct faulty *faulty = context;
-    if (must_fail(faulty, CALL_PREAD_NOWAIT))
+    ssize_t good = before_bad_place(faulty, fd, len, offset);
+    if (must_fail(faulty, CALL_PREAD_NOWAIT) || good < 0)
         return -1;
+    len = (size_t)good;
     if (faulty->never_cached) {
         errno = EAGAIN;
         return -1;

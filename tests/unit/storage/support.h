@@ -137,6 +137,9 @@ struct faulty {
     bool short_io;     /* reads and writes do about half of what they are asked */
     bool never_cached; /* pread_nowait always answers EAGAIN */
     bool really_sync;  /* else syncs do nothing: a dead process needs none */
+    char bad_name
+        [NAME_LEN]; /* ends the names of files that cannot be read in these bytes; empty: all can */
+    off_t bad_from, bad_to;
     int64_t
         space; /* bytes that may still be allocated, unlinks give some back; below 0: any number */
     size_t write_limit; /* a pwrite writes no more than so many bytes; 0: any number */
@@ -153,6 +156,9 @@ void faulty_init(struct faulty *faulty);
 void faulty_fail(struct faulty *faulty, enum file_call call, uint64_t nth, uint64_t times,
                  int error);
 void faulty_heal(struct faulty *faulty);
+/* From now on files whose names end like this cannot be read where bytes [from, to) are: EIO. NULL: all can. */
+void faulty_bad_place(struct faulty *faulty, const char *name, off_t from, off_t to);
+
 uint64_t faulty_calls(struct faulty *faulty, enum file_call call);
 void faulty_forget_events(struct faulty *faulty);
 

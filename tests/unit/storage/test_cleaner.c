@@ -1150,6 +1150,81 @@ static void test_a_segment_with_an_unreadable_deletion_stays(void **state)
     assert_false(is_present("key"));
 }
 
+/* Y9: it may be the oldest, and nothing in it be known to live. */
+static void test_what_a_start_could_not_read_goes_only_when_room_is_wanted(void **state)
+{
+    (void)state;
+    char name[SEGMENT_NAME_SIZE], hint[SEGMENT_NAME_SIZE];
+    rig_put(&rig, "unreadable", "x");
+    uint64_t id = seal();
+    segment_name(name, id, "seg");
+    segment_name(hint, id, "hint");
+    rig_put(&rig, "other", "y");
+    seal();
+    rig_crash(&rig);
+    unlinkat(rig.dir.fd, hint, 0);
+    faulty_bad_place(&rig.faulty, name, SEGMENT_HEADER_SIZE, SEGMENT);
+    for (int start = 0; start < 2; start++) {
+        told_clear(&rig.told);
+        rig_open(&rig);
+        assert_true(told_has(&rig.told, name));
+        clean();
+        rig_expect(&rig, "unreadable", NULL);
+        rig_expect(&rig, "other", "y");
+        rig_close(&rig);
+        assert_true(is_there(id) && !file_exists(&rig.dir, hint));
+        assert_false(told_has(&rig.told, "hint file"));
+    }
+    faulty_bad_place(&rig.faulty, NULL, 0, 0);
+    rig_open(&rig);
+    rig_expect(&rig, "unreadable", "x");
+    rig_crash(&rig);
+    unlinkat(rig.dir.fd, hint, 0);
+    faulty_bad_place(&rig.faulty, name, SEGMENT_HEADER_SIZE, SEGMENT);
+    rig_open(&rig);
+    store_set_disk_limit(rig.store, 2 * SEGMENT);
+    for (int attempt = 0; attempt < 4; attempt++) {
+        assert_true(is_there(id));
+        forget_failures();
+        clean();
+    }
+    assert_false(is_there(id));
+    rig_expect(&rig, "other", "y");
+}
+
+static void test_what_stands_beside_a_bad_block_is_moved(void **state)
+{
+    (void)state;
+    static char value[8000];
+    char name[SEGMENT_NAME_SIZE], hint[SEGMENT_NAME_SIZE];
+    rig_put(&rig, "before", "x");
+    rig_put_bytes(&rig, "unreadable", value, sizeof value);
+    rig_put(&rig, "after", "y");
+    uint64_t id = seal();
+    segment_name(name, id, "seg");
+    segment_name(hint, id, "hint");
+    rig_put(&rig, "other", "z");
+    seal();
+    rig_crash(&rig);
+    unlinkat(rig.dir.fd, hint, 0);
+    faulty_bad_place(&rig.faulty, name, 4096, 8192);
+    rig_open(&rig);
+    store_set_disk_limit(rig.store, 2 * SEGMENT);
+    for (int attempt = 0; attempt < 4; attempt++) {
+        assert_true(is_there(id));
+        forget_failures();
+        clean();
+    }
+    assert_false(is_there(id));
+    for (int start = 0; start < 2; start++) {
+        rig_expect(&rig, "before", "x");
+        rig_expect(&rig, "unreadable", NULL);
+        rig_expect(&rig, "after", "y");
+        rig_expect(&rig, "other", "z");
+        kill_and_open();
+    }
+}
+
 /* A start on a full disk. */
 
 static bool is_writable(void *context)
@@ -1522,6 +1597,8 @@ int main(void)
         BY_HAND(test_what_has_expired_goes_before_a_write_is_refused),
         BY_HAND(test_the_oldest_segment_goes_though_it_cannot_be_read),
         BY_HAND(test_a_segment_with_an_unreadable_deletion_stays),
+        BY_HAND(test_what_a_start_could_not_read_goes_only_when_room_is_wanted),
+        BY_HAND(test_what_stands_beside_a_bad_block_is_moved),
         BY_HAND(test_a_store_on_a_full_disk_starts_and_deletions_make_room),
         BY_HAND(test_a_store_without_any_room_is_read_only_until_there_is_some),
         BY_HAND(test_a_clean_stop_keeps_room_for_the_next_start),

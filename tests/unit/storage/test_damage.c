@@ -326,15 +326,16 @@ static bool check_key(int key, bool *lost)
     const struct entry *whole = state_of(key, true, &whole_expiry);
     const struct entry *rest = state_of(key, false, &rest_expiry);
     bool right = equals(whole, whole_expiry, status, &item);
-    bool allowed = is_damaged(key) && (status == STORE_NOT_FOUND || status == STORE_CORRUPT ||
-                                       equals(rest, rest_expiry, status, &item));
+    bool allowed =
+        is_damaged(key) && (status == STORE_NOT_FOUND || status == STORE_CORRUPT ||
+                            status == STORE_IO || equals(rest, rest_expiry, status, &item));
     if (!right && !allowed)
         print_error("%s: status %d, %u bytes; messages:\n%s", name, status, item.value_len,
                     rig.told.text);
     assert_true(right || allowed);
     *lost = *lost || !right;
     store_fetch_release(&fetch);
-    return status == STORE_OK;
+    return status == STORE_OK || status == STORE_IO; /* which is there, and cannot be read */
 }
 
 /* All keys. Answers whether something was lost. */
@@ -631,6 +632,159 @@ static void test_a_segment_that_begins_with_zeros_is_told_and_stays(void **state
         set_up(NULL);
     }
     free(zeros);
+}
+
+/* Bad places of the disk (Y9). */
+
+#define BLOCK  4096 /* the disk gives all of it or nothing */
+#define SECTOR 512
+
+static struct picture *make_same_picture(enum kind kind, int operations, uint32_t value_max)
+{
+    dice.state = number_from_env("SEED", 1);
+    return make_picture(kind, operations, value_max);
+}
+
+static void expect_all_again(uint32_t others)
+{
+    for (size_t i = 0; i < picture->entry_count; i++)
+        picture->entries[i].damaged = false;
+    assert_false(check_keys(others));
+}
+
+/* The store starts twice, with what can be read. Nothing of the file is gone when the disk is well again. True: something
+ * could not be read. */
+static bool check_bad_place(enum kind kind, const struct file *file, uint64_t from, uint64_t to)
+{
+    bool whole = from == 0 && to >= SEGMENT_HEADER_SIZE;
+    lay_out();
+    faulty_bad_place(&rig.faulty, file->name, (off_t)from, (off_t)to);
+    note_damage(file, whole ? 0 : from, whole ? UINT64_MAX : to, false);
+    bool lost = check_case(false);
+    struct store_stats stats = rig_stats(&rig);
+    assert_true(!lost || stats.corrupt_records + stats.read_errors > 0);
+    assert_true(file_exists(&rig.dir, file->name));
+    faulty_bad_place(&rig.faulty, NULL, 0, 0);
+    if (kind == KILLED)
+        rig_crash(&rig);
+    rig_reopen(&rig);
+    expect_all_again(rig_cas(&rig, "afterwards") != 0);
+    return lost;
+}
+
+/* One block of so many is tried, in each segment. */
+static void check_each_block(enum kind kind, bool new_boot, uint64_t size, uint64_t step)
+{
+    uint64_t lost = 0;
+    picture = make_same_picture(kind, OPERATIONS, 800);
+    assert_true(segment_count() >= 3);
+    rig.options.boot_id += new_boot;
+    for (size_t i = 0; i < segment_count(); i++) {
+        const struct file *file = segment_number(i);
+        for (int copy = 0; copy < 2; copy++) /* S2 */
+            assert_false(check_bad_place(kind, file, copy * 128ul, copy * 128ul + 128));
+        for (uint64_t from = 0; from < file->len; from += step * size)
+            lost += check_bad_place(kind, file, from, from + size);
+    }
+    assert_true(lost > 2 * segment_count()); /* not only the headers */
+}
+
+static void test_a_block_that_cannot_be_read_costs_what_is_in_it(void **state)
+{
+    (void)state;
+    check_each_block(STOPPED, false, BLOCK, 1);
+}
+
+static void test_a_block_that_cannot_be_read_costs_what_is_in_it_without_a_hint(void **state)
+{
+    (void)state;
+    check_each_block(KILLED, false, BLOCK, 1);
+}
+
+static void test_a_sector_that_cannot_be_read_costs_what_is_in_it(void **state)
+{
+    (void)state;
+    check_each_block(KILLED, false, SECTOR, is_long() ? 1 : 5);
+}
+
+/* Where there is no hole a block that cannot be read makes none. */
+static void test_a_block_that_cannot_be_read_is_no_hole(void **state)
+{
+    (void)state;
+    check_each_block(KILLED, true, BLOCK, 1);
+}
+
+static void test_a_hint_file_that_cannot_be_read_costs_nothing(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    for (size_t i = 0; i < picture->file_count; i++) {
+        const struct file *file = &picture->files[i];
+        if (!segment_id_of(file->name, "hint"))
+            continue;
+        for (uint64_t from = 0; from < file->len; from += BLOCK) {
+            lay_out();
+            faulty_bad_place(&rig.faulty, file->name, (off_t)from, (off_t)from + BLOCK);
+            assert_false(check_case(false));
+            assert_true(told_has(&rig.told, file->name));
+        }
+    }
+    faulty_bad_place(&rig.faulty, NULL, 0, 0);
+}
+
+static void test_a_bad_place_in_a_large_value_costs_that_value(void **state)
+{
+    (void)state;
+    rig_close(&rig);
+    rig.options.segment_size = LARGE;
+    rig.options.memory_limit = 4 << 20;
+    rig_open(&rig);
+    picture = make_same_picture(KILLED, 40, 700000);
+    for (int i = 0; i < 12; i++) {
+        const struct file *file = segment_number(dice_below(&dice, (uint32_t)segment_count()));
+        uint64_t from = (1 + dice_below(&dice, (uint32_t)file->len / BLOCK - 1)) * (uint64_t)BLOCK;
+        check_bad_place(KILLED, file, from, from + BLOCK);
+    }
+}
+
+/* A disk that reads nothing when the store starts, and is well again later. */
+static void test_a_log_that_cannot_be_read_at_all_is_there_when_it_can(void **state)
+{
+    (void)state;
+    for (enum kind kind = 0; kind < KINDS; kind++)
+        for (int headers_too = 0; headers_too < 2; headers_too++) {
+            picture = make_picture(kind, OPERATIONS, 800);
+            lay_out();
+            faulty_bad_place(&rig.faulty, ".seg", headers_too ? 0 : SEGMENT_HEADER_SIZE, INT32_MAX);
+            rig_open(&rig);
+            for (size_t i = 0; i < segment_count(); i++)
+                assert_true(told_has(&rig.told, segment_number(i)->name) || !headers_too);
+            rig_close(&rig);
+            faulty_bad_place(&rig.faulty, NULL, 0, 0);
+            rig_open(&rig);
+            expect_all_again(0);
+            free_picture(picture);
+            picture = NULL;
+            rig_release(&rig);
+            set_up(NULL);
+        }
+}
+
+static void test_a_store_file_that_cannot_be_read_is_refused_by_its_name(void **state)
+{
+    (void)state;
+    picture = make_picture(STOPPED, OPERATIONS, 800);
+    lay_out();
+    faulty_bad_place(&rig.faulty, "/store", 0, BLOCK);
+    uint64_t before = temp_dir_digest(&rig.dir);
+    assert_int_equal(rig_try_open(&rig), STORE_IO);
+    rig.store = NULL;
+    assert_true(told_has(&rig.told, "the file `store` in data directory"));
+    assert_int_equal(rig.told.errors, 1);
+    assert_true(temp_dir_digest(&rig.dir) == before); /* D2 */
+    faulty_bad_place(&rig.faulty, NULL, 0, 0);
+    rig_open(&rig);
+    expect_all_again(0);
 }
 
 /* Whole files in the wrong place, or in none. */
@@ -984,6 +1138,14 @@ int main(void)
         TEST(a_segment_that_ends_in_zeros_keeps_what_is_left),
         TEST(a_hint_file_that_was_cut_costs_nothing),
         TEST(a_segment_that_begins_with_zeros_is_told_and_stays),
+        TEST(a_block_that_cannot_be_read_costs_what_is_in_it),
+        TEST(a_block_that_cannot_be_read_costs_what_is_in_it_without_a_hint),
+        TEST(a_sector_that_cannot_be_read_costs_what_is_in_it),
+        TEST(a_block_that_cannot_be_read_is_no_hole),
+        TEST(a_hint_file_that_cannot_be_read_costs_nothing),
+        TEST(a_bad_place_in_a_large_value_costs_that_value),
+        TEST(a_log_that_cannot_be_read_at_all_is_there_when_it_can),
+        TEST(a_store_file_that_cannot_be_read_is_refused_by_its_name),
         TEST(a_missing_segment_costs_its_records),
         TEST(missing_hint_files_cost_nothing),
         TEST(the_id_of_a_missing_segment_is_not_given_again),

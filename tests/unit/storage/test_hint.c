@@ -105,8 +105,8 @@ static bool note(void *context, const struct hint_entry *entry)
 static enum store_status scan(bool tail_may_be_torn, struct hint *hint)
 {
     found.count = 0;
-    return hint_scan(&file_system_os, segment, 0, HASH_SEED, tail_may_be_torn, &told.tell, note,
-                     NULL, hint);
+    return hint_scan(&file_system_os, segment, 0, HASH_SEED, tail_may_be_torn ? HINT_TORN_TAIL : 0,
+                     &told.tell, note, NULL, hint);
 }
 
 static void expect_hint_equals_scan(void)

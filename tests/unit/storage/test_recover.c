@@ -701,7 +701,7 @@ static void compare_hint_with_scan(const struct segment *segment)
     struct hint_entry *entries, *found;
     uint64_t seed = rig.store->datadir.hash_seed;
     assert_int_equal(hint_read(&file_system_os, rig.dir.fd, segment, &hint, &entries), STORE_OK);
-    assert_int_equal(hint_collect(&file_system_os, segment, atomic_load(&segment->end), seed, false,
+    assert_int_equal(hint_collect(&file_system_os, segment, atomic_load(&segment->end), seed, 0,
                                   &rig.told.tell, &scanned, &found),
                      STORE_OK);
     assert_int_equal(hint.count, scanned.count);
@@ -1004,6 +1004,19 @@ static void test_a_segment_whose_header_was_never_on_disk_goes_with_what_is_behi
     assert_false(file_exists(&rig.dir, FIRST_FILE));
     assert_int_equal(rig_stats(&rig).corrupt_records, 0);
     rig_expect(&rig, "key", NULL);
+}
+
+/* Y9 */
+static void test_a_segment_that_cannot_be_read_is_no_hole(void **state)
+{
+    (void)state;
+    faulty_bad_place(&rig.faulty, FIRST_FILE, 0, 4096);
+    open_without_first_segment(1000, "no header", 9);
+    assert_false(told_has(&rig.told, "it ends there"));
+    assert_true(told_has(&rig.told, FIRST_FILE) && told_has(&rig.told, "left alone"));
+    assert_true(file_exists(&rig.dir, FIRST_FILE));
+    assert_int_equal(rig_stats(&rig).corrupt_records, 1);
+    rig_expect(&rig, "key", "value");
 }
 
 static void test_a_record_found_damaged_by_a_get_is_a_miss(void **state)
@@ -1329,6 +1342,7 @@ int main(void)
         TEST(a_segment_that_is_gone_is_no_hole),
         TEST(a_segment_that_has_lost_its_header_is_a_hole),
         TEST(a_segment_whose_header_was_never_on_disk_goes_with_what_is_behind),
+        TEST(a_segment_that_cannot_be_read_is_no_hole),
         TEST(a_record_found_damaged_by_a_get_is_a_miss),
         TEST(deleted_keys_in_the_log_do_not_keep_the_store_from_starting),
         TEST(expired_keys_in_the_log_do_not_keep_the_store_from_starting),
