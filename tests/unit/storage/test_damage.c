@@ -714,6 +714,32 @@ static void test_a_block_that_cannot_be_read_is_no_hole(void **state)
     check_each_block(KILLED, true, BLOCK, 1);
 }
 
+/* Nobody knows where the log ends that ends in a bad block. The next segment must not say so: when the block can be read and is
+ * empty, and the machine has started anew, all that was written since would lie behind a hole. */
+static void test_an_end_that_cannot_be_read_makes_no_hole_later(void **state)
+{
+    (void)state;
+    picture = make_same_picture(KILLED, OPERATIONS, 800);
+    const struct file *file = last_segment();
+    uint64_t from = (end_of(file) / BLOCK + 1) * BLOCK;
+    assert_true(from < file->len);
+    lay_out();
+    rig.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
+    faulty_bad_place(&rig.faulty, file->name, (off_t)from, INT32_MAX);
+    rig_open(&rig);
+    assert_true(told_has(&rig.told, file->name));
+    rig_put(&rig, "afterwards", "written");
+    rig_commit(&rig);
+    rig_crash(&rig);
+    faulty_bad_place(&rig.faulty, NULL, 0, 0);
+    rig.options.boot_id++;
+    told_clear(&rig.told);
+    rig_open(&rig);
+    assert_int_equal(rig.told.warnings, 0);
+    rig_expect(&rig, "afterwards", "written");
+    expect_all_again(1);
+}
+
 static void test_a_hint_file_that_cannot_be_read_costs_nothing(void **state)
 {
     (void)state;
@@ -1142,6 +1168,7 @@ int main(void)
         TEST(a_block_that_cannot_be_read_costs_what_is_in_it_without_a_hint),
         TEST(a_sector_that_cannot_be_read_costs_what_is_in_it),
         TEST(a_block_that_cannot_be_read_is_no_hole),
+        TEST(an_end_that_cannot_be_read_makes_no_hole_later),
         TEST(a_hint_file_that_cannot_be_read_costs_nothing),
         TEST(a_bad_place_in_a_large_value_costs_that_value),
         TEST(a_log_that_cannot_be_read_at_all_is_there_when_it_can),
