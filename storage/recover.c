@@ -50,14 +50,16 @@ struct state {
     _Atomic uint64_t done_bytes;
     uint64_t all_bytes;
     _Atomic int status; /* enum store_status: the first that failed */
+    int error;          /* and the errno of its thread */
     _Atomic bool told_full;
     _Atomic uint64_t exceeded; /* bytes of recovery->more_bytes that were taken */
 };
 
 static void fail(struct state *state, enum store_status status)
 {
-    int none = STORE_OK;
-    atomic_compare_exchange_strong(&state->status, &none, status);
+    int none = STORE_OK, error = errno;
+    if (atomic_compare_exchange_strong(&state->status, &none, status))
+        state->error = error;
 }
 
 /* Runs `work` in all threads, this one among them. */
@@ -71,6 +73,7 @@ static enum store_status run_all(struct state *state, void *(*work)(void *contex
     work(state);
     for (uint32_t i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
+    errno = state->error;
     return (enum store_status)atomic_load(&state->status);
 }
 
@@ -723,9 +726,10 @@ static void prepare(struct state *state)
 static enum store_status load_all(struct state *state)
 {
     enum store_status status = find_flush(state);
-    prepare(state);
-    if (status == STORE_OK)
+    if (status == STORE_OK) {
+        prepare(state);
         status = find_touches(state);
+    }
     for (; state->group_end < state->count && status == STORE_OK;
          state->group_begin = state->group_end)
         status = load_group(state);

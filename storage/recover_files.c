@@ -459,11 +459,13 @@ enum store_status recover_files(struct recovery *recovery)
     struct search search = {.recovery = recovery};
     enum store_status status = open_segments(&search);
     find_next_lsn(&search);
-    peek_hints(&search);
-    if (status == STORE_OK)
+    if (status == STORE_OK) {
+        peek_hints(&search);
         status = find_tail(&search);
+    }
     if (status == STORE_OK)
         tell_rest(&search);
+    int error = errno;
     status = adopt_segments(&search, status);
     free(search.segments.ids);
     free(search.hints.ids);
@@ -471,6 +473,7 @@ enum store_status recover_files(struct recovery *recovery)
     free(search.unreadable.ids);
     recovery->loads = search.loads;
     recovery->load_count = search.count;
+    errno = error;
     return status;
 }
 

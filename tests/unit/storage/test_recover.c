@@ -1203,6 +1203,8 @@ static void fail_starts(const struct temp_dir *left, enum file_call call, void (
             expect();
         else
             assert_true(rig.told.errors > 0);
+        if (status == STORE_IO) /* in whatever thread it was */
+            assert_true(told_has(&rig.told, strerror(EIO)));
         told_clear(&rig.told);
         rig_close(&rig);
         rig_open(&rig);
