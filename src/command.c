@@ -32,7 +32,7 @@ enum reply_status command_answer(struct worker *worker, struct conn *conn, enum 
     case STORE_EXISTS: return REPLY_EXISTS;
     case STORE_COLD: return REPLY_NONE;
     case STORE_AGAIN:
-        if (worker_park(worker, conn))
+        if (conn->parked || worker_park(worker, conn))
             return REPLY_NONE;
         __attribute__((fallthrough)); /* it has waited long enough */
     case STORE_FULL:

@@ -72,8 +72,8 @@ static bool wins(const struct request *request, const struct reply_meta *meta, u
     return !meta->win_sent && (meta->stale || ends_soon);
 }
 
-/* Remembers that a client was told to make the item anew. As store_put; where nothing can be written any more, nobody is told and
- * the get goes on. */
+/* Remembers that a client was told to make the item anew. As store_put; where nothing can be written any more, nor after a wait, nobody
+ * is told and the get goes on. */
 static enum store_status give_win(struct worker *worker, struct conn *conn, const struct slot *slot,
                                   const struct store_item *item, struct reply_meta *meta)
 {
@@ -92,8 +92,11 @@ static enum store_status give_win(struct worker *worker, struct conn *conn, cons
     };
     enum store_status status = command_put(worker, conn, slot, &what);
     meta->won = status == STORE_OK;
-    bool refused = status == STORE_FULL || status == STORE_READ_ONLY;
-    return refused && !touch ? STORE_OK : status;
+    if (touch)
+        return status;
+    if (status == STORE_AGAIN && !worker_park(worker, conn))
+        status = STORE_FULL;
+    return status == STORE_FULL || status == STORE_READ_ONLY ? STORE_OK : status;
 }
 
 /* Writes what a hit changes: the win, the expiry. As store_put. */

@@ -2,7 +2,9 @@
 
 Only a key that was not found is absent. All commands that look at a value are tried here, in all three protocols, loud and quiet,
 each on a key of its own, which must be as it was when the disk works again."""
+import errno
 import os
+import random
 
 import pymemcache
 import pytest
@@ -490,23 +492,117 @@ def test_a_damaged_record_on_a_log_that_takes_no_writes_is_an_error_and_then_a_m
 
 # A full store
 
-def test_a_full_store_has_what_it_cannot_touch():
+FULL = b"SERVER_ERROR out of memory storing object\r\n"
+ABSENT = (b"END\r\n", b"NOT_FOUND\r\n", b"NOT_STORED\r\n", b"EXISTS\r\n", b"EN\r\n", b"NF\r\n", b"NS\r\n", b"EX\r\n")
+
+# On a key that is there: each writes a record, of which a full store takes only so many. %(t)d is another time each time.
+ON_A_FULL_STORE = {
+    "touch": b"touch %(k)s %(t)d\r\n",
+    "gat": b"gat %(t)d %(k)s\r\n",
+    "gats": b"gats %(t)d %(k)s\r\n",
+    "mg T": b"mg %(k)s T%(t)d v\r\n",
+    "mg T q": b"mg %(k)s T%(t)d q\r\n",
+    "mg T N": b"mg %(k)s T%(t)d N0 t\r\n",
+    "md I": b"md %(k)s I\r\n",
+    "md I T": b"md %(k)s I T%(t)d\r\n",
+    "ma T": b"ma %(k)s T%(t)d\r\n",
+    "ma": b"ma %(k)s\r\n",
+    "ma N": b"ma %(k)s N0 J5\r\n",
+    "incr": b"incr %(k)s 1\r\n",
+    "decr": b"decr %(k)s 1\r\n",
+    "append": b"append %(k)s 0 0 20\r\n12345678901234567890\r\n",
+    "prepend": b"prepend %(k)s 0 0 20\r\n12345678901234567890\r\n",
+    "ms A": b"ms %(k)s 20 MA\r\n12345678901234567890\r\n",
+    "ms P N": b"ms %(k)s 20 MP N0\r\n12345678901234567890\r\n",
+    "replace": b"replace %(k)s 0 0 2\r\n12\r\n",
+    "set": b"set %(k)s 0 0 2\r\n12\r\n",
+    "ms R": b"ms %(k)s 2 MR\r\n12\r\n",
+}
+BINARY_ON_A_FULL_STORE = {
+    "touch": lambda k, t: until(binary.TOUCH, k, t),
+    "gat": lambda k, t: until(binary.GAT, k, t),
+    "gatq": lambda k, t: until(binary.GATQ, k, t),
+    "gatk": lambda k, t: until(binary.GATK, k, t),
+    "gatkq": lambda k, t: until(binary.GATKQ, k, t),
+    "incr": lambda k, t: count(binary.INCR, k),
+    "incrq": lambda k, t: count(binary.INCRQ, k, initial=7),
+    "append": lambda k, t: packet(binary.APPEND, k, value=b"x" * 20),
+    "appendq": lambda k, t: packet(binary.APPENDQ, k, value=b"x" * 20),
+    "replace": lambda k, t: store(binary.REPLACE, k, b"12"),
+}
+TURNS = 100
+
+
+def full_store():
+    """Filled up to its limit: it takes what does not grow, touches too. Returns it, and how many keys it has."""
     server = support.Server("-m", "64", "-M", "--segment-size=64k", "--disk-limit=4m")
-    value, hit, full = b"x" * 400, b"VALUE here 0 5\r\nvalue\r\nEND\r\n", b"SERVER_ERROR out of memory storing object\r\n"
+    count = 0
     with server.connect() as client:
-        client.set(b"here", b"value")
-        for number in range(100000):
-            client.send(b"set fill-%d 0 0 400\r\n%s\r\n" % (number, value))
-            answer = client.line()
-            if answer != b"STORED\r\n":
+        while True:
+            said = store_some(client, count)
+            if FULL in said:
+                return server, count
+            count += said.count(b"STORED")
+
+
+def full_disk():
+    """No segment can be made any more: it takes nothing but deletions, once the segments are full that are there."""
+    server = FailingServer("-t", "1", "-m", "64", "-M", "--segment-size=64k", "--disk-limit=64m")
+    server.start_failing()
+    with server.connect() as client:
+        assert FULL not in store_some(client, 0)
+    server.faults.arm("allocate", times=FOREVER, error=errno.ENOSPC)
+    return server, 1000
+
+
+def store_some(client, first):
+    client.send(b"".join(b"set %d 0 0 20\r\n%-20d\r\n" % (number, 10) for number in range(first, first + 1000)) + b"mn\r\n")
+    return client.read_until(b"MN\r\n")
+
+
+def meet(make, commands, growing, ask_for):
+    """Each command on another of many keys, until all that a full store refuses have been."""
+    server, count = make()
+    names, chosen = list(commands), random.Random(1)
+    wanted = set(names) if make == full_disk else growing
+    refused = set()
+    with server.connect() as client:
+        for turn in range(TURNS):
+            keys = [b"%d" % chosen.randrange(count) for _ in range(50 * len(names))]
+            for name, was_refused in zip(names * 50, ask_for(client, [commands[name] for name in names] * 50, keys, 5000 + turn)):
+                if was_refused:
+                    refused.add(name)
+            if wanted <= refused:
                 break
-        assert answer == full
-        for _ in range(20):
-            client.send(b"gat 5000 here\r\n" * 1000 + b"mn\r\n")
-            said = client.read_until(b"MN\r\n").replace(b"MN\r\n", b"")
-            hits, refusals = said.count(hit), said.count(full)
-            assert said.replace(hit, b"").replace(full, b"") == b"" and hits + refusals == 1000
-            if refusals:
-                break
-        print("the last 1,000 gat: %d done, %d refused" % (hits, refusals))
-        client.talk(b"get here\r\n", hit)
+    with server.connect() as client:
+        client.talk(b"touch none 0\r\n", b"NOT_FOUND\r\n")
+        for number in range(count):
+            client.talk(b"me %d\r\n" % number, b"ME ")
+            client.line()
+    assert wanted <= refused, "never refused: %s" % (wanted - refused)
+
+
+@pytest.mark.parametrize("make", [full_store, full_disk])
+def test_a_full_store_has_what_it_cannot_write(make):
+    def ask_for(client, lines, keys, time):
+        client.send(b"".join(line % {b"k": key, b"t": time} + b"mn\r\n" for line, key in zip(lines, keys)))
+        for line, key in zip(lines, keys):
+            answer = client.read_until(b"MN\r\n")[:-4]
+            assert answer not in ABSENT, (line, key)
+            yield answer == FULL
+
+    meet(make, ON_A_FULL_STORE, {"append", "prepend", "ms A", "ms P N"}, ask_for)
+
+
+@pytest.mark.parametrize("make", [full_store, full_disk])
+def test_a_full_store_tells_binary_clients_too(make):
+    def ask_for(client, makers, keys, time):
+        client.send(b"".join(make(key, time) + packet(binary.NOOP) for make, key in zip(makers, keys)))
+        for key in keys:
+            answer = binary.receive(client)
+            quiet = answer.opcode == binary.NOOP
+            assert answer.status in (binary.OK, 0x82, binary.NON_NUMERIC), (key, answer)
+            assert quiet or binary.receive(client).opcode == binary.NOOP
+            yield answer.status == 0x82
+
+    meet(make, BINARY_ON_A_FULL_STORE, {"append", "appendq"}, ask_for)

@@ -25,6 +25,7 @@
 
 static struct {
     enum store_status get, write, fetch_now;
+    uint8_t state; /* of the item */
     uint32_t gets, writes, fetches;
 } store;
 
@@ -33,7 +34,8 @@ enum store_status store_get(struct store_session *session, const struct store_ke
 {
     (void)session, (void)key, (void)now_s, (void)fetch;
     store.gets++;
-    *item = (struct store_item){.value = "7", .value_len = 1, .cas = 5, .place = 8, .in_ram = true};
+    *item = (struct store_item){
+        .value = "7", .value_len = 1, .cas = 5, .place = 8, .in_ram = true, .state = store.state};
     return store.get;
 }
 
@@ -387,6 +389,28 @@ static void test_what_must_wait_for_room_is_parked_and_says_nothing(void **state
     }
 }
 
+/* The right to make an item anew is given where that can be written down. Where it cannot, nor after a wait, the get goes on. */
+static void test_a_get_of_a_stale_item_is_answered_where_nothing_can_be_written(void **state)
+{
+    (void)state;
+    static const enum store_status statuses[] = {STORE_FULL, STORE_AGAIN, STORE_READ_ONLY};
+    store.state = STORE_STATE_STALE;
+    expect("mg k v\r\n", "VA 1 X W\r\n7\r\n");
+    store.write = STORE_AGAIN;
+    run("mg k v\r\n");
+    assert_int_equal(result, RUN_WAIT);
+    assert_int_equal(parked, 1);
+    waited_long = true;
+    for (size_t i = 0; i < COUNT(statuses); i++) {
+        store.write = statuses[i];
+        expect("mg k v\r\n", "VA 1 X\r\n7\r\n");
+        assert_int_equal(store.writes, 1);
+        assert_false(conn.parked || conn.wrote);
+    }
+    store.write = STORE_FULL;
+    expect("mg k T5 v\r\n", FULL);
+}
+
 /* G8. */
 static void test_what_has_waited_long_enough_is_refused(void **state)
 {
@@ -496,6 +520,7 @@ int main(void)
         TEST(each_status_of_a_write_has_one_answer),
         TEST(a_value_too_large_whose_predecessor_stays_says_why),
         TEST(what_must_wait_for_room_is_parked_and_says_nothing),
+        TEST(a_get_of_a_stale_item_is_answered_where_nothing_can_be_written),
         TEST(what_has_waited_long_enough_is_refused),
         TEST(an_item_that_keeps_changing_is_given_up),
         TEST(a_place_that_keeps_changing_is_given_up_when_it_is_read_at_once),
