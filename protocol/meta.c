@@ -4,8 +4,8 @@
  *     md <key> <flag>*        ma <key> <flag>*                                   me <key> [b]
  *
  * A flag is a letter, some with an argument behind it, without a blank. All commands read the flags of all: one that
- * means nothing to a command is checked and ignored. What cannot be a flag at all (no letter) refuses an ms before its
- * length is believed, as in memcached; everything else that is wrong in it drops its data block.
+ * means nothing to a command is checked and ignored. The data block of an ms whose length can be read is dropped, whatever else is
+ * wrong in its line; memcached runs it as commands where a word cannot be a flag at all (no letter).
  */
 #include <string.h>
 
@@ -195,8 +195,6 @@ static enum parse_status parse_set(struct text_input *in)
     if (!token_uint64(text_word(in), &len) || len > BLOCK_LEN_MAX)
         return text_refuse(in, REPLY_BAD_FORMAT);
     enum reply_status error = note_flags(in, 3);
-    if (error == REPLY_BAD_FORMAT)
-        return text_refuse(in, error);
     if (error == REPLY_NONE)
         error = read_flags(in, set_modes);
     if (error != REPLY_NONE)

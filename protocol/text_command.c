@@ -73,6 +73,14 @@ static const struct command *find_command(struct bytes name)
     return NULL;
 }
 
+int text_words_before_length(struct bytes name)
+{
+    if (token_is(name, "ms", 2))
+        return 1;
+    const struct command *command = find_command(name);
+    return command != NULL && command->shape == SHAPE_STORE ? 3 : -1;
+}
+
 uint32_t text_noreply(const struct text_input *in)
 {
     static const char noreply[] = " noreply";

@@ -2,8 +2,9 @@
  *
  * Its only command is `set <key> <flags> <exptime> <length>` with `user password` as the data block.
  * Nothing is stored, so key, flags and time may be anything, and `noreply` does not hide the answer.
- * All other lines are refused one by one. Until the server has decided (OP_AUTHENTICATE) nothing
- * behind the block is looked at: what it means depends on the answer.
+ * All other lines are refused one by one, each with the data block that it announces: a value must not
+ * pass for a password. Until the server has decided (OP_AUTHENTICATE) nothing behind the block is looked
+ * at: what it means depends on the answer.
  */
 #include "protocol/text_input.h"
 
@@ -12,11 +13,13 @@
 /* A longer block is no password, and is not waited for. */
 #define TOKEN_LEN_MAX 1024
 
-static bool read_len(struct text_input *in, uint64_t *len)
+/* False: the line announces no data block. */
+static bool read_len(struct text_input *in, struct bytes name, uint64_t *len)
 {
-    for (int i = 0; i < 3; i++)
+    int words = text_words_before_length(name);
+    for (int i = 0; i < words; i++)
         text_word(in);
-    return token_uint64(text_word(in), len) && *len <= BLOCK_LEN_MAX;
+    return words >= 0 && token_uint64(text_word(in), len) && *len <= BLOCK_LEN_MAX;
 }
 
 static enum parse_status parse_password(struct text_input *in, uint64_t len)
@@ -41,8 +44,11 @@ enum parse_status text_parse_guarded(struct text_input *in)
         return PARSE_CLOSE;
     }
     text_end_line(in, newline);
+    struct bytes name = text_word(in);
     uint64_t block_len;
-    if (token_is(text_word(in), "set", 3) && read_len(in, &block_len))
-        return parse_password(in, block_len);
-    return text_refuse(in, REPLY_UNAUTHENTICATED);
+    if (!read_len(in, name, &block_len))
+        return text_refuse(in, REPLY_UNAUTHENTICATED);
+    if (!token_is(name, "set", 3))
+        return text_refuse_block(in, REPLY_UNAUTHENTICATED, block_len);
+    return parse_password(in, block_len);
 }

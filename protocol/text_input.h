@@ -58,6 +58,10 @@ static inline enum parse_status text_accept(struct text_input *in, enum request_
     return PARSE_REQUEST;
 }
 
+/* How many words stand between the name of a command and the length of its data block; -1: it has
+ * none. */
+int text_words_before_length(struct bytes name);
+
 /* REQUEST_NOREPLY if the last of the words that are still to be read is `noreply`, else 0. */
 uint32_t text_noreply(const struct text_input *in);
 

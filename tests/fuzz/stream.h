@@ -94,17 +94,17 @@ static inline uint64_t packet_end(const char *packet)
            ((uint64_t)at[8] << 24 | (uint64_t)at[9] << 16 | (uint64_t)at[10] << 8 | at[11]);
 }
 
-static inline bool is_storage_command(struct bytes word)
+/* The words between a storage command and its length; -1: it is none. */
+static inline int words_before_length(struct bytes word)
 {
     static const char *const names[] = {"set", "add", "replace", "append", "prepend", "cas"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (token_is(word, names[i], strlen(names[i])))
-            return true;
-    return false;
+            return 3;
+    return token_is(word, "ms", 2) ? 1 : -1;
 }
 
-/* Where a storage command of text ends that begins here; 0: it is none, or announces nothing. An ms that is refused for
- * what cannot be a flag announces nothing either, so those are left out. */
+/* Where a storage command of text ends that begins here; 0: it is none, or announces nothing. */
 static inline uint64_t block_end(const char *line, size_t len)
 {
     const char *newline = memchr(line, '\n', len);
@@ -112,9 +112,10 @@ static inline uint64_t block_end(const char *line, size_t len)
         return 0;
     const char *at = line, *end = newline > line && newline[-1] == '\r' ? newline - 1 : newline;
     uint64_t block_len;
-    if (!is_storage_command(token_next(&at, end)))
+    int words = words_before_length(token_next(&at, end));
+    if (words < 0)
         return 0;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < words; i++)
         token_next(&at, end);
     struct bytes word = token_next(&at, end);
     if (!token_uint64(word, &block_len) || block_len > INT32_MAX - 2)
@@ -133,8 +134,7 @@ static inline void check_framing(const struct parser *before, const struct parse
         FUZZ_CHECK(taken == packet_end(data + dropped));
         return;
     }
-    bool plain = !parser_is_in_line(before) && before->text.guard == TEXT_GUARD_NONE;
-    uint64_t end = plain ? block_end(data + dropped, len - dropped) : 0;
+    uint64_t end = parser_is_in_line(before) ? 0 : block_end(data + dropped, len - dropped);
     if (end)
         FUZZ_CHECK(taken == end);
 }

@@ -329,7 +329,8 @@ class Meta(Lines):
         dice, key = self.dice, self.key()
         if dice.one_in(5):
             return Command(b"ms %s %s%s.....\r\n" % (key, dice.pick(BAD_LENGTHS), self.end()), key)
-        flags = dice.pick([b"k k", b"MZ", b"O" + b"o" * 33, b"Tx", b"Fx", b"F-1", b"Cx", b"b", b"T", b"C", b"M", b"k q " * 12])
+        flags = dice.pick([b"k k", b"MZ", b"O" + b"o" * 33, b"Tx", b"Fx", b"F-1", b"Cx", b"b", b"T", b"C", b"M", b"k q " * 12,
+                           b"0 0", b"k !!", b"? I", b"7 q"])
         written = LONG_KEYS[0] if dice.one_in(8) else b"\x80key"
         return Command(b"ms %s 5 %s%s.....\r\n" % (written, flags, self.end()), key)
 

@@ -113,8 +113,8 @@ def test_nothing_else_is_a_command_before(guarded, line):
 
 def test_the_data_of_other_commands_is_not_taken_for_a_password(guarded):
     with guarded.connect() as client:
-        client.talk(b"add x 0 0 13\r\nuser password\r\n", REFUSED * 2)
-        client.talk(b"ms x 13\r\nuser password\r\n", REFUSED * 2)
+        client.talk(b"add x 0 0 13\r\nuser password\r\nget k\r\n", REFUSED * 2)
+        client.talk(b"ms x 13\r\nuser password\r\nget k\r\n", REFUSED * 2)
 
 
 def test_what_is_no_password_at_all(guarded):

@@ -497,6 +497,8 @@ REFUSED_LINES = [
     ("ms, bad token", b"ms k %d Tx" % len(ATTACK), ATTACK, b"CLIENT_ERROR bad token in command line format\r\n"),
     ("ms, bad mode", b"ms k %d MX" % len(ATTACK), ATTACK, b"CLIENT_ERROR invalid mode for ms M token\r\n"),
     ("ms, long opaque", b"ms k %d O%s" % (len(ATTACK), b"o" * 40), ATTACK, b"CLIENT_ERROR opaque token too long\r\n"),
+    ("ms, no flag", b"ms k %d 0 0" % len(ATTACK), ATTACK, BAD_FORMAT),
+    ("ms, no flag among others", b"ms k %d c ! I" % len(ATTACK), ATTACK, BAD_FORMAT),
     ("ms, bad base64", b"ms A %d b" % len(ATTACK), ATTACK, b"CLIENT_ERROR error decoding key\r\n"),
     ("ms, key too long", b"ms %s %d" % (b"k" * 251, len(ATTACK)), ATTACK, BAD_FORMAT),
     ("add of what is there", b"add victim 0 0 %d" % len(ATTACK), ATTACK, b"NOT_STORED\r\n"),
@@ -545,6 +547,7 @@ def test_the_body_of_one_who_has_shown_no_password_is_not_run():
                 say(stranger, b"set x 0 0 %d" % len(LARGE), LARGE)
                 stranger.expect(b"CLIENT_ERROR bad authentication token format\r\n")
                 say(stranger, b"add x 0 0 9", b"flush_all")
+                say(stranger, b"ms x 9 0 0", b"flush_all")
                 stranger.expect(REFUSED * 2)
         client.talk(b"get victim\r\n", b"VALUE victim 0 8\r\nprecious\r\nEND\r\n")
         assert client.stats()["cmd_flush"] == "0"
@@ -553,7 +556,7 @@ def test_the_body_of_one_who_has_shown_no_password_is_not_run():
 def test_a_line_that_announces_no_body_has_none(server, client):
     """As in memcached: no storage command, or a length that is no length; what follows is the next command, and is answered so."""
     for line, answer in ((b"SET k 0 0 9", ERROR), (b"store k 0 0 9", ERROR), (b"set k 0 0 -9", BAD_FORMAT), (b"set k 0 0 x", BAD_FORMAT),
-                         (b"set k 0 9", BAD_FORMAT), (b"ms k -9", BAD_FORMAT), (b"ms k 9 !", BAD_FORMAT)):
+                         (b"set k 0 9", BAD_FORMAT), (b"ms k -9", BAD_FORMAT), (b"ms k x !", BAD_FORMAT)):
         client.talk(line + b"\r\nget no:body\r\n", answer + b"END\r\n")
     assert_served(server)
 

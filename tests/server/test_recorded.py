@@ -29,6 +29,8 @@ INTENDED = [
     (r"(set|append|prepend|replace) two words", None, lambda answer: BAD_FORMAT),
     # A key that was sent in base64 comes back so. memcached gives the bytes themselves of an item that mg has made, even line ends.
     (r"mg \S+ b ", " kfoo", lambda answer: answer.replace(" kfoo", " kZm9v b")),
+    # The block behind an ms with a good length is data. memcached runs it as commands when a flag is no letter.
+    (r"ms \S+ \d+(?: [A-Za-z]\S*)* [^A-Za-z\s]", BAD_FORMAT, lambda answer: BAD_FORMAT),
     # What is refused changes nothing. memcached runs mg and ma all the same and then refuses to answer.
     (r"ma .*Oo{32}", "non-numeric", lambda answer: OPAQUE_TOO_LONG),
     # The time to live of what is over already is 0 here; there it is -1, as if it never ended, or a number that has wrapped.

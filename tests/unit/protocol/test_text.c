@@ -230,8 +230,13 @@ static const struct row meta[] = {
      BAD_FLAG " | " BAD_FLAG " | " BAD_MA_FLAG " | " BAD_FLAG},
     {"flags of other commands, and of proxies, are ignored", "mg a I x D5 MX P Lpath\r\n",
      "mg key=a delta=5 args= I x D5 MX P Lpath mode=X"},
-    {"what cannot be a flag refuses an ms before its length is believed",
-     "mg a ?\r\nms a 7 !!\r\nget b\r\n", BAD_FORMAT " | " BAD_FORMAT " | get key=b"},
+    {"what cannot be a flag", "mg a ?\r\nmd a 0\r\nma a +\r\n",
+     BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT},
+    {"the block of an ms is dropped, whatever its flags look like",
+     "ms a 9 0 0\r\nflush_all\r\nms a 7 !!\r\nget b\r\n\r\nms a 7 v \x01 I\r\nget b\r\n\r\nms a 7 "
+     "q 7 "
+     "k\nget b\r\n\r\nms a 0 \"\r\n\r\nget c\r\n",
+     BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | " BAD_FORMAT " | get key=c"},
     {"bad arguments",
      "mg a T\r\nmg a T+5\r\nmg a N4294967295\r\nmg a E0x10\r\nmg a C-1\r\nma a D+5\r\nma a J\r\nmg "
      "a F\r\n",

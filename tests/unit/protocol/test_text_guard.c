@@ -24,7 +24,15 @@ static const struct {
     {"once open, a set is a set", "set x 0 0 2\r\nok\r\nset x 0 0 2\r\nok\r\n",
      "authenticate value=ok | set key=x value=ok"},
     {"nothing else is a command", "get a\r\nquit\r\nversion\r\n\r\nadd x 0 0 2\r\nok\r\n",
-     REFUSED " | " REFUSED " | " REFUSED " | " REFUSED " | " REFUSED " | " REFUSED},
+     REFUSED " | " REFUSED " | " REFUSED " | " REFUSED " | " REFUSED},
+    {"the block of what is refused is dropped, and no password",
+     "add x 0 0 17\r\nset x 0 0 2\r\nok\r\n\r\nms x 17 0\r\nset x 0 0 2\r\nok\r\n\r\ncas x 0 0 2 "
+     "1\nok\r\nprepend x a b "
+     "2\r\nok\r\nget a\r\nset x 0 0 2\r\nok\r\n",
+     REFUSED " | " REFUSED " | " REFUSED " | " REFUSED " | " REFUSED " | authenticate value=ok"},
+    {"without a length there is no block",
+     "ms x\r\nms x -1\r\nadd x 0 0\r\nappend x 0 0 2147483646\r\nset x 0 0 2\r\nok\r\n",
+     REFUSED " | " REFUSED " | " REFUSED " | " REFUSED " | authenticate value=ok"},
     {"a set without a length announces nothing",
      "set x 0 0\r\nset x 0 0 -1\r\nset x 0 0 z\r\nset\r\n",
      REFUSED " | " REFUSED " | " REFUSED " | " REFUSED},
