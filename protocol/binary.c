@@ -141,12 +141,6 @@ static const struct command *find_command(uint8_t opcode)
     return opcode < sizeof commands / sizeof *commands ? &commands[opcode] : &unknown;
 }
 
-static bool is_for_strangers(const struct command *command)
-{
-    return command->op == OP_SASL_LIST || command->op == OP_SASL_AUTH ||
-           command->op == OP_SASL_STEP || command->op == OP_VERSION;
-}
-
 /* Whether a request carries what its opcode wants. */
 static bool has_shape(const struct command *command, const struct input *in)
 {
@@ -267,7 +261,7 @@ static enum parse_status parse_packet(struct binary_parser *parser, const char *
     request->protocol = PROTOCOL_BINARY;
     request->binary.opcode = opcode;
     memcpy(&request->binary.opaque, data + 12, sizeof request->binary.opaque);
-    if (parser->locked && !is_for_strangers(command))
+    if (parser->allowed && !(parser->allowed & OP_BIT(command->op)))
         return close_with(request, REPLY_SASL_FAILED);
     if (in.extras_len + in.key_len > body_len)
         return close_with(request, REPLY_ERROR);

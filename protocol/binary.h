@@ -8,19 +8,21 @@
 #include "protocol/parse.h"
 #include "protocol/request.h"
 
-/* The first byte of every request; no text command begins with it. */
-#define BINARY_MAGIC      0x80
+/* The first byte of every request, and of every answer; no text command begins with either. */
+#define BINARY_MAGIC       0x80
+#define BINARY_MAGIC_REPLY 0x81
 
-#define BINARY_HEADER_LEN 24
+#define BINARY_HEADER_LEN  24
 
 /* What a client may send to authenticate itself: it is kept before anybody knows who that is. */
-#define BINARY_SASL_MAX   (64 << 10)
+#define BINARY_SASL_MAX    (64 << 10)
 
 /* The state between two calls. Copying it is a way to come back to this point. */
 struct binary_parser {
-    uint64_t swallow;       /* bytes of a refused body still to be dropped */
+    uint64_t swallow; /* bytes of a refused body still to be dropped */
+    uint64_t
+        allowed; /* the client has yet to say who it is: refuse all but these (OP_BIT); 0: do not */
     uint32_t item_size_max; /* -I, in bytes */
-    bool locked;            /* the client has yet to say who it is: refuse all but that */
 };
 
 /* Starts a connection's parser; no item is larger than item_size_max bytes (ITEM_OVERHEAD

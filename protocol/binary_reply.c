@@ -14,8 +14,6 @@
 
 #include "protocol/binary.h"
 
-#define MAGIC_REPLY 0x81
-
 enum code {
     CODE_OK = 0x00,
     CODE_NOT_FOUND = 0x01,
@@ -96,7 +94,7 @@ static char *write_header(const struct request *request, const struct packet *pa
     const uint32_t body_len =
         htobe32((uint32_t)(packet->extras_len + packet->key_len + packet->value_len));
     const uint64_t cas = htobe64(packet->cas);
-    out[0] = (char)MAGIC_REPLY;
+    out[0] = (char)BINARY_MAGIC_REPLY;
     out[1] = (char)request->binary.opcode;
     memcpy(out + 2, &key_len, sizeof key_len);
     out[4] = (char)packet->extras_len;

@@ -10,12 +10,12 @@ void parser_init(struct parser *parser, enum protocol protocol, uint32_t item_si
         text_parser_init(&parser->text, item_size_max);
 }
 
-void parser_lock(struct parser *parser, bool locked)
+void parser_lock(struct parser *parser, uint64_t allowed)
 {
     if (parser->protocol == PROTOCOL_BINARY)
-        parser->binary.locked = locked;
+        parser->binary.allowed = allowed;
     else
-        parser->text.guard = locked ? TEXT_GUARD_CLOSED : TEXT_GUARD_NONE;
+        parser->text.guard = allowed ? TEXT_GUARD_CLOSED : TEXT_GUARD_NONE;
 }
 
 enum parse_status parser_next_other(struct parser *parser, const char *data, size_t len,

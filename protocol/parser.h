@@ -20,9 +20,10 @@ struct parser {
 /* Starts a connection's parser. With PROTOCOL_AUTO the client's first byte decides. */
 void parser_init(struct parser *parser, enum protocol protocol, uint32_t item_size_max);
 
-/* Whether the client must authenticate itself before anything else is done for it: by SASL in the
- * binary protocol, by a password in the text protocol. Not with PROTOCOL_AUTO. */
-void parser_lock(struct parser *parser, bool locked);
+/* What the client may ask for until it has authenticated itself (OP_BIT of each; 0: it may ask for
+ * all, or has done so). That is for the binary protocol; of a locked text parser it is a password,
+ * whatever is given. Not with PROTOCOL_AUTO. */
+void parser_lock(struct parser *parser, uint64_t allowed);
 
 /* Behind parser_next: a parser of the binary protocol, or one that must choose. */
 enum parse_status parser_next_other(struct parser *parser, const char *data, size_t len,

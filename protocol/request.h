@@ -75,7 +75,11 @@ enum request_op {
     OP_META_ARITHMETIC, /* K */
     OP_META_DEBUG,      /* K */
     OP_META_NOOP,
+    OP_COUNT, /* none: how many there are */
 };
+
+/* An operation in a set of them. */
+#define OP_BIT(op) (UINT64_C(1) << (op))
 
 enum request_flag {
     REQUEST_NOREPLY = 1 << 0,   /* the client wants no answer */

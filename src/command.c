@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "src/number.h"
+#include "src/rights.h"
 #include "src/watch.h"
 
 /* An error says nothing about the key, so its reply rests on nothing: it goes out though the log takes no writes. */
@@ -147,6 +148,19 @@ void command_reply(struct worker *worker, struct conn *conn, const struct reques
     size_t len = reply_head(request, reply, output_at(output));
     conn->out_bytes += len;
     output_wrote(output, len);
+}
+
+void command_say(struct worker *worker, struct conn *conn, const struct request *request,
+                 const struct reply *reply)
+{
+    struct output *output = &worker->output;
+    if (reply->status == REPLY_TEXT && !(request->flags & REQUEST_NOREPLY)) {
+        memcpy(output_at(output), reply->text, reply->text_len);
+        conn->out_bytes += reply->text_len;
+        output_wrote(output, reply->text_len);
+    } else if (reply->status != REPLY_NONE) {
+        command_reply(worker, conn, request, reply);
+    }
 }
 
 static void reply_status(struct worker *worker, struct conn *conn, const struct request *request,
@@ -620,19 +634,16 @@ static enum run_result run_delete(struct worker *worker, struct conn *conn, cons
 
 static enum run_result run_flush(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
-    enum reply_status reply = REPLY_FLUSH_DISABLED;
-    if (!worker->server->settings.disable_flush) {
-        int64_t delay = slot->request.exptime;
-        uint32_t when = delay > 0 ? clock_deadline(delay, worker->now_s) : 0;
-        enum store_status status = store_flush(worker->session, when, worker->now_s);
-        note_write(conn, status);
-        reply = command_answer(worker, conn, status);
-        if (reply == REPLY_NONE)
-            return RUN_WAIT;
-        counter_add(&worker->counters.cmd_flush, 1);
-        if (reply == REPLY_OK)
-            watch_system(worker, "flush_all", "at", when ? when : worker->now_s);
-    }
+    int64_t delay = slot->request.exptime;
+    uint32_t when = delay > 0 ? clock_deadline(delay, worker->now_s) : 0;
+    enum store_status status = store_flush(worker->session, when, worker->now_s);
+    note_write(conn, status);
+    enum reply_status reply = command_answer(worker, conn, status);
+    if (reply == REPLY_NONE)
+        return RUN_WAIT;
+    counter_add(&worker->counters.cmd_flush, 1);
+    if (reply == REPLY_OK)
+        watch_system(worker, "flush_all", "at", when ? when : worker->now_s);
     reply_status(worker, conn, &slot->request, reply);
     return RUN_DONE;
 }
@@ -668,8 +679,24 @@ static enum run_result run_other(struct worker *worker, struct conn *conn, const
     }
 }
 
+/* What only some may ask for is refused here, before it is looked at any further. */
+static bool is_refused(const struct worker *worker, const struct conn *conn,
+                       const struct request *request, struct reply *refusal)
+{
+    return !rights_are_free(request->op) &&
+           !rights_allow(&worker->server->settings, conn->transport == TRANSPORT_UDP, request,
+                         refusal);
+}
+
 static enum run_result run(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
+    struct reply refusal;
+    if (is_refused(worker, conn, &slot->request, &refusal)) {
+        command_say(worker, conn, &slot->request, &refusal);
+        if (watch_wants(worker))
+            watch_ran(worker, conn, slot);
+        return RUN_DONE;
+    }
     switch (slot->request.op) {
     case OP_GET: return run_get(worker, conn, slot);
     case OP_SET:

@@ -23,6 +23,10 @@ void command_look_ahead(struct worker *worker, struct conn *conn, const struct s
 void command_reply(struct worker *worker, struct conn *conn, const struct request *request,
                    const struct reply *reply);
 
+/* The same for any status: REPLY_TEXT is its text, REPLY_NONE nothing. */
+void command_say(struct worker *worker, struct conn *conn, const struct request *request,
+                 const struct reply *reply);
+
 /* The groups of stats that switch something, or say that it is off: sets the answer, a text or REPLY_OK. False: it is none
  * of them. */
 bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply);

@@ -1,7 +1,7 @@
 /* command_admin.c: the commands about the server.
  *
  * There are no slabs and no LRU queues here, so those commands change nothing; they check their arguments and answer as
- * memcached does, so that tools do not stumble.
+ * memcached does, so that tools do not stumble. Who may ask for what stands in rights.c.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "src/dump.h"
 #include "src/journal.h"
 #include "src/number.h"
-#include "src/udp.h"
+#include "src/rights.h"
 #include "src/watch.h"
 
 #define WORDS_MAX     8
@@ -84,9 +84,7 @@ static void run_cachedump(struct worker *worker, struct conn *conn, const struct
                           struct reply *reply)
 {
     uint64_t class, limit;
-    if (worker->server->settings.disable_dump)
-        say(reply, "CLIENT_ERROR stats cachedump not allowed\r\n");
-    else if (args->count < 3)
+    if (args->count < 3)
         say(reply, "CLIENT_ERROR bad command line\r\n");
     else if (!number_parse(args->word[1].data, args->word[1].len, &class) ||
              !number_parse(args->word[2].data, args->word[2].len, &limit))
@@ -282,10 +280,7 @@ static void run_dump(struct worker *worker, struct conn *conn, enum dump_form fo
                      struct bytes list, struct reply *reply)
 {
     bool one = is(list, "hash"), others = false; /* all are in the one class that there is */
-    if (worker->server->settings.disable_dump)
-        say(reply,
-            form == DUMP_META ? "ERROR metadump not allowed\r\n" : "ERROR mgdump not allowed\r\n");
-    else if (!one && !read_classes(list, &one, &others))
+    if (!one && !read_classes(list, &one, &others))
         say(reply, "BADCLASS invalid class id\r\n");
     else if (one)
         start_list(worker, conn, form, reply);
@@ -371,12 +366,8 @@ static void run_disklimit(struct worker *worker, const struct request *request, 
     reply->status = REPLY_OK;
 }
 
-static void run_shutdown(struct worker *worker, const struct request *request, struct reply *reply)
+static void run_shutdown(const struct request *request, struct reply *reply)
 {
-    if (!worker->server->settings.enable_shutdown) {
-        reply->status = REPLY_SHUTDOWN_DISABLED;
-        return;
-    }
     if (request->args.len && !is(request->args, "graceful")) {
         say(reply, "CLIENT_ERROR invalid shutdown mode\r\n");
         return;
@@ -396,7 +387,7 @@ static void run_authenticate(struct worker *worker, struct conn *conn,
     };
     enum auth_result result =
         auth_file_check(worker->server->auth_file, request->value.data, request->value.len);
-    parser_lock(&conn->parser, result != AUTH_GRANTED);
+    parser_lock(&conn->parser, result == AUTH_GRANTED ? 0 : rights_of_strangers());
     conn->stopped = true;
     reply->status = answers[result];
     counter_add(&worker->counters.auth_cmds, 1);
@@ -412,10 +403,6 @@ static enum run_result run_watch(struct worker *worker, struct conn *conn,
 {
     uint32_t events = watch_parse(request->args);
     uint32_t watcher;
-    if (worker->server->settings.disable_watch) {
-        say(reply, "CLIENT_ERROR watch commands not allowed\r\n");
-        return RUN_DONE;
-    }
     if (!events) {
         reply->status = REPLY_ERROR;
         return RUN_DONE;
@@ -450,11 +437,6 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
                                   const struct request *request, struct reply *reply)
 {
     enum run_result result = RUN_DONE;
-    if (conn->transport == TRANSPORT_UDP && !udp_allows(request)) {
-        reply->status = REPLY_ERROR;
-        command_reply(worker, conn, request, reply);
-        return RUN_DONE;
-    }
     switch (request->op) {
     case OP_VERSION:
         reply->status = REPLY_VERSION;
@@ -465,7 +447,7 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_STATS: run_stats(worker, conn, request, reply); break;
     case OP_CACHE_MEMLIMIT: run_memlimit(worker, request, reply); break;
     case OP_CACHE_DISKLIMIT: run_disklimit(worker, request, reply); break;
-    case OP_SHUTDOWN: run_shutdown(worker, request, reply); break;
+    case OP_SHUTDOWN: run_shutdown(request, reply); break;
     case OP_AUTHENTICATE: run_authenticate(worker, conn, request, reply); break;
     case OP_LRU: run_lru(request, reply); break;
     case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;
@@ -474,11 +456,6 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_REFRESH_CERTS: run_refresh_certs(worker, reply); break;
     default: reply->status = REPLY_ERROR; break;
     }
-    if (reply->status == REPLY_TEXT && !(request->flags & REQUEST_NOREPLY)) {
-        memcpy(output_at(&worker->output), reply->text, reply->text_len);
-        output_wrote(&worker->output, reply->text_len);
-    } else if (reply->status != REPLY_NONE) {
-        command_reply(worker, conn, request, reply);
-    }
+    command_say(worker, conn, request, reply);
     return result;
 }

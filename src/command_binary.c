@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "src/command.h"
+#include "src/rights.h"
 #include "src/sasl.h"
 
 /* stat: one packet a line of the text answer, and an empty one at the end. */
@@ -165,7 +166,7 @@ static void run_sasl_auth(struct worker *worker, struct conn *conn, const struct
     struct counters *counters = &worker->counters;
     struct bytes answer = {0};
     enum sasl_result result = authenticate(conn, request, &answer);
-    parser_lock(&conn->parser, result != SASL_RESULT_DONE);
+    parser_lock(&conn->parser, result == SASL_RESULT_DONE ? 0 : rights_of_strangers());
     switch (result) {
     case SASL_RESULT_DONE: reply_sasl(worker, conn, request, REPLY_SASL_DONE, welcome); break;
     case SASL_RESULT_CONTINUE:

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "src/journal.h"
+#include "src/rights.h"
 #include "src/sasl.h"
 #include "src/tls.h"
 #include "src/udp.h"
@@ -73,7 +74,8 @@ void conn_start_parser(struct conn *conn)
 {
     const struct settings *settings = &conn->worker->server->settings;
     parser_init(&conn->parser, chosen_protocol(settings), (uint32_t)settings->item_size_max);
-    parser_lock(&conn->parser, settings->enable_sasl || settings->auth_file);
+    parser_lock(&conn->parser,
+                settings->enable_sasl || settings->auth_file ? rights_of_strangers() : 0);
 }
 
 static void end_transport(struct conn *conn)

@@ -24,6 +24,7 @@ server_sources = \
     src/process.c src/process.h \
     src/progress.c src/progress.h \
     src/replace_file.c src/replace_file.h \
+    src/rights.c src/rights.h \
     src/sasl.h \
     src/server.c src/server.h \
     src/socket_ring.h \

@@ -9,12 +9,16 @@
  *          6     2  reserved, 0
  *
  * A request must fit into one datagram (total is 1); several may share one, and one that is cut off at its end is dropped, like
- * everything that is malformed: its sender may be somebody else than it says. The answer to each request is a message of its own, cut
- * into datagrams of at most 1400 bytes. Since its total stands in the first, an answer is copied together and sent when it is
- * whole; a multiget may take several rounds until then, when values come from disk.
+ * everything that is malformed: its sender may be somebody else than it says. The answer to each request is one message of its own,
+ * cut into datagrams of at most 1400 bytes. Since its total stands in the first, an answer is copied together and sent when it
+ * is whole; a multiget may take several rounds until then, when values come from disk.
  *
- * Two servers that answered each other's errors would never stop, and a stranger could set them off with a single datagram: what
- * begins like an error is no request.
+ * What a forged sender can have sent to others is bounded: only commands with a bounded answer are run (rights.c), and all answers to
+ * one datagram have UDP_ANSWER_MAX bytes together. An answer that would be longer becomes an error, and what has not been run of
+ * the datagram by then is dropped.
+ *
+ * Two servers that answered each other's answers might never stop, and a stranger could set them off with a single datagram: an answer
+ * may hold commands as its value. So what begins like an answer is no request.
  *
  * All workers read from all UDP sockets. Each has one connection for each, which takes one datagram after the other and waits as
  * other connections do, for the disk, for room, for the socket; meanwhile the other workers take what comes.
@@ -22,6 +26,7 @@
 #define _GNU_SOURCE
 #include "src/udp.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -31,12 +36,12 @@
 #include "protocol/request.h"
 #include "src/worker.h"
 
-#define HEADER        8
-#define DATAGRAM_MAX  1400 /* bytes of an answer's datagram, with its header */
-#define BODY_MAX      (DATAGRAM_MAX - HEADER)
-#define DATAGRAMS_MAX 65535
-#define RECEIVE_MAX   (64 << 10)
-#define MULTIGET_ROOM (1 << 20) /* an answer may have as much beyond the largest item */
+#define HEADER       8
+#define DATAGRAM_MAX 1400 /* bytes of an answer's datagram, with its header */
+#define BODY_MAX     (DATAGRAM_MAX - HEADER)
+#define RECEIVE_MAX  (64 << 10)
+
+_Static_assert(UDP_ANSWER_MAX / BODY_MAX < UINT16_MAX, "the datagrams of an answer can be counted");
 
 /* Growing bytes. */
 struct buffer {
@@ -48,6 +53,7 @@ struct udp {
     struct sockaddr_storage peer;
     socklen_t peer_len;
     char id[2];
+    size_t answered;    /* bytes of whole answers to this datagram */
     struct buffer held; /* of the answer that is not whole yet */
     bool too_large;     /* that one */
     char datagram[RECEIVE_MAX];
@@ -95,15 +101,12 @@ static uint16_t number_at(const char *at)
     return (uint16_t)((unsigned char)at[0] << 8 | (unsigned char)at[1]);
 }
 
-static bool begins_with(const char *data, size_t len, const char *word)
+/* Answers begin with a capital, with a digit (of incr), or with the binary protocol's own byte; no command does. */
+static bool begins_like_an_answer(const char *body)
 {
-    return len >= strlen(word) && memcmp(data, word, strlen(word)) == 0;
-}
-
-static bool is_error(const char *data, size_t len)
-{
-    return begins_with(data, len, "ERROR") || begins_with(data, len, "CLIENT_ERROR") ||
-           begins_with(data, len, "SERVER_ERROR");
+    unsigned char first = (unsigned char)*body;
+    return (first >= 'A' && first <= 'Z') || (first >= '0' && first <= '9') ||
+           first == BINARY_MAGIC_REPLY;
 }
 
 static uint16_t port_of(const struct sockaddr_storage *address)
@@ -116,7 +119,18 @@ static bool is_request(const struct udp *udp, size_t len)
 {
     const char *header = udp->datagram;
     return len > HEADER && number_at(header + 2) == 0 && number_at(header + 4) == 1 &&
-           port_of(&udp->peer) != 0 && !is_error(udp->datagram + HEADER, len - HEADER);
+           port_of(&udp->peer) != 0 && !begins_like_an_answer(header + HEADER);
+}
+
+/* Values that were read ahead for requests that were dropped: they would never be asked for, hold their segments, and take the room
+ * of others (CONN_COLD_MAX). */
+static void forget_values(struct conn *conn)
+{
+    assert(conn->fetching == 0);
+    for (; conn->cold_count; conn->cold_count--) {
+        store_fetch_release(conn->cold[conn->cold_count - 1]);
+        free(conn->cold[conn->cold_count - 1]);
+    }
 }
 
 enum conn_received udp_receive(struct conn *conn)
@@ -134,6 +148,8 @@ enum conn_received udp_receive(struct conn *conn)
         return CONN_NOTHING;
     }
     forget_answer(udp);
+    forget_values(conn);
+    udp->answered = 0;
     memcpy(udp->id, udp->datagram, sizeof udp->id);
     conn_start_parser(conn);
     conn->data = udp->datagram + HEADER;
@@ -141,15 +157,6 @@ enum conn_received udp_receive(struct conn *conn)
     conn->pos = 0;
     conn->readable = true; /* there may be another */
     return CONN_RECEIVED;
-}
-
-bool udp_allows(const struct request *request)
-{
-    struct bytes args = request->args;
-    if (request->op == OP_WATCH)
-        return false;
-    return request->op != OP_LRU_CRAWLER || !(begins_with(args.data, args.len, "metadump") ||
-                                              begins_with(args.data, args.len, "mgdump"));
 }
 
 void udp_give_up(struct conn *conn)
@@ -161,16 +168,9 @@ void udp_give_up(struct conn *conn)
 
 /* Answering. */
 
-static size_t answer_max(const struct conn *conn)
+static bool hold(struct udp *udp, const struct piece *piece)
 {
-    uint64_t max = conn->worker->server->settings.item_size_max + MULTIGET_ROOM;
-    return max < DATAGRAMS_MAX * BODY_MAX ? (size_t)max : DATAGRAMS_MAX * BODY_MAX;
-}
-
-static bool hold(const struct conn *conn, const struct piece *piece)
-{
-    struct udp *udp = conn->udp;
-    if (udp->too_large || udp->held.len + piece->len > answer_max(conn)) {
+    if (udp->too_large || udp->answered + udp->held.len + piece->len > UDP_ANSWER_MAX) {
         udp->too_large = true;
         return true;
     }
@@ -199,13 +199,31 @@ static bool cut(struct conn *conn, const char *answer, size_t len, struct buffer
     return true;
 }
 
-static bool end_answer(struct conn *conn, struct buffer *out)
+/* Instead of an answer that is too large. A binary one has its request's opcode and opaque in its head, if that is there. */
+static bool refuse_answer(struct conn *conn, struct buffer *out)
 {
     static const char refusal[] = "SERVER_ERROR the answer is too large for UDP\r\n";
-    const struct udp *udp = conn->udp;
-    bool ok = udp->too_large ? cut(conn, refusal, sizeof refusal - 1, out)
-                             : cut(conn, udp->held.data, udp->held.len, out);
-    forget_answer(conn->udp);
+    const struct buffer *held = &conn->udp->held;
+    const struct reply reply = {.status = REPLY_TOO_LARGE};
+    struct request request = {.protocol = PROTOCOL_BINARY};
+    char packet[BINARY_REPLY_MAX];
+    conn->closing = true; /* the rest of the datagram is dropped */
+    if (conn->parser.protocol != PROTOCOL_BINARY)
+        return cut(conn, refusal, sizeof refusal - 1, out);
+    if (held->len < BINARY_HEADER_LEN)
+        return true;
+    request.binary.opcode = (uint8_t)held->data[1];
+    memcpy(&request.binary.opaque, held->data + 12, sizeof request.binary.opaque);
+    return cut(conn, packet, binary_reply_head(&request, &reply, packet), out);
+}
+
+static bool end_answer(struct conn *conn, struct buffer *out)
+{
+    struct udp *udp = conn->udp;
+    udp->answered += udp->held.len;
+    bool ok =
+        udp->too_large ? refuse_answer(conn, out) : cut(conn, udp->held.data, udp->held.len, out);
+    forget_answer(udp);
     return ok;
 }
 
@@ -220,17 +238,18 @@ static void point_to_datagrams(struct conn *conn, char *data)
 
 bool udp_defer(struct conn *conn, struct piece *pieces, uint32_t count)
 {
-    const struct udp *udp = conn->udp;
+    struct udp *udp = conn->udp;
     struct buffer out = {0};
+    /* Or the rest of an answer comes in another round. */
+    bool last = !conn->stopped || !parser_is_in_line(&conn->parser) || conn->closing;
     bool ok = true;
     for (uint32_t i = 0; i < count; i++) {
-        ok = ok && hold(conn, &pieces[i]);
+        ok = ok && hold(udp, &pieces[i]);
         piece_release(&pieces[i]);
         if (ok && pieces[i].ends_answer)
             ok = end_answer(conn, &out);
     }
-    bool last = !conn->stopped || conn->closing;
-    if (ok && last && (udp->held.len || udp->too_large))
+    if (ok && (udp->too_large || (last && udp->held.len)))
         ok = end_answer(conn, &out);
     point_to_datagrams(conn, out.data);
     if (!ok)

@@ -9,8 +9,6 @@
 
 #include "src/conn.h"
 
-struct request;
-
 /* What a connection of TRANSPORT_UDP remembers of the datagram that it answers. NULL: no memory. */
 struct udp *udp_new(void);
 void udp_free(struct udp *udp);
@@ -18,8 +16,9 @@ void udp_free(struct udp *udp);
 /* As conn_receive: the requests of one datagram are what there is to parse. */
 enum conn_received udp_receive(struct conn *conn);
 
-/* Whether the request may be made over UDP: its answer has an end, and is not a flood. */
-bool udp_allows(const struct request *request);
+/* Bytes of all answers to one datagram, the datagrams' headers not counted: whoever it says has sent it gets no more. Enough for an
+ * item of 1 MiB (-I) and as much of others. */
+#define UDP_ANSWER_MAX (2 << 20)
 
 /* As conn_defer: the answers of this round become conn->pending, a piece a datagram, each sent by udp_send. An answer that is
  * not whole is held back until it is. */

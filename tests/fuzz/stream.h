@@ -22,6 +22,10 @@
 /* What a parser may keep without knowing how much will come: a line, a key and the blanks behind it. */
 #define STREAM_WAIT_MAX (STREAM_LINE_MAX + 2 * KEY_LEN_MAX)
 
+/* What a locked parser of the binary protocol lets through. */
+#define FOR_STRANGERS                                                                              \
+    (OP_BIT(OP_SASL_LIST) | OP_BIT(OP_SASL_AUTH) | OP_BIT(OP_SASL_STEP) | OP_BIT(OP_VERSION))
+
 /* How a stream is fed. */
 struct way {
     enum protocol protocol;
@@ -281,7 +285,7 @@ static inline enum parse_status step(const struct way *way, struct parser *parse
         summary_add(summary, once.data, once.len);
     }
     if (status == PARSE_PAUSE || (status == PARSE_REQUEST && request.op == OP_AUTHENTICATE))
-        parser_lock(parser, !way->welcome);
+        parser_lock(parser, way->welcome ? 0 : FOR_STRANGERS);
     summary_release(&once);
     summary_release(&twice);
     block_free(block);
@@ -297,7 +301,7 @@ static inline void feed(const struct way *way, const char *data, size_t len,
     size_t at = 0, end = 0;
     parser_init(&parser, way->protocol, way->item_size_max);
     if (way->locked)
-        parser_lock(&parser, true);
+        parser_lock(&parser, FOR_STRANGERS);
     while (end < len) {
         end += fuzz_piece(way->cuts, &dice, len - end);
         enum parse_status status;

@@ -66,17 +66,19 @@ server_tests = \
     tests/unit/src/test_journal \
     tests/unit/src/test_prefix \
     tests/unit/src/test_progress \
+    tests/unit/src/test_rights \
     tests/unit/src/test_socket_ring \
     tests/unit/src/test_spare \
     tests/unit/src/test_watch_log
 
 tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/auth_file.c src/auth_file.h
 tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/clock.c src/command.c \
-    src/command_internal.h src/command_meta.c src/output.c
+    src/command_internal.h src/command_meta.c src/output.c src/rights.c src/rights.h
 tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
 tests_unit_src_test_conn_state_SOURCES = tests/unit/src/test_conn_state.c src/conn_state.c src/conn.h
 tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/prefix.c src/prefix.h
 tests_unit_src_test_progress_SOURCES = tests/unit/src/test_progress.c src/progress.c src/progress.h
+tests_unit_src_test_rights_SOURCES = tests/unit/src/test_rights.c src/rights.c src/rights.h
 tests_unit_src_test_socket_ring_SOURCES = tests/unit/src/test_socket_ring.c src/socket_ring.h
 if HAVE_URING
 tests_unit_src_test_socket_ring_SOURCES += src/socket_ring.c

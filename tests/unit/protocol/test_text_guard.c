@@ -47,7 +47,7 @@ static void feed_guarded(const char *stream, size_t len, size_t step, struct tra
 {
     struct parser parser;
     parser_init(&parser, PROTOCOL_TEXT, 1 << 20);
-    parser_lock(&parser, true);
+    parser_lock(&parser, OP_BIT(OP_AUTHENTICATE));
     transcript->len = transcript->requests = 0;
     size_t at = 0;
     for (size_t end = 0; end < len;) {
@@ -88,7 +88,7 @@ static void test_an_endless_line_closes(void **state)
     (void)state;
     memset(line + 4, 'a', sizeof line - 4);
     parser_init(&parser, PROTOCOL_TEXT, 1 << 20);
-    parser_lock(&parser, true);
+    parser_lock(&parser, OP_BIT(OP_AUTHENTICATE));
     assert_int_equal(parse_all(&parser, line, 2048, &transcript, &status), 0);
     assert_int_equal(status, PARSE_PARTIAL);
     parse_all(&parser, line, 2049, &transcript, &status);
