@@ -151,7 +151,8 @@ static enum parse_status parse_flush_all(struct text_input *in, enum request_op 
 {
     in->request->flags |= text_noreply(in);
     struct bytes delay = text_word(in);
-    if (delay.len == 0 || token_is(delay, "noreply", 7))
+    bool last = in->at == in->line_end;
+    if (delay.len == 0 || (last && token_is(delay, "noreply", 7)))
         return text_accept(in, op);
     if (!text_exptime(delay, &in->request->exptime))
         return text_refuse(in, REPLY_BAD_EXPTIME);

@@ -20,6 +20,7 @@
 #define _GNU_SOURCE
 #include <string.h>
 
+#include "protocol/token.h"
 #include "src/command_internal.h"
 #include "src/number.h"
 #include "src/watch.h"
@@ -64,11 +65,25 @@ static struct reply_meta describe(const struct store_item *item, uint32_t now_s)
     };
 }
 
+/* Flags take effect in their order: an R behind a T looks at the new expiry. */
+static bool touches_before_recaching(const struct request *request)
+{
+    const char *at = request->args.data, *end = at + request->args.len;
+    if (!has(request, 'T') || !has(request, 'R'))
+        return false;
+    for (;;) {
+        char flag = *token_next(&at, end).data;
+        if (flag == 'T' || flag == 'R')
+            return flag == 'T';
+    }
+}
+
 /* R is a time as every expiry: 0 is never, more than 30 days is a date. */
 static bool wins(const struct request *request, const struct reply_meta *meta, uint32_t now_s)
 {
     uint32_t limit_s = clock_deadline(request->recache_s, now_s);
-    bool ends_soon = limit_s > now_s && meta->ttl_s >= 0 && meta->ttl_s < limit_s - now_s;
+    int64_t ttl_s = touches_before_recaching(request) ? meta->new_ttl_s : meta->ttl_s;
+    bool ends_soon = limit_s > now_s && ttl_s >= 0 && ttl_s < limit_s - now_s;
     return !meta->win_sent && (meta->stale || ends_soon);
 }
 

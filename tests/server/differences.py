@@ -3,7 +3,7 @@ import re
 
 BAD_FORMAT = rb"CLIENT_ERROR bad command line format\r\n"
 
-TOO_FEW = (rb"gets?|gats?( +\S+)?|(set|add|replace|append|prepend)( +\S+){0,3}|cas( +\S+){0,4}|(incr|decr|touch)( +\S+)?|"
+TOO_FEW = (rb"gets?|gats?( +\S+)?|(set|add|replace|append|prepend)( +\S+){0,3}|cas( +\S+){0,4}|(incr|decr|touch)( +[^ \r\n]+)?|"
            rb"delete|verbosity|mg|ms|md|ma")
 
 # protocols, sent, answer of 1.6.18, ours (regular expressions of the whole), reason
@@ -18,7 +18,7 @@ KNOWN = [
     ("text meta", rb"shutdown\s+", rb"ERROR: shutdown not enabled\r\n", rb"SERVER_ERROR: shutdown not enabled\r\n",
      "newer releases say whose fault it is"),
     ("meta", rb"ms .*\.\.\.\.\.\r\n", rb"CLIENT_ERROR [^\r]*\r\n(ERROR\r\n)?", rb"CLIENT_ERROR [^\r]*\r\n",
-     "newer releases have other words for it, and the block behind a line with a good length is always dropped"),
+     "newer releases have other words for it, and here the block behind a line with a good length is data, whatever its flags look like"),
     ("meta", rb"m[gda] .*", rb"CLIENT_ERROR [^\r]*\r\n", rb"CLIENT_ERROR [^\r]*\r\n",
      "newer releases have other words for it, and of two errors in a line tell the other one"),
     ("meta", rb"me .*", rb"ME .* exp=-\d+ .*", rb"ME .* exp=\d+ .*",
@@ -29,6 +29,8 @@ KNOWN = [
      "1.6.18 shows the seconds since the expiry without their sign"),
     ("meta", rb"m[gsda] (?=.* b\s).* k\s.*", rb"\w\w .*k.*", rb"\w\w .*k[A-Za-z0-9+/]+=*( .*)?\r\n.*",
      "1.6.18 forgets that the key of an item that N has made was written in base64"),
+    ("meta", rb"ma .* C\S+.*", rb"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n", rb"EX.*",
+     "1.6.18 refuses to count in a value of over half a megabyte before it looks at the CAS unique"),
     ("binary", rb"\x80[\x05\x06\x15\x16].*", rb".. (05|06|15|16) status=06 .*", rb".. .. status=02 .*",
      "1.6.18 refuses to count in a value of over half a megabyte before it looks at the CAS unique, in others behind that"),
 ]

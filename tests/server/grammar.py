@@ -60,6 +60,19 @@ DOWN = DELTAS + [b"18446744073709551615"]
 BAD_DELTAS = [b"x", b"-1", b"1x", b"18446744073709551616", b"1.5"]
 BAD_LENGTHS = [b"x", b"-1", b"1.5", b""]
 
+# Of all these words lines are made in any order. No plus, no NUL and no number beyond 32 bits: 1.6.18 takes them differently.
+SALAD = [b"k", b"foo", b"0", b"1", b"-1", b"00", b"5", b"100000", b"1.5", b"0x10", b"1e3", b"noreply", b"norepl", b"NOREPLY", b"\xff",
+         b"k\tv", b"'", b"*", b"all", b"on", b"b", b"q", b"v", b"T0", b"T", b"I", b"k" * 250, b"", b""]
+SALAD_NAMES = {b"get": 4, b"gets": 4, b"gett": 4, b"ge": 4, b"GET": 4, b"get\t": 4, b"noop": 4, b"incr": 3, b"decr": 3, b"touch": 3,
+               b"delete": 2, b"verbosity": 2}  # and how many words of theirs 1.6.18 looks at
+FLUSH_WORDS = [b"", b"x", b"0", b"-1", b"1.5", b"noreply", b"noreply noreply", b"noreply x", b"noreply 0", b"0 noreply", b"x noreply"]
+OPERATORS_LINES = [b"slabs automove %s" % level for level in (b"0", b"2", b"3", b"-1", b"ratio", b"ratio 0.5", b"ratio x")] + \
+    [b"slabs reassign %s" % classes for classes in (b"1", b"1 1", b"x 1", b"99 1", b"1 99", b"-2 3")] + \
+    [b"stats cachedump %s" % words for words in (b"", b"x 1", b"1 x", b"999 1")] + \
+    [b"slabs x", b"cache_memlimit x", b"cache_memlimit 7", b"stats detail", b"stats detail x", b"stats nonsense"]
+ODD_FLAGS = [b"k k", b"S0", b"P", b"Lx", b"Ppath", b"z", b"Z", b"I", b"b", b"q", b"q q", b"c", b"Tx", b"Fx", b"F-1", b"F5", b"Cx", b"T",
+             b"C", b"J1", b"D5", b"R30", b"Rx", b"N0", b"T-1", b"0", b"7", b"!!", b"?", b"-", b"\x01", b"\xff"]
+
 
 class Grammar:
     """incr and decr never meet a key that has been read in the same batch: as long as such an answer waits to be sent,
@@ -128,7 +141,7 @@ class Text(Lines):
     def __init__(self, dice):
         super().__init__(dice)
         self.commands = [self.store] * 8 + [self.cas] * 3 + [self.get] * 6 + [self.arithmetic] * 4 + \
-            [self.touch, self.gat, self.delete] * 2 + [self.flush, self.wrong_line, self.wrong_store, self.wrong_key]
+            [self.touch, self.gat, self.delete] * 2 + [self.flush, self.wrong_line, self.wrong_store, self.wrong_key, self.salad]
 
     def probe(self):
         """Comes last in a batch: it tells a CAS unique, so that a cas of the next one can match."""
@@ -202,6 +215,16 @@ class Text(Lines):
             b"mget " + key, b"add %s 0 0 1.5" % key, b"set %s 0 0 x" % key, b"set %s 0 0 -1" % key, self.noise(),
         ]) + self.end())
 
+    def salad(self):
+        dice = self.dice
+        if dice.one_in(4):
+            return Command(dice.pick(OPERATORS_LINES) + self.end())
+        if dice.one_in(30):
+            return Command(b"flush_all " + dice.pick(FLUSH_WORDS) + self.end())
+        name = dice.pick(list(SALAD_NAMES))
+        words = [dice.pick(SALAD) for _ in range(int(dice.random() * (SALAD_NAMES[name] + 1)))]
+        return Command(b" ".join([name] + words) + self.end())
+
     def wrong_key(self):
         dice, key = self.dice, self.dice.pick(LONG_KEYS)
         return Command(dice.pick([b"incr %s 1", b"touch %s 0", b"delete %s"]) % key + self.end())
@@ -239,7 +262,7 @@ class Meta(Lines):
         self.classic = Text(dice)
         self.classic.keys, self.classic.read = self.keys, self.read
         self.commands = [self.get] * 8 + [self.store] * 8 + [self.delete] * 3 + [self.arithmetic] * 4 + \
-            [self.debug, self.wrong, self.wrong_store, self.classic.get, self.classic.store, self.classic.arithmetic]
+            [self.debug, self.wrong, self.wrong_store, self.odd, self.classic.get, self.classic.store, self.classic.arithmetic]
 
     def probe(self):
         key = self.key()
@@ -324,13 +347,24 @@ class Meta(Lines):
             b"ma %s MX" % key, b"ma %s Nx" % key, b"%s %s k T" % (name, key), b"%s \x80 b" % name,
         ]) + self.end(), key)
 
+    def odd(self):
+        """Flags that mean something, and others, in any order; seldom a key that can be none. An ma gets no T (see arithmetic), and
+        no N with q: 1.6.18 tells a client of the counter that it has made all the same."""
+        dice, key = self.dice, self.key()
+        written = dice.pick(LONG_KEYS) if dice.one_in(12) else key
+        name = dice.pick([b"ms", b"ms", b"ms", b"mg", b"md", b"ma"])
+        flags = [dice.pick(ODD_FLAGS) for _ in range(int(dice.random() * 4))]
+        if name == b"ma":
+            flags = [flag for flag in flags if flag[:1] not in b"Tq"]
+        line = b" ".join([name, written] + [b"5"] * (name == b"ms") + flags)
+        return Command(line + self.end() + b".....\r\n" * (name == b"ms"), key)
+
     def wrong_store(self):
         """A bad line with a good length, or with none: then the block is no more than an unknown command."""
         dice, key = self.dice, self.key()
         if dice.one_in(5):
             return Command(b"ms %s %s%s.....\r\n" % (key, dice.pick(BAD_LENGTHS), self.end()), key)
-        flags = dice.pick([b"k k", b"MZ", b"O" + b"o" * 33, b"Tx", b"Fx", b"F-1", b"Cx", b"b", b"T", b"C", b"M", b"k q " * 12,
-                           b"0 0", b"k !!", b"? I", b"7 q"])
+        flags = dice.pick([b"k k", b"MZ", b"O" + b"o" * 33, b"Tx", b"Fx", b"F-1", b"Cx", b"b", b"T", b"C", b"M", b"k q " * 12])
         written = LONG_KEYS[0] if dice.one_in(8) else b"\x80key"
         return Command(b"ms %s 5 %s%s.....\r\n" % (written, flags, self.end()), key)
 
