@@ -3,9 +3,8 @@
  * A parser turns bytes into these; command.c carries them out. A request is a view: key, value and
  * args point into the bytes that were parsed and live as long as they do.
  *
- * A multiget is not one request but one a key: all but the last carry REQUEST_MORE. So a `get` line
- * of any length is parsed in constant memory, and a pipeline of gets and a multiget are the same
- * work to everybody behind the parser.
+ * A multiget is not one request but one a key: all but the last carry REQUEST_MORE. So a pipeline of
+ * gets and a multiget are the same work to everybody behind the parser.
  */
 #ifndef CACHECASK_PROTOCOL_REQUEST_H
 #define CACHECASK_PROTOCOL_REQUEST_H

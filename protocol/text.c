@@ -7,12 +7,12 @@
  *     guard           a password is missing: text_guard.c
  *     in_get          keys of a get line: text_get.c
  *     otherwise       a line: whole: text_command.c
- *                             over LINE_LEN_MAX and no end in sight: parse_endless
- *                             else: PARSE_PARTIAL
+ *                             else: wait_for_line
  *
- * `\n` ends a line, a `\r` before it belongs to the end. Nothing is remembered of an incomplete
- * line or block: the parser starts over at the line when more bytes are there. The line is short,
- * and the block is skipped over, not read.
+ * `\n` ends a line, a `\r` before it belongs to the end. Of an incomplete line or block only this is
+ * remembered: how much of a long line has been searched for its end (line_seen). Else the parser
+ * starts over at the line when more bytes are there. The line is short, and the block is skipped
+ * over, not read.
  */
 #include "protocol/text.h"
 
@@ -38,23 +38,28 @@ static bool starts_with(struct text_input *in, const char *word, size_t word_len
     return (size_t)(in->data_end - in->at) >= word_len && memcmp(in->at, word, word_len) == 0;
 }
 
-/* A line over LINE_LEN_MAX bytes without an end: keys of a get are handed out as they come; all
- * else is no client of ours, and gets no answer, as in memcached. */
-static enum parse_status parse_endless(struct text_input *in)
+static enum parse_status close_with(struct text_input *in, enum reply_status error)
 {
-    while (in->at < in->data_end && *in->at == ' ')
+    in->next = in->data_end;
+    text_refuse(in, error);
+    return PARSE_CLOSE;
+}
+
+/* A line of `len` bytes up to now. Over LINE_LEN_MAX bytes all but a get is no client of ours, and gets no answer, as in
+ * memcached. */
+static enum parse_status wait_for_line(struct text_input *in, size_t len)
+{
+    if (len <= LINE_LEN_MAX)
+        return PARSE_PARTIAL;
+    while (in->at - in->line <= LEADING_BLANKS_MAX && *in->at == ' ')
         in->at++;
     bool blanks_ok = in->at - in->line <= LEADING_BLANKS_MAX;
-    bool cas = starts_with(in, "gets ", 5);
-    if (!blanks_ok || !(cas || starts_with(in, "get ", 4))) {
-        in->next = in->data_end;
-        text_refuse(in, REPLY_NONE);
-        return PARSE_CLOSE;
-    }
-    in->parser->in_get = true;
-    in->parser->get_flags = cas ? REQUEST_CAS : 0;
-    in->line = in->at + (cas ? 5 : 4);
-    return text_parse_get_key(in);
+    if (!blanks_ok || !(starts_with(in, "get ", 4) || starts_with(in, "gets ", 5)))
+        return close_with(in, REPLY_NONE);
+    if (len > TEXT_GET_LINE_MAX)
+        return close_with(in, REPLY_LINE_TOO_LONG);
+    in->parser->line_seen = (uint32_t)len;
+    return PARSE_PARTIAL;
 }
 
 void text_end_line(struct text_input *in, const char *newline)
@@ -75,12 +80,13 @@ static enum parse_status parse_next(struct text_input *in)
     if (in->parser->in_get)
         return text_parse_get_key(in);
     size_t len = (size_t)(in->data_end - in->line);
-    const char *newline = len > 0 ? memchr(in->line, '\n', len) : NULL;
-    if (newline != NULL) {
-        text_end_line(in, newline);
-        return text_parse_line(in);
-    }
-    return len > LINE_LEN_MAX ? parse_endless(in) : PARSE_PARTIAL;
+    size_t seen = in->parser->line_seen;
+    const char *newline = len > seen ? memchr(in->line + seen, '\n', len - seen) : NULL;
+    if (newline == NULL)
+        return wait_for_line(in, len);
+    in->parser->line_seen = 0;
+    text_end_line(in, newline);
+    return text_parse_line(in);
 }
 
 enum parse_status text_parse(struct text_parser *parser, const char *data, size_t len,

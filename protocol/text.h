@@ -9,6 +9,9 @@
 #include "protocol/parse.h"
 #include "protocol/request.h"
 
+/* A get of this many bytes is taken: some 66,000 of the longest keys. One that is longer fills a buffer of 16 MiB. */
+#define TEXT_GET_LINE_MAX ((16 << 20) - 1)
+
 /* Whether the client must show a password first (-Y). */
 enum text_guard {
     TEXT_GUARD_NONE,
@@ -20,10 +23,11 @@ enum text_guard {
  * this point. */
 struct text_parser {
     uint64_t swallow;       /* bytes of a refused value still to be dropped */
+    int64_t get_exptime;    /* in a gat line: its expiry */
     uint32_t item_size_max; /* -I, in bytes */
     uint32_t get_flags;     /* in a get line: request flags of its keys */
-    int64_t get_exptime;    /* in a gat line: its expiry */
-    bool in_get;            /* the next bytes are keys of a get line */
+    uint32_t line_seen;     /* bytes of a long line in which no line end was found */
+    bool in_get;            /* the next bytes are keys of a get line, up to its end */
     uint8_t guard;          /* of enum text_guard */
 };
 

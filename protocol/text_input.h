@@ -10,7 +10,7 @@
 #include "protocol/text.h"
 #include "protocol/token.h"
 
-/* A line longer than this is not waited for: only get lines go on. */
+/* A line longer than this is waited for only if it is a get's, and that one up to TEXT_GET_LINE_MAX. */
 #define LINE_LEN_MAX       2048
 
 /* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
@@ -82,8 +82,7 @@ enum parse_status text_parse_line(struct text_input *in);
  * a complete line. */
 enum parse_status text_parse_get(struct text_input *in, uint32_t flags);
 
-/* The next key of a get line that has begun, from in->line on; the end of the line may still be
- * missing. */
+/* The next key of a get line whose keys are all good, from in->line on. */
 enum parse_status text_parse_get_key(struct text_input *in);
 
 /* The arguments of the storage commands, and their data block. */

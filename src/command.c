@@ -49,93 +49,52 @@ enum reply_status command_answer(struct worker *worker, struct conn *conn, enum 
     return answer_error(worker, REPLY_READ_ONLY);
 }
 
-/* Fetches of a connection: those of requests that had to wait. */
-
-static struct store_fetch *find_cold(struct conn *conn, const struct store_key *key)
-{
-    for (uint32_t i = 0; i < conn->cold_count; i++)
-        if (conn->cold[i]->tag == key->tag && conn->cold[i]->shard == key->shard)
-            return conn->cold[i];
-    return NULL;
-}
-
-static void forget_cold(struct conn *conn, const struct store_fetch *fetch)
-{
-    for (uint32_t i = 0; i < conn->cold_count; i++)
-        if (conn->cold[i] == fetch)
-            conn->cold[i] = conn->cold[--conn->cold_count];
-}
-
-/* Hands a fetch to the readers. False: too many already, or no memory: the request comes again later. */
-static bool start_fetch(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
-{
-    if (fetch == worker->scratch) {
-        struct store_fetch *fresh =
-            conn->cold_count < CONN_COLD_MAX ? calloc(1, sizeof *fresh) : NULL;
-        if (!fresh)
-            return false;
-        worker->scratch = fresh;
-        conn->cold[conn->cold_count++] = fetch;
-    }
-    fetch->owner = conn;
-    worker_await_disk(worker, conn);
-    conn->fetching++;
-    worker->fetching++;
-    store_fetch_start(worker->session, fetch);
-    return true;
-}
-
-/* No longer needed; what was fetched for a request that waited is freed. */
-static void end_fetch(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
-{
-    if (fetch->segment)
-        store_fetch_release(fetch);
-    if (fetch != worker->scratch) {
-        forget_cold(conn, fetch);
-        free(fetch);
-    }
-}
-
 void command_look_up_end(struct worker *worker, struct conn *conn, const struct lookup *lookup)
 {
-    end_fetch(worker, conn, lookup->fetch);
+    fetched_end(worker, conn, lookup->fetched);
 }
 
 enum reply_status command_look_up(struct worker *worker, struct conn *conn,
                                   const struct store_key *key, enum look_up_why why,
                                   struct lookup *lookup)
 {
-    struct store_fetch *fetch = conn->cold_count ? find_cold(conn, key) : NULL;
-    if (!fetch)
-        fetch = worker->scratch;
-    lookup->fetch = fetch;
+    struct fetched *fetched = conn->cold_count ? fetched_find(conn, key) : NULL;
+    if (!fetched)
+        fetched = worker->scratch;
+    lookup->fetched = fetched;
     while (conn->look_ups++ < COMMAND_LOOK_UPS_MAX) {
         enum store_status status =
             why == LOOK_UP_GET
-                ? store_get(worker->session, key, worker->now_s, fetch, &lookup->item)
-                : store_peek(worker->session, key, worker->now_s, fetch, &lookup->item);
+                ? store_get(worker->session, key, worker->now_s, &fetched->fetch, &lookup->item)
+                : store_peek(worker->session, key, worker->now_s, &fetched->fetch, &lookup->item);
         if (status == STORE_OK)
             return REPLY_OK;
-        if (status == STORE_COLD && store_fetch_now(worker->session, fetch) == STORE_OK)
-            continue;
-        if (status == STORE_COLD && start_fetch(worker, conn, fetch))
-            return REPLY_NONE;
-        end_fetch(worker, conn, fetch);
-        return command_answer(worker, conn, status == STORE_COLD ? STORE_NO_MEMORY : status);
+        if (status == STORE_COLD) {
+            enum fetched_read read = fetched_read(worker, conn, fetched);
+            if (read == FETCHED_HERE)
+                continue;
+            if (read == FETCHED_LATER)
+                return REPLY_NONE;
+            status = STORE_NO_MEMORY;
+        }
+        fetched_end(worker, conn, fetched);
+        return command_answer(worker, conn, status);
     }
-    end_fetch(worker, conn, fetch);
+    fetched_end(worker, conn, fetched);
     return REPLY_CONTENDED;
 }
 
 void command_look_ahead(struct worker *worker, struct conn *conn, const struct slot *slot)
 {
     struct store_item item;
-    struct store_fetch *fetch = worker->scratch;
+    struct store_fetch *fetch = &worker->scratch->fetch;
     bool get = slot->request.op == OP_GET || slot->request.op == OP_META_GET;
-    if (!get || !slot->key.len || conn->cold_count == CONN_COLD_MAX || find_cold(conn, &slot->key))
+    if (!get || !slot->key.len || conn->cold_count == CONN_COLD_MAX ||
+        fetched_find(conn, &slot->key))
         return;
-    if (store_peek(worker->session, &slot->key, worker->now_s, fetch, &item) != STORE_COLD ||
-        store_fetch_now(worker->session, fetch) == STORE_OK || !start_fetch(worker, conn, fetch))
+    if (store_peek(worker->session, &slot->key, worker->now_s, fetch, &item) == STORE_COLD)
+        fetched_read_ahead(worker, conn);
+    else
         store_fetch_release(fetch);
 }
 
@@ -170,27 +129,14 @@ static void reply_status(struct worker *worker, struct conn *conn, const struct 
     command_reply(worker, conn, request, &reply);
 }
 
-/* The fetch becomes a piece's: nobody else may keep it. False: no memory, and it stays where it is. */
-static bool let_go(struct worker *worker, struct conn *conn, struct store_fetch *fetch)
-{
-    if (fetch != worker->scratch) {
-        forget_cold(conn, fetch);
-        return true;
-    }
-    struct store_fetch *fresh = calloc(1, sizeof *fresh);
-    if (fresh)
-        worker->scratch = fresh;
-    return fresh != NULL;
-}
-
 bool command_reply_value(struct worker *worker, struct conn *conn, const struct request *request,
                          const struct reply *reply, const struct lookup *lookup)
 {
     struct output *output = &worker->output;
     const struct store_item *item = &lookup->item;
     bool lends = item->value_len > OUTPUT_COPY_MAX && !item->in_ram;
-    if (lends && !let_go(worker, conn, lookup->fetch)) {
-        end_fetch(worker, conn, lookup->fetch);
+    if (lends && !fetched_keep(worker, conn, lookup->fetched)) {
+        fetched_end(worker, conn, lookup->fetched);
         return false;
     }
     char *out = output_at(output);
@@ -201,16 +147,16 @@ bool command_reply_value(struct worker *worker, struct conn *conn, const struct 
         len += item->value_len;
         len += reply_tail(request, reply, out + len);
         output_wrote(output, len);
-        end_fetch(worker, conn, lookup->fetch);
+        fetched_end(worker, conn, lookup->fetched);
         return true;
     }
     output_wrote(output, len);
     if (lends) {
-        output_add(output, item->value, item->value_len, PIECE_FETCH, lookup->fetch);
+        output_add(output, item->value, item->value_len, PIECE_FETCHED, lookup->fetched);
     } else {
         output_add(output, item->value, item->value_len, PIECE_PIN,
                    store_pin(worker->session, item));
-        end_fetch(worker, conn, lookup->fetch);
+        fetched_end(worker, conn, lookup->fetched);
     }
     output_wrote(output, reply_tail(request, reply, output_at(output)));
     return true;

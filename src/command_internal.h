@@ -7,7 +7,7 @@
 /* A value, and what holds it. */
 struct lookup {
     struct store_item item;
-    struct store_fetch *fetch; /* may hold the value: until command_look_up_end */
+    struct fetched *fetched; /* may hold the value: until command_look_up_end */
 };
 
 /* Why a value is looked up. */

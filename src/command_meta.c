@@ -182,7 +182,7 @@ static enum reply_status look_up_or_make(struct worker *worker, struct conn *con
             if (status != STORE_OK)
                 command_look_up_end(worker, conn, lookup);
         } else if (*found == REPLY_NOT_FOUND && has(request, 'N')) {
-            lookup->fetch = worker->scratch; /* the one of the miss has ended */
+            lookup->fetched = worker->scratch; /* the one of the miss has ended */
             status = vivify(worker, conn, slot, &lookup->item);
             *meta = describe(&lookup->item, worker->now_s);
             meta->won = true;
@@ -412,7 +412,7 @@ static void reply_number(struct worker *worker, struct conn *conn, const struct 
     char digits[NUMBER_DIGITS_MAX];
     struct lookup lookup = {
         .item = {.value = digits, .value_len = (uint32_t)number_format(digits, counted->number)},
-        .fetch = worker->scratch};
+        .fetched = worker->scratch};
     struct reply reply = {.status = has(request, 'v') ? REPLY_VALUE : REPLY_OK,
                           .cas = counted->cas,
                           .value = digits,

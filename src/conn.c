@@ -143,6 +143,14 @@ bool conn_listen(struct conn *conn, bool on)
     return true;
 }
 
+/* The buffer of the connection's own is this one now, and its worker's account says so. */
+static void set_input(struct conn *conn, char *in, size_t capacity)
+{
+    conn->worker->input_bytes += capacity - conn->in_capacity;
+    conn->in = in;
+    conn->in_capacity = capacity;
+}
+
 static void drop_input(struct conn *conn)
 {
     if (conn->in_capacity > CONN_READ_SIZE)
@@ -150,20 +158,16 @@ static void drop_input(struct conn *conn)
                           (struct spare_buffer){.data = conn->in, .capacity = conn->in_capacity});
     else
         free(conn->in);
-    conn->in = NULL;
-    conn->in_len = conn->in_capacity = 0;
+    set_input(conn, NULL, 0);
+    conn->in_at = conn->in_len = 0;
 }
 
 void conn_free(struct conn *conn)
 {
-    assert(conn->fetching == 0);
     event_del(&conn->read_event);
     event_del(&conn->write_event);
-    for (uint32_t i = 0; i < conn->cold_count; i++) {
-        store_fetch_release(conn->cold[i]);
-        free(conn->cold[i]);
-    }
     conn_drop_pending(conn);
+    fetched_end_all(conn);
     sasl_session_free(conn->sasl);
     drop_input(conn);
     end_transport(conn);
@@ -177,31 +181,46 @@ static bool take_spare(struct conn *conn, size_t capacity)
     if (!spare_take(&conn->worker->spare, capacity, &buffer))
         return false;
     size_t len = conn->in_len;
-    memcpy(buffer.data, conn->in, len);
+    memcpy(buffer.data, conn->in + conn->in_at, len);
     drop_input(conn);
-    conn->in = buffer.data;
+    set_input(conn, buffer.data, buffer.capacity);
     conn->in_len = len;
-    conn->in_capacity = buffer.capacity;
     return true;
+}
+
+static void move_to_front(struct conn *conn)
+{
+    if (conn->in_at)
+        memmove(conn->in, conn->in + conn->in_at, conn->in_len);
+    conn->in_at = 0;
+}
+
+/* Whether the requests of a worker's clients that are not whole yet may take so many bytes more. */
+static bool may_take(const struct worker *worker, size_t bytes)
+{
+    return worker->input_bytes + bytes <= worker->input_limit;
 }
 
 /* Makes room behind what is kept: as much as is needed, but of new memory at most twice what has arrived. */
 static bool grow_input(struct conn *conn)
 {
     size_t capacity = conn->in_capacity * 2 > GROW_MIN ? conn->in_capacity * 2 : GROW_MIN;
+    move_to_front(conn);
     if (conn->in_len < conn->in_capacity)
-        return true;
-    if (conn->need > conn->in_len && take_spare(conn, conn->need))
         return true;
     if (conn->need > conn->in_len && capacity > conn->need)
         capacity = conn->need;
+    if (conn->need > conn->in_len && may_take(conn->worker, conn->need) &&
+        take_spare(conn, conn->need))
+        return true;
+    if (!may_take(conn->worker, capacity - conn->in_capacity))
+        return false;
     if (conn->in_capacity >= PRIVATE_MIN)
         memory_take_in_inside(conn->in, conn->in_capacity);
     char *in = realloc(conn->in, capacity);
     if (!in)
         return false;
-    conn->in = in;
-    conn->in_capacity = capacity;
+    set_input(conn, in, capacity);
     if (capacity >= PRIVATE_MIN)
         memory_leave_out_inside(in, capacity);
     return true;
@@ -299,7 +318,7 @@ static enum conn_received received(struct conn *conn, ssize_t got)
 
 void conn_reuse(struct conn *conn)
 {
-    conn->data = conn->in;
+    conn->data = conn->in + conn->in_at;
     conn->len = conn->in_len;
     conn->pos = 0;
 }
@@ -331,7 +350,7 @@ enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
         return udp_receive(conn);
     if (has_large_request(conn)) {
         if (!grow_input(conn))
-            return CONN_GONE;
+            return CONN_NO_MEMORY;
         ssize_t got = receive(conn, conn->in + conn->in_len, conn->in_capacity - conn->in_len);
         if (got > 0)
             conn->in_len += (size_t)got;
@@ -342,7 +361,7 @@ enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used)
     if (got <= 0)
         return received(conn, got);
     if (conn->in_len)
-        memcpy(arena, conn->in, conn->in_len);
+        memcpy(arena, conn->in + conn->in_at, conn->in_len);
     conn->data = arena;
     conn->len = conn->in_len + (size_t)got;
     conn->pos = 0;
@@ -358,20 +377,20 @@ bool conn_keep_rest(struct conn *conn)
         conn->need = 0;
         return true;
     }
-    if (conn->data == conn->in) {
-        if (conn->pos)
-            memmove(conn->in, conn->in + conn->pos, rest);
+    if (conn->in && conn->data == conn->in + conn->in_at) { /* moved when more is to be received */
+        conn->in_at += conn->pos;
         conn->in_len = rest;
         return true;
     }
     if (conn->in_capacity < rest) {
         drop_input(conn);
-        conn->in = malloc(rest);
-        if (!conn->in)
+        char *in = malloc(rest);
+        if (!in)
             return false;
-        conn->in_capacity = rest;
+        set_input(conn, in, rest);
     }
     memcpy(conn->in, conn->data + conn->pos, rest);
+    conn->in_at = 0;
     conn->in_len = rest;
     return true;
 }
@@ -432,6 +451,7 @@ static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint3
         if (sent < 0)
             return errno == EAGAIN || errno == EWOULDBLOCK ? CONN_WAITING : CONN_BROKEN;
         counter_add(&conn->worker->counters.bytes_written, (uint64_t)sent);
+        conn->sent_s = conn->worker->now_s;
         while (*at < count && (size_t)sent >= pieces[*at].len) {
             sent -= (ssize_t)pieces[*at].len;
             piece_release(&pieces[*at]);
@@ -503,6 +523,7 @@ bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
     }
     conn->pending_count = count;
     conn->pending_at = 0;
+    conn->sent_s = conn->worker->now_s;
     return true;
 }
 

@@ -17,7 +17,8 @@
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
 #define CONN_READ_MUCH (64 << 10) /* where its requests are long, or each read would cut one */
 #define CONN_ARENA_MIN (CONN_READ_SIZE + CONN_READ_MUCH) /* what was cut, and a read */
-#define CONN_COLD_MAX  32 /* values read from disk at the same time for one connection */
+#define CONN_COLD_MAX  32         /* values read from disk at the same time for one connection */
+#define CONN_TURN      (64 << 10) /* bytes of requests that are run in one round, and of replies */
 
 struct udp;
 struct worker;
@@ -42,9 +43,9 @@ struct conn {
     bool readable;         /* the socket has something */
     bool listening;        /* the read event is on */
 
-    /* Bytes that wait for the rest of their request, between rounds. */
+    /* Bytes that wait for the rest of their request, or for their turn, between rounds: in[in_at … in_at + in_len). */
     char *in;
-    size_t in_len, in_capacity;
+    size_t in_at, in_len, in_capacity;
     size_t need; /* how long they must become, as far as known */
 
     /* The round: what there is to parse, and what came of it. */
@@ -64,6 +65,7 @@ struct conn {
     struct piece *pending; /* output that the socket did not take */
     uint32_t pending_count, pending_at;
     char *pending_copy;
+    uint32_t sent_s; /* when the pending output was kept, or the socket has last taken some of it */
     /* Its next reply goes out when the log is durable up to here; 0: it is. A quiet command has no reply and leaves this to the
      * next one. */
     uint64_t rests_lsn;
@@ -74,8 +76,14 @@ struct conn {
     uint32_t
         waiting_since_s; /* the first one that has found none since a write found some; 0: none has */
     struct conn *next_parked;
-    struct store_fetch *cold[CONN_COLD_MAX]; /* fetched, or on their way */
+    struct fetched *cold[CONN_COLD_MAX]; /* read from disk, or on their way */
     uint32_t cold_count, fetching;
+    size_t fetched_bytes;     /* on the worker's account: of those, and of what is to be sent */
+    bool in_line;             /* its next request waits for memory (fetched.c) */
+    uint32_t in_line_since_s; /* the first one that has found none since one did; 0: none has */
+    size_t fetched_wanted,
+        fetched_promised; /* bytes, while it is in line, and when its turn has come */
+    struct conn *next_in_line;
     uint32_t look_ups; /* of the request that runs, or waits for a value, up to now */
 
     /* Of a connection that watches: it answers nothing any more. */
@@ -116,7 +124,8 @@ void conn_start_parser(struct conn *conn);
 enum conn_received {
     CONN_RECEIVED, /* conn->data and len are what there is to parse */
     CONN_NOTHING,
-    CONN_GONE, /* closed by the client, or broken */
+    CONN_NO_MEMORY, /* there is none for the rest of its request: it is to be told and closed */
+    CONN_GONE,      /* closed by the client, or broken */
 };
 
 /* Adds a receive into `arena` (at least CONN_ARENA_MIN bytes) to what the ring will do; conn_receive goes on from there.

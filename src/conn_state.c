@@ -25,7 +25,7 @@ static enum conn_state state_of(const struct conn *conn)
 {
     if (conn->watching)
         return CONN_STATE_WATCH;
-    if (conn->fetching || conn->syncing || conn->parked)
+    if (conn->fetching || conn->syncing || conn->parked || conn->in_line)
         return CONN_STATE_DISK;
     if (conn->pending)
         return CONN_STATE_WRITE;

@@ -14,6 +14,7 @@ server_sources = \
     src/counters.def \
     src/dump.c src/dump.h \
     src/encode.h \
+    src/fetched.c src/fetched.h \
     src/journal.c src/journal.h \
     src/listen.c \
     src/mount.c src/mount.h \

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "src/fetched.h"
 #include "storage/memory.h"
 #include "storage/store.h"
 
@@ -46,10 +47,7 @@ void piece_release(struct piece *piece)
     case PIECE_ARENA: break;
     case PIECE_HEAP: free(piece->owner); break;
     case PIECE_PIN: store_unpin(piece->owner); break;
-    case PIECE_FETCH:
-        store_fetch_release(piece->owner);
-        free(piece->owner);
-        break;
+    case PIECE_FETCHED: fetched_drop(piece->owner); break;
     }
     piece->kind = PIECE_ARENA;
 }

@@ -10,13 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct store_fetch;
-
 enum piece_kind {
-    PIECE_ARENA, /* bytes of the arena: gone after the round */
-    PIECE_HEAP,  /* freed when sent: owner */
-    PIECE_PIN,   /* in the store's RAM: owner is unpinned */
-    PIECE_FETCH, /* in a fetch: owner is released and freed */
+    PIECE_ARENA,   /* bytes of the arena: gone after the round */
+    PIECE_HEAP,    /* freed when sent: owner */
+    PIECE_PIN,     /* in the store's RAM: owner is unpinned */
+    PIECE_FETCHED, /* read from disk: owner is dropped (fetched.h) */
 };
 
 struct piece {

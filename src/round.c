@@ -9,12 +9,13 @@
  */
 #include "src/worker.h"
 
+#include <string.h>
+
 #include "src/command.h"
 #include "src/journal.h"
 #include "src/trace.h"
 
-#define REPLIES_MAX  (64 << 10) /* of one connection in a round */
-#define TOGETHER_MIN 4          /* connections: for fewer a call for each costs less */
+#define TOGETHER_MIN 4 /* connections: for fewer a call for each costs less */
 
 /* Bytes between what they receive, or all of it would lie in the same few sets of the cache. */
 #define APART        192
@@ -25,6 +26,33 @@
 static bool has_left_over(const struct conn *conn)
 {
     return conn->stopped && conn->in_len;
+}
+
+/* Its only reply is this, and then it closes. */
+static void reply_last(struct worker *worker, struct conn *conn, const char *message)
+{
+    output_begin(&worker->output);
+    conn->first_piece = worker->output.count;
+    output_add(&worker->output, message, strlen(message), PIECE_ARENA, NULL);
+    conn->piece_count = 1;
+    conn->closing = true;
+}
+
+/* There is no memory for the rest of its request. A client of the binary protocol finds its connection closed. */
+static void refuse_input(struct worker *worker, struct conn *conn)
+{
+    counter_add(&worker->counters.read_buf_oom, 1);
+    if (worker_may_tell(worker, &worker->server->memory_told_s))
+        journal(
+            "warning: requests that have not arrived whole take %zu MiB in one worker: who needs "
+            "more is closed (read_buf_oom in \"stats\"). Raise -o read_buf_mem_limit, or have "
+            "clients send less at a time. The first is %s",
+            worker->input_bytes >> 20, conn->address);
+    conn->close_reason = "error";
+    conn->closing = true;
+    if (conn->parser.protocol == PROTOCOL_TEXT)
+        reply_last(worker, conn, "SERVER_ERROR out of memory reading request\r\n");
+    conn->len = conn->pos = 0;
 }
 
 static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_used)
@@ -50,6 +78,7 @@ static bool fill_conn(struct worker *worker, struct conn *conn, size_t *input_us
     switch (received) {
     case CONN_RECEIVED: return true;
     case CONN_NOTHING: return false;
+    case CONN_NO_MEMORY: refuse_input(worker, conn); return true;
     case CONN_GONE: worker_close(worker, conn); return false;
     }
     return false;
@@ -138,11 +167,12 @@ static void stop_before(struct conn *conn, const struct slot *slot)
     conn->need = 0;
 }
 
-/* Whether the connection has had its share of this round: of replies, or of requests (-R; a multiget is one). */
-static bool is_others_turn(const struct worker *worker, const struct conn *conn)
+/* Whether the connection has had its share of this round: of bytes, or of requests (-R; a multiget is one). */
+static bool is_others_turn(const struct worker *worker, const struct slot *slot)
 {
-    return conn->out_bytes > REPLIES_MAX || !output_has_room(&worker->output) ||
-           conn->turns >= worker->requests_per_event;
+    const struct conn *conn = slot->conn;
+    return conn->out_bytes > CONN_TURN || slot->pos_before > CONN_TURN ||
+           !output_has_room(&worker->output) || conn->turns >= worker->requests_per_event;
 }
 
 /* What follows belongs to the next request of a datagram. */
@@ -178,7 +208,7 @@ static void run_slot(struct worker *worker, struct slot *slot)
         stop_before(conn, slot);
         return;
     }
-    if (is_others_turn(worker, conn)) {
+    if (is_others_turn(worker, slot)) {
         counter_add(&worker->counters.conn_yields, 1);
         stop_before(conn, slot);
         return;
@@ -299,6 +329,8 @@ static void finish_conn(struct worker *worker, struct conn *conn)
 {
     enum store_status status = may_reply(worker, conn);
     atomic_store_explicit(&conn->last_command_s, worker->now_s, memory_order_relaxed);
+    if (conn->fetched_promised && !conn->in_line)
+        fetched_end_promise(conn); /* its request has not needed it after all */
     if (conn->transport == TRANSPORT_UDP && !conn->stopped)
         conn->pos = conn->len; /* no other datagram brings the rest of it */
     if (!conn_keep_rest(conn))

@@ -64,7 +64,8 @@ struct server {
     bool starved;        /* nobody is accepted before there is one again */
     bool stopping;
 
-    _Atomic uint32_t waits_told_s; /* when the operator was told of who has waited too long */
+    /* When the operator was told of who has waited too long, and of what takes too much memory. */
+    _Atomic uint32_t waits_told_s, memory_told_s;
     _Atomic int verbosity;
     _Atomic int connections;
     _Atomic uint64_t total_connections, rejected_connections;

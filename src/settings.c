@@ -188,7 +188,8 @@ static const struct option options[] = {
     {0, "worker_logbuf_size", "<num>", NUMBER, AT(worker_logbuf_kib), 1, 1 << 20,
      "kilobytes that may wait in one worker for all of them (default: 64)"},
     {0, "read_buf_mem_limit", "<num>", NUMBER, AT(read_buf_mem_limit), 0, INT_MAX,
-     "accepted, means nothing here: a connection that waits holds no buffer"},
+     "megabytes that requests may take which have not arrived whole (default: an eighth of -m,\n"
+     "at least 64)"},
     {0, "drop_privileges", NULL, FLAG, AT(drop_privileges), 0, 0,
      "once ready, give up all calls of the system that serving does not need (seccomp), and\n"
      "before that, to change files but its own (Landlock), and to be looked into, but with -r"},

@@ -78,7 +78,7 @@ struct settings {
     bool track_sizes;       /* `stats sizes` is on */
     int watcher_logbuf_kib; /* of each `watch` */
     int worker_logbuf_kib;  /* of each worker, for all of them */
-    int read_buf_mem_limit; /* MiB, shown and without effect: a connection that waits holds no buffer */
+    int read_buf_mem_limit; /* MiB of requests that are not whole yet; 0: see worker.c */
     bool in_config;         /* while a configuration file is read */
 };
 

@@ -101,19 +101,21 @@ static void zeros(struct text *text, const char *const *names, size_t count)
         number(text, names[i], 0);
 }
 
-static void connections(struct server *server, struct text *text)
+static void connections(struct server *server, const struct counters *sum, struct text *text)
 {
     /* There are no pools: a worker has one buffer for what it reads and one for its replies. And -c is for clients alone. */
-    static const char *const pools[] = {
-        "response_obj_oom", "response_obj_count",  "response_obj_bytes", "read_buf_count",
-        "read_buf_bytes",   "read_buf_bytes_free", "read_buf_oom",       "reserved_fds"};
+    static const char *const pools[] = {"response_obj_count", "response_obj_bytes",
+                                        "read_buf_count", "read_buf_bytes", "read_buf_bytes_free"};
     uint64_t open = (uint64_t)atomic_load(&server->connections);
     number(text, "max_connections", (uint64_t)server->settings.max_connections);
     number(text, "curr_connections", open);
     number(text, "total_connections", atomic_load(&server->total_connections));
     number(text, "rejected_connections", atomic_load(&server->rejected_connections));
     number(text, "connection_structures", open);
+    number(text, "response_obj_oom", sum->response_obj_oom);
     zeros(text, pools, sizeof pools / sizeof *pools);
+    number(text, "read_buf_oom", sum->read_buf_oom);
+    number(text, "reserved_fds", 0);
 }
 
 static void commands(const struct counters *sum, const struct store_stats *store,
@@ -224,7 +226,7 @@ static void general(struct server *server, struct text *text)
     sum_counters(server, &sum);
     store_stats(server->store, &store);
     process(server, text);
-    connections(server, text);
+    connections(server, &sum, text);
     commands(&sum, &store, server->settings.idle_timeout_s, text);
     number(text, "limit_maxbytes", store.memory_limit);
     number(text, "accepting_conns", atomic_load(&server->accepting));

@@ -26,7 +26,6 @@
 #define _GNU_SOURCE
 #include "src/udp.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -34,6 +33,7 @@
 #include <sys/socket.h>
 
 #include "protocol/request.h"
+#include "src/fetched.h"
 #include "src/worker.h"
 
 #define HEADER       8
@@ -122,17 +122,6 @@ static bool is_request(const struct udp *udp, size_t len)
            port_of(&udp->peer) != 0 && !begins_like_an_answer(header + HEADER);
 }
 
-/* Values that were read ahead for requests that were dropped: they would never be asked for, hold their segments, and take the room
- * of others (CONN_COLD_MAX). */
-static void forget_values(struct conn *conn)
-{
-    assert(conn->fetching == 0);
-    for (; conn->cold_count; conn->cold_count--) {
-        store_fetch_release(conn->cold[conn->cold_count - 1]);
-        free(conn->cold[conn->cold_count - 1]);
-    }
-}
-
 enum conn_received udp_receive(struct conn *conn)
 {
     struct udp *udp = conn->udp;
@@ -148,7 +137,8 @@ enum conn_received udp_receive(struct conn *conn)
         return CONN_NOTHING;
     }
     forget_answer(udp);
-    forget_values(conn);
+    fetched_end_all(
+        conn); /* what was read ahead for requests that were dropped would never be asked for */
     udp->answered = 0;
     memcpy(udp->id, udp->datagram, sizeof udp->id);
     conn_start_parser(conn);

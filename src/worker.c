@@ -26,6 +26,7 @@
 
 #define ROUNDS_MAX   16 /* between two looks at what else has happened */
 #define WAITS_TOLD_S 60
+#define INPUT_MIN    ((uint64_t)64 << 20)
 
 static const struct timeval second = {.tv_sec = 1};
 
@@ -170,7 +171,7 @@ void worker_resume(struct conn *conn)
         return;
     }
     feed_dump(conn);
-    if (conn->pending || conn->syncing || conn->fetching || conn->parked ||
+    if (conn->pending || conn->syncing || conn->fetching || conn->parked || conn->in_line ||
         worker_is_dumping(conn)) {
         conn_listen(conn, conn->pending && conn_sends_after_reading(conn));
         return;
@@ -274,14 +275,8 @@ static void take_arrivals(struct worker *worker)
 static void take_fetches(struct worker *worker)
 {
     struct store_fetch *fetch;
-    while ((fetch = store_fetch_next(worker->session))) {
-        struct conn *conn = fetch->owner;
-        worker->fetching--;
-        if (--conn->fetching == 0) {
-            conn->disk_since_s = 0;
-            worker_resume(conn);
-        }
-    }
+    while ((fetch = store_fetch_next(worker->session)))
+        fetched_came(worker, fetch);
 }
 
 static void take_synced(struct worker *worker)
@@ -310,10 +305,8 @@ static void take_synced(struct worker *worker)
     }
 }
 
-/* Once a minute at most, whichever worker it meets. */
-static bool may_tell(struct worker *worker)
+bool worker_may_tell(struct worker *worker, _Atomic uint32_t *told_s)
 {
-    _Atomic uint32_t *told_s = &worker->server->waits_told_s;
     uint32_t last_s = atomic_load(told_s), now_s = worker->now_s;
     return (!last_s || now_s >= last_s + WAITS_TOLD_S) &&
            atomic_compare_exchange_strong(told_s, &last_s, now_s);
@@ -321,13 +314,13 @@ static bool may_tell(struct worker *worker)
 
 static void tell_refused(struct worker *worker)
 {
-    if (may_tell(worker))
+    if (worker_may_tell(worker, &worker->server->waits_told_s))
         journal("warning: writes have found no room for %d s and are refused: see cleaner_reason, "
                 "sync_us_p99 and disk_limit_effective in \"stats store\"",
                 WORKER_WAIT_MAX_S);
 }
 
-static void start_waiting(struct worker *worker)
+void worker_await_tick(struct worker *worker)
 {
     if (!event_pending(worker->wait_tick, EV_TIMEOUT, NULL))
         event_add(worker->wait_tick, &second);
@@ -337,7 +330,7 @@ void worker_await_disk(struct worker *worker, struct conn *conn)
 {
     if (!conn->disk_since_s)
         conn->disk_since_s = worker->now_s;
-    start_waiting(worker);
+    worker_await_tick(worker);
 }
 
 /* What the disk owes a connection comes to it all the same, some day, and finds its socket shut. Answers whether there are others to
@@ -354,7 +347,7 @@ static bool give_up_on_disk(struct worker *worker)
         conn->disk_since_s = 0;
         conn->close_reason = "error";
         shutdown(conn->fd, SHUT_RDWR);
-        if (may_tell(worker))
+        if (worker_may_tell(worker, &worker->server->waits_told_s))
             journal("error: the disk has not answered for %d s: connections that wait for it are "
                     "closed. Check the disk",
                     WORKER_DISK_MAX_S);
@@ -375,7 +368,7 @@ bool worker_park(struct worker *worker, struct conn *conn)
     conn->parked = true;
     conn->next_parked = worker->parked;
     worker->parked = conn;
-    start_waiting(worker);
+    worker_await_tick(worker);
     return true;
 }
 
@@ -399,8 +392,9 @@ static void on_wait_tick(evutil_socket_t fd, short what, void *context)
     (void)what;
     worker->now_s = clock_now_s(&worker->server->clock);
     take_parked(worker);
-    if (give_up_on_disk(worker))
-        start_waiting(worker);
+    fetched_tick(worker);
+    if (give_up_on_disk(worker) || fetched_someone_waits(&worker->fetched))
+        worker_await_tick(worker);
 }
 
 static void feed_watchers(struct worker *worker)
@@ -434,8 +428,8 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
 static bool may_be_kicked(const struct conn *conn)
 {
     return conn->transport != TRANSPORT_UDP && !conn->listener->is_unix && !conn->is_ready &&
-           !conn->syncing && !conn->fetching && !conn->parked && !worker_is_dumping(conn) &&
-           !conn->watching;
+           !conn->syncing && !conn->fetching && !conn->parked && !conn->in_line &&
+           !worker_is_dumping(conn) && !conn->watching;
 }
 
 static void kick_idle(evutil_socket_t fd, short what, void *context)
@@ -490,6 +484,7 @@ static void *run_worker(void *context)
     pthread_setname_np(pthread_self(), "cc-worker");
     worker->now_s = clock_now_s(&worker->server->clock);
     while (!atomic_load(&worker->stopping) || worker->fetching) {
+        fetched_serve_line(worker);
         event_base_loop(worker->base, worker->ready ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
         for (int i = 0; i < ROUNDS_MAX && worker->ready && !atomic_load(&worker->stopping); i++)
             worker_run_round(worker);
@@ -519,6 +514,21 @@ static bool open_udp(struct worker *worker)
     return true;
 }
 
+/* How much the requests of one worker that are not whole yet may take: its part of what is set, or of an eighth of -m, 64 MiB at
+ * least. One request of the longest kind always has room. */
+static size_t input_limit(const struct settings *settings)
+{
+    uint64_t all = settings->memory_mib << 17, one = (uint64_t)settings->item_size_max;
+    if (all < INPUT_MIN)
+        all = INPUT_MIN;
+    if (settings->read_buf_mem_limit)
+        all = (uint64_t)settings->read_buf_mem_limit << 20;
+    if (one < TEXT_GET_LINE_MAX)
+        one = TEXT_GET_LINE_MAX;
+    uint64_t part = all / (uint64_t)settings->threads;
+    return part > one + WORKER_INPUT ? part : one + WORKER_INPUT;
+}
+
 struct worker *worker_new(struct server *server, uint32_t id)
 {
     struct worker *worker = calloc(1, sizeof *worker);
@@ -538,6 +548,8 @@ struct worker *worker_new(struct server *server, uint32_t id)
     worker->base = event_base_new_with_config(config);
     event_config_free(config);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    worker->input_limit = input_limit(&server->settings);
+    fetched_init(&worker->fetched, server->settings.memory_mib << 20, server->settings.threads);
     worker->input = memory_new_private(WORKER_INPUT);
     worker->scratch = calloc(1, sizeof *worker->scratch);
     worker->socket_ring = server->settings.uring ? socket_ring_new() : NULL;
@@ -594,8 +606,7 @@ void worker_free(struct worker *worker)
     while (worker->conns)
         worker_close(worker, worker->conns);
     store_session_free(worker->session);
-    store_fetch_release(worker->scratch);
-    free(worker->scratch);
+    fetched_drop(worker->scratch);
     output_release(&worker->output);
     if (worker->socket_ring)
         socket_ring_free(worker->socket_ring);

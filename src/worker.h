@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "src/conn.h"
+#include "src/fetched.h"
 #include "src/output.h"
 #include "src/server.h"
 #include "src/spare.h"
@@ -61,11 +62,13 @@ struct worker {
     uint32_t round_count;
     struct conn *ready, *ready_tail;
     struct conn *syncing;
-    struct conn *parked;         /* their next request waits for room on disk or in the index */
-    struct conn *watching;       /* those that have become watchers */
-    struct conn *dumping;        /* its client waits for a dump; one at most in the server */
-    struct store_fetch *scratch; /* for values that the page cache has */
-    uint32_t fetching;           /* fetches with the readers */
+    struct conn *parked;     /* their next request waits for room on disk or in the index */
+    struct conn *watching;   /* those that have become watchers */
+    struct conn *dumping;    /* its client waits for a dump; one at most in the server */
+    struct fetched *scratch; /* for values that the page cache has */
+    uint32_t fetching;       /* fetches with the readers */
+    struct fetched_account fetched;
+    size_t input_bytes, input_limit; /* buffers of requests that are not whole yet */
 
     struct counters counters;
     int wake_fd; /* eventfd */
@@ -101,6 +104,12 @@ bool worker_park(struct worker *worker, struct conn *conn);
  * the client finds its connection closed. */
 #define WORKER_DISK_MAX_S 60
 void worker_await_disk(struct worker *worker, struct conn *conn);
+
+/* Looks a second later at those who wait: see on_wait_tick. */
+void worker_await_tick(struct worker *worker);
+
+/* Whether to tell the operator what was told at *told_s for the last time: once a minute at most, whichever worker it meets. */
+bool worker_may_tell(struct worker *worker, _Atomic uint32_t *told_s);
 
 /* The connection is that of a watcher from now on. Its command answers RUN_WATCH. */
 void worker_add_watcher(struct worker *worker, struct conn *conn, uint32_t watcher);

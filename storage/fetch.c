@@ -15,6 +15,11 @@
 
 #define FETCH_NOW_MAX (UINT32_C(1) << 20)
 
+size_t store_fetch_size(const struct store_fetch *fetch)
+{
+    return (size_t)location_size(fetch->location);
+}
+
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
 {
     if (location_size(fetch->location) > FETCH_NOW_MAX)

@@ -291,7 +291,6 @@ static enum store_status begin_fetch(struct store_session *session, const struct
                                      struct found *found, struct store_fetch *fetch)
 {
     struct log *log = &session->store->log;
-    void *owner = fetch->owner;
     uint64_t location = found->entry.location;
     uint64_t lsn = store_lsn_of(session->store, location);
     store_fetch_release(fetch);
@@ -302,7 +301,6 @@ static enum store_status begin_fetch(struct store_session *session, const struct
         .segment = log_segment(log, location_slot(location)),
         .session = session,
         .status = STORE_AGAIN,
-        .owner = owner,
     };
     segment_pin(fetch->segment);
     keydir_unlock(found->shard);

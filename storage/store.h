@@ -174,7 +174,6 @@ struct store_fetch {
     struct segment *segment; /* pinned */
     struct store_session *session;
     struct store_fetch *next; /* the store's while it is under way, else the caller's */
-    void *owner;              /* the caller's */
     uint64_t started_us;
 };
 
@@ -190,6 +189,9 @@ enum store_status store_get(struct store_session *session, const struct store_ke
 /* As store_get, but nobody has asked for the value: the item is not fetched nor accessed by it, nor kept any longer. */
 enum store_status store_peek(struct store_session *session, const struct store_key *key,
                              uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
+
+/* The memory that the value takes while it is fetched, in bytes: that of its record. Of a fetch that was answered STORE_COLD. */
+size_t store_fetch_size(const struct store_fetch *fetch);
 
 /* Reads a cold value if that needs no disk: STORE_OK, or STORE_AGAIN. */
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch);

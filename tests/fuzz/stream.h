@@ -19,8 +19,8 @@
 /* A text line of more bytes need not be waited for (LINE_LEN_MAX), so there it matters how a stream is cut. */
 #define STREAM_LINE_MAX 2048
 
-/* What a parser may keep without knowing how much will come: a line, a key and the blanks behind it. */
-#define STREAM_WAIT_MAX (STREAM_LINE_MAX + 2 * KEY_LEN_MAX)
+/* What a parser may keep without knowing how much will come: a line, and a long one of a get (text_parser.line_seen). */
+#define STREAM_WAIT_MAX STREAM_LINE_MAX
 
 /* What a locked parser of the binary protocol lets through. */
 #define FOR_STRANGERS                                                                              \
@@ -45,11 +45,13 @@ static inline void check_view(struct bytes view, const char *data, size_t consum
 }
 
 /* What a client must send before the parser does more. */
-static inline void check_wait(const struct way *way, size_t left, size_t need)
+static inline void check_wait(const struct way *way, const struct parser *parser, size_t left,
+                              size_t need)
 {
+    bool long_get = parser->protocol != PROTOCOL_BINARY && parser->text.line_seen > 0;
     size_t block_max = way->item_size_max > BINARY_SASL_MAX ? way->item_size_max : BINARY_SASL_MAX;
     if (need == 0)
-        FUZZ_CHECK(left <= STREAM_WAIT_MAX);
+        FUZZ_CHECK(long_get ? left == parser->text.line_seen : left <= STREAM_WAIT_MAX);
     else
         FUZZ_CHECK(need > left && need <= left + block_max + STREAM_WAIT_MAX);
 }
@@ -67,13 +69,13 @@ static inline void check_key(const struct request *request, const char *data, si
     FUZZ_CHECK(memcmp(key, request->key.data, request->key.len) == 0);
 }
 
-static inline void check_parsed(const struct way *way, enum parse_status status, const char *data,
-                                size_t len, const struct request *request, size_t consumed,
-                                size_t need)
+static inline void check_parsed(const struct way *way, const struct parser *parser,
+                                enum parse_status status, const char *data, size_t len,
+                                const struct request *request, size_t consumed, size_t need)
 {
     FUZZ_CHECK(consumed <= len);
     if (status == PARSE_PARTIAL) {
-        check_wait(way, len - consumed, need);
+        check_wait(way, parser, len - consumed, need);
         return;
     }
     FUZZ_CHECK(consumed > 0 && need == 0);
@@ -271,7 +273,7 @@ static inline enum parse_status step(const struct way *way, struct parser *parse
     memset(&request, 0xa5, sizeof request); /* whatever the last one has left */
     memset(&again, 0x5a, sizeof again);
     enum parse_status status = parser_next(parser, block.data, len, &request, consumed, &need);
-    check_parsed(way, status, block.data, len, &request, *consumed, need);
+    check_parsed(way, parser, status, block.data, len, &request, *consumed, need);
     FUZZ_CHECK(parser_next(&copy, block.data, len, &again, &consumed_again, &need_again) == status);
     FUZZ_CHECK(consumed_again == *consumed && need_again == need);
     FUZZ_CHECK(parser_swallows(&copy) == parser_swallows(parser));

@@ -104,11 +104,12 @@ def test_an_endless_get():
     server = Server()
     before = server.resident_mib()
     with server.connect() as client:
-        client.send(b"get")
-        for _ in range(200):
-            client.send(b" key" * 25000)
-        client.talk(b"\r\n", b"END\r\n")
-    assert server.resident_mib() < before + ROOM_MIB
+        with pytest.raises((ConnectionError, AssertionError)):
+            client.send(b"get")
+            for _ in range(1000):
+                client.send(b" key" * 25000)
+            client.read(1 << 20)
+    assert server.resident_mib() < before + ROOM_MIB + 16
     assert_served(server)
 
 
@@ -176,6 +177,64 @@ def test_a_reader_that_stops_reading_in_the_middle_of_large_answers():
         stuck[0].read_until(b"\r\n")
         if stuck[0].buffer.startswith(b"END\r\n"):
             stuck[0].read(5)
+
+
+VALUE_MEMORY_MIB = 64  # that values from disk may take at -m 64, whoever does not read them
+
+
+@pytest.fixture
+def cold():
+    """200 values of a megabyte, none of them in memory."""
+    server = Server("-m", "64", "-t", "2")
+    with server.connect() as client:
+        for number in range(200):
+            client.set(b"cold-%d" % number, value_of(b"cold-%d" % number, 1000000))
+    server.restart("kill9")
+    support.forget_page_cache(server)
+    return server
+
+
+def cold_pipeline(seed):
+    return [b"cold-%d" % ((seed * 37 + at * 11) % 200) for at in range(32)]
+
+
+def test_cold_values_that_nobody_reads(cold):
+    before = cold.resident_mib()
+    clients = [cold.connect() for _ in range(100)]
+    for seed, client in enumerate(clients):
+        client.send(b"get " + b" ".join(cold_pipeline(seed)) + b"\r\n")
+    support.wait_until(lambda: int(cold.stats()["response_obj_oom"]) > 0, "those who wait for memory to be served")
+    assert_served(cold)
+    assert cold.peak_mib() < before + 64 + VALUE_MEMORY_MIB + ROOM_MIB
+    assert cold.log().count("clients that do not read their replies") == 1
+    reader = cold.connect()  # and one who reads is served, whoever does not
+
+    def is_read(key):
+        answer = reader.ask(b"get %s\r\n" % key, b"\r\n")
+        if answer.startswith(b"SERVER_ERROR"):
+            return False
+        assert answer == b"VALUE %s 0 1000000\r\n" % key
+        assert reader.read(1000007) == value_of(key, 1000000) + b"\r\nEND\r\n"
+        return True
+
+    for key in cold_pipeline(7):
+        support.wait_until(lambda: is_read(key), "a value to find room")
+
+
+def test_cold_values_that_many_read(cold):
+    def read_all(seed):
+        with cold.connect() as client:
+            client.send(b"".join(b"get %s\r\n" % key for key in cold_pipeline(seed)))
+            for key in cold_pipeline(seed):
+                client.expect(b"VALUE %s 0 1000000\r\n" % key)
+                assert client.read(1000002)[:-2] == value_of(key, 1000000)
+                client.expect(b"END\r\n")
+
+    before = cold.resident_mib()
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(read_all, range(40)))
+    assert cold.peak_mib() < before + 64 + VALUE_MEMORY_MIB + ROOM_MIB
+    assert cold.stats()["response_obj_oom"] == "0"
 
 
 def test_a_multiget_of_gigabytes_costs_no_memory():

@@ -63,6 +63,7 @@ server_tests = \
     tests/unit/src/test_auth_file \
     tests/unit/src/test_command \
     tests/unit/src/test_conn_state \
+    tests/unit/src/test_fetched \
     tests/unit/src/test_journal \
     tests/unit/src/test_prefix \
     tests/unit/src/test_progress \
@@ -73,7 +74,8 @@ server_tests = \
 
 tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/auth_file.c src/auth_file.h
 tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/clock.c src/command.c \
-    src/command_internal.h src/command_meta.c src/output.c src/rights.c src/rights.h
+    src/command_internal.h src/command_meta.c src/fetched.c src/output.c src/rights.c src/rights.h
+tests_unit_src_test_fetched_SOURCES = tests/unit/src/test_fetched.c src/fetched.c src/fetched.h
 tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
 tests_unit_src_test_conn_state_SOURCES = tests/unit/src/test_conn_state.c src/conn_state.c src/conn.h
 tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/prefix.c src/prefix.h

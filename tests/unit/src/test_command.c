@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "src/command_internal.h"
+#include "src/journal.h"
 #include "src/watch.h"
 
 #define UNREADABLE "SERVER_ERROR cannot read the value from disk\r\n"
@@ -99,6 +100,12 @@ void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
     store.fetches++;
 }
 
+size_t store_fetch_size(const struct store_fetch *fetch)
+{
+    (void)fetch;
+    return 1;
+}
+
 void store_fetch_release(struct store_fetch *fetch)
 {
     memset(fetch, 0, sizeof *fetch);
@@ -134,6 +141,27 @@ bool worker_park(struct worker *of, struct conn *what)
 void worker_await_disk(struct worker *of, struct conn *what)
 {
     (void)of, (void)what;
+}
+
+void worker_await_tick(struct worker *of)
+{
+    (void)of;
+}
+
+void worker_resume(struct conn *what)
+{
+    (void)what;
+}
+
+bool worker_may_tell(struct worker *of, _Atomic uint32_t *told_s)
+{
+    (void)of, (void)told_s;
+    return false;
+}
+
+void journal(const char *format, ...)
+{
+    (void)format;
 }
 
 enum run_result command_run_admin(struct worker *of, struct conn *for_whom,
@@ -237,6 +265,8 @@ static int set_up(void **state)
     assert_non_null(worker.scratch);
     assert_true(output_init(&worker.output));
     memset(&conn, 0, sizeof conn);
+    conn.worker = &worker;
+    fetched_init(&worker.fetched, 0, 1);
     parser_init(&conn.parser, PROTOCOL_TEXT, server.settings.item_size_max);
     parked = 0;
     waited_long = false;
