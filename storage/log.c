@@ -261,35 +261,6 @@ static bool is_kept_back(struct log *log, enum log_use use)
     return use < log->reserved;
 }
 
-/* On STORE_OK the lock is held and `size` bytes may be reserved, `buffered` of them in the buffer. */
-static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t buffered,
-                                        enum log_use use)
-{
-    enum store_status status = STORE_OK;
-    pthread_mutex_lock(&log->lock);
-    while (status == STORE_OK) {
-        if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
-            status = STORE_READ_ONLY;
-        } else if (log_is_held(log) && use != LOG_CLEANING) {
-            log->held_any = true;
-            status = STORE_AGAIN;
-        } else if (!buffer_has_room(log, buffered)) {
-            uint64_t lsn = next_lsn(log);
-            pthread_mutex_unlock(&log->lock);
-            status = log_commit(log, lsn);
-            pthread_mutex_lock(&log->lock);
-        } else if (is_kept_back(log, use)) {
-            status = want_spare(log, size + SEGMENT_HEADER_SIZE, use);
-        } else if (!segment_has_room(log, size)) {
-            status = roll(log, size, use);
-        } else {
-            return STORE_OK;
-        }
-    }
-    pthread_mutex_unlock(&log->lock);
-    return status;
-}
-
 static uint64_t value_len_of(const struct log_outside *outside)
 {
     return outside ? outside->value[0].len + outside->value[1].len : 0;
@@ -335,24 +306,6 @@ static void reserve_locked(struct log *log, const struct hint_entry *entry,
         hinted->expire_s = hint_born(room->lsn);
 }
 
-enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
-                              const struct log_outside *outside, enum log_use use,
-                              uint64_t rests_on, uint32_t now_s, struct log_room *room)
-{
-    uint32_t size = entry->size * RECORD_ALIGN;
-    assert(entry->size >= RECORD_HEADER_SIZE / RECORD_ALIGN);
-    assert(size - value_len_of(outside) <= LOG_BUFFER_SIZE / 2);
-    enum store_status status = lock_with_room(log, size, size - value_len_of(outside), use);
-    if (status != STORE_OK)
-        return status;
-    log->now_s = now_s;
-    bool flushed = rests_on < atomic_load_explicit(&log->flush_lsn, memory_order_relaxed);
-    if (!flushed)
-        reserve_locked(log, entry, outside, room);
-    pthread_mutex_unlock(&log->lock);
-    return flushed ? STORE_NOT_FOUND : STORE_OK;
-}
-
 /* With the lock held: the FLUSH record, and what it means. */
 static uint64_t append_flush(struct log *log, uint32_t when_s)
 {
@@ -362,6 +315,7 @@ static uint64_t append_flush(struct log *log, uint32_t when_s)
     reserve_locked(log, &entry, NULL, &room);
     struct record record = {.type = RECORD_FLUSH, .expire_s = when_s};
     record_seal(room.data, &record, room.segment->header.seed, room.offset);
+    atomic_store(&log->flush_record_lsn, room.lsn);
     if (when_s == 0)
         atomic_store(&log->flush_lsn, room.lsn);
     atomic_store(&log->flush_deadline_s, when_s ? when_s : UINT32_MAX);
@@ -369,13 +323,66 @@ static uint64_t append_flush(struct log *log, uint32_t when_s)
     return room.lsn + RECORD_HEADER_SIZE;
 }
 
+/* On STORE_OK the lock is held and `size` bytes may be reserved, `buffered` of them in the buffer. What the newest time that anybody
+ * has told makes due comes first: so it is in the log before all that was decided by it. */
+static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t buffered,
+                                        enum log_use use, uint32_t now_s)
+{
+    enum store_status status = STORE_OK;
+    pthread_mutex_lock(&log->lock);
+    if (now_s > log->now_s)
+        log->now_s = now_s;
+    while (status == STORE_OK) {
+        if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
+            status = STORE_READ_ONLY;
+        } else if (log_is_held(log) && use != LOG_CLEANING) {
+            log->held_any = true;
+            status = STORE_AGAIN;
+        } else if (!buffer_has_room(log, buffered)) {
+            uint64_t lsn = next_lsn(log);
+            pthread_mutex_unlock(&log->lock);
+            status = log_commit(log, lsn);
+            pthread_mutex_lock(&log->lock);
+        } else if (is_kept_back(log, use)) {
+            status = want_spare(log, size + SEGMENT_HEADER_SIZE, use);
+        } else if (!segment_has_room(log, size)) {
+            status = roll(log, size, use);
+        } else if (log->now_s >=
+                   atomic_load_explicit(&log->flush_deadline_s, memory_order_relaxed)) {
+            append_flush(
+                log,
+                0); /* no longer than any record; whether there is room for both is asked again */
+        } else {
+            return STORE_OK;
+        }
+    }
+    pthread_mutex_unlock(&log->lock);
+    return status;
+}
+
+enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
+                              const struct log_outside *outside, enum log_use use,
+                              uint64_t rests_on, uint32_t now_s, struct log_room *room)
+{
+    uint32_t size = entry->size * RECORD_ALIGN;
+    assert(entry->size >= RECORD_HEADER_SIZE / RECORD_ALIGN);
+    assert(size - value_len_of(outside) <= LOG_BUFFER_SIZE / 2);
+    enum store_status status = lock_with_room(log, size, size - value_len_of(outside), use, now_s);
+    if (status != STORE_OK)
+        return status;
+    bool flushed = rests_on < atomic_load_explicit(&log->flush_lsn, memory_order_relaxed);
+    if (!flushed)
+        reserve_locked(log, entry, outside, room);
+    pthread_mutex_unlock(&log->lock);
+    return flushed ? STORE_NOT_FOUND : STORE_OK;
+}
+
 enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn)
 {
     enum store_status status =
-        lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_DELETION);
+        lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_DELETION, now_s);
     if (status != STORE_OK)
         return status;
-    log->now_s = now_s;
     *end_lsn = append_flush(log, when_s);
     pthread_mutex_unlock(&log->lock);
     return STORE_OK;
@@ -383,11 +390,9 @@ enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, ui
 
 void log_flush_if_due(struct log *log, uint32_t now_s)
 {
-    if (lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_DELETION) != STORE_OK)
-        return; /* it stays due */
-    if (now_s >= atomic_load(&log->flush_deadline_s))
-        append_flush(log, 0);
-    pthread_mutex_unlock(&log->lock);
+    if (lock_with_room(log, RECORD_HEADER_SIZE, RECORD_HEADER_SIZE, LOG_DELETION, now_s) ==
+        STORE_OK)
+        pthread_mutex_unlock(&log->lock); /* else it stays due */
 }
 
 /* Takes the filled buffer away from the appenders and waits for those still copying into it. NULL: nothing waits. */
@@ -528,6 +533,7 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     atomic_store(&log->next_lsn, first_lsn);
     log->next_cas = next_cas;
     log->now_s = now_s;
+    atomic_store(&log->flush_record_lsn, atomic_load(&log->flush_lsn));
     atomic_store(&log->written_lsn, first_lsn);
     log->start_lsn = first_lsn;
     backpressure_init(&log->backpressure, log->options.sync_interval_ms);

@@ -131,7 +131,7 @@ struct log {
     _Atomic uint64_t next_lsn; /* may be read without the lock */
     uint64_t start_lsn; /* the first one of this life; what came before was answered in another */
     uint64_t next_cas;
-    uint32_t now_s;            /* newest time heard of, for segment headers */
+    uint32_t now_s;            /* newest time heard of: what is due by it is done */
     uint64_t file_bytes;       /* of all segments, once the log has started; see log_disk_bytes */
     struct segment *hint_from; /* the first one whose hint file is neither written nor given up */
     struct segment *held_from; /* the first one that segment_files has not been given yet */
@@ -152,6 +152,7 @@ struct log {
 
     /* Asked by every get: not on a line that commits write. */
     _Alignas(64) _Atomic uint64_t flush_lsn; /* all before is dead */
+    _Atomic uint64_t flush_record_lsn; /* of the last FLUSH, which may be pending; or flush_lsn */
     /* The active segment, for those without `lock`: log_active. */
     _Atomic uint64_t active_base_lsn;
     _Atomic uint32_t active_slot;
@@ -215,10 +216,11 @@ static inline void log_publish(struct log_room *room)
 }
 
 /* Appends a FLUSH record. `when_s` 0: everything before it is dead from now on; else: at that second. Replaces a
- * pending one. *end_lsn is set for the commit. Answers as log_reserve. */
+ * pending one, which is carried out before if its time has come. *end_lsn is set for the commit. Answers as log_reserve. */
 enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn);
 
-/* Carries out a pending flush whose time has come. */
+/* Carries out a pending flush whose time has come, as log_reserve and log_flush do before anything else. Where the log takes nothing
+ * just now it stays due. */
 void log_flush_if_due(struct log *log, uint32_t now_s);
 
 /* Returns when all before `lsn` is written to the kernel: group commit. STORE_READ_ONLY when it cannot be. */

@@ -114,11 +114,11 @@ static inline void rest_on_place(struct store_session *session, uint64_t place)
         rest_on_late_place(session, place);
 }
 
-/* A key is absent. */
+/* A key is absent. A flush whose time has come counts, even if the log does not take the record that carries it out. */
 static inline void rest_on_flush(struct store_session *session)
 {
-    rest_on_mark(session,
-                 atomic_load_explicit(&session->store->log.flush_lsn, memory_order_acquire) + 1);
+    const struct log *log = &session->store->log;
+    rest_on_mark(session, atomic_load_explicit(&log->flush_record_lsn, memory_order_acquire) + 1);
 }
 
 /* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */
@@ -791,8 +791,6 @@ enum store_status store_flush(struct store_session *session, uint32_t when_s, ui
 {
     struct store *store = session->store;
     uint64_t end_lsn;
-    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
-        log_flush_if_due(&store->log, now_s);
     enum store_status status = log_flush(&store->log, when_s > now_s ? when_s : 0, now_s, &end_lsn);
     if (status != STORE_OK)
         return status;

@@ -10,6 +10,7 @@
 #include "storage/store_internal.h"
 
 static struct rig rig;
+static _Atomic bool disk_stands_still; /* see stop_disk */
 
 /* Right after a start values are not cached: the evictor has made no page yet. */
 static bool cache_is_ready(void *context)
@@ -32,9 +33,16 @@ static int set_up(void **state)
     return wait_until(cache_is_ready, NULL) ? 0 : -1;
 }
 
+static void restart_disk(void)
+{
+    atomic_store(&disk_stands_still, false);
+    faulty_watch(&rig.faulty, NULL);
+}
+
 static int tear_down(void **state)
 {
     (void)state;
+    restart_disk();
     rig_release(&rig);
     return 0;
 }
@@ -456,6 +464,131 @@ static void test_a_delayed_flush_takes_all_that_came_until_then(void **state)
     rig_expect(&rig, "after", "x");
 }
 
+/* A disk that stands still in the syncer's sync, so that the test alone says whether the log holds its writers. */
+
+static _Atomic bool syncer_stands;
+
+static void hold_syncer(enum file_call call, const char *name)
+{
+    (void)name;
+    if (call != CALL_SYNC || !pthread_equal(pthread_self(), rig.store->log.syncer))
+        return;
+    atomic_store(&syncer_stands, true);
+    while (atomic_load(&disk_stands_still))
+        usleep(1000);
+}
+
+static bool syncer_is_held(void *context)
+{
+    (void)context;
+    return atomic_load(&syncer_stands);
+}
+
+static void stop_disk(void)
+{
+    atomic_store(&syncer_stands, false);
+    atomic_store(&disk_stands_still, true);
+    faulty_watch(&rig.faulty, hold_syncer);
+    rig_put(&rig, "to be synced", "x");
+    rig_commit(&rig);
+    log_request_sync(&rig.store->log, log_written_lsn(&rig.store->log));
+    assert_true(wait_until(syncer_is_held, NULL));
+}
+
+static void hold_writers(bool hold)
+{
+    atomic_store(&rig.store->log.held, hold ? BACKPRESSURE_AGE : BACKPRESSURE_NONE);
+}
+
+static bool somebody_was_held(void *context)
+{
+    struct log *log = &rig.store->log;
+    (void)context;
+    pthread_mutex_lock(&log->lock);
+    bool any = log->held_any;
+    pthread_mutex_unlock(&log->lock);
+    return any;
+}
+
+struct writer {
+    pthread_t thread;
+    struct store_session *session;
+    struct store_key key;
+    enum store_condition condition;
+    uint32_t now_s;
+    enum store_status status;
+};
+
+static void *run_put(void *context)
+{
+    struct writer *writer = context;
+    struct store_put put = {.condition = writer->condition, .value = {{"new", 3}}};
+    store_enter(writer->session);
+    writer->status = store_put(writer->session, &writer->key, writer->now_s, &put);
+    store_leave(writer->session);
+    return NULL;
+}
+
+/* The writer's put meets a log that holds it, so that it cannot carry out the flush; then it waits for the lock of its key's shard,
+ * and finds a log that takes everything. */
+static void put_while_the_log_lets_go(struct writer *writer)
+{
+    struct keydir_shard *shard = &rig.store->keydir.shards[writer->key.shard];
+    keydir_lock(shard);
+    hold_writers(true);
+    assert_int_equal(pthread_create(&writer->thread, NULL, run_put, writer), 0);
+    assert_true(wait_until(somebody_was_held, NULL));
+    hold_writers(false);
+    keydir_unlock(shard);
+    pthread_join(writer->thread, NULL);
+}
+
+static void test_what_is_stored_in_the_second_of_a_flush_comes_after_it(void **state)
+{
+    (void)state;
+    static const enum store_condition conditions[] = {STORE_ANY, STORE_IF_ABSENT};
+    for (int i = 0; i < 2; i++) {
+        rig_put(&rig, "before", "x");
+        rig_put(&rig, "key", "old");
+        rig_flush(&rig, rig.now_s + 1);
+        stop_disk();
+        struct writer writer = {.session = store_session_new(rig.store, NULL, NULL, -1),
+                                .key = rig_key(&rig, "key"),
+                                .condition = conditions[i],
+                                .now_s = ++rig.now_s};
+        put_while_the_log_lets_go(&writer);
+        store_session_free(writer.session);
+        assert_int_equal(writer.status, STORE_OK);
+        restart_disk();
+        rig_expect(&rig, "before", NULL);
+        rig_expect(&rig, "key", "new");
+        rig_commit(&rig);
+        rig_crash(&rig);
+        rig_open(&rig);
+        rig_expect(&rig, "before", NULL);
+        rig_expect(&rig, "key", "new");
+    }
+}
+
+/* Who hears of the second first is told that all is gone, while the log takes no record of it. Another, whose clock is behind,
+ * stores after that. */
+static void test_a_flush_that_one_was_told_of_comes_before_what_others_store(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "old");
+    rig_flush(&rig, RIG_NOW + 1);
+    stop_disk();
+    hold_writers(true);
+    rig.now_s = RIG_NOW + 1;
+    rig_expect(&rig, "key", NULL);
+    hold_writers(false);
+    rig.now_s = RIG_NOW;
+    rig_put(&rig, "key", "new");
+    restart_disk();
+    rig.now_s = RIG_NOW + 1;
+    rig_expect(&rig, "key", "new");
+}
+
 /* Syncs. */
 
 static void test_always_means_that_the_disk_has_it(void **state)
@@ -581,6 +714,21 @@ static void test_a_miss_rests_on_the_flush(void **state)
     rig_flush(&rig, 0);
     assert_true(wait_until(has_swept, NULL));
     assert_waits_for_commit(rests_of_get("key", STORE_NOT_FOUND));
+}
+
+/* The record that carries it out cannot be written yet, so the one that has announced it must be. */
+static void test_a_miss_rests_on_a_flush_that_is_only_due(void **state)
+{
+    (void)state;
+    rig_put(&rig, "key", "x");
+    rig_commit(&rig);
+    stop_disk();
+    rig_flush(&rig, RIG_NOW + 1);
+    hold_writers(true);
+    rig.now_s = RIG_NOW + 1;
+    assert_waits_for_commit(rests_of_get("key", STORE_NOT_FOUND));
+    hold_writers(false);
+    restart_disk();
 }
 
 static bool put_at_once(const char *name)
@@ -788,11 +936,14 @@ int main(void)
         TEST(what_is_not_written_yet_and_cannot_be_is_no_miss),
         TEST(a_flush_takes_what_was_before_and_not_what_comes),
         TEST(a_delayed_flush_takes_all_that_came_until_then),
+        TEST(what_is_stored_in_the_second_of_a_flush_comes_after_it),
+        TEST(a_flush_that_one_was_told_of_comes_before_what_others_store),
         TEST(always_means_that_the_disk_has_it),
         TEST(other_settings_do_not_wait_for_the_disk),
         TEST_TWO(an_answer_rests_on_what_others_have_written),
         TEST_TWO(a_miss_rests_on_what_let_the_key_expire),
         TEST_TWO(a_miss_rests_on_the_flush),
+        TEST_TWO(a_miss_rests_on_a_flush_that_is_only_due),
         TEST_TWO(an_answer_rests_on_what_lies_in_a_sealed_segment_too),
         TEST(sessions_work_side_by_side),
         TEST(a_pinned_value_outlives_its_batch),
