@@ -242,10 +242,16 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted, u
     if (move && follows(store, CLEANER_RULE_EXPIRY))
         record.expire_s = looked->entry.expire_s;
     if (looked->action == ACTION_BURY)
-        record = (struct record){
-            .type = RECORD_DELETE, .key = found->key, .key_len = found->key_len, .value = ""};
-    if (record.type == RECORD_DELETE)
+        record.type = RECORD_DELETE;
+    if (record.type != RECORD_PUT) { /* only the key of a mark is carried on, or its hash */
+        record.state &= RECORD_STATE_HASHED;
+        record.client_flags = record.state ? record.client_flags : 0;
+        record.value_len = 0;
+    }
+    if (record.type == RECORD_DELETE) {
+        record.expire_s = 0;
         record.cas = born;
+    }
     uint64_t size = record_size(record.key_len, record.value_len);
     struct hint_entry entry = *hinted;
     entry.type = record.type;

@@ -142,15 +142,26 @@ enum store_status hint_peek(const struct file_system *files, int dir_fd,
     return read_hint(files, dir_fd, segment, hint, NULL);
 }
 
-static struct hint_entry entry_of(const struct record *record, uint32_t offset, uint64_t seed)
+static struct key_hash hash_of(const struct record *record, uint64_t seed)
 {
     struct key_hash hash = {0};
-    if (record->key_len)
+    if (record->type != RECORD_PUT && record->state & RECORD_STATE_HASHED) {
+        memcpy(&hash.tag, record->key, sizeof hash.tag);
+        hash.shard_bits = record->client_flags;
+    } else if (record->key_len) {
         hash = hash_key(record->key, record->key_len, seed);
+    }
+    return hash;
+}
+
+static struct hint_entry entry_of(const struct record *record, uint32_t offset, uint64_t seed)
+{
+    struct key_hash hash = hash_of(record, seed);
+    uint64_t value_len = record->type == RECORD_PUT ? record->value_len : 0; /* of a mark: filler */
     return (struct hint_entry){
         .tag = hash.tag,
         .offset = offset / RECORD_ALIGN,
-        .size = (uint32_t)(record_size(record->key_len, record->value_len) / RECORD_ALIGN),
+        .size = (uint32_t)(record_size(record->key_len, value_len) / RECORD_ALIGN),
         .expire_s = record->type == RECORD_DELETE ? hint_born(record->cas) : record->expire_s,
         .shard_bits = (uint16_t)hash.shard_bits,
         .type = record->type,
@@ -333,7 +344,7 @@ struct hint_writer *hint_begin(const struct file_system *files, int dir_fd,
     writer->offset = sizeof(struct disk_header);
     writer->count = 0;
     XXH3_64bits_reset_withSeed(&writer->check, segment->header.seed);
-    writer->fd = files->open(files->context, dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC);
+    writer->fd = files->open(files->context, dir_fd, name, O_RDWR | O_CREAT | O_TRUNC);
     if (writer->fd >= 0)
         return writer;
     int error = errno;
@@ -370,6 +381,23 @@ bool hint_add(struct hint_writer *writer, const struct hint_entry *entries, uint
             return false;
     }
     return true;
+}
+
+struct hint_entry *hint_read_back(const struct hint_writer *writer, uint64_t *count)
+{
+    const struct file_system *files = writer->files;
+    size_t len = writer->offset - sizeof(struct disk_header);
+    size_t rest = writer->count * sizeof(struct hint_entry);
+    struct hint_entry *entries = malloc(len + rest + 1);
+    if (!entries || !file_read_all(files, writer->fd, entries, len, sizeof(struct disk_header)) ||
+        XXH3_64bits_withSeed(entries, len, writer->segment->header.seed) !=
+            XXH3_64bits_digest(&writer->check)) {
+        free(entries);
+        return NULL;
+    }
+    memcpy((char *)entries + len, writer->entries, rest);
+    *count = len / sizeof *entries + writer->count;
+    return entries;
 }
 
 static bool write_header(struct hint_writer *writer)

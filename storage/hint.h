@@ -86,6 +86,9 @@ struct hint_writer *hint_begin(const struct file_system *files, int dir_fd,
 bool hint_add(struct hint_writer *writer, const struct hint_entry *entries, uint32_t count,
               uint64_t cas_max);
 
+/* The entries that were added so far, for the caller to free. NULL: the disk has lost them, or out of memory. */
+struct hint_entry *hint_read_back(const struct hint_writer *writer, uint64_t *count);
+
 /* Gives the file its header and its name when the segment is sealed with `end` bytes of log; sets *hint. STORE_OK; STORE_IO,
  * and there is none. Frees the writer, as hint_abandon does, which removes the file. */
 enum store_status hint_finish(struct hint_writer *writer, uint64_t end, uint64_t keys,

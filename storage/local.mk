@@ -22,9 +22,11 @@ libcachecask_a_SOURCES = \
     storage/memory.h \
     storage/monotonic.h \
     storage/reader.c storage/reader.h \
+    storage/recall.c \
     storage/record.c storage/record.h \
     storage/recover.c storage/recover.h \
     storage/recover_files.c storage/recover_files.h \
+    storage/rescue.c storage/rescue.h \
     storage/ring.h \
     storage/segment.c storage/segment.h \
     storage/segment_files.c storage/segment_files.h \

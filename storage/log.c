@@ -473,6 +473,7 @@ bool log_init(struct log *log, const struct log_options *options)
     log->usual_size = log->attempt_size = options->segment_size;
     atomic_store(&log->effective_limit, UINT64_MAX);
     atomic_store(&log->flush_deadline_s, UINT32_MAX);
+    log->dropped.first_lsn = UINT64_MAX;
     init_locks(log);
     segment_files_init(&log->segment_files, options->files, options->dir_fd, options->open_files,
                        &options->tell);

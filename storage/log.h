@@ -46,7 +46,23 @@ struct log_options {
     void (*on_room)(void *context);   /* who was told STORE_AGAIN may try again */
     /* Whether room may still be made where there is none; called with the log's lock held. NULL: no. */
     bool (*may_make_room)(void *context);
+    /* What is known of records that the disk has dropped; called by the syncer without any lock. NULL: nothing.
+     * `recall` writes a record as it was to `out`, which has room for the entry's size, and answers its size; 0: it cannot.
+     * `lose` takes a value's key out of the index; false: it did not name that record any more.
+     * `find_values` visits all values that the index says lie in the segment; their sizes may be rounded up. */
+    size_t (*recall)(void *context, const struct segment *segment, const struct hint_entry *entry,
+                     char *out);
+    bool (*lose)(void *context, const struct segment *segment, const struct hint_entry *entry);
+    bool (*find_values)(void *context, const struct segment *segment, hint_visit *visit,
+                        void *visit_context);
     void *context;
+};
+
+/* What a failing disk has dropped, since it failed; the syncer's. */
+struct log_dropped {
+    uint64_t lost, restored; /* values; other records that it had dropped */
+    uint64_t first_lsn;      /* of the first one lost; UINT64_MAX: none is */
+    bool has_gaps;           /* and what lay there is not known */
 };
 
 /* Larger values are not copied into a buffer but written from where they lie. */
@@ -168,9 +184,13 @@ struct log {
 
     _Atomic uint64_t held_since_us, held_us; /* since when clients wait; how long they did before */
     struct log_held_episode episode;         /* the syncer's */
-    _Atomic uint64_t end_bytes;  /* to be synced at the end, if much is; 0: it is not the end */
-    uint64_t end_begin_us;       /* set before end_bytes */
-    uint64_t end_told_us;        /* who syncs has told last what is left */
+    struct log_dropped dropped;
+    /* Of what was appended from the one on, and before the other, some was lost before it was synced. */
+    _Atomic uint64_t lost_from_lsn, lost_to_lsn;
+    _Atomic uint64_t lost_values; /* ever */
+    _Atomic uint64_t end_bytes;   /* to be synced at the end, if much is; 0: it is not the end */
+    uint64_t end_begin_us;        /* set before end_bytes */
+    uint64_t end_told_us;         /* who syncs has told last what is left */
     bool sync_unable;            /* the syncer's: a file could not be opened, it tries again soon */
     _Atomic uint64_t hint_bytes; /* of all hint files of segments in the log, once it has started */
     _Atomic uint64_t commits, commit_records, bytes_written, syncs;
@@ -297,6 +317,15 @@ static inline struct log_active log_active(const struct log *log)
 static inline bool log_is_held(const struct log *log)
 {
     return atomic_load_explicit(&log->held, memory_order_relaxed) != BACKPRESSURE_NONE;
+}
+
+/* Whether a reply that waited for a sync must not be sent, for what it tells of may be lost: it was appended before a loss, or some
+ * of it was. `lost_values` is log->lost_values when the first of it was appended. */
+static inline bool log_may_have_lost(const struct log *log, uint64_t lsn, uint64_t lost_values)
+{
+    return lsn > atomic_load_explicit(&log->lost_from_lsn, memory_order_relaxed) &&
+           (lsn <= atomic_load_explicit(&log->lost_to_lsn, memory_order_relaxed) ||
+            lost_values != atomic_load_explicit(&log->lost_values, memory_order_relaxed));
 }
 
 static inline struct segment *log_segment(const struct log *log, uint32_t slot)

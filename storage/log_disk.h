@@ -27,11 +27,12 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer);
  * buffer. With write_lock held. */
 void log_note_written(struct log *log, struct log_buffer *buffer);
 
-/* After a failure: makes new files of all that is not synced, and writes `buffer` to them (NULL: none). False: that
- * failed too; the log refuses appends from now on (log->failed) and keeps the buffer. With write_lock held. */
+/* After a failed write: makes new files of all that is not synced, and writes `buffer` to them. False: that failed too, or the disk
+ * has dropped something, which the syncer sees to; the log refuses appends from now on (log->failed) and keeps the buffer. With write_lock held. */
 bool log_repair(struct log *log, struct log_buffer *buffer);
 
-/* The same for the buffer that was kept, if there is one, which is written then. With write_lock held. */
+/* The same for the buffer that was kept, if there is one, which is written then; and what the disk has dropped of older ones is
+ * written anew, or counted as lost (rescue.c). By the syncer, or when it has ended; takes write_lock. */
 bool log_repair_stuck(struct log *log);
 
 /* The first segment that may hold unsynced bytes (segment NULL), or the one behind `segment`, whose pin is given back. The

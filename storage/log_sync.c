@@ -47,13 +47,14 @@ void log_press_back(struct log *log)
         log_request_sync(log, log_written_lsn(log));
 }
 
-/* A second attempt, each second, while the log is failed. */
+/* A second attempt, each second, while the log is failed; not where a writer is just repairing it. */
 static void retry_repair(struct log *log)
 {
     pthread_mutex_lock(&log->write_lock);
-    if (atomic_load(&log->failed))
-        log_repair_stuck(log);
+    bool failed = atomic_load(&log->failed);
     pthread_mutex_unlock(&log->write_lock);
+    if (failed)
+        log_repair_stuck(log);
 }
 
 /* Syncs one segment; after a failure, the repair's copies are what is synced. One that a start has found may be closed: that
@@ -68,11 +69,8 @@ static bool sync_segment(struct log *log, struct segment *segment)
     }
     bool ok = files->sync(files->context, segment->fd) == 0;
     segment_files_done(segment);
-    if (!ok) {
-        pthread_mutex_lock(&log->write_lock);
+    if (!ok)
         ok = log_repair_stuck(log);
-        pthread_mutex_unlock(&log->write_lock);
-    }
     histogram_add(&log->sync_us, monotonic_us() - start);
     atomic_fetch_add_explicit(&log->syncs, 1, memory_order_relaxed);
     return ok;

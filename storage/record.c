@@ -12,6 +12,8 @@
  *         30     2  state bits
  *         32     …  key, value, zeros up to a multiple of 8
  *
+ * A DELETE or TOUCH with RECORD_STATE_HASHED has 8 bytes of the key's hash instead of the key, and zeros as a value.
+ *
  * All numbers little-endian. Both checksums are seeded by the segment's secret seed and the record's offset in it (R1):
  * the same bytes elsewhere are not a record, so no value can pose as one. The header checks by itself (R2), so its
  * lengths can be believed when the body is damaged, and damage costs one record. XXH3: https://xxhash.com
@@ -53,10 +55,13 @@ static uint32_t header_check(const struct header *header, uint64_t seed)
 
 static bool header_sane(const struct header *header)
 {
+    bool hashed = header->state & RECORD_STATE_HASHED;
     switch (header->type) {
     case RECORD_PUT: return header->key_len > 0;
     case RECORD_DELETE:
-    case RECORD_TOUCH: return header->key_len > 0 && header->value_len == 0;
+    case RECORD_TOUCH:
+        return hashed ? header->key_len == RECORD_HASH_LEN
+                      : header->key_len > 0 && header->value_len == 0;
     case RECORD_FLUSH: return header->key_len == 0 && header->value_len == 0;
     default: return false;
     }

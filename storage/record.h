@@ -9,6 +9,7 @@
 #define RECORD_HEADER_SIZE 32
 #define RECORD_ALIGN       8
 #define RECORD_PARTS       2 /* a value may come in so many */
+#define RECORD_HASH_LEN    8 /* of a key that is given by its hash */
 
 enum record_type {
     RECORD_PUT = 1,    /* the key's state: value, flags, expiry, CAS unique */
@@ -22,6 +23,9 @@ enum record_state {
     RECORD_STATE_STALE = 1 << 0,      /* invalidated, but still to be had (meta protocol) */
     RECORD_STATE_WIN = 1 << 1,        /* somebody was told to make it anew (meta protocol) */
     RECORD_STATE_CAS_CHOSEN = 1 << 2, /* the CAS unique is the client's, not the store's */
+    /* Of a DELETE or TOUCH whose key is lost (rescue.c): in the key's place stands its tag, and in client_flags what chooses its
+     * shard. The value, of any length, means nothing: it fills the place of what was there before. */
+    RECORD_STATE_HASHED = 1 << 3,
 };
 
 /* A record as a view: key and value point into somebody else's bytes. */

@@ -819,15 +819,23 @@ enum store_status store_commit(struct store_session *session)
     return log_commit(&session->store->log, store_commit_lsn(session));
 }
 
-enum store_status store_durable(struct store_session *session, uint64_t lsn)
+/* Whether the syncer has come past it; else asks it to. */
+static enum store_status await_sync(struct log *log, uint64_t lsn)
 {
-    struct log *log = &session->store->log;
-    if (store_durable_lsn(session->store) >= lsn)
-        return STORE_OK;
-    if (log->options.sync_interval_ms != STORE_SYNC_ALWAYS)
-        return STORE_READ_ONLY;
     log_request_sync(log, lsn);
     if (atomic_load(&log->failed)) /* what a start has found is read from a full disk, too */
         return lsn <= log->start_lsn ? STORE_OK : STORE_READ_ONLY;
     return log_synced_lsn(log) >= lsn ? STORE_OK : STORE_AGAIN;
+}
+
+enum store_status store_durable(struct store_session *session, uint64_t lsn)
+{
+    struct log *log = &session->store->log;
+    bool always = log->options.sync_interval_ms == STORE_SYNC_ALWAYS;
+    enum store_status status = STORE_OK;
+    if (store_durable_lsn(session->store) < lsn)
+        status = always ? await_sync(log, lsn) : STORE_READ_ONLY;
+    if (status == STORE_OK && always && log_may_have_lost(log, lsn, session->lost_values))
+        return STORE_READ_ONLY;
+    return status;
 }

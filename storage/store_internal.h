@@ -38,7 +38,8 @@ struct store_session {
     uint64_t answer_lsn;  /* and for those since store_answer_lsn was called */
     uint64_t durable_lsn; /* so far it was durable when the batch looked (store_look_at_log) */
     struct log_active
-        active; /* its end then. `rolls` is odd if anything before it was not durable */
+        active;           /* its end then. `rolls` is odd if anything before it was not durable */
+    uint64_t lost_values; /* log.lost_values when the batch began */
     struct cache_writer writer;
     struct session_counters counters;
     struct store_session *next;
@@ -215,6 +216,13 @@ static inline void store_note_moved(struct store *store, const struct keydir_sha
 
 /* Batches that all sessions have entered: changes while clients are served. */
 uint64_t store_batches(struct store *store);
+
+/* For the log, of records that a disk has dropped (recall.c; struct log_options). */
+size_t store_recall(void *context, const struct segment *segment, const struct hint_entry *hinted,
+                    char *out);
+bool store_lose(void *context, const struct segment *segment, const struct hint_entry *hinted);
+bool store_find_values(void *context, const struct segment *segment, hint_visit *visit,
+                       void *visit_context);
 
 /* Wakes all sessions: room was made, or the log is synced. */
 void store_wake_all(struct store *store);

@@ -65,6 +65,8 @@ void store_enter(struct store_session *session)
      * may do without. */
     (void)atomic_load(&session->store->epoch);
     store_look_at_log(session);
+    session->lost_values =
+        atomic_load_explicit(&session->store->log.lost_values, memory_order_relaxed);
     count_up(&session->batches, 1);
 }
 
@@ -251,6 +253,9 @@ static bool init_log(struct store *store)
         .on_sealed = on_sealed,
         .on_room = on_room,
         .may_make_room = cleaner_may_help,
+        .recall = store_recall,
+        .lose = store_lose,
+        .find_values = store_find_values,
         .disk_limit = store->options.disk_limit,
         .context = store,
     };
@@ -507,7 +512,8 @@ static void sum_sessions(struct store *store, struct store_stats *stats)
     stats->ram_hits = sum.ram_hits;
     stats->disk_hits = sum.disk_hits;
     stats->user_bytes = sum.user_bytes;
-    stats->corrupt_records = sum.corrupt_records + store->recovery_damage;
+    stats->corrupt_records =
+        sum.corrupt_records + store->recovery_damage + atomic_load(&store->log.lost_values);
     stats->read_errors = sum.read_errors;
     stats->expired_items = sum.expired_items + atomic_load(&store->cleaner.expired_items);
     stats->expired_unfetched =

@@ -50,11 +50,7 @@ struct sealed {
 
 static bool may_be_record(const char *data, size_t left)
 {
-    uint8_t type = (uint8_t)data[29];
-    bool has_key = data[28] != 0;
-    return (uint8_t)data[31] & SEAL_MARK && type >= RECORD_PUT && type <= RECORD_FLUSH &&
-           has_key == (type != RECORD_FLUSH) &&
-           (sealed_value_len(data) == 0 || type == RECORD_PUT) &&
+    return (uint8_t)data[31] & SEAL_MARK && sealed_is_sane(data) &&
            record_size((uint8_t)data[28], sealed_value_len(data)) <= left;
 }
 
@@ -82,10 +78,12 @@ static void seal_all(char *data, size_t end, size_t file_size, struct sealed *se
             at += RECORD_ALIGN;
             continue;
         }
-        uint64_t size = record_size((uint8_t)header[28], sealed_value_len(header));
+        /* What fills the place of a mark is not counted. */
+        uint32_t value_len = header[29] == RECORD_PUT ? sealed_value_len(header) : 0;
         sealed->record[sealed->count].offset = (uint32_t)at;
-        sealed->record[sealed->count++].size = (uint32_t)size;
-        at += size;
+        sealed->record[sealed->count++].size =
+            (uint32_t)record_size((uint8_t)header[28], value_len);
+        at += record_size((uint8_t)header[28], sealed_value_len(header));
         sealed->end = at;
     }
 }
@@ -109,6 +107,10 @@ static void check_entry(const struct hint_entry *entry, const struct sealed *sea
     if (header[28] == 0)
         return;
     struct key_hash hash = hash_key(header + RECORD_HEADER_SIZE, (uint8_t)header[28], HASH_SEED);
+    if (header[29] != RECORD_PUT && header[30] & RECORD_STATE_HASHED) {
+        memcpy(&hash.tag, header + RECORD_HEADER_SIZE, sizeof hash.tag);
+        memcpy(&hash.shard_bits, header + 20, sizeof(uint16_t));
+    }
     FUZZ_CHECK(entry->tag == hash.tag && entry->shard_bits == (uint16_t)hash.shard_bits);
 }
 

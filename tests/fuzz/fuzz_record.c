@@ -24,7 +24,10 @@ static void check_fields(const struct record *record, const char *data, size_t l
     FUZZ_CHECK(record->value == record->key + record->key_len);
     FUZZ_CHECK(record->type >= RECORD_PUT && record->type <= RECORD_FLUSH);
     FUZZ_CHECK((record->key_len == 0) == (record->type == RECORD_FLUSH));
-    FUZZ_CHECK(record->value_len == 0 || record->type == RECORD_PUT);
+    bool hashed = record->type != RECORD_PUT && record->type != RECORD_FLUSH &&
+                  record->state & RECORD_STATE_HASHED;
+    FUZZ_CHECK(record->value_len == 0 || record->type == RECORD_PUT || hashed);
+    FUZZ_CHECK(!hashed || record->key_len == RECORD_HASH_LEN);
 }
 
 /* Writes it again, with the value behind the key or in two parts. */
@@ -102,25 +105,12 @@ static void check_pieces(const char *data, size_t len, struct place place, uint3
     block_free(pieces.block);
 }
 
-/* Whether docs/format.md knows such a record. */
-static bool is_sane(const char *header)
-{
-    bool has_key = header[28] != 0;
-    switch (header[29]) {
-    case RECORD_PUT: return has_key;
-    case RECORD_DELETE:
-    case RECORD_TOUCH: return has_key && sealed_value_len(header) == 0;
-    case RECORD_FLUSH: return sealed_body(header) == 0;
-    default: return false;
-    }
-}
-
 /* What the answer must be where the checksums are right. */
 static void check_sealed(const char *data, size_t len, uint8_t choice, enum record_status status)
 {
     if (len < RECORD_HEADER_SIZE || !(choice & SEAL_HEADER))
         return;
-    FUZZ_CHECK((status == RECORD_BAD_HEADER) == !is_sane(data));
+    FUZZ_CHECK((status == RECORD_BAD_HEADER) == !sealed_is_sane(data));
     if (status != RECORD_BAD_HEADER && status != RECORD_CUT && choice & SEAL_BODY)
         FUZZ_CHECK(status == RECORD_OK);
 }

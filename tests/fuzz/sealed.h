@@ -7,6 +7,7 @@
 #define CACHECASK_TESTS_FUZZ_SEALED_H
 
 #define XXH_INLINE_ALL
+#include <stdbool.h>
 #include <xxhash.h>
 
 #include "storage/record.h"
@@ -23,6 +24,21 @@ static inline uint32_t sealed_value_len(const char *header)
 static inline size_t sealed_body(const char *header)
 {
     return (uint8_t)header[28] + (size_t)sealed_value_len(header);
+}
+
+/* Whether docs/format.md knows a record of this type with such a key and value. */
+static inline bool sealed_is_sane(const char *header)
+{
+    bool has_key = header[28] != 0, hashed = header[30] & RECORD_STATE_HASHED;
+    switch (header[29]) {
+    case RECORD_PUT: return has_key;
+    case RECORD_DELETE:
+    case RECORD_TOUCH:
+        return hashed ? (uint8_t)header[28] == RECORD_HASH_LEN
+                      : has_key && sealed_value_len(header) == 0;
+    case RECORD_FLUSH: return sealed_body(header) == 0;
+    default: return false;
+    }
 }
 
 /* Puts the checksum of a body right, as far as its bytes are there. */

@@ -20,12 +20,15 @@ storage_tests = \
     tests/unit/storage/test_cleaner \
     tests/unit/storage/test_model \
     tests/unit/storage/test_power \
+    tests/unit/storage/test_dropped \
     tests/unit/storage/test_fault_loop \
     tests/unit/storage/test_recover
 
 storage_support = tests/unit/storage/support.c tests/unit/storage/support.h
 tests_unit_storage_test_model_SOURCES = tests/unit/storage/test_model.c $(storage_support)
 tests_unit_storage_test_power_SOURCES = tests/unit/storage/test_power.c tests/unit/storage/power.c \
+    tests/unit/storage/power.h $(storage_support)
+tests_unit_storage_test_dropped_SOURCES = tests/unit/storage/test_dropped.c tests/unit/storage/power.c \
     tests/unit/storage/power.h $(storage_support)
 tests_unit_storage_test_backpressure_SOURCES = tests/unit/storage/test_backpressure.c $(storage_support)
 tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)

@@ -19,6 +19,7 @@ struct bytes {
 
 struct power_image {
     struct bytes now, durable;
+    struct bytes cached; /* a byte a page: 1: it counts as written, and is not */
     struct power_image *next;
 };
 
@@ -63,6 +64,7 @@ static void free_image(struct power_image *image)
 {
     free(image->now.data);
     free(image->durable.data);
+    free(image->cached.data);
     free(image);
 }
 
@@ -171,6 +173,70 @@ static ssize_t power_pread_nowait(void *context, int fd, void *data, size_t len,
     return power_pread(context, fd, data, len, offset);
 }
 
+static void note_dirty(struct power_image *image, size_t offset, size_t len)
+{
+    for (size_t page = offset / PAGE; page * PAGE < offset + len; page++)
+        if (page < image->cached.len)
+            image->cached.data[page] = 0;
+}
+
+static bool is_cached(const struct power_image *image, size_t page)
+{
+    return page < image->cached.len && image->cached.data[page];
+}
+
+/* The bytes of a page of `now`; those that are durable have zeros behind them up to there. */
+static size_t page_len(struct power_image *image, size_t page)
+{
+    if (image->durable.len < image->now.len)
+        resize(&image->durable, image->now.len);
+    size_t left = image->now.len - page * PAGE;
+    return left < PAGE ? left : PAGE;
+}
+
+static bool is_dirty(struct power_image *image, size_t page)
+{
+    size_t len = page_len(image, page), at = page * PAGE;
+    return !is_cached(image, page) &&
+           memcmp(image->now.data + at, image->durable.data + at, len) != 0;
+}
+
+static bool has_something_to_write(struct power_image *image)
+{
+    bool any = false;
+    for (size_t page = 0; !any && page * PAGE < image->now.len; page++)
+        any = is_dirty(image, page);
+    return any;
+}
+
+static void write_back(struct power_image *image)
+{
+    for (size_t page = 0; page * PAGE < image->now.len; page++) {
+        size_t len = page_len(image, page), at = page * PAGE;
+        if (!is_cached(image, page))
+            memcpy(image->durable.data + at, image->now.data + at, len);
+    }
+    resize(&image->durable, image->now.len);
+}
+
+static void drop_pages(struct power *power, int fd)
+{
+    struct power_image *image = power->open[fd];
+    resize(&image->cached, (image->now.len + PAGE - 1) / PAGE);
+    for (size_t page = 0; page * PAGE < image->now.len; page++) {
+        size_t len = page_len(image, page), at = page * PAGE;
+        if (!is_dirty(image, page))
+            continue;
+        if (dice_below(&power->dice, 8) >= power->drop_share) {
+            image->cached.data[page] = 1;
+            continue;
+        }
+        memcpy(image->now.data + at, image->durable.data + at, len);
+        if (file_system_os.pwrite(NULL, fd, image->now.data + at, len, (off_t)at) != (ssize_t)len)
+            give_up("pwrite: %s", strerror(errno));
+    }
+}
+
 static ssize_t power_pwrite(void *context, int fd, const void *data, size_t len, off_t offset)
 {
     struct power *power = context;
@@ -179,6 +245,7 @@ static ssize_t power_pwrite(void *context, int fd, const void *data, size_t len,
         if ((size_t)offset + len > now->len)
             resize(now, (size_t)offset + len);
         memcpy(now->data + offset, data, len);
+        note_dirty(power->open[fd], (size_t)offset, len);
         if (file_system_os.pwrite(NULL, fd, data, len, offset) != (ssize_t)len)
             give_up("pwrite: %s", strerror(errno));
     }
@@ -188,8 +255,16 @@ static ssize_t power_pwrite(void *context, int fd, const void *data, size_t len,
 static int power_sync(void *context, int fd)
 {
     struct power *power = context;
-    if (begin(power, true, CALL_SYNC) != POWER_OFF)
-        copy(&power->open[fd]->durable, &power->open[fd]->now);
+    if (begin(power, true, CALL_SYNC) == POWER_OFF)
+        return end(power, 0);
+    if (power->drop_at && has_something_to_write(power->open[fd]) && --power->drop_at == 0) {
+        for (int other = 0; other < POWER_FDS; other++)
+            if (other == fd || (power->drop_of_all && power->open[other]))
+                drop_pages(power, other);
+        errno = EIO;
+        return end(power, -1);
+    }
+    write_back(power->open[fd]);
     return end(power, 0);
 }
 
@@ -309,6 +384,11 @@ static void lose_some(struct dice *dice, struct power_image *image)
     struct bytes left = {0}, old = {0};
     size_t unit = dice_one_in(dice, 2) ? SECTOR : PAGE;
     uint32_t lost = lost_of_8[dice_below(dice, 5)];
+    for (size_t page = 0; page * PAGE < image->now.len; page++)
+        if (is_cached(image, page))
+            memcpy(image->now.data + page * PAGE, image->durable.data + page * PAGE,
+                   page_len(image, page));
+    image->cached.len = 0;
     copy(&old, &image->durable);
     resize(&old, image->now.len > old.len ? image->now.len : old.len);
     copy(&left, &old);
@@ -409,6 +489,23 @@ void power_fail_after_unlinks(struct power *power, uint64_t unlinks)
     pthread_mutex_lock(&power->lock);
     power->after_unlinks = unlinks;
     pthread_mutex_unlock(&power->lock);
+}
+
+void power_drop_in(struct power *power, uint64_t syncs, uint32_t share, bool of_all)
+{
+    pthread_mutex_lock(&power->lock);
+    power->drop_at = syncs;
+    power->drop_share = share;
+    power->drop_of_all = of_all;
+    pthread_mutex_unlock(&power->lock);
+}
+
+bool power_has_dropped(struct power *power)
+{
+    pthread_mutex_lock(&power->lock);
+    bool dropped = power->drop_at == 0;
+    pthread_mutex_unlock(&power->lock);
+    return dropped;
 }
 
 void power_cut(struct power *power)

@@ -8,6 +8,10 @@
  *   - a length that was not synced is the old one, the new one, or one between;
  *   - of the names made, changed and removed since the last sync_dir any are done; only a rename is one thing.
  *
+ * The disk may also fail a sync alone (power_drop_in). The kernel then drops some of the pages that it was to write: they read as they
+ * are on disk. The others stay in the page cache, and count as written although they are not: no later sync writes them, before they
+ * are written to again.
+ *
  * So nothing is taken for granted of the order in which a file system writes, and nothing is durable that was not synced by its
  * own descriptor or by sync_dir. What was allocated and never written is zeros, as in every file system. The storage maps no
  * files into memory: all that changes one goes through the layer.
@@ -39,6 +43,9 @@ struct power {
     uint64_t off_at;        /* the step that fails; 0: none */
     uint64_t after_unlinks; /* so many more, and the power fails soon; 0: whenever */
     enum file_call off_in;  /* what it was */
+    uint64_t drop_at;       /* so many more syncs that have something to write, and one fails */
+    uint32_t drop_share;    /* of 8 pages that it was to write */
+    bool drop_of_all;       /* files that are open */
     struct power_image *images, *open[POWER_FDS];
     struct power_name names[POWER_NAMES];
     uint32_t name_count;
@@ -56,6 +63,11 @@ void power_fail_after_unlinks(struct power *power, uint64_t unlinks); /* soon af
 void power_cut(struct power *power);                                  /* now */
 bool power_is_off(struct power *power);
 uint64_t power_steps(struct power *power);
+
+/* The nth sync from now on of a file with something to write fails, and of 8 pages so many are dropped: of this file, or of all that
+ * are open. */
+void power_drop_in(struct power *power, uint64_t syncs, uint32_t share, bool of_all);
+bool power_has_dropped(struct power *power); /* it has */
 
 /* The power comes back, and the disk has lost what it could. No file is open. */
 void power_restore(struct power *power);

@@ -2,8 +2,10 @@
 #include "tests/unit/storage/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "storage/log.h"
 #include "storage/monotonic.h"
@@ -488,6 +490,50 @@ static void test_a_failed_write_is_repaired(void **state)
     assert_int_equal(scan_log(), 4);
 }
 
+static bool works(void *context)
+{
+    (void)context;
+    return !atomic_load(&lg.failed);
+}
+
+static void drop_first_page(void)
+{
+    static const char zeros[4096];
+    int fd = openat(dir.fd, "0000000000000001.seg", O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, zeros, sizeof zeros, 0), sizeof zeros);
+    close(fd);
+}
+
+/* Who writes holds a lock, and must not ask what is known of records that are gone: the syncer does. */
+static void test_a_writer_leaves_to_the_syncer_what_the_disk_has_dropped(void **state)
+{
+    (void)state;
+    append_and_commit(5000);
+    append_and_commit(100);
+    drop_first_page();
+    uint64_t end = append(100);
+    faulty_fail(&faulty, CALL_PWRITE, 1, 1, EIO);
+    assert_int_equal(log_commit(&lg, end), STORE_READ_ONLY);
+    assert_true(wait_until(works, NULL));
+    assert_int_equal(log_commit(&lg, end), STORE_OK);
+    assert_true(told_has(&told, "their keys absent now: 1; "));
+    assert_true(atomic_load(&lg.lost_values) == 1);
+    struct segment_cursor cursor;
+    struct record record;
+    uint32_t offset;
+    assert_true(segment_cursor_init(&cursor, &faulty.files, lg.first, lg.first->end));
+    assert_int_equal(segment_cursor_next(&cursor, &record, &offset), CURSOR_RECORD);
+    assert_int_equal(record.type, RECORD_DELETE);
+    assert_true(record.state & RECORD_STATE_HASHED);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(segment_cursor_next(&cursor, &record, &offset), CURSOR_RECORD);
+        assert_int_equal(record.type, RECORD_PUT);
+    }
+    assert_int_equal(segment_cursor_next(&cursor, &record, &offset), CURSOR_END);
+    segment_cursor_release(&cursor);
+}
+
 static bool all_is_synced(void *context)
 {
     (void)context;
@@ -540,12 +586,6 @@ static uint32_t write_until_held(void)
         rest();
     }
     return count;
-}
-
-static bool works(void *context)
-{
-    (void)context;
-    return !atomic_load(&lg.failed);
 }
 
 static bool room_was_made(void *context)
@@ -731,6 +771,7 @@ int main(void)
         TEST_MIB(segments_are_so_small_that_many_fit_the_disk),
         TEST_MIB(under_a_lower_limit_large_segments_end_early_and_ready_ones_go),
         TEST(a_failed_write_is_repaired),
+        TEST(a_writer_leaves_to_the_syncer_what_the_disk_has_dropped),
         TEST_SYNCED(a_sync_is_made_when_asked_for),
         TEST_SYNCED(a_failed_sync_is_repaired_and_not_tried_again),
         TEST_WINDOW(writers_wait_for_a_disk_that_is_behind_its_window),
