@@ -53,6 +53,19 @@ struct job {
     uint64_t uncommitted;
     uint64_t unreadable; /* records that stay behind */
     uint64_t chunk_started_us;
+    struct clean_moves *moves; /* the cleaner's; NULL: no memory */
+};
+
+/* Where the values came from that a job has moved: while their copies are not synced a failing disk may drop them (clean_recall). */
+struct clean_moves {
+    struct clean_moves *next; /* under cleaner.moves_lock */
+    struct segment *segment;
+    uint64_t end_lsn;       /* of the copies; the cleaner's own */
+    _Atomic uint64_t count; /* in the order of the copies */
+    struct {
+        uint64_t lsn;    /* of the copy */
+        uint64_t offset; /* in the segment */
+    } moved[];
 };
 
 enum action {
@@ -231,6 +244,53 @@ static void point_to(struct job *job, struct looked *looked, const struct log_ro
     }
 }
 
+/* With the shard of the record locked: who finds the copy in the keydir finds this. */
+static void note_move(const struct job *job, const struct hint_entry *hinted, uint64_t lsn)
+{
+    struct clean_moves *moves = job->moves;
+    if (!moves)
+        return;
+    uint64_t count = atomic_load_explicit(&moves->count, memory_order_relaxed);
+    moves->moved[count].lsn = lsn;
+    moves->moved[count].offset = hinted->offset * UINT64_C(8);
+    moves->end_lsn = lsn + 1;
+    atomic_store_explicit(&moves->count, count + 1, memory_order_release);
+}
+
+/* Forgets moves whose copies are synced, or all from a segment (not NULL). */
+static void forget_moves(struct store *store, const struct segment *from)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    pthread_mutex_lock(&cleaner->moves_lock);
+    struct clean_moves **link = &cleaner->moves;
+    while (*link) {
+        struct clean_moves *moves = *link;
+        if (moves->segment != from && moves->end_lsn > log_synced_lsn(&store->log)) {
+            link = &moves->next;
+            continue;
+        }
+        *link = moves->next;
+        free(moves);
+    }
+    pthread_mutex_unlock(&cleaner->moves_lock);
+}
+
+static void begin_moves(struct job *job)
+{
+    struct cleaner *cleaner = &job->store->cleaner;
+    struct clean_moves *moves =
+        malloc(sizeof *moves + job->hint.count * sizeof *moves->moved); /* memory as used */
+    if (!moves)
+        return;
+    moves->segment = job->segment;
+    moves->end_lsn = 0;
+    atomic_init(&moves->count, 0);
+    pthread_mutex_lock(&cleaner->moves_lock);
+    moves->next = cleaner->moves;
+    cleaner->moves = job->moves = moves;
+    pthread_mutex_unlock(&cleaner->moves_lock);
+}
+
 /* Does what was decided. Unlocks the shard. STORE_OK; STORE_AGAIN: no room yet; else the job is over. */
 static enum store_status act(struct job *job, const struct hint_entry *hinted, uint64_t born,
                              struct looked *looked, const struct record *found)
@@ -275,6 +335,7 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted, u
     }
     if (move) {
         point_to(job, looked, &room, size);
+        note_move(job, hinted, room.lsn);
         if (!follows(store, CLEANER_RULE_CAS))
             record.cas = room.cas;
         if (job->order.evict)
@@ -564,6 +625,7 @@ static void evict_entries(struct job *job)
 static void remove_segment(struct job *job)
 {
     struct store *store = job->store;
+    forget_moves(store, job->segment);
     log_doom(&store->log, job->segment);
     atomic_fetch_add_explicit(&store->cleaner.segments, 1, memory_order_relaxed);
 }
@@ -670,6 +732,7 @@ static enum clean_result run(struct job *job)
     if (!load_entries(job) || !segment_cursor_init(&job->cursor, job->store->options.files,
                                                    job->segment, atomic_load(&job->segment->end)))
         return CLEAN_FAILED;
+    begin_moves(job);
     enum clean_result result = unread ? CLEAN_DONE : clean_entries(job);
     if (result != CLEAN_DONE)
         return result;
@@ -697,9 +760,78 @@ static enum clean_result with_file(struct job *job, enum clean_result (*work)(st
     segment_unpin(job->segment);
     segment_cursor_release(&job->cursor);
     free(job->entries);
+    forget_moves(job->store, NULL);
     log_reap(log);
     errno = error;
     return result;
+}
+
+/* Writes the record anew that was moved to `hinted` in the segment `to`. */
+static size_t copy_again(struct store *store, struct segment *from, uint64_t offset,
+                         const struct segment *to, const struct hint_entry *hinted, char *out)
+{
+    struct segment_cursor cursor;
+    struct record record;
+    size_t size = 0;
+    if (!segment_cursor_init(&cursor, store->options.files, from, atomic_load(&from->end)))
+        return 0;
+    if (segment_cursor_read(&cursor, offset, &record) == CURSOR_RECORD)
+        size = record_size(record.key_len, record.value_len);
+    if (size && size_code(size) == size_code(hinted->size * UINT64_C(8))) {
+        record.expire_s = hinted->expire_s;
+        memcpy(out + RECORD_HEADER_SIZE, record.key, record.key_len + (size_t)record.value_len);
+        record_seal(out, &record, to->header.seed, hinted->offset * UINT64_C(8));
+    } else {
+        size = 0;
+    }
+    segment_cursor_release(&cursor);
+    return size;
+}
+
+/* The move whose copy has this LSN. */
+static bool find_move(const struct clean_moves *moves, uint64_t lsn, uint64_t *offset)
+{
+    uint64_t low = 0, high = atomic_load_explicit(&moves->count, memory_order_acquire);
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (moves->moved[middle].lsn == lsn) {
+            *offset = moves->moved[middle].offset;
+            return true;
+        }
+        if (moves->moved[middle].lsn < lsn)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+size_t clean_recall(struct store *store, const struct segment *segment,
+                    const struct hint_entry *hinted, char *out)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    struct segment_files *files = &store->log.segment_files;
+    uint64_t lsn = segment->header.base_lsn + hinted->offset * UINT64_C(8), offset;
+    size_t size = 0;
+    pthread_mutex_lock(&cleaner->moves_lock); /* so the segment stays */
+    const struct clean_moves *moves = cleaner->moves;
+    while (moves && !find_move(moves, lsn, &offset))
+        moves = moves->next;
+    if (moves && segment_files_use(files, moves->segment) == STORE_OK) {
+        size = copy_again(store, moves->segment, offset, segment, hinted, out);
+        segment_files_done(moves->segment);
+    }
+    pthread_mutex_unlock(&cleaner->moves_lock);
+    return size;
+}
+
+void clean_release(struct store *store)
+{
+    struct clean_moves *next;
+    for (struct clean_moves *moves = store->cleaner.moves; moves; moves = next) {
+        next = moves->next;
+        free(moves);
+    }
 }
 
 enum clean_result clean_segment(struct store *store, struct segment *segment,

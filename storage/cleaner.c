@@ -419,12 +419,15 @@ void cleaner_init(struct store *store)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&cleaner->lock, NULL);
+    pthread_mutex_init(&cleaner->moves_lock, NULL);
     pthread_cond_init(&cleaner->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
 
 void cleaner_release(struct store *store)
 {
+    clean_release(store);
+    pthread_mutex_destroy(&store->cleaner.moves_lock);
     pthread_mutex_destroy(&store->cleaner.lock);
     pthread_cond_destroy(&store->cleaner.wake);
 }

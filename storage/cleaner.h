@@ -54,6 +54,9 @@ struct cleaner {
     uint64_t told_evicted; /* values evicted for it before that began */
     bool dir_unsynced;     /* an unlink may not be durable yet (G5) */
     uint64_t allowance_us; /* when the next bytes may be read, for the clean rate */
+    /* What was moved, and where from, until the copies are synced (clean.c). */
+    pthread_mutex_t moves_lock;
+    struct clean_moves *moves;
 };
 
 void cleaner_init(struct store *store);

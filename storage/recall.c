@@ -1,6 +1,7 @@
 /* recall.c: what the store knows of records that a disk has dropped (rescue.c). By the syncer, which holds no lock. */
 #include <string.h>
 
+#include "storage/clean.h"
 #include "storage/store_internal.h"
 
 /* Where the record lies on disk that an entry points to. */
@@ -58,9 +59,12 @@ size_t store_recall(void *context, const struct segment *segment, const struct h
     bool usable = hinted->type == RECORD_TOUCH ||
                   (hinted->type == RECORD_PUT && present &&
                    is_at(entry.location, segment, hinted->offset * RECORD_ALIGN));
-    if (present && usable && location_in_ram(entry.location))
+    bool hot = present && location_in_ram(entry.location);
+    if (usable && hot)
         len = write_record(segment, hinted, location_item(entry.location), out);
     keydir_unlock(shard);
+    if (usable && !hot && hinted->type == RECORD_PUT)
+        len = clean_recall(context, segment, hinted, out);
     return len;
 }
 

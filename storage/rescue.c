@@ -4,7 +4,8 @@
  * is well. So the repair after a failure (log_disk.c) looks through each copy that it has made, record by record, before it syncs it.
  * What is not valid there is written anew, at its old place and in its old size:
  *
- *   - a value that its key still has, and that lies in RAM, as it was; so is a TOUCH of such a key;
+ *   - a value that its key still has, and that lies in RAM, as it was; so is a TOUCH of such a key; and a copy that the cleaner has
+ *     made, whose original is still there (clean_recall);
  *   - a FLUSH, of which the hint entry says all;
  *   - anything else by the hash of its key (RECORD_STATE_HASHED), which the hint entry knows, while the key itself is gone. A DELETE or
  *     a TOUCH lose nothing by that. In the place of a value stands a deletion. If the key had no newer one it is lost: what is older

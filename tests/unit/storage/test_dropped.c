@@ -307,7 +307,7 @@ static int finish(void **state)
     return 0;
 }
 
-static void play(const struct scene *what)
+static void open_for(const struct scene *what)
 {
     scene = what;
     key_count = scene->keys ? scene->keys : KEYS;
@@ -319,6 +319,11 @@ static void play(const struct scene *what)
     rig.options.segment_size = scene->segment_size;
     rig.options.manual_cleaner = true;
     open_store();
+}
+
+static void play(const struct scene *what)
+{
+    open_for(what);
     fail_a_sync();
     uint32_t missing = compare();
     print_message("%u of %u values are missing\n", missing, key_count);
@@ -379,6 +384,32 @@ static void test_without_hints_values_are_rescued_all_the_same(void **state)
     play(&(struct scene){3600 * 1000, VALUE_LEN, MIB, MIB, 3, .of_all = true});
 }
 
+/* What is lost then was on disk before. */
+static void test_what_the_cleaner_has_moved_is_read_from_where_it_was(void **state)
+{
+    (void)state;
+    open_for(&(struct scene){3600 * 1000, VALUE_LEN, MIB, MIB, .share = 8});
+    do_all(1);
+    rig_reopen(&rig);
+    assert_true(wait_until(is_hinted, NULL));
+    const struct clean_order order = {0};
+    struct log *log = &rig.store->log;
+    for (int i = 0; i < 3; i++) {
+        power_drop_in(&power, 1, scene->share, false);
+        enum clean_result result;
+        while ((result = clean_segment(rig.store, log->first, &order)) != CLEAN_DONE)
+            assert_true((result == CLEAN_STOPPED || result == CLEAN_NO_ROOM) &&
+                        wait_until(is_synced, NULL));
+        assert_true(power_has_dropped(&power));
+    }
+    assert_int_equal(compare(), 0);
+    assert_int_equal(rig_stats(&rig).corrupt_records, 0);
+    lose_power();
+    open_store();
+    assert_int_equal(compare(), 0);
+    finish(NULL);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(test_##name, finish)
 
 int main(void)
@@ -388,6 +419,7 @@ int main(void)
         TEST(what_does_not_is_lost_counted_and_told),
         TEST(what_was_acknowledged_as_synced_is_not_lost),
         TEST(pages_that_count_as_written_are_not_believed),
+        TEST(what_the_cleaner_has_moved_is_read_from_where_it_was),
         TEST(without_hints_values_are_rescued_all_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
