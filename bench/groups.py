@@ -52,7 +52,8 @@ class Row:
     options: tuple  # of the load generator
     protocol: str = ""  # "": each server's own
     writes: bool = False
-    in_readme: bool = False
+    is_quick: bool = False   # one of those that --quick measures
+    in_readme: bool = False  # and README.md shows
 
     def of_numbers(self):
         return set(NUMBERS) <= set(self.options)
@@ -66,15 +67,20 @@ def both_ways(name, title, *options, **more):
 
 def in_protocol(protocol):
     return [replace(row, name=f"{protocol}-{row.name}", title=f"{protocol} {row.title}",
-                    protocol=protocol, in_readme=True) for row in GET + SET]
+                    protocol=protocol, is_quick=True) for row in GET + SET]
 
 
 ZIPF = "--distribution=zipf:1.0"
 
 GET = both_ways("get", "get", "--op=get")
 SET = both_ways("set", "set", "--op=set", writes=True)
-MULTIGET = [Row("mget50", "multiget of 50", ("--op=get", "--multiget=50"))]
-README = [replace(row, in_readme=True) for row in GET + MULTIGET + SET]
+MULTIGET = [Row("mget50", "multiget of 50", ("--op=get", "--multiget=50"), is_quick=True)]
+
+
+def shown(rows):
+    return [replace(row, is_quick=True, in_readme=True) for row in rows]
+
+
 OTHERS = [
     *both_ways("mix", "90 gets, 10 sets", "--op=mix", writes=True),
     *both_ways("zipf", "get, zipf 1.0", "--op=get", ZIPF),
@@ -144,7 +150,7 @@ def values(value_bytes):
 
 GROUPS = {group.name: group for group in [
     Group("base", "One worker", FLOORED,
-          [Setup(README + OTHERS + in_protocol("meta") + in_protocol("binary"))]),
+          [Setup(shown(GET) + MULTIGET + shown(SET) + OTHERS + in_protocol("meta") + in_protocol("binary"))]),
     Group("connections", "Few and many connections", FLOORED, [
         setup("c1", "1 connection", GET + SET, connections=1),
         setup("c1000", "1,000 connections", GET + SET, connections=1_000)]),

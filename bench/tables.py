@@ -2,6 +2,7 @@
 
 import os
 import statistics
+import textwrap
 from dataclasses import dataclass, field
 
 import servers
@@ -87,30 +88,33 @@ def ratio(cell, base, what):
     return f"{cell.median(what) / base.median(what):.2f}" if cell and base else ""
 
 
-def head(result):
+def head(result, is_brief):
     base, *others = result.real()
     ratios = ["ratio"] if len(others) == 1 else [f"{other} : {base}" for other in others]
-    return ["work", *[f"{name}, ops/s" for name in result.real()], *ratios,
-            *[f"{name}, CPU µs/op" for name in result.real()], *ratios,
-            *[f"{name} floor, CPU µs/op" for name in result.floors()],
-            *[f"{name}, p99 µs" for name in result.real()]]
+    first = ["work", *[f"{name}, ops/s" for name in result.real()], *ratios,
+             *[f"{name}, CPU µs/op" for name in result.real()], *ratios]
+    return first if is_brief else [*first,
+                                   *[f"{name} floor, CPU µs/op" for name in result.floors()],
+                                   *[f"{name}, p99 µs" for name in result.real()]]
 
 
-def line(result, row):
+def line(result, row, is_brief):
     cells = [result.cells.get((row.name, name)) for name in result.real()]
     floors = [result.cells.get((row.name, name)) for name in result.floors()]
     base, *others = cells
     rates = [ratio(cell, base, "rate") for cell in others]
-    return [row.title, *map(rate, cells), *[f"**{text}**" if text else "" for text in rates],
-            *[shown(cell, "server_cpu_us", microseconds) for cell in cells],
-            *[ratio(cell, base, "server_cpu_us") for cell in others],
-            *[shown(cell, "server_cpu_us", microseconds) for cell in floors],
-            *[shown(cell, "p99_us", count) for cell in cells]]
+    first = [row.title, *map(rate, cells), *[f"**{text}**" if text else "" for text in rates],
+             *[shown(cell, "server_cpu_us", microseconds) for cell in cells],
+             *[ratio(cell, base, "server_cpu_us") for cell in others]]
+    return first if is_brief else [*first,
+                                   *[shown(cell, "server_cpu_us", microseconds) for cell in floors],
+                                   *[shown(cell, "p99_us", count) for cell in cells]]
 
 
-def table(result, rows):
-    names = head(result)
-    lines = [names, *[line(result, row) for row in rows]]
+def table(result, rows, is_brief=False):
+    """is_brief: without the floor and the latencies."""
+    names = head(result, is_brief)
+    lines = [names, *[line(result, row, is_brief) for row in rows]]
     texts = ["| " + " | ".join(cells) + " |" for cells in lines]
     return [texts[0], "|---|" + "---:|" * (len(names) - 1), *texts[1:]]
 
@@ -147,10 +151,10 @@ def found_notes(result, rows):
                    "were there.")
 
 
-def notes(result, rows):
+def notes(result, rows, is_brief=False):
     """About one table."""
     names = [f"{contestant.name} {result.versions[contestant.name]}".strip()
-             for contestant in result.contestants]
+             for contestant in result.contestants if not (is_brief and contestant.is_floor)]
     setups = [setup for setup in result.setups if any(row in rows for row in setup.rows)]
     cells = result.cells_of(rows, result.real() + result.floors())
     text = [f"{', '.join(names)}: {settings(setups)}. "
@@ -174,7 +178,8 @@ def run_notes(arguments):
 
 def readme_text(arguments, result):
     rows = [row for row in result.rows() if row.in_readme]
-    return [*table(result, rows), "", *notes(result, rows), *run_notes(arguments)]
+    text = " ".join([*notes(result, rows, is_brief=True), *run_notes(arguments)])
+    return [*table(result, rows, is_brief=True), "", *textwrap.wrap(text, 100)]
 
 
 def group_text(result):
