@@ -9,7 +9,7 @@
  * Expiries lie beside the buckets, four bytes for each place of an entry, in rows of their own: a bit of the entry tells
  * whether it has one, and memory for them is touched, and counted, only in shards where some entry has.
  *
- * Growth. 26 bytes a key leave no room for tables that double: a table grows by a sixth, and in place. A tag's home is
+ * Growth. 19 bytes a key leave no room for tables that double: a table grows by a sixth, and in place. A tag's home is
  * its high bits scaled to the number of buckets, so homes keep their order when that number grows: going from the last
  * home to the first, each moves to the right, into room that is already free. The homes from `frontier` on are counted
  * in the new size, those before it in the old one (K3), and each insert moves the frontier a little. The other bucket lies

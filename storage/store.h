@@ -1,6 +1,6 @@
 /* store.h: an embeddable, persistent key-value store with a cache in front: the public header of libcachecask.
  *
- * A store keeps its keys in a data directory: all writes go to one append-only log, an index in memory (26 bytes a key)
+ * A store keeps its keys in a data directory: all writes go to one append-only log, an index in memory (19 bytes a key)
  * knows where each key's last record lies, and hot values are in RAM. Any number of stores can be open in one process.
  *
  * Threads. Each thread that works on the store has a session. Work is done in batches: between store_enter and store_leave
