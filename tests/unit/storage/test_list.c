@@ -1,5 +1,6 @@
 /* test_list.c: each key that lives is listed once, whatever happens to the others meanwhile. */
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,9 +10,10 @@
 #include "storage/store_internal.h"
 #include "tests/unit/storage/support.h"
 
-#define KEYS  (SLOW_BUILD ? 4000 : 12000)
-#define VALUE 200
-#define CHURN 3000
+#define KEYS   (SLOW_BUILD ? 4000 : 12000)
+#define VALUE  200
+#define CHURN  3000
+#define ROUNDS 200
 
 static struct rig rig;
 
@@ -550,6 +552,9 @@ static void test_large_values_are_not_read(void **state)
 struct busy {
     struct store_session *session;
     pthread_t thread;
+    sem_t listing; /* one begins, and so many rounds may be run: */
+    /* or a slow listing would have ever more to read, where nothing limits the disk. */
+    uint32_t at_a_time;
     _Atomic bool stop;
     uint64_t rounds;
 };
@@ -577,33 +582,42 @@ static void busy_delete(struct busy *busy, const char *name)
     wait_delete(busy->session, &key, RIG_NOW, STORE_IF_PRESENT, 0);
 }
 
+static void run_round(struct busy *busy, struct dice *dice)
+{
+    char name[32];
+    store_enter(busy->session);
+    for (int i = 0; i < 50; i++) {
+        name_of(name, "key", dice_below(dice, KEYS / 2)); /* overwritten */
+        busy_put(busy, name, dice_below(dice, VALUE));
+        name_of(name, "new", dice_below(dice, KEYS)); /* the table grows */
+        busy_put(busy, name, 1);
+    }
+    uint32_t first = dice_below(dice, CHURN - 100);
+    for (uint32_t i = 0; i < 100; i++) {
+        name_of(name, "churn", first + i);
+        busy_delete(busy, name);
+    }
+    for (uint32_t i = 100; i-- > 0;) { /* stored again where there is room now */
+        name_of(name, "churn", first + i);
+        busy_put(busy, name, 10);
+    }
+    store_leave(busy->session);
+    if (store_commit(busy->session) != STORE_OK)
+        give_up("store_commit: %s", rig.told.text);
+    busy->rounds++;
+}
+
 static void *keep_busy(void *context)
 {
     struct busy *busy = context;
     struct dice dice = {.state = 9};
-    while (!atomic_load(&busy->stop)) {
-        char name[32];
-        store_enter(busy->session);
-        for (int i = 0; i < 50; i++) {
-            name_of(name, "key", dice_below(&dice, KEYS / 2)); /* overwritten */
-            busy_put(busy, name, dice_below(&dice, VALUE));
-            name_of(name, "new", dice_below(&dice, KEYS)); /* the table grows */
-            busy_put(busy, name, 1);
-        }
-        uint32_t first = dice_below(&dice, CHURN - 100);
-        for (uint32_t i = 0; i < 100; i++) {
-            name_of(name, "churn", first + i);
-            busy_delete(busy, name);
-        }
-        for (uint32_t i = 100; i-- > 0;) { /* stored again where there is room now */
-            name_of(name, "churn", first + i);
-            busy_put(busy, name, 10);
-        }
-        store_leave(busy->session);
-        if (store_commit(busy->session) != STORE_OK)
-            give_up("store_commit: %s", rig.told.text);
-        busy->rounds++;
-    }
+    do {
+        sem_wait(&busy->listing);
+        uint32_t rounds = 0;
+        do
+            run_round(busy, &dice);
+        while (++rounds < busy->at_a_time && !atomic_load(&busy->stop));
+    } while (!atomic_load(&busy->stop));
     return NULL;
 }
 
@@ -641,13 +655,16 @@ static void start_busy(struct busy *busy)
     store_leave(rig.session); /* idle in a batch it would keep the cache from evicting */
     busy->session = store_session_new(rig.store, no_wake, NULL, -1);
     assert_non_null(busy->session);
+    assert_int_equal(sem_init(&busy->listing, 0, 0), 0);
     assert_int_equal(pthread_create(&busy->thread, NULL, keep_busy, busy), 0);
 }
 
 static void stop_busy(struct busy *busy)
 {
     atomic_store(&busy->stop, true);
+    sem_post(&busy->listing);
     pthread_join(busy->thread, NULL);
+    sem_destroy(&busy->listing);
     store_session_free(busy->session);
     store_enter(rig.session);
 }
@@ -658,7 +675,7 @@ static void test_while_others_write(void **state)
     const uint32_t shards[] = {1, 16, 16};
     for (int i = 0; i < 3; i++) {
         bool clean = i == 2; /* records are moved, and segments vanish */
-        struct busy busy = {0};
+        struct busy busy = {.at_a_time = clean ? UINT32_MAX : ROUNDS};
         uint32_t wrong = 0;
         rig_release(&rig);
         rig_init(&rig);
@@ -670,8 +687,10 @@ static void test_while_others_write(void **state)
         put_all("key", 0, KEYS);
         start_busy(&busy);
         int turns = SLOW_BUILD ? 5 : 10;
-        for (int turn = 0; turn < turns || (clean && !has_cleaned() && turn < 1000); turn++)
+        for (int turn = 0; turn < turns || (clean && !has_cleaned() && turn < 1000); turn++) {
+            sem_post(&busy.listing);
             wrong += list_beside();
+        }
         stop_busy(&busy);
         assert_int_equal(wrong, 0);
         assert_true(busy.rounds > 0);
