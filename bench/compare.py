@@ -11,7 +11,6 @@ The echo server answers with the same bytes and stores nothing: what it costs, n
 groups.py says what is measured, tables.py what is made of it.
 """
 
-import argparse
 import os
 import shlex
 import shutil
@@ -282,8 +281,8 @@ def choose_contestants(parser, arguments):
 # ---- command line ----
 
 def make_parser():
-    parser = argparse.ArgumentParser(
-        prog="script/bench", description=__doc__.split("\n", 1)[0],
+    parser = servers.make_parser(
+        "compare", __doc__,
         epilog="Groups and their rows. " + " ".join(
             f"{group.name}: {', '.join(row.name for row in group.rows())}."
             for group in groups.GROUPS.values()))
@@ -301,7 +300,6 @@ def make_parser():
     parser.add_argument("--rounds", type=int, help="rounds (5, quick 3)")
     parser.add_argument("--seconds", type=float, help="length of a measurement (2, quick 0.9)")
     parser.add_argument("--keys", type=int, help="no setup has more keys than that (quick 200000)")
-    servers.add_data_dir(parser)
     parser.add_argument("--output", metavar="FILE", help="write the tables to a file too")
     parser.add_argument("--readme", action="store_true", help="write README.md's table into it")
     parser.add_argument("--docs", action="store_true",
@@ -329,11 +327,5 @@ def parse_arguments():
     return arguments
 
 
-def main():
-    arguments = parse_arguments()
-    return servers.run("script/bench", arguments.data_dir,
-                       lambda place: measure_all(arguments, place))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(servers.run(parse_arguments(), measure_all))

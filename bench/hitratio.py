@@ -146,9 +146,8 @@ def choose(parser, what, names, known):
 
 def parse_arguments():
     names = ",".join(trace.name for trace in traces(FULL))
-    parser = argparse.ArgumentParser(
-        prog="script/bench-hitratio", description=__doc__.split("\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = servers.make_parser(
+        "hitratio", __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--quick", action="store_true",
                         help="a quarter of the keys and of the memory, and fewer requests")
     parser.add_argument("--traces", default=names, help="which traces")
@@ -163,7 +162,6 @@ def parse_arguments():
                         f"({FULL.requests}, quick {QUICK.requests})")
     parser.add_argument("--value-size", default="100-700", help="bytes of the values")
     parser.add_argument("--seed", type=int, default=1, help="another choice of the same keys")
-    servers.add_data_dir(parser)
     parser.add_argument("--output", metavar="FILE", help="write the table to a file too")
     parser.add_argument("--bench", default=servers.BENCH, help="the load generator")
     arguments = parser.parse_args()
@@ -190,11 +188,5 @@ def settle(parser, arguments):
                                {name: name for name in arguments.commands})
 
 
-def main():
-    arguments = parse_arguments()
-    return servers.run("script/bench-hitratio", arguments.data_dir,
-                       lambda place: measure_all(arguments, place))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(servers.run(parse_arguments(), measure_all))

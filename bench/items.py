@@ -83,24 +83,17 @@ def parse_sizes(text):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        prog="script/bench-items", description=__doc__.split("\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = servers.make_parser(
+        "items", __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--memory", type=int, default=64, help="MiB")
     parser.add_argument("--sizes", type=parse_sizes, default="10,50,100,400,1000,1-100,1-400",
                         help="bytes of the values, one row each: N, or MIN-MAX for a mix")
     parser.add_argument("--expiry", type=int, default=0, help="of the items, in seconds")
     parser.add_argument("--seed", type=int, default=1, help="another choice of sizes in a mix")
-    servers.add_data_dir(parser)
-    return parser.parse_args()
-
-
-def main():
-    arguments = parse_arguments()
+    arguments = parser.parse_args()
     arguments.versions = {}
-    return servers.run("script/bench-items", arguments.data_dir,
-                       lambda place: measure_all(arguments, place))
+    return arguments
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(servers.run(parse_arguments(), measure_all))

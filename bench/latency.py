@@ -262,9 +262,8 @@ def measure_all(arguments, place):
 # ---- command line ----
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        prog="script/bench-latency", description=__doc__.split("\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = servers.make_parser(
+        "latency", __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--scenes", default=",".join(SCENES), help="which scenes")
     parser.add_argument("--rounds", type=int, default=20, help="rounds")
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a measurement")
@@ -276,7 +275,6 @@ def parse_arguments():
                         help="sets a second beside them that make work for the cleaner")
     parser.add_argument("--keys", type=int, default=1_000_000, help="keys that are written")
     parser.add_argument("--listed-keys", type=int, default=5_000_000, help="keys of the list")
-    servers.add_data_dir(parser)
     parser.add_argument("--bench", default=servers.BENCH, help="the load generator")
     arguments = parser.parse_args()
     if min(arguments.rounds - 1, arguments.seconds, arguments.rate, arguments.write_rate) <= 0:
@@ -290,11 +288,5 @@ def parse_arguments():
     return arguments
 
 
-def main():
-    arguments = parse_arguments()
-    return servers.run("script/bench-latency", arguments.data_dir,
-                       lambda place: measure_all(arguments, place))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(servers.run(parse_arguments(), measure_all))

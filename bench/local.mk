@@ -48,4 +48,4 @@ bench_reads_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS)
 bench_reads_LDADD = $(URING_LIBS) -lm
 endif
 EXTRA_DIST += bench/compare.py bench/groups.py bench/hitratio.py bench/host.py bench/items.py bench/latency.py \
-    bench/perf.py bench/prepare.sh bench/restart.py bench/servers.py bench/tables.py
+    bench/perf.py bench/restart.py bench/servers.py bench/tables.py

@@ -163,13 +163,11 @@ def profile_all(arguments, place):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        prog="script/bench-profile", description=__doc__.split("\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = servers.make_parser(
+        "profile", __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rows", default=DEFAULT_ROWS, help="rows of script/bench")
     parser.add_argument("--seconds", type=float, default=4, help="length of the load of a row")
     parser.add_argument("--keys", type=int, help="no setup has more keys than that")
-    servers.add_data_dir(parser)
     parser.add_argument("--bench", default=servers.BENCH, help="the load generator")
     arguments = parser.parse_args()
     arguments.echo = ""
@@ -178,11 +176,5 @@ def parse_arguments():
     return arguments
 
 
-def main():
-    arguments = parse_arguments()
-    return servers.run("script/bench-profile", arguments.data_dir,
-                       lambda place: profile_all(arguments, place))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(servers.run(parse_arguments(), profile_all))

@@ -73,9 +73,8 @@ def measure_all(arguments, place):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        prog="script/bench-restart", description=__doc__.split("\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = servers.make_parser(
+        "restart", __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--keys", type=lambda text: [int(part) for part in text.split(",")],
                         default="1000000,2000000,10000000", help="one row each")
     parser.add_argument("--value-size", type=int, default=100, help="bytes")
@@ -83,15 +82,8 @@ def parse_arguments():
     parser.add_argument("--starts", type=int, default=5, help="after each kind of end")
     parser.add_argument("--rest", type=float, default=2,
                         help="seconds that a server runs before it is ended")
-    servers.add_data_dir(parser)
     return parser.parse_args()
 
 
-def main():
-    arguments = parse_arguments()
-    return servers.run("script/bench-restart", arguments.data_dir,
-                       lambda place: measure_all(arguments, place))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(servers.run(parse_arguments(), measure_all))

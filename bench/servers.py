@@ -4,6 +4,7 @@ Each is started on a free port of the loopback and ended by its process; its dat
 directory that goes with the place. As root, servers run as nobody.
 """
 
+import argparse
 import json
 import os
 import pwd
@@ -232,29 +233,33 @@ class Place:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def add_data_dir(parser):
-    """The option for the parent of a Place."""
+def make_parser(subcommand, document, **options):
+    """What the command lines of all subcommands of script/bench have in common."""
+    parser = argparse.ArgumentParser(prog=f"script/bench {subcommand}",
+                                     description=document.split("\n", 1)[0], **options)
+    parser.set_defaults(program=parser.prog)
     parser.add_argument("--data-dir", help="where the data of the servers goes for the time of "
                         "the run (build/, or /var/tmp if others may not enter that)")
+    return parser
 
 
 def stop_on_signal(_number, _frame):
     raise KeyboardInterrupt
 
 
-def run(program, parent, work):
+def run(arguments, work):
     """Gives `work` a place, has it cleaned up whatever happens, and returns the exit status."""
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, stop_on_signal)
     place = None
     try:
-        place = Place(parent)
-        work(place)
+        place = Place(arguments.data_dir)
+        work(arguments, place)
     except (Failure, OSError) as failure:
-        say(f"{program}: {failure}")
+        say(f"{arguments.program}: {failure}")
         return 1
     except KeyboardInterrupt:
-        say(f"{program}: interrupted")
+        say(f"{arguments.program}: interrupted")
         return 130
     finally:
         if place:

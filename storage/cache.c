@@ -11,7 +11,7 @@
  * main itself: more items than usual leave it unvisited. The more do, the larger the share of probation, up to seven tenths,
  * where the whole behaves much like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (keys that have
  * left are remembered, and go to main at once when they come again) were tried and left out: they help when the popular keys
- * change and pollute main when they do not, and cost memory. script/bench-hitratio measures.
+ * change and pollute main when they do not, and cost memory. script/bench hitratio measures.
  *
  * A miss costs about the same for every size, so what counts is hits by byte: in the room of one large item several small
  * ones wait for theirs. So an unvisited item smaller than the mean is spared by lot, and the smaller it is, the likelier

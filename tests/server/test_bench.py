@@ -1,6 +1,7 @@
 """The load tool against the real server, as far as a server is needed: traces, fills, and where a sequence goes on."""
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -202,3 +203,43 @@ def test_a_trace_that_is_not_there():
 def test_options_that_make_no_sense(options):
     done = run(*options)
     assert done.returncode == 2 and done.stderr
+
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SCRIPT = os.path.join(ROOT, "script/bench")
+
+
+def run_script(*arguments):
+    return subprocess.run([SCRIPT, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=support.TIMEOUT, check=False)
+
+
+def subcommands():
+    return re.findall(r"^  ([a-z]+) ", run_script("--help").stdout, re.MULTILINE)
+
+
+def test_script_bench_has_the_subcommands_that_its_help_names():
+    assert "compare" in subcommands()
+    for name in subcommands():
+        done = run_script(name, "--help")
+        assert done.returncode == 0 and done.stdout.startswith("usage: script/bench %s " % name), done.stderr
+
+
+def test_script_bench_compares_when_no_subcommand_is_named():
+    assert run_script("--quick", "--help").stdout == run_script("compare", "--help").stdout
+
+
+def test_script_bench_refuses_a_subcommand_that_it_does_not_have():
+    for arguments in (["hit-ratio"], ["hit-ratio", "--no-build"]):
+        done = run_script(*arguments)
+        assert done.returncode == 2 and "no subcommand hit-ratio" in done.stderr and not done.stdout
+
+
+def test_the_documents_name_subcommands_that_there_are():
+    documents = [os.path.join(ROOT, name) for name in ("README.md", "CONTRIBUTING.md")]
+    documents += [os.path.join(ROOT, "docs", name) for name in os.listdir(os.path.join(ROOT, "docs")) if name.endswith(".md")]
+    named = set()
+    for path in documents:
+        with open(path, encoding="utf-8") as file:
+            named.update(re.findall(r"`script/bench([ -][a-z]+)", file.read()))
+    assert named and named <= {" " + name for name in subcommands()}
