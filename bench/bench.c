@@ -2,13 +2,13 @@
  *
  *     options       the command line
  *     workload      keys and values from key numbers; distribution: which number comes next;
- *                   trace: keys and their order from a file
+ *                   access_trace: keys and their order from a file
  *     endpoint      where the server is
  *     codec         a protocol's bytes; codec_text, codec_meta, codec_binary,
  *                   codec_redis
  *     connection    a batch of requests and its replies
- *     worker        a thread with its connections; load: all threads of a phase
- *     tally         what a thread counted; histogram: latencies
+ *     client_thread a thread with its connections; phase: all threads of a phase
+ *     tally         what a thread counted; hdr_histogram: latencies
  *     report        what is printed
  *
  * A run has up to three phases: load, the run proper, verify. Each opens its own connections.
@@ -19,12 +19,12 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "bench/access_trace.h"
 #include "bench/endpoint.h"
-#include "bench/load.h"
 #include "bench/options.h"
+#include "bench/phase.h"
 #include "bench/report.h"
 #include "bench/selftest.h"
-#include "bench/trace.h"
 
 #define ONCE_PIPELINE 32 /* at least so deep when every key is loaded or read once */
 
@@ -33,7 +33,7 @@ enum { PHASE_LOAD, PHASE_RUN, PHASE_VERIFY, PHASES };
 static void on_signal(int signal)
 {
     (void)signal;
-    load_interrupt();
+    phase_interrupt();
 }
 
 static void catch_signals(void)
@@ -113,7 +113,7 @@ static bool run_phases(const struct options *options, const struct workload *wor
 
         if (phase->operation == OPERATION_NONE)
             continue;
-        if (!load_run(endpoint, options, workload, phase, &result)) {
+        if (!phase_run(endpoint, options, workload, phase, &result)) {
             success = false;
             break;
         }
@@ -130,7 +130,7 @@ static bool run_phases(const struct options *options, const struct workload *wor
 }
 
 /* The trace gives the keys, their order, and the length of the run if nothing else does. */
-static void follow_trace(const struct trace *trace, struct options *options,
+static void follow_trace(const struct access_trace *trace, struct options *options,
                          struct workload *workload)
 {
     workload->trace = trace;
@@ -147,7 +147,7 @@ int main(int argc, char **argv)
     static struct options options;
     static struct workload workload;
     static struct endpoint endpoint;
-    static struct trace trace;
+    static struct access_trace trace;
     bool success;
 
     switch (options_parse(argc, argv, &options, &workload)) {
@@ -156,8 +156,8 @@ int main(int argc, char **argv)
     case OPTIONS_DONE: return 0;
     case OPTIONS_BAD: return 2;
     }
-    if (options.trace_path != NULL) {
-        if (!trace_load(&trace, options.trace_path))
+    if (options.trace_path) {
+        if (!access_trace_load(&trace, options.trace_path))
             return 1;
         follow_trace(&trace, &options, &workload);
     }
@@ -169,7 +169,7 @@ int main(int argc, char **argv)
     if (options.json)
         report_json_begin(&endpoint, &options, &workload);
     success = run_phases(&options, &workload, &endpoint);
-    trace_release(&trace);
+    access_trace_release(&trace);
     if (options.json)
         report_json_end(success);
     if (!success && !options.json)

@@ -12,7 +12,7 @@ static const char *const kind_names[REQUEST_KINDS] = {
 
 const struct codec *codec_named(const char *name)
 {
-    for (size_t i = 0; i < sizeof(codecs) / sizeof(codecs[0]); i++)
+    for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++)
         if (strcmp(codecs[i]->name, name) == 0)
             return codecs[i];
     return NULL;

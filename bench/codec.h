@@ -6,8 +6,8 @@
  *
  * A get is answered by the values of those keys that are there, in the order asked, and then DONE.
  * Or, where replies do not name their keys: by a VALUE or ABSENT for each key, and no DONE. */
-#ifndef BENCH_CODEC_H
-#define BENCH_CODEC_H
+#ifndef CACHECASK_BENCH_CODEC_H
+#define CACHECASK_BENCH_CODEC_H
 
 #include <stdbool.h>
 #include <stddef.h>

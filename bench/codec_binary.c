@@ -107,7 +107,7 @@ static char *encode_set(const struct workload *workload, uint64_t key, char *out
     char extras[8] = {0}; /* flags, expiry */
 
     write_32(extras + 4, workload->expire_s);
-    return put_request(workload, OPCODE_SET, key, extras, sizeof(extras),
+    return put_request(workload, OPCODE_SET, key, extras, sizeof extras,
                        workload_value_size(workload, key), out);
 }
 
@@ -116,7 +116,7 @@ static char *encode_incr(const struct workload *workload, uint64_t key, char *ou
     char extras[20] = {[7] = 1}; /* delta, initial value, expiry */
 
     write_32(extras + 16, UINT32_MAX);
-    return put_request(workload, OPCODE_INCREMENT, key, extras, sizeof(extras), 0, out);
+    return put_request(workload, OPCODE_INCREMENT, key, extras, sizeof extras, 0, out);
 }
 
 static char *encode_touch(const struct workload *workload, uint64_t key, char *out)
@@ -124,7 +124,7 @@ static char *encode_touch(const struct workload *workload, uint64_t key, char *o
     char extras[4];
 
     write_32(extras, workload->expire_s);
-    return put_request(workload, OPCODE_TOUCH, key, extras, sizeof(extras), 0, out);
+    return put_request(workload, OPCODE_TOUCH, key, extras, sizeof extras, 0, out);
 }
 
 static char *binary_encode(const struct workload *workload, const struct request *request,

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
+#include "storage/monotonic.h"
 
 /* Beyond the room for one request's head: what one write should carry of large values. */
 #define OUT_SIZE (64 * 1024)
@@ -18,7 +18,7 @@ bool connection_init(struct connection *connection, int fd, const struct codec *
 {
     size_t key_count = (size_t)options->pipeline * options->multiget;
 
-    memset(connection, 0, sizeof(*connection));
+    memset(connection, 0, sizeof *connection);
     connection->fd = fd;
     connection->sent_ahead = SENDER_NOT_TRIED;
     connection->codec = codec;
@@ -27,11 +27,11 @@ bool connection_init(struct connection *connection, int fd, const struct codec *
     connection->options = *options;
     connection->out_cap = OUT_SIZE + codec->bound(options->multiget);
     connection->requests =
-        calloc(options->fill ? key_count : options->pipeline, sizeof(*connection->requests));
-    connection->keys = calloc(key_count, sizeof(*connection->keys));
+        calloc(options->fill ? key_count : options->pipeline, sizeof *connection->requests);
+    connection->keys = calloc(key_count, sizeof *connection->keys);
     connection->out = malloc(connection->out_cap);
     if (options->fill)
-        connection->missed = calloc(key_count, sizeof(*connection->missed));
+        connection->missed = calloc(key_count, sizeof *connection->missed);
     return connection->requests != NULL && connection->keys != NULL && connection->out != NULL &&
            (connection->missed != NULL || !options->fill);
 }
@@ -175,7 +175,7 @@ static enum connection_status start_fills(struct connection *connection)
             (struct request){.kind = REQUEST_SET, .key_count = 1, .keys = &connection->missed[i]};
     connection->missed_count = 0;
     connection_prepare(connection, count);
-    status = connection_begin(connection, clock_now_ns());
+    status = connection_begin(connection, monotonic_ns());
     connection->filling = true;
     return status;
 }
@@ -347,7 +347,7 @@ static const char *take_replies(struct connection *connection, const char *at, c
 
         if (value_open(connection)) {
             at = take_value(connection, at, end);
-            if (at == NULL) {
+            if (!at) {
                 tally_error(connection->tally, "out of step: a value does not end in a line end");
                 return NULL;
             }
@@ -392,7 +392,7 @@ static void count_latencies(struct connection *connection, uint32_t from, uint64
 
         while (to < connection->answered && connection->requests[to].kind == kind)
             to++;
-        histogram_record(&connection->tally->latency[kind], ns, to - from);
+        hdr_histogram_record(&connection->tally->latency[kind], ns, to - from);
         from = to;
     }
 }
@@ -406,7 +406,7 @@ enum connection_status connection_receive(struct connection *connection,
     const char *end;
     ssize_t got = recv(connection->fd, data, CONNECTION_READ_SIZE, 0);
 
-    *now_ns = clock_now_ns();
+    *now_ns = monotonic_ns();
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return CONNECTION_OK;
     if (got <= 0) {
@@ -420,7 +420,7 @@ enum connection_status connection_receive(struct connection *connection,
     end = data + got;
     at = take_replies(connection, at, end);
     count_latencies(connection, answered, *now_ns);
-    if (at == NULL)
+    if (!at)
         return lose(connection);
     if ((size_t)(end - at) > CONNECTION_CARRY_MAX) {
         tally_error(connection->tally, "out of step: a line of over %d bytes came",

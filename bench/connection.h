@@ -12,8 +12,8 @@
  * the socket. The latency of each is the time from the batch's start to the read that brought the
  * end of its reply. Neither requests nor replies need to fit a buffer: values are made and checked
  * in pieces. */
-#ifndef BENCH_CONNECTION_H
-#define BENCH_CONNECTION_H
+#ifndef CACHECASK_BENCH_CONNECTION_H
+#define CACHECASK_BENCH_CONNECTION_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -110,7 +110,8 @@ enum connection_status connection_begin(struct connection *connection, uint64_t 
 /* Goes on sending; sets connection->blocked. */
 enum connection_status connection_flush(struct connection *connection);
 
-/* Reads once and counts what came; begins to send the fills when they are due. Sets *now_ns to the time of the read. */
+/* Reads once and counts what came; begins to send the fills when they are due. Sets *now_ns to the
+ * time of the read. */
 enum connection_status connection_receive(struct connection *connection,
                                           struct receive_buffer *buffer, uint64_t *now_ns);
 

@@ -3,40 +3,18 @@
  * A distribution draws key numbers from [0, n); a scan goes beyond. Drawing needs no table, so 100
  * million keys cost no more memory than one; nothing is allocated, and all threads draw from the
  * same const distribution, each with a chooser of its own. */
-#ifndef BENCH_DISTRIBUTION_H
-#define BENCH_DISTRIBUTION_H
+#ifndef CACHECASK_BENCH_DISTRIBUTION_H
+#define CACHECASK_BENCH_DISTRIBUTION_H
 
 #include <stdint.h>
+
+#include "bench/random.h"
 
 /* More keys than this and the scramble below would need 128-bit division. */
 #define DISTRIBUTION_MAX      UINT32_MAX
 
 /* Keys of scans are below this: 12 digits. */
 #define DISTRIBUTION_SCAN_END UINT64_C(1000000000000)
-
-struct random {
-    uint64_t state;
-};
-
-/* A bijection of 64 bits in which every input bit reaches every output bit (splitmix64's). */
-static inline uint64_t mix64(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-static inline uint64_t random_next(struct random *random)
-{
-    random->state += 0x9e3779b97f4a7c15u;
-    return mix64(random->state);
-}
-
-/* Maps 64 random bits to [0, n) by a multiplication: no division, and the bias is below 2^-32. */
-static inline uint64_t scale64(uint64_t bits, uint64_t n)
-{
-    return (uint64_t)(((unsigned __int128)bits * n) >> 64);
-}
 
 enum distribution_kind {
     DISTRIBUTION_UNIFORM,

@@ -58,7 +58,7 @@ static void die(const char *what)
 
 static void *need(void *memory)
 {
-    if (memory == NULL)
+    if (!memory)
         die("memory");
     return memory;
 }
@@ -77,7 +77,7 @@ static void put(struct echo *echo, const char *bytes, size_t len)
 
 static void answer_get(struct echo *echo, const char *at, const char *end)
 {
-    while ((at = memchr(at, ' ', (size_t)(end - at))) != NULL) {
+    while ((at = memchr(at, ' ', (size_t)(end - at)))) {
         at++;
         put(echo, echo->value_reply, echo->value_reply_len);
     }
@@ -126,7 +126,7 @@ static const char *answer_all(struct echo *echo, struct client *client, const ch
             continue;
         }
         newline = memchr(at, '\n', (size_t)(end - at));
-        if (newline == NULL)
+        if (!newline)
             return at;
         answer(echo, client, at, newline + 1);
         at = newline + 1;
@@ -158,10 +158,10 @@ static void accept_all(struct echo *echo, int listener)
 
     /* A client hangs on its descriptor's event. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        struct client *client = need(calloc(1, sizeof(*client)));
+        struct client *client = need(calloc(1, sizeof *client));
         int on = 1;
 
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         client->fd = fd;
         watch(echo, EPOLL_CTL_ADD, client, EPOLLIN);
     }
@@ -212,7 +212,7 @@ static bool serve(struct echo *echo, struct client *client)
     if (client->rest_len > LINE_ROOM)
         return false;
     if (client->rest_len > 0) {
-        if (client->rest == NULL)
+        if (!client->rest)
             client->rest = need(malloc(LINE_ROOM));
         memcpy(client->rest, at, client->rest_len);
     }
@@ -230,13 +230,13 @@ static void run(struct echo *echo, int listener)
             struct client *client = events[i].data.ptr;
             bool alive;
 
-            if (client == NULL) {
+            if (!client) {
                 accept_all(echo, listener);
                 continue;
             }
-            alive = client->unsent != NULL ? flush(echo, client, client->unsent + client->unsent_at,
-                                                   client->unsent_len - client->unsent_at)
-                                           : serve(echo, client);
+            alive = client->unsent ? flush(echo, client, client->unsent + client->unsent_at,
+                                           client->unsent_len - client->unsent_at)
+                                   : serve(echo, client);
             if (!alive)
                 client_free(client);
         }
@@ -254,8 +254,8 @@ static int listen_on(struct echo *echo, const char *host, unsigned port)
 
     if (fd < 0 || inet_pton(AF_INET, host, &address.sin_addr) != 1)
         die(host);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 || listen(fd, 1024) != 0)
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 1024) != 0)
         die("listen");
     if (epoll_ctl(echo->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         die("epoll_ctl");

@@ -23,9 +23,9 @@ static int try_to_connect(const struct endpoint *endpoint)
     if (fd < 0)
         return -1;
     /* A blocking connect keeps to the timeout of sends. */
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     if (endpoint->address.ss_family != AF_UNIX)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (connect(fd, (const struct sockaddr *)&endpoint->address, endpoint->address_len) != 0 ||
         fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
         int error = errno == EINPROGRESS || errno == EAGAIN ? ETIMEDOUT : errno;
@@ -70,15 +70,15 @@ static bool find_unix(struct endpoint *endpoint, const char *path)
 {
     struct sockaddr_un *address = (struct sockaddr_un *)&endpoint->address;
 
-    snprintf(endpoint->name, sizeof(endpoint->name), "%s", path);
-    if (strlen(path) >= sizeof(address->sun_path)) {
+    snprintf(endpoint->name, sizeof endpoint->name, "%s", path);
+    if (strlen(path) >= sizeof address->sun_path) {
         fprintf(stderr, "cachecask-bench: the path of a socket has less than %zu bytes: %s\n",
-                sizeof(address->sun_path), path);
+                sizeof address->sun_path, path);
         return false;
     }
     address->sun_family = AF_UNIX;
     strcpy(address->sun_path, path);
-    endpoint->address_len = sizeof(*address);
+    endpoint->address_len = sizeof *address;
     return answers(endpoint) || cannot_connect(endpoint);
 }
 
@@ -89,17 +89,17 @@ bool endpoint_find(struct endpoint *endpoint, const char *host, const char *port
     bool connected = false;
     int error;
 
-    memset(endpoint, 0, sizeof(*endpoint));
-    if (path != NULL)
+    memset(endpoint, 0, sizeof *endpoint);
+    if (path)
         return find_unix(endpoint, path);
-    snprintf(endpoint->name, sizeof(endpoint->name), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host,
+    snprintf(endpoint->name, sizeof endpoint->name, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host,
              port);
     error = getaddrinfo(host, port, &hints, &found);
     if (error != 0) {
         fprintf(stderr, "cachecask-bench: %s: %s\n", endpoint->name, gai_strerror(error));
         return false;
     }
-    for (const struct addrinfo *at = found; at != NULL && !connected; at = at->ai_next) {
+    for (const struct addrinfo *at = found; at && !connected; at = at->ai_next) {
         memcpy(&endpoint->address, at->ai_addr, at->ai_addrlen);
         endpoint->address_len = at->ai_addrlen;
         connected = answers(endpoint);

@@ -1,6 +1,6 @@
 /* endpoint.h: where the server listens. */
-#ifndef BENCH_ENDPOINT_H
-#define BENCH_ENDPOINT_H
+#ifndef CACHECASK_BENCH_ENDPOINT_H
+#define CACHECASK_BENCH_ENDPOINT_H
 
 #include <stdbool.h>
 #include <sys/socket.h>

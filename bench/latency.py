@@ -3,11 +3,11 @@
 
 Each scene has two sides that differ in one thing, such as whether the cleaner has work. A load of
 fixed rate meets both in turn, round after round, and counts each latency from the moment when the
-request was due. Shown are medians over the rounds, and lower quartiles: on a machine that is shared,
-whole rounds suffer from what others do, and the quarter that suffered least tells of the server.
-Beside each round stands what the host took away meanwhile, and how late a thread on the server's core
-woke that only slept: what no server could have done better. With --most-steal a round in which the host
-took more from either side is repeated, whatever was measured in it.
+request was due. Shown are medians over the rounds, and lower quartiles: on a machine that is
+shared, whole rounds suffer from what others do, and the quarter that suffered least tells of the
+server. Beside each round stands what the host took away meanwhile, and how late a thread on the
+server's core woke that only slept: what no server could have done better. With --most-steal a round
+in which the host took more from either side is repeated, whatever was measured in it.
 
 The servers are pinned to one core, all threads; the load runs on another. What makes the work in
 the background (writes, the reader of a key list) shares the load's core at the lowest priority, so

@@ -116,7 +116,7 @@ static const struct option_row rows[] = {
     {'h', "help", NULL, TYPE_OTHER, 0, 0, 0, "print this and exit"},
 };
 
-#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+#define ROW_COUNT (sizeof rows / sizeof rows[0])
 
 static const char *const operation_names[] = {
     [OPERATION_NONE] = "none",     [OPERATION_GET] = "get",   [OPERATION_SET] = "set",
@@ -138,7 +138,7 @@ static void print_help(void)
     for (size_t i = 0; i < ROW_COUNT; i++) {
         char left[64];
 
-        snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].argument ? " " : "",
+        snprintf(left, sizeof left, "--%s%s%s", rows[i].name, rows[i].argument ? " " : "",
                  rows[i].argument ? rows[i].argument : "");
         printf("  %c%c%c %-26s %s\n", rows[i].letter ? '-' : ' ',
                rows[i].letter ? rows[i].letter : ' ', rows[i].letter ? ',' : ' ', left,
@@ -286,7 +286,7 @@ static enum options_status parse_distribution(const struct option_row *row, cons
 
     parsed->distribution_given = true;
     while (strlen(distributions[i].name) != len || memcmp(distributions[i].name, text, len) != 0)
-        if (++i == sizeof(distributions) / sizeof(distributions[0]))
+        if (++i == sizeof distributions / sizeof distributions[0])
             return refuse(row, text, "no such distribution");
     field->kind = distributions[i].kind;
     field->exponent = 1;
@@ -359,7 +359,7 @@ static bool key_size_suffices(const struct parsed *parsed)
     const struct workload *workload = &parsed->workload;
     uint64_t highest = workload->key_count - 1;
 
-    if (parsed->options.trace_path != NULL)
+    if (parsed->options.trace_path)
         return true;
     if (parsed->options.distribution.kind == DISTRIBUTION_SCAN)
         highest = DISTRIBUTION_SCAN_END - 1;
@@ -377,18 +377,18 @@ static enum options_status settle(struct parsed *parsed)
         options->operation = OPERATION_NONE;
     if (parsed->multiget_asked && options->multiget == 1)
         options->multiget = DEFAULT_WIDTH;
-    if ((options->requests > 0 || options->trace_path != NULL) && !parsed->duration_given)
+    if ((options->requests > 0 || options->trace_path) && !parsed->duration_given)
         options->duration_s = 0;
     workload->numeric = changing;
     if (options->connections < options->threads)
         return complain("there must be at least as many connections as threads");
-    if (options->requests == 0 && options->duration_s <= 0 && options->trace_path == NULL)
+    if (options->requests == 0 && options->duration_s <= 0 && !options->trace_path)
         return complain("--duration must be more than 0 unless --requests is given");
     if (changing && (options->verify || options->verify_all))
         return complain("incr changes values: they cannot be verified");
     if (options->fill && options->operation != OPERATION_GET && options->operation != OPERATION_MIX)
         return complain("--fill needs --op get or mix");
-    if (options->trace_path != NULL && parsed->distribution_given)
+    if (options->trace_path && parsed->distribution_given)
         return complain("keys come from --trace or from --distribution");
     if (!key_size_suffices(parsed))
         return complain("--key-size is too small for the prefix and the number of a key");
@@ -404,7 +404,7 @@ static enum options_status parse_all(int argc, char **argv, struct parsed *parse
     size_t len = 0;
     int found;
 
-    memset(longs, 0, sizeof(longs));
+    memset(longs, 0, sizeof longs);
     for (size_t i = 0; i < ROW_COUNT; i++) {
         longs[i].name = rows[i].name;
         longs[i].has_arg = rows[i].argument ? required_argument : no_argument;

@@ -1,6 +1,6 @@
 /* options.h: what the command line asks for. */
-#ifndef BENCH_OPTIONS_H
-#define BENCH_OPTIONS_H
+#ifndef CACHECASK_BENCH_OPTIONS_H
+#define CACHECASK_BENCH_OPTIONS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -18,9 +18,9 @@ static double cpu_us(const struct phase_result *result)
     return operations > 0 ? result->cpu_s * 1e6 / (double)operations : 0;
 }
 
-static double quantile_us(const struct histogram *histogram, double quantile)
+static double quantile_us(const struct hdr_histogram *histogram, double quantile)
 {
-    return (double)histogram_quantile(histogram, quantile) / NS_PER_US;
+    return (double)hdr_histogram_quantile(histogram, quantile) / NS_PER_US;
 }
 
 static double hit_ratio(const struct tally *tally)
@@ -31,13 +31,13 @@ static double hit_ratio(const struct tally *tally)
 }
 
 /* Latencies of all kinds of request together; large, hence static. */
-static const struct histogram *all_latencies(const struct tally *tally)
+static const struct hdr_histogram *all_latencies(const struct tally *tally)
 {
-    static struct histogram all;
+    static struct hdr_histogram all;
 
-    histogram_init(&all);
+    hdr_histogram_init(&all);
     for (int kind = 0; kind < REQUEST_KINDS; kind++)
-        histogram_merge(&all, &tally->latency[kind]);
+        hdr_histogram_merge(&all, &tally->latency[kind]);
     return &all;
 }
 
@@ -52,7 +52,7 @@ static unsigned kinds_seen(const struct tally *tally)
 
 /* ---- for people ---- */
 
-static void print_latency(const char *name, const struct histogram *histogram)
+static void print_latency(const char *name, const struct hdr_histogram *histogram)
 {
     printf("  %-8s latency  p50 %.1f  p99 %.1f  p99.9 %.1f  max %.1f µs\n", name,
            quantile_us(histogram, 0.5), quantile_us(histogram, 0.99), quantile_us(histogram, 0.999),
@@ -112,12 +112,12 @@ static void json_string(const char *text)
     putchar('"');
 }
 
-static void json_latency(const char *name, const struct histogram *histogram)
+static void json_latency(const char *name, const struct hdr_histogram *histogram)
 {
     printf("\"%s\": {\"count\": %" PRIu64 ", \"min\": %.3f, \"mean\": %.3f, \"p50\": %.3f, "
            "\"p90\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"p99.99\": %.3f, \"max\": %.3f}",
            name, histogram->count, histogram->count > 0 ? (double)histogram->min_ns / NS_PER_US : 0,
-           histogram_mean(histogram) / NS_PER_US, quantile_us(histogram, 0.5),
+           hdr_histogram_mean(histogram) / NS_PER_US, quantile_us(histogram, 0.5),
            quantile_us(histogram, 0.9), quantile_us(histogram, 0.99), quantile_us(histogram, 0.999),
            quantile_us(histogram, 0.9999), (double)histogram->max_ns / NS_PER_US);
 }

@@ -1,9 +1,9 @@
 /* report.h: prints what the phases counted. */
-#ifndef BENCH_REPORT_H
-#define BENCH_REPORT_H
+#ifndef CACHECASK_BENCH_REPORT_H
+#define CACHECASK_BENCH_REPORT_H
 
 #include "bench/endpoint.h"
-#include "bench/load.h"
+#include "bench/phase.h"
 
 /* One phase, for people. */
 void report_text(const struct options *options, const struct phase *phase,

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Measures how long cachecask takes to start again, by the number of keys.
 
-A server is loaded once; then it is ended and started again and again, by kill -9 and by a clean stop
-in turn. What counts is the time that it tells itself, for its data, and the time from the start of
-the process to its first answer.
+A server is loaded once; then it is ended and started again and again, by kill -9 and by a clean
+stop in turn. What counts is the time that it tells itself, for its data, and the time from the
+start of the process to its first answer.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def measure(arguments, place, count):
 
 def measure_all(arguments, place):
     rows = [row for count in arguments.keys for row in measure(arguments, place, count)]
-    print("| keys | after | s until the data is there | s until the first answer |\n|---:|---|---:|---:|")
+    print("| keys | after | s until the data is there | s until the first answer |\n"
+          "|---:|---|---:|---:|")
     print("\n".join(rows))
     print(f"\ncachecask {arguments.version} on {servers.processor()}: values of "
           f"{arguments.value_size} bytes, keys of 16; median, least and most of {arguments.starts} "

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/access_trace.h"
 #include "bench/codec.h"
 #include "bench/distribution.h"
-#include "bench/histogram.h"
-#include "bench/trace.h"
+#include "bench/hdr_histogram.h"
 #include "bench/workload.h"
 
 #define SAMPLES 200000
@@ -34,21 +34,21 @@ static int compare_u64(const void *a, const void *b)
 static bool check_histogram(void)
 {
     static const double quantiles[] = {0, 0.01, 0.5, 0.9, 0.99, 0.999, 0.9999, 1};
-    static struct histogram histogram;
+    static struct hdr_histogram histogram;
     static uint64_t samples[SAMPLES];
     struct random random = {1};
     bool right = true;
 
-    histogram_init(&histogram);
+    hdr_histogram_init(&histogram);
     for (size_t i = 0; i < SAMPLES; i++) {
         samples[i] = random_next(&random) >> (24 + scale64(random_next(&random), 40));
-        histogram_record(&histogram, samples[i], 1);
+        hdr_histogram_record(&histogram, samples[i], 1);
     }
-    qsort(samples, SAMPLES, sizeof(samples[0]), compare_u64);
-    for (size_t i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++) {
+    qsort(samples, SAMPLES, sizeof samples[0], compare_u64);
+    for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++) {
         double rank = ceil(quantiles[i] * SAMPLES);
         double exact = (double)samples[rank < 1 ? 0 : (size_t)rank - 1];
-        double shown = (double)histogram_quantile(&histogram, quantiles[i]);
+        double shown = (double)hdr_histogram_quantile(&histogram, quantiles[i]);
 
         right = right && fabs(shown - exact) <= exact * 0.0005;
     }
@@ -128,7 +128,7 @@ static bool check_scan(void)
     struct distribution distribution;
     bool right = true;
 
-    memset(seen, 0, sizeof(seen));
+    memset(seen, 0, sizeof seen);
     distribution_init(&distribution, &options, N);
     for (uint32_t thread = 0; thread < THREADS; thread++) {
         struct chooser chooser;
@@ -138,7 +138,7 @@ static bool check_scan(void)
             uint64_t key = distribution_draw(&distribution, &chooser);
             bool scans = i % (EVERY + LENGTH) >= EVERY;
 
-            right = scans == (key >= N) && key < sizeof(seen) && !(scans && seen[key]);
+            right = scans == (key >= N) && key < sizeof seen && !(scans && seen[key]);
             seen[key] = true;
         }
     }
@@ -149,7 +149,7 @@ static bool check_scan(void)
 static void count_keys(const struct distribution *distribution, struct chooser *chooser,
                        uint64_t draws, uint32_t *counts)
 {
-    memset(counts, 0, distribution->n * sizeof(*counts));
+    memset(counts, 0, distribution->n * sizeof *counts);
     for (; draws > 0; draws--)
         counts[distribution_draw(distribution, chooser)]++;
 }
@@ -210,15 +210,15 @@ static bool check_seeds(void)
     return expect(right, "seeds: the same one chooses the same keys");
 }
 
-static bool parse(struct trace *trace, const char *text, uint64_t *line)
+static bool parse(struct access_trace *trace, const char *text, uint64_t *line)
 {
     size_t len = strlen(text);
     char *copy = malloc(len + 1);
 
-    if (copy == NULL)
+    if (!copy)
         return false;
     memcpy(copy, text, len);
-    return trace_parse(trace, copy, len, line);
+    return access_trace_parse(trace, copy, len, line);
 }
 
 static bool check_bad_traces(void)
@@ -228,8 +228,8 @@ static bool check_bad_traces(void)
     };
     bool right = true;
 
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        struct trace trace;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct access_trace trace;
         uint64_t line = 0;
 
         right = right && !parse(&trace, bad[i], &line) && line == 2;
@@ -244,7 +244,7 @@ static bool check_trace(struct workload *workload)
     static const uint32_t expected[LINES] = {0, 1, 0, 2, 1, 3, 0};
     struct distribution_options options = {.kind = DISTRIBUTION_TRACE};
     struct distribution distribution;
-    struct trace trace;
+    struct access_trace trace;
     char key[WORKLOAD_KEY_MAX];
     uint64_t line;
     bool right = parse(&trace, "x\nyy 7\r\nx 5\n/a?b=c\t0 \nyy 9\nz\nx", &line) &&
@@ -268,7 +268,7 @@ static bool check_trace(struct workload *workload)
             workload_value_size(workload, 3) >= workload->value_size.min &&
             workload_key(workload, 2, key) == 6 && memcmp(key, "/a?b=c", 6) == 0;
     workload->trace = NULL;
-    trace_release(&trace);
+    access_trace_release(&trace);
     return expect(right && check_bad_traces(), "trace: keys and their order");
 }
 
@@ -314,7 +314,7 @@ static bool check_values(struct workload *workload)
 }
 
 /* Bytes that may contain zeros, and how many they are. */
-#define BYTES(text) text, sizeof(text) - 1
+#define BYTES(text) text, sizeof text - 1
 
 struct reply_case {
     const struct codec *codec;
@@ -364,7 +364,7 @@ static bool check_text_decoder(void)
     };
     bool right = true;
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         right = right && decodes(&cases[i]);
     return expect(right, "text decoder: every reply, and every prefix of it");
 }
@@ -393,7 +393,7 @@ static bool check_meta_decoder(void)
     };
     bool right = true;
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         right = right && decodes(&cases[i]);
     return expect(right, "meta decoder: every reply, and every prefix of it");
 }
@@ -432,7 +432,7 @@ static bool check_binary_decoder(void)
     };
     bool right = true;
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         right = right && decodes(&cases[i]);
     return expect(right, "binary decoder: every reply, and every prefix of it");
 }
@@ -462,7 +462,7 @@ static bool check_redis_decoder(void)
     };
     bool right = true;
 
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         right = right && decodes(&cases[i]);
     return expect(right, "redis decoder: every reply, and every prefix of it");
 }
@@ -482,7 +482,7 @@ static bool encodes(const struct workload *workload, const struct request_case *
     char out[2048];
     size_t len;
 
-    if (expected->codec->bound(expected->key_count) > sizeof(out))
+    if (expected->codec->bound(expected->key_count) > sizeof out)
         return false;
     /* cppcheck-suppress comparePointers ; what encode returns points into out */
     len = (size_t)(expected->codec->encode(workload, &request, out) - out);
@@ -535,7 +535,7 @@ static bool check_encoders(void)
     bool right = true;
 
     workload_prepare(&workload);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         right = right && encodes(&workload, &cases[i]);
     return expect(right, "encoders: every request of every protocol");
 }

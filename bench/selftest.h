@@ -1,6 +1,6 @@
 /* selftest.h: the tool's own arithmetic, checked by the tool. */
-#ifndef BENCH_SELFTEST_H
-#define BENCH_SELFTEST_H
+#ifndef CACHECASK_BENCH_SELFTEST_H
+#define CACHECASK_BENCH_SELFTEST_H
 
 #include <stdbool.h>
 

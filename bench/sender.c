@@ -15,9 +15,9 @@ struct sender {
 
 struct sender *sender_new(void)
 {
-    struct sender *sender = calloc(1, sizeof(*sender));
+    struct sender *sender = calloc(1, sizeof *sender);
 
-    if (sender != NULL && io_uring_queue_init(SENDER_MAX, &sender->ring, 0) != 0) {
+    if (sender && io_uring_queue_init(SENDER_MAX, &sender->ring, 0) != 0) {
         free(sender);
         return NULL;
     }
@@ -34,7 +34,7 @@ void sender_add(struct sender *sender, int fd, const char *bytes, size_t len, ss
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&sender->ring);
 
-    assert(sqe != NULL);
+    assert(sqe);
     /* MSG_DONTWAIT: it ends within the call that begins it. */
     io_uring_prep_send(sqe, fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     io_uring_sqe_set_data(sqe, sent);

@@ -33,7 +33,8 @@ CACHECASK = (shlex.quote(os.path.join(ROOT, "cachecask")) +
 REDIS = ("{as_user} redis-server --port {port} --bind 127.0.0.1 --dir {dir} --maxmemory {memory}mb"
          " --save '' --appendonly yes --appendfsync everysec")
 
-# How each protocol asks for the version, and what comes before it in the answer; a cachecask tells its own beside memcached's.
+# How each protocol asks for the version, and what comes before it in the answer; a cachecask tells
+# its own beside memcached's.
 VERSION = {"text": (b"stats store\r\nversion\r\n", r"(?:STAT cachecask_version|VERSION) "),
            "redis": (b"info server\r\n", r"redis_version:")}
 
@@ -116,7 +117,8 @@ class Server:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
                 connection.sendall(question)
-                for line in connection.makefile("r", encoding="ascii", errors="replace", newline=""):
+                for line in connection.makefile("r", encoding="ascii", errors="replace",
+                                                newline=""):
                     found = re.match(before + r"(\S+)", line)
                     if found or question.endswith(line.encode()):
                         return found[1] if found else ""
@@ -204,7 +206,7 @@ class Place:
         os.chmod(self.path, 0o711)
 
     def start(self, name, template, core=None, workers=1, **words):
-        """Starts a server; the words fill the command's template. Does not wait until it is ready."""
+        """Starts a server; the words fill the command's template. It may not be ready yet."""
         directory = os.path.join(self.path, name)
         user = as_user = ""
         os.mkdir(directory, 0o700)

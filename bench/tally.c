@@ -7,10 +7,10 @@
 
 void tally_init(struct tally *tally)
 {
-    memset(tally, 0, sizeof(*tally));
+    memset(tally, 0, sizeof *tally);
     tally->first_missing = TALLY_NO_KEY;
     for (int kind = 0; kind < REQUEST_KINDS; kind++)
-        histogram_init(&tally->latency[kind]);
+        hdr_histogram_init(&tally->latency[kind]);
 }
 
 void tally_restart(struct tally *tally)
@@ -19,7 +19,7 @@ void tally_restart(struct tally *tally)
     tally->hits = tally->misses = tally->stored = tally->filled = tally->unsent = 0;
     tally->bytes_in = tally->bytes_out = 0;
     for (int kind = 0; kind < REQUEST_KINDS; kind++)
-        histogram_init(&tally->latency[kind]);
+        hdr_histogram_init(&tally->latency[kind]);
 }
 
 void tally_merge(struct tally *into, const struct tally *from)
@@ -38,16 +38,16 @@ void tally_merge(struct tally *into, const struct tally *from)
     if (from->first_missing < into->first_missing)
         into->first_missing = from->first_missing;
     if (into->first_error[0] == '\0')
-        memcpy(into->first_error, from->first_error, sizeof(into->first_error));
+        memcpy(into->first_error, from->first_error, sizeof into->first_error);
     for (int kind = 0; kind < REQUEST_KINDS; kind++)
-        histogram_merge(&into->latency[kind], &from->latency[kind]);
+        hdr_histogram_merge(&into->latency[kind], &from->latency[kind]);
 }
 
 static __attribute__((format(printf, 2, 0))) void keep_first(struct tally *tally,
                                                              const char *format, va_list arguments)
 {
     if (tally->first_error[0] == '\0')
-        vsnprintf(tally->first_error, sizeof(tally->first_error), format, arguments);
+        vsnprintf(tally->first_error, sizeof tally->first_error, format, arguments);
 }
 
 void tally_error(struct tally *tally, const char *format, ...)

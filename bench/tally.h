@@ -1,11 +1,11 @@
 /* tally.h: what a thread has counted. */
-#ifndef BENCH_TALLY_H
-#define BENCH_TALLY_H
+#ifndef CACHECASK_BENCH_TALLY_H
+#define CACHECASK_BENCH_TALLY_H
 
 #include <stdint.h>
 
 #include "bench/codec.h"
-#include "bench/histogram.h"
+#include "bench/hdr_histogram.h"
 
 #define TALLY_NO_KEY UINT64_MAX
 
@@ -24,7 +24,7 @@ struct tally {
     uint64_t
         first_missing; /* a key that was not there, or TALLY_NO_KEY; gets: verify or fill only */
     char first_error[256];
-    struct histogram latency[REQUEST_KINDS];
+    struct hdr_histogram latency[REQUEST_KINDS];
 };
 
 void tally_init(struct tally *tally);

@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-#include "bench/distribution.h"
-#include "bench/trace.h"
+#include "bench/access_trace.h"
+#include "bench/random.h"
 
 #define TAG_SIZE 8
 
@@ -47,15 +47,15 @@ void workload_prepare(struct workload *workload)
     struct random random = {workload->value_seed};
 
     workload->prefix_len = strlen(workload->prefix);
-    memset(workload->zeros, '0', sizeof(workload->zeros));
+    memset(workload->zeros, '0', sizeof workload->zeros);
     memcpy(workload->zeros, workload->prefix, workload->prefix_len);
     for (size_t i = 0; i < WORKLOAD_POOL_SIZE; i++)
         workload->pool[i] = (char)(random_next(&random) >> 56);
 }
 
-static size_t trace_key(const struct trace *trace, uint64_t key, char *out)
+static size_t trace_key(const struct access_trace *trace, uint64_t key, char *out)
 {
-    const struct trace_key *found = &trace->keys[key];
+    const struct access_trace_key *found = &trace->keys[key];
 
     memcpy(out, trace->text + found->offset, found->len);
     return found->len;
@@ -81,7 +81,7 @@ static size_t numbered_key(const struct workload *workload, uint64_t key, char *
 
 size_t workload_key(const struct workload *workload, uint64_t key, char *out)
 {
-    if (workload->trace != NULL)
+    if (workload->trace)
         return trace_key(workload->trace, key, out);
     return numbered_key(workload, key, out);
 }
@@ -89,8 +89,8 @@ size_t workload_key(const struct workload *workload, uint64_t key, char *out)
 size_t workload_value_size(const struct workload *workload, uint64_t key)
 {
     if (workload->numeric)
-        return sizeof(number_text) - 1;
-    if (workload->trace != NULL && workload->trace->keys[key].size != TRACE_NO_SIZE)
+        return sizeof number_text - 1;
+    if (workload->trace && workload->trace->keys[key].size != ACCESS_TRACE_NO_SIZE)
         return workload->trace->keys[key].size;
     if (workload->value_size.min == workload->value_size.max)
         return workload->value_size.min;
@@ -111,7 +111,7 @@ static struct piece value_piece(const struct workload *workload, const uint64_t 
 
     if (workload->numeric) {
         piece.data = number_text + offset;
-        room = sizeof(number_text) - 1 - offset;
+        room = sizeof number_text - 1 - offset;
     } else if (offset < TAG_SIZE) {
         piece.data = (const char *)hash + offset;
         room = TAG_SIZE - offset;

@@ -1,12 +1,12 @@
 /* workload.h: what the keys and values are.
  *
  * Keys are numbered from 0. A key is the prefix and its number, padded with zeros to the key's
- * size, or it is what a trace says. Everything about a key follows from its number, the value seed and the sizes asked for:
- * its length, its value's length and every byte of its value. So another process, or the same
- * one after a crash of the server, can tell whether a value is right, and setting a key again
- * writes the same value. */
-#ifndef BENCH_WORKLOAD_H
-#define BENCH_WORKLOAD_H
+ * size, or it is what a trace says. Everything about a key follows from its number, the value seed
+ * and the sizes asked for: its length, its value's length and every byte of its value. So another
+ * process, or the same one after a crash of the server, can tell whether a value is right, and
+ * setting a key again writes the same value. */
+#ifndef CACHECASK_BENCH_WORKLOAD_H
+#define CACHECASK_BENCH_WORKLOAD_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +19,7 @@
  * look like the right one; small, so that making values does not empty the processor's cache. */
 #define WORKLOAD_POOL_SIZE 65521
 
-struct trace;
+struct access_trace;
 
 struct size_range {
     uint32_t min;
@@ -32,8 +32,8 @@ struct workload {
     uint32_t expire_s;
     struct size_range key_size;
     struct size_range value_size;
-    const struct trace *trace; /* what the keys and perhaps the sizes come from, or NULL */
-    bool numeric;              /* every value is a number of ten digits, for incr */
+    const struct access_trace *trace; /* what the keys and perhaps the sizes come from, or NULL */
+    bool numeric;                     /* every value is a number of ten digits, for incr */
     char prefix[WORKLOAD_KEY_MAX + 1];
     size_t prefix_len;
     char zeros[WORKLOAD_KEY_MAX + 1]; /* the prefix, then zeros: what every key starts as */

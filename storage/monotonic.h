@@ -1,15 +1,29 @@
-/* monotonic.h: the clock that never goes back, for waiting and for measuring. What the store holds knows only `now_s`. */
+/* monotonic.h: the clock that never goes back, for waiting and for measuring. What the store holds
+ * knows only `now_s`. The programs of bench/ use it too. */
 #ifndef CACHECASK_STORAGE_MONOTONIC_H
 #define CACHECASK_STORAGE_MONOTONIC_H
 
 #include <stdint.h>
 #include <time.h>
 
-static inline uint64_t monotonic_us(void)
+#define NS_PER_S  UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
+
+static inline uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static inline uint64_t monotonic_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+static inline uint64_t monotonic_us(void)
+{
+    return monotonic_ns() / 1000;
 }
 
 /* The time `ms` from now, for pthread_cond_timedwait on a condition of this clock. */

@@ -1,8 +1,9 @@
-/* reads.c: what a cold read costs, by threads that read and by io_uring.
+/* cold_reads.c: what a cold read costs, by threads that read and by io_uring.
  *
- * One thread plays a worker: it keeps so many reads of a file under way and takes what has come back. They are served as
- * reader.c does it, by a queue and a few threads, or by an io_uring of the same depth. The file's pages are dropped before
- * each measurement, so nearly all reads go to the disk. docs/performance.md says what came out.
+ * One thread plays a worker of the server: it keeps so many reads of a file under way and takes
+ * those that are finished. They are served as storage/reader.c does it, by a queue and a few
+ * threads, or by an io_uring of the same depth. The file's pages are dropped before each
+ * measurement, so nearly all reads go to the disk. docs/performance.md has the results.
  *
  * usage: bench-reads FILE MEBIBYTES SECONDS     (the file is made, and removed again)
  */
@@ -16,11 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
-#include "bench/histogram.h"
+#include "bench/hdr_histogram.h"
+#include "bench/random.h"
+#include "storage/monotonic.h"
 
 #define DEPTH_MAX   64
 #define READERS_MAX 8 /* as many as the server has */
@@ -38,9 +39,9 @@ struct bench {
     size_t size;
     uint32_t depth;
     double seconds;
-    uint64_t random;
+    struct random random;
     struct slot slots[DEPTH_MAX];
-    struct histogram latency_ns;
+    struct hdr_histogram latency_ns;
     uint64_t reads;
 
     pthread_mutex_t lock;
@@ -55,23 +56,16 @@ static void die(const char *what)
     exit(1);
 }
 
-/* xorshift64, G. Marsaglia, "Xorshift RNGs", 2003. */
-static uint64_t next_random(struct bench *bench)
-{
-    bench->random ^= bench->random << 13;
-    bench->random ^= bench->random >> 7;
-    return bench->random ^= bench->random << 17;
-}
-
 static void begin(struct bench *bench, struct slot *slot)
 {
-    slot->offset = (off_t)(next_random(bench) % (bench->file_bytes / bench->size) * bench->size);
-    slot->started_ns = clock_now_ns();
+    uint64_t places = bench->file_bytes / bench->size;
+    slot->offset = (off_t)(scale64(random_next(&bench->random), places) * bench->size);
+    slot->started_ns = monotonic_ns();
 }
 
 static void end(struct bench *bench, const struct slot *slot)
 {
-    histogram_record(&bench->latency_ns, clock_now_ns() - slot->started_ns, 1);
+    hdr_histogram_record(&bench->latency_ns, monotonic_ns() - slot->started_ns, 1);
     bench->reads++;
 }
 
@@ -112,14 +106,14 @@ static void read_by_threads(struct bench *bench)
 {
     pthread_t threads[READERS_MAX];
     uint32_t count = bench->depth < READERS_MAX ? bench->depth : READERS_MAX;
-    uint64_t until = clock_now_ns() + (uint64_t)(bench->seconds * 1e9);
+    uint64_t until = monotonic_ns() + (uint64_t)(bench->seconds * 1e9);
     for (uint32_t i = 0; i < count; i++)
         if (pthread_create(&threads[i], NULL, run_reader, bench) != 0)
             die("pthread_create");
     pthread_mutex_lock(&bench->lock);
     for (uint32_t i = 0; i < bench->depth; i++)
         push(bench, &bench->slots[i]);
-    while (clock_now_ns() < until) {
+    while (monotonic_ns() < until) {
         while (!bench->done)
             pthread_cond_wait(&bench->came_back, &bench->lock);
         struct slot *slot = bench->done;
@@ -150,7 +144,7 @@ static bool read_by_uring(struct bench *bench)
 {
     struct io_uring ring;
     struct io_uring_cqe *cqe;
-    uint64_t until = clock_now_ns() + (uint64_t)(bench->seconds * 1e9);
+    uint64_t until = monotonic_ns() + (uint64_t)(bench->seconds * 1e9);
     uint32_t under_way = bench->depth;
     if (io_uring_queue_init(DEPTH_MAX, &ring, 0) < 0)
         return false;
@@ -166,7 +160,7 @@ static bool read_by_uring(struct bench *bench)
             }
             end(bench, slot);
             io_uring_cqe_seen(&ring, cqe);
-            if (clock_now_ns() < until)
+            if (monotonic_ns() < until)
                 submit(bench, &ring, slot);
             else
                 under_way--;
@@ -178,33 +172,25 @@ static bool read_by_uring(struct bench *bench)
 
 /* Measuring. */
 
-static double cpu_us(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-}
-
 static void measure(struct bench *bench, bool uring)
 {
     bench->reads = 0;
-    histogram_init(&bench->latency_ns);
+    hdr_histogram_init(&bench->latency_ns);
     posix_fadvise(bench->fd, 0, 0, POSIX_FADV_DONTNEED);
-    double before_us = cpu_us();
-    uint64_t started_ns = clock_now_ns();
+    uint64_t before_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t started_ns = monotonic_ns();
     if (!uring)
         read_by_threads(bench);
     else if (!read_by_uring(bench)) {
         printf("| io_uring | the kernel refuses it | | | | | |\n");
         return;
     }
-    double seconds = (double)(clock_now_ns() - started_ns) / 1e9;
+    double seconds = (double)(monotonic_ns() - started_ns) / 1e9;
     printf("| %s | %zu | %u | %.0f | %.2f | %.0f | %.0f |\n", uring ? "io_uring" : "threads",
            bench->size, bench->depth, (double)bench->reads / seconds,
-           (cpu_us() - before_us) / (double)bench->reads,
-           (double)histogram_quantile(&bench->latency_ns, 0.5) / 1e3,
-           (double)histogram_quantile(&bench->latency_ns, 0.99) / 1e3);
+           (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns) / 1e3 / (double)bench->reads,
+           (double)hdr_histogram_quantile(&bench->latency_ns, 0.5) / 1e3,
+           (double)hdr_histogram_quantile(&bench->latency_ns, 0.99) / 1e3);
     fflush(stdout);
 }
 
@@ -217,7 +203,7 @@ static void make_file(struct bench *bench, const char *name)
     unlink(name);
     for (uint64_t at = 0; at < bench->file_bytes; at += sizeof data) {
         for (size_t i = 0; i < sizeof data; i += 8)
-            memcpy(data + i, &(uint64_t){next_random(bench)}, 8);
+            memcpy(data + i, &(uint64_t){random_next(&bench->random)}, 8);
         if (write(bench->fd, data, sizeof data) != sizeof data)
             die(name);
     }
@@ -230,7 +216,7 @@ int main(int argc, char **argv)
 {
     static const size_t sizes[] = {4 << 10, 64 << 10};
     static const uint32_t depths[] = {1, 4, 16, 64};
-    static struct bench bench = {.random = 1,
+    static struct bench bench = {.random = {1},
                                  .lock = PTHREAD_MUTEX_INITIALIZER,
                                  .work = PTHREAD_COND_INITIALIZER,
                                  .came_back = PTHREAD_COND_INITIALIZER};

@@ -1,6 +1,6 @@
-/* worker.h: one thread of the load, and its share of the connections and of the work. */
-#ifndef BENCH_WORKER_H
-#define BENCH_WORKER_H
+/* client_thread.h: one thread of the load, and its share of the connections and of the work. */
+#ifndef CACHECASK_BENCH_CLIENT_THREAD_H
+#define CACHECASK_BENCH_CLIENT_THREAD_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "bench/connection.h"
-#include "bench/load.h"
+#include "bench/phase.h"
 
 /* What the threads of a phase share. */
 struct run {
@@ -24,9 +24,9 @@ struct run {
     atomic_bool failed;      /* a thread has met an error that ends the phase */
 };
 
-struct worker {
+struct client_thread {
     struct run *run;
-    pthread_t thread;
+    pthread_t id;
     int epoll_fd;
     int timer_fd; /* for --rate, else -1 */
 
@@ -62,10 +62,10 @@ struct worker {
 
 /* Makes thread `index` of the run's options.threads, with its connections. NULL, having said why,
  * when that fails. */
-struct worker *worker_new(struct run *run, uint32_t index);
-void worker_free(struct worker *worker);
+struct client_thread *client_thread_new(struct run *run, uint32_t index);
+void client_thread_free(struct client_thread *thread);
 
 /* The thread's main function. */
-void *worker_main(void *worker);
+void *client_thread_main(void *thread);
 
 #endif

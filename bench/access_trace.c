@@ -1,16 +1,16 @@
-/* trace.c: reads a file of requests.
+/* access_trace.c: reads a file of requests.
  *
  * The file stays in memory, as that is where the keys are; each request costs four bytes more. A
  * hash table with open addressing finds the number of a key while the file is read.
  */
-#include "bench/trace.h"
+#include "bench/access_trace.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/distribution.h"
+#include "bench/random.h"
 #include "bench/workload.h"
 
 #define FIRST_CAP 1024
@@ -32,14 +32,14 @@ static uint64_t hash_text(const char *text, size_t len)
 }
 
 /* The slot of the key, or the one where it belongs. */
-static uint32_t *find_slot(const struct trace *trace, const struct table *table, const char *key,
-                           size_t len)
+static uint32_t *find_slot(const struct access_trace *trace, const struct table *table,
+                           const char *key, size_t len)
 {
     uint64_t at = hash_text(key, len);
 
     for (;; at++) {
         uint32_t *slot = &table->slots[at & (table->cap - 1)];
-        const struct trace_key *found;
+        const struct access_trace_key *found;
 
         if (*slot == 0)
             return slot;
@@ -50,15 +50,15 @@ static uint32_t *find_slot(const struct trace *trace, const struct table *table,
 }
 
 /* Room for twice as many keys. */
-static bool grow(struct trace *trace, struct table *table)
+static bool grow(struct access_trace *trace, struct table *table)
 {
     uint64_t cap = table->cap > 0 ? table->cap * 2 : FIRST_CAP;
-    uint32_t *slots = calloc(cap, sizeof(*slots));
-    struct trace_key *keys = realloc(trace->keys, cap / 2 * sizeof(*keys));
+    uint32_t *slots = calloc(cap, sizeof *slots);
+    struct access_trace_key *keys = realloc(trace->keys, cap / 2 * sizeof *keys);
 
-    if (keys != NULL)
+    if (keys)
         trace->keys = keys;
-    if (slots == NULL || keys == NULL) {
+    if (!slots || !keys) {
         free(slots);
         return false;
     }
@@ -77,14 +77,14 @@ static bool is_blank(char byte)
 }
 
 /* Reads "key" or "key size" from a line without its end. */
-static bool parse_line(const char *at, const char *end, struct trace_key *key)
+static bool parse_line(const char *at, const char *end, struct access_trace_key *key)
 {
     const char *start = at;
     uint64_t size = 0;
 
     while (at < end && (unsigned char)*at > ' ' && *at != 0x7f)
         at++;
-    *key = (struct trace_key){.len = (uint32_t)(at - start), .size = TRACE_NO_SIZE};
+    *key = (struct access_trace_key){.len = (uint32_t)(at - start), .size = ACCESS_TRACE_NO_SIZE};
     if (at == start || at - start > WORKLOAD_KEY_MAX)
         return false;
     while (at < end && is_blank(*at))
@@ -100,8 +100,8 @@ static bool parse_line(const char *at, const char *end, struct trace_key *key)
 }
 
 /* False: no memory. */
-static bool add_request(struct trace *trace, struct table *table, const char *text,
-                        const struct trace_key *key)
+static bool add_request(struct access_trace *trace, struct table *table, const char *text,
+                        const struct access_trace_key *key)
 {
     uint32_t *slot;
 
@@ -113,7 +113,7 @@ static bool add_request(struct trace *trace, struct table *table, const char *te
         trace->keys[trace->key_count].offset = (size_t)(text - trace->text);
         *slot = ++trace->key_count;
     }
-    if (trace->keys[*slot - 1].size == TRACE_NO_SIZE)
+    if (trace->keys[*slot - 1].size == ACCESS_TRACE_NO_SIZE)
         trace->keys[*slot - 1].size = key->size;
     trace->requests[trace->request_count++] = *slot - 1;
     return true;
@@ -123,10 +123,10 @@ static const char *line_end(const char *at, const char *end)
 {
     const char *newline = memchr(at, '\n', (size_t)(end - at));
 
-    return newline != NULL ? newline : end;
+    return newline ? newline : end;
 }
 
-static bool parse_all(struct trace *trace, size_t len, uint64_t *line)
+static bool parse_all(struct access_trace *trace, size_t len, uint64_t *line)
 {
     const char *end = trace->text + len;
     struct table table = {0};
@@ -135,7 +135,7 @@ static bool parse_all(struct trace *trace, size_t len, uint64_t *line)
     *line = 0;
     for (const char *at = trace->text; at < end && right; at++) {
         const char *start = at;
-        struct trace_key key;
+        struct access_trace_key key;
 
         at = line_end(at, end);
         if (!parse_line(start, at > start && at[-1] == '\r' ? at - 1 : at, &key)) {
@@ -149,17 +149,18 @@ static bool parse_all(struct trace *trace, size_t len, uint64_t *line)
     return right;
 }
 
-bool trace_parse(struct trace *trace, char *text, size_t len, uint64_t *line)
+bool access_trace_parse(struct access_trace *trace, char *text, size_t len, uint64_t *line)
 {
     uint64_t lines = 1;
 
     for (size_t i = 0; i < len; i++)
         lines += text[i] == '\n';
-    *trace = (struct trace){.text = text, .requests = calloc(lines, sizeof(*trace->requests))};
+    *trace =
+        (struct access_trace){.text = text, .requests = calloc(lines, sizeof *trace->requests)};
     *line = 0;
-    if (trace->requests != NULL && parse_all(trace, len, line))
+    if (trace->requests && parse_all(trace, len, line))
         return true;
-    trace_release(trace);
+    access_trace_release(trace);
     return false;
 }
 
@@ -172,7 +173,7 @@ static char *read_all(FILE *file, size_t *len)
     char *text = malloc(cap);
 
     *len = 0;
-    while (text != NULL) {
+    while (text) {
         size_t got = fread(text + *len, 1, cap - *len, file);
         char *larger;
 
@@ -182,11 +183,11 @@ static char *read_all(FILE *file, size_t *len)
         if (*len < cap)
             continue;
         larger = realloc(text, cap *= 2);
-        if (larger == NULL)
+        if (!larger)
             free(text);
         text = larger;
     }
-    if (text == NULL || !ferror(file))
+    if (!text || !ferror(file))
         return text;
     free(text);
     return NULL;
@@ -198,7 +199,7 @@ static bool refuse(const char *path, const char *why)
     return false;
 }
 
-bool trace_load(struct trace *trace, const char *path)
+bool access_trace_load(struct access_trace *trace, const char *path)
 {
     FILE *file = fopen(path, "r");
     char *text = NULL;
@@ -206,30 +207,30 @@ bool trace_load(struct trace *trace, const char *path)
     uint64_t line;
     size_t len;
 
-    if (file != NULL)
+    if (file)
         text = read_all(file, &len);
-    if (text == NULL)
-        snprintf(why, sizeof(why), "%s", strerror(errno));
-    if (file != NULL)
+    if (!text)
+        snprintf(why, sizeof why, "%s", strerror(errno));
+    if (file)
         fclose(file);
-    if (text == NULL)
+    if (!text)
         return refuse(path, why);
-    if (!trace_parse(trace, text, len, &line)) {
+    if (!access_trace_parse(trace, text, len, &line)) {
         if (line > 0)
-            snprintf(why, sizeof(why), "line %llu is not 'key' or 'key size'",
+            snprintf(why, sizeof why, "line %llu is not 'key' or 'key size'",
                      (unsigned long long)line);
         return refuse(path, why);
     }
     if (trace->request_count > 0)
         return true;
-    trace_release(trace);
+    access_trace_release(trace);
     return refuse(path, "there is no request in it");
 }
 
-void trace_release(struct trace *trace)
+void access_trace_release(struct access_trace *trace)
 {
     free(trace->text);
     free(trace->keys);
     free(trace->requests);
-    *trace = (struct trace){0};
+    *trace = (struct access_trace){0};
 }

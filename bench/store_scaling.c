@@ -1,8 +1,9 @@
-/* store.c: the store alone, without sockets and protocols, by several threads at once.
+/* store_scaling.c: the store alone, without sockets and protocols, by several threads at once.
  *
- * Each thread has a session and works as a worker of the server does: it enters, hashes and prefetches a batch of keys, gets
- * or puts them, commits, leaves. CPU an operation tells what the threads cost each other: where it stays, they scale as far as
- * there are cores. The gets of one key show the worst case, the puts what the one log costs.
+ * Each thread has a session and works as a worker of the server does: it enters, hashes and
+ * prefetches a batch of keys, gets or puts them, commits, leaves. The CPU time of an operation
+ * tells what the threads cost each other: where it stays the same, they scale as far as there are
+ * cores. The gets of one key show the worst case, the puts what the one log costs.
  *
  * usage: bench-store DIRECTORY KEYS SECONDS     (the directory is empty, and stays full)
  */
@@ -14,11 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/clock.h"
+#include "bench/random.h"
+#include "storage/monotonic.h"
 #include "storage/store.h"
 
 #define BATCH       32
@@ -38,21 +39,14 @@ struct bench {
 struct thread {
     pthread_t id;
     struct bench *bench;
-    uint64_t random, operations;
+    struct random random;
+    uint64_t operations;
 };
 
 static void die(const char *what)
 {
     fprintf(stderr, "bench-store: %s failed\n", what);
     exit(1);
-}
-
-/* xorshift64, G. Marsaglia, "Xorshift RNGs", 2003. */
-static uint64_t next_random(struct thread *thread)
-{
-    thread->random ^= thread->random << 13;
-    thread->random ^= thread->random >> 7;
-    return thread->random ^= thread->random << 17;
 }
 
 static void get(struct store_session *session, const struct store_key *key)
@@ -121,7 +115,8 @@ static void *run_thread(void *context)
         die("store_session_new");
     while (!atomic_load_explicit(&bench->stopping, memory_order_relaxed)) {
         for (int i = 0; i < BATCH; i++)
-            numbers[i] = bench->work == GET_ONE_KEY ? 0 : next_random(thread) % bench->keys;
+            numbers[i] =
+                bench->work == GET_ONE_KEY ? 0 : scale64(random_next(&thread->random), bench->keys);
         run_batch(bench, session, numbers);
         thread->operations += BATCH;
     }
@@ -144,23 +139,15 @@ static void fill(struct bench *bench)
     store_session_free(session);
 }
 
-static double cpu_ns(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e9 +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e3;
-}
-
 static void measure(struct bench *bench, const char *title, uint32_t count, double seconds)
 {
     struct thread threads[THREADS_MAX] = {0};
-    double before_ns = cpu_ns();
-    uint64_t started_ns = clock_now_ns(), operations = 0;
+    uint64_t before_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t started_ns = monotonic_ns(), operations = 0;
     atomic_store(&bench->stopping, false);
     for (uint32_t i = 0; i < count; i++) {
         threads[i].bench = bench;
-        threads[i].random = i + 1;
+        threads[i].random.state = i + 1;
         if (pthread_create(&threads[i].id, NULL, run_thread, &threads[i]) != 0)
             die("pthread_create");
     }
@@ -171,8 +158,8 @@ static void measure(struct bench *bench, const char *title, uint32_t count, doub
         operations += threads[i].operations;
     }
     printf("| %s | %u | %.2f | %.0f |\n", title, count,
-           (double)operations / (double)(clock_now_ns() - started_ns) * 1e3,
-           (cpu_ns() - before_ns) / (double)operations);
+           (double)operations / (double)(monotonic_ns() - started_ns) * 1e3,
+           (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns) / (double)operations);
     fflush(stdout);
 }
 

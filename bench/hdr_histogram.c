@@ -1,5 +1,5 @@
-/* histogram.c: see histogram.h for the shape of the buckets. */
-#include "bench/histogram.h"
+/* hdr_histogram.c: see hdr_histogram.h for the shape of the buckets. */
+#include "bench/hdr_histogram.h"
 
 #include <math.h>
 #include <string.h>
@@ -10,32 +10,32 @@
 static unsigned bucket_of(uint64_t ns)
 {
     unsigned bits = 64 - (unsigned)__builtin_clzll(ns | 1);
-    unsigned shift = bits > HISTOGRAM_SUB_BITS + 1 ? bits - (HISTOGRAM_SUB_BITS + 1) : 0;
+    unsigned shift = bits > HDR_HISTOGRAM_SUB_BITS + 1 ? bits - (HDR_HISTOGRAM_SUB_BITS + 1) : 0;
 
-    return (shift << HISTOGRAM_SUB_BITS) + (unsigned)(ns >> shift);
+    return (shift << HDR_HISTOGRAM_SUB_BITS) + (unsigned)(ns >> shift);
 }
 
 static uint64_t middle_of(unsigned bucket)
 {
-    unsigned shift = bucket >> HISTOGRAM_SUB_BITS;
+    unsigned shift = bucket >> HDR_HISTOGRAM_SUB_BITS;
     uint64_t low;
 
     if (shift <= 1) /* the first two runs of buckets are one nanosecond wide */
         return bucket;
     shift--;
-    low = (uint64_t)(bucket - (shift << HISTOGRAM_SUB_BITS)) << shift;
+    low = (uint64_t)(bucket - (shift << HDR_HISTOGRAM_SUB_BITS)) << shift;
     return low + (UINT64_C(1) << shift) / 2;
 }
 
-void histogram_init(struct histogram *histogram)
+void hdr_histogram_init(struct hdr_histogram *histogram)
 {
-    memset(histogram, 0, sizeof(*histogram));
+    memset(histogram, 0, sizeof *histogram);
     histogram->min_ns = UINT64_MAX;
 }
 
-void histogram_record(struct histogram *histogram, uint64_t ns, uint64_t times)
+void hdr_histogram_record(struct hdr_histogram *histogram, uint64_t ns, uint64_t times)
 {
-    const uint64_t limit = (UINT64_C(1) << HISTOGRAM_MAX_BITS) - 1;
+    const uint64_t limit = (UINT64_C(1) << HDR_HISTOGRAM_MAX_BITS) - 1;
 
     if (times == 0)
         return;
@@ -48,7 +48,7 @@ void histogram_record(struct histogram *histogram, uint64_t ns, uint64_t times)
     histogram->buckets[bucket_of(ns < limit ? ns : limit)] += times;
 }
 
-void histogram_merge(struct histogram *into, const struct histogram *from)
+void hdr_histogram_merge(struct hdr_histogram *into, const struct hdr_histogram *from)
 {
     into->count += from->count;
     into->sum_ns += from->sum_ns;
@@ -56,11 +56,11 @@ void histogram_merge(struct histogram *into, const struct histogram *from)
         into->min_ns = from->min_ns;
     if (from->max_ns > into->max_ns)
         into->max_ns = from->max_ns;
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+    for (unsigned i = 0; i < HDR_HISTOGRAM_BUCKETS; i++)
         into->buckets[i] += from->buckets[i];
 }
 
-uint64_t histogram_quantile(const struct histogram *histogram, double quantile)
+uint64_t hdr_histogram_quantile(const struct hdr_histogram *histogram, double quantile)
 {
     uint64_t rank = (uint64_t)ceil(quantile * (double)histogram->count);
     uint64_t seen = 0;
@@ -69,7 +69,7 @@ uint64_t histogram_quantile(const struct histogram *histogram, double quantile)
         return 0;
     if (rank < 1)
         rank = 1;
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+    for (unsigned i = 0; i < HDR_HISTOGRAM_BUCKETS; i++) {
         seen += histogram->buckets[i];
         if (seen >= rank) {
             uint64_t ns = middle_of(i);
@@ -83,7 +83,7 @@ uint64_t histogram_quantile(const struct histogram *histogram, double quantile)
     return histogram->max_ns;
 }
 
-double histogram_mean(const struct histogram *histogram)
+double hdr_histogram_mean(const struct hdr_histogram *histogram)
 {
     return histogram->count ? (double)histogram->sum_ns / (double)histogram->count : 0;
 }

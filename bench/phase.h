@@ -1,6 +1,6 @@
-/* load.h: runs one phase of requests over all threads and connections. */
-#ifndef BENCH_LOAD_H
-#define BENCH_LOAD_H
+/* phase.h: runs one phase of requests over all threads and connections. */
+#ifndef CACHECASK_BENCH_PHASE_H
+#define CACHECASK_BENCH_PHASE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,12 +29,12 @@ struct phase_result {
 
 /* Runs the phase to its end and sets *result, which is large. Returns false, having said why on
  * standard error, when it could not begin. */
-bool load_run(const struct endpoint *endpoint, const struct options *options,
-              const struct workload *workload, const struct phase *phase,
-              struct phase_result *result);
+bool phase_run(const struct endpoint *endpoint, const struct options *options,
+               const struct workload *workload, const struct phase *phase,
+               struct phase_result *result);
 
 /* Ends the phase early: no more requests, the replies that are due are awaited. A second call
  * ends it at once. For signal handlers. */
-void load_interrupt(void);
+void phase_interrupt(void);
 
 #endif
