@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "bench/codec_line.h"
 #include "bench/codec_put.h"
 
 /* Longer than a command's name, its flags and its line end. */
@@ -77,36 +78,24 @@ static char *meta_encode(const struct workload *workload, const struct request *
 /* " LENGTH[ kKEY]" behind VA. */
 static bool decode_value(const char *at, const char *end, struct reply *reply)
 {
-    uint64_t len = 0;
+    uint32_t len;
 
     if (end - at < 2 || *at++ != ' ')
         return false;
-    for (; at < end && *at >= '0' && *at <= '9'; at++) {
-        len = len * 10 + (uint64_t)(*at - '0');
-        if (len > UINT32_MAX)
-            return false;
-    }
-    if (at < end && (end - at < 3 || memcmp(at, " k", 2) != 0))
+    at = line_number(at, end, &len);
+    if (!at || (at < end && (end - at < 3 || memcmp(at, " k", 2) != 0)))
         return false;
     reply->kind = REPLY_VALUE;
     reply->text = at == end ? NULL : at + 2;
     reply->text_len = at == end ? 0 : (size_t)(end - reply->text);
-    reply->value_len = (uint32_t)len;
+    reply->value_len = len;
     return true;
-}
-
-static bool starts_with(const char *at, const char *end, const char *word)
-{
-    size_t len = strlen(word);
-
-    return (size_t)(end - at) >= len && memcmp(at, word, len) == 0;
 }
 
 /* A line that is no value. */
 static enum reply_kind line_kind(enum request_kind kind, const char *at, const char *end)
 {
-    if (starts_with(at, end, "ERROR") || starts_with(at, end, "CLIENT_ERROR") ||
-        starts_with(at, end, "SERVER_ERROR"))
+    if (line_is_error(at, end))
         return REPLY_ERROR;
     if (end - at != 2)
         return REPLY_BAD;
@@ -132,23 +121,17 @@ static size_t take_number(const char *at, size_t taken, size_t len, struct reply
 
 static size_t meta_decode(enum request_kind kind, const char *at, size_t len, struct reply *reply)
 {
-    const char *newline;
-    const char *end;
+    struct line line;
     size_t taken;
 
     reply->kind = REPLY_PARTIAL;
-    newline = memchr(at, '\n', len);
-    if (newline == NULL)
+    if (!line_read(&line, at, len))
         return 0;
-    taken = (size_t)(newline + 1 - at);
-    end = newline > at && newline[-1] == '\r' ? newline - 1 : newline;
-    if ((kind == REQUEST_GET || kind == REQUEST_INCR) && starts_with(at, end, "VA") &&
-        decode_value(at + 2, end, reply))
+    taken = (size_t)(line.next - at);
+    if ((kind == REQUEST_GET || kind == REQUEST_INCR) && line_starts_with(at, line.end, "VA") &&
+        decode_value(at + 2, line.end, reply))
         return kind == REQUEST_INCR ? take_number(at, taken, len, reply) : taken;
-    reply->kind = line_kind(kind, at, end);
-    reply->text = at;
-    reply->text_len = (size_t)(end - at);
-    return reply->kind == REPLY_BAD ? 0 : taken;
+    return line_reply(&line, line_kind(kind, at, line.end), at, reply);
 }
 
 const struct codec codec_meta = {

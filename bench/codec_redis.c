@@ -13,14 +13,17 @@
  *     what fails                 -WHY
  *
  * INCR makes a key that is not there, and says 1. Numbers that were loaded begin far above that,
- * so 1 is a miss. EXPIRE with 0 would delete: where memcached's touch says never, it says a century.
+ * so 1 is a miss. EXPIRE with 0 would delete: where memcached's touch says never, it says a
+ * century.
  *
- * The head of an array is taken together with its first element, so all answers of a get look alike.
+ * The head of an array is taken together with its first element, so all answers of a get look
+ * alike.
  */
 #include "bench/codec.h"
 
 #include <string.h>
 
+#include "bench/codec_line.h"
 #include "bench/codec_put.h"
 
 /* Longer than the head of any string, its line ends, and a number or a command's name. */
@@ -103,27 +106,10 @@ static char *redis_encode(const struct workload *workload, const struct request 
     return out;
 }
 
-static bool is(const char *at, const char *end, const char *word)
-{
-    return (size_t)(end - at) == strlen(word) && memcmp(at, word, strlen(word)) == 0;
-}
-
 /* The digits up to `end`, and nothing else. */
 static bool read_length(const char *at, const char *end, uint32_t *length)
 {
-    uint64_t number = 0;
-
-    if (at == end)
-        return false;
-    for (; at < end; at++) {
-        if (*at < '0' || *at > '9')
-            return false;
-        number = number * 10 + (uint64_t)(*at - '0');
-        if (number > UINT32_MAX)
-            return false;
-    }
-    *length = (uint32_t)number;
-    return true;
+    return at < end && line_number(at, end, length) == end;
 }
 
 static enum reply_kind number_kind(enum request_kind kind, const char *at, const char *end)
@@ -132,12 +118,12 @@ static enum reply_kind number_kind(enum request_kind kind, const char *at, const
     case REQUEST_INCR:
         if (at == end || *at < '0' || *at > '9')
             return REPLY_BAD;
-        return is(at, end, "1") ? REPLY_MISSING : REPLY_DONE;
+        return line_is(at, end, "1") ? REPLY_MISSING : REPLY_DONE;
     case REQUEST_TOUCH:
     case REQUEST_DELETE:
-        if (is(at, end, "1"))
+        if (line_is(at, end, "1"))
             return REPLY_DONE;
-        return is(at, end, "0") ? REPLY_MISSING : REPLY_BAD;
+        return line_is(at, end, "0") ? REPLY_MISSING : REPLY_BAD;
     case REQUEST_GET:
     case REQUEST_SET:
     case REQUEST_KINDS: break;
@@ -154,11 +140,11 @@ static enum reply_kind line_kind(enum request_kind kind, const char *at, const c
     switch (*at++) {
     case '-': return REPLY_ERROR;
     case ':': return number_kind(kind, at, end);
-    case '+': return kind == REQUEST_SET && is(at, end, "OK") ? REPLY_DONE : REPLY_BAD;
+    case '+': return kind == REQUEST_SET && line_is(at, end, "OK") ? REPLY_DONE : REPLY_BAD;
     case '$':
         if (kind != REQUEST_GET)
             return REPLY_BAD;
-        if (is(at, end, "-1"))
+        if (line_is(at, end, "-1"))
             return REPLY_ABSENT;
         return read_length(at, end, &reply->value_len) ? REPLY_VALUE : REPLY_BAD;
     default: return REPLY_BAD;
@@ -168,30 +154,26 @@ static enum reply_kind line_kind(enum request_kind kind, const char *at, const c
 /* How long the head of an array at the start is: 0 when none is there, or not all of it yet. */
 static size_t array_head(enum request_kind kind, const char *at, size_t len)
 {
-    const char *newline;
+    struct line head;
 
     if (kind != REQUEST_GET || len == 0 || *at != '*')
         return 0;
-    newline = memchr(at, '\n', len);
-    return newline == NULL ? 0 : (size_t)(newline + 1 - at);
+    return line_read(&head, at, len) ? (size_t)(head.next - at) : 0;
 }
 
 static size_t redis_decode(enum request_kind kind, const char *at, size_t len, struct reply *reply)
 {
-    const char *line = at + array_head(kind, at, len);
-    const char *newline = memchr(line, '\n', len - (size_t)(line - at));
-    const char *end;
+    const char *start = at + array_head(kind, at, len);
+    struct line line;
+    size_t taken;
 
     reply->kind = REPLY_PARTIAL;
-    if (newline == NULL)
+    if (!line_read(&line, start, len - (size_t)(start - at)))
         return 0;
-    end = newline > line && newline[-1] == '\r' ? newline - 1 : newline;
-    reply->kind = line_kind(kind, line, end, reply);
-    reply->text = line;
-    reply->text_len = (size_t)(end - line);
+    taken = line_reply(&line, line_kind(kind, start, line.end, reply), at, reply);
     if (reply->kind == REPLY_VALUE)
         reply->text_len = 0;
-    return reply->kind == REPLY_BAD ? 0 : (size_t)(newline + 1 - at);
+    return taken;
 }
 
 const struct codec codec_redis = {

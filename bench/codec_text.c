@@ -13,6 +13,7 @@
 
 #include <string.h>
 
+#include "bench/codec_line.h"
 #include "bench/codec_put.h"
 
 /* Longer than any command name, its numbers and its line end. */
@@ -75,76 +76,58 @@ static bool decode_value(const char *at, const char *end, struct reply *reply)
 {
     const char *key = at + 6;
     const char *key_end;
-    uint64_t len = 0;
+    uint32_t len;
 
     if (end - at < 6 || memcmp(at, "VALUE ", 6) != 0)
         return false;
     key_end = memchr(key, ' ', (size_t)(end - key));
-    if (key_end == NULL || key_end == key)
+    if (!key_end || key_end == key)
         return false;
     at = key_end + 1;
     while (at < end && *at >= '0' && *at <= '9')
         at++;
     if (at == key_end + 1 || at == end || *at++ != ' ' || at == end)
         return false;
-    for (; at < end && *at >= '0' && *at <= '9'; at++) {
-        len = len * 10 + (uint64_t)(*at - '0');
-        if (len > UINT32_MAX)
-            return false;
-    }
-    if (at != end && *at != ' ')
+    at = line_number(at, end, &len);
+    if (!at || (at != end && *at != ' '))
         return false;
     reply->kind = REPLY_VALUE;
     reply->text = key;
     reply->text_len = (size_t)(key_end - key);
-    reply->value_len = (uint32_t)len;
+    reply->value_len = len;
     return true;
-}
-
-static bool starts_with(const char *at, const char *end, const char *word)
-{
-    size_t len = strlen(word);
-
-    return (size_t)(end - at) >= len && memcmp(at, word, len) == 0;
-}
-
-static bool is(const char *at, const char *end, const char *word)
-{
-    return (size_t)(end - at) == strlen(word) && starts_with(at, end, word);
 }
 
 static enum reply_kind line_kind(enum request_kind kind, const char *at, const char *end)
 {
-    if (starts_with(at, end, "ERROR") || starts_with(at, end, "CLIENT_ERROR") ||
-        starts_with(at, end, "SERVER_ERROR"))
+    if (line_is_error(at, end))
         return REPLY_ERROR;
     switch (kind) {
-    case REQUEST_GET: return is(at, end, "END") ? REPLY_DONE : REPLY_BAD;
+    case REQUEST_GET: return line_is(at, end, "END") ? REPLY_DONE : REPLY_BAD;
     case REQUEST_SET:
-        if (is(at, end, "STORED"))
+        if (line_is(at, end, "STORED"))
             return REPLY_DONE;
-        return is(at, end, "NOT_STORED") ? REPLY_NOT_STORED : REPLY_BAD;
+        return line_is(at, end, "NOT_STORED") ? REPLY_NOT_STORED : REPLY_BAD;
     case REQUEST_INCR:
         if (at < end && *at >= '0' && *at <= '9')
             return REPLY_DONE;
         break;
     case REQUEST_TOUCH:
-        if (is(at, end, "TOUCHED"))
+        if (line_is(at, end, "TOUCHED"))
             return REPLY_DONE;
         break;
     case REQUEST_DELETE:
-        if (is(at, end, "DELETED"))
+        if (line_is(at, end, "DELETED"))
             return REPLY_DONE;
         break;
     case REQUEST_KINDS: break;
     }
-    return is(at, end, "NOT_FOUND") ? REPLY_MISSING : REPLY_BAD;
+    return line_is(at, end, "NOT_FOUND") ? REPLY_MISSING : REPLY_BAD;
 }
 
 static size_t text_decode(enum request_kind kind, const char *at, size_t len, struct reply *reply)
 {
-    const char *newline;
-    const char *end;
+    struct line line;
 
     /* The two replies that come by the million. */
     if (len >= 5 && kind == REQUEST_GET && memcmp(at, "END\r\n", 5) == 0) {
@@ -156,16 +139,11 @@ static size_t text_decode(enum request_kind kind, const char *at, size_t len, st
         return 8;
     }
     reply->kind = REPLY_PARTIAL;
-    newline = memchr(at, '\n', len);
-    if (newline == NULL)
+    if (!line_read(&line, at, len))
         return 0;
-    end = newline > at && newline[-1] == '\r' ? newline - 1 : newline;
-    if (kind == REQUEST_GET && decode_value(at, end, reply))
-        return (size_t)(newline + 1 - at);
-    reply->kind = line_kind(kind, at, end);
-    reply->text = at;
-    reply->text_len = (size_t)(end - at);
-    return reply->kind == REPLY_BAD ? 0 : (size_t)(newline + 1 - at);
+    if (kind == REQUEST_GET && decode_value(at, line.end, reply))
+        return (size_t)(line.next - at);
+    return line_reply(&line, line_kind(kind, at, line.end), at, reply);
 }
 
 const struct codec codec_text = {

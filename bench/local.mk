@@ -7,6 +7,7 @@ cachecask_bench_SOURCES = \
     bench/client_thread.c bench/client_thread.h \
     bench/codec.c bench/codec.h \
     bench/codec_binary.c \
+    bench/codec_line.h \
     bench/codec_meta.c \
     bench/codec_put.h \
     bench/codec_redis.c \
