@@ -202,8 +202,10 @@ static void make_file(struct bench *bench, const char *name)
         die(name);
     unlink(name);
     for (uint64_t at = 0; at < bench->file_bytes; at += sizeof data) {
-        for (size_t i = 0; i < sizeof data; i += 8)
-            memcpy(data + i, &(uint64_t){random_next(&bench->random)}, 8);
+        for (size_t i = 0; i < sizeof data; i += 8) {
+            uint64_t word = random_next(&bench->random);
+            memcpy(data + i, &word, 8);
+        }
         if (write(bench->fd, data, sizeof data) != sizeof data)
             die(name);
     }

@@ -45,13 +45,12 @@ def watch(core, seconds):
             "late_max_us": max(late_us)}
 
 
-class Host:
-    """The watch as a process beside a measurement of that many seconds."""
+class Beside:
+    """A process that runs beside a measurement, and no longer than that."""
 
-    def __init__(self, core, seconds):
-        self.process = subprocess.Popen([sys.executable, __file__, str(core), str(seconds)],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        start_new_session=True)
+    def __init__(self, command, **options):
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        **options)
 
     def __enter__(self):
         return self
@@ -59,6 +58,14 @@ class Host:
     def __exit__(self, *_):
         self.process.kill()
         self.process.communicate()
+
+
+class Host(Beside):
+    """The watch, beside a measurement of that many seconds."""
+
+    def __init__(self, core, seconds):
+        super().__init__([sys.executable, __file__, str(core), str(seconds)],
+                         start_new_session=True)
 
     def result(self):
         """Waits for the end, and returns what watch() does."""

@@ -314,7 +314,7 @@ static bool check_values(struct workload *workload)
 }
 
 /* Bytes that may contain zeros, and how many they are. */
-#define BYTES(text) text, sizeof text - 1
+#define BYTES(text) text, sizeof(text) - 1
 
 struct reply_case {
     const struct codec *codec;
@@ -341,6 +341,15 @@ static bool decodes(const struct reply_case *expected)
            reply.kind == expected->reply;
 }
 
+static bool all_decode(const struct reply_case *cases, size_t count)
+{
+    bool right = true;
+
+    for (size_t i = 0; i < count; i++)
+        right = right && decodes(&cases[i]);
+    return right;
+}
+
 static bool check_text_decoder(void)
 {
     static const struct reply_case cases[] = {
@@ -362,11 +371,9 @@ static bool check_text_decoder(void)
         {&codec_text, REQUEST_GET, REPLY_BAD, BYTES("VALUE key:7 0 4294967296\r\n")},
         {&codec_text, REQUEST_SET, REPLY_BAD, BYTES("STOREDX\r\n")},
     };
-    bool right = true;
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        right = right && decodes(&cases[i]);
-    return expect(right, "text decoder: every reply, and every prefix of it");
+    return expect(all_decode(cases, sizeof cases / sizeof cases[0]),
+                  "text decoder: every reply, and every prefix of it");
 }
 
 static bool check_meta_decoder(void)
@@ -391,11 +398,9 @@ static bool check_meta_decoder(void)
         {&codec_meta, REQUEST_SET, REPLY_BAD, BYTES("HDX\r\n")},
         {&codec_meta, REQUEST_INCR, REPLY_BAD, BYTES("VA 2\r\n17xx")},
     };
-    bool right = true;
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        right = right && decodes(&cases[i]);
-    return expect(right, "meta decoder: every reply, and every prefix of it");
+    return expect(all_decode(cases, sizeof cases / sizeof cases[0]),
+                  "meta decoder: every reply, and every prefix of it");
 }
 
 /* A header: opcode, length of the key, of the extras, status, length of the body. */
@@ -430,11 +435,9 @@ static bool check_binary_decoder(void)
          BYTES(HEADER("\0", "\x05", "\x04", "\0", "\x08") "flagkey:7")},
         {&codec_binary, REQUEST_GET, REPLY_BAD, BYTES("VALUE key:7 0 100 that is text\r\n")},
     };
-    bool right = true;
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        right = right && decodes(&cases[i]);
-    return expect(right, "binary decoder: every reply, and every prefix of it");
+    return expect(all_decode(cases, sizeof cases / sizeof cases[0]),
+                  "binary decoder: every reply, and every prefix of it");
 }
 
 static bool check_redis_decoder(void)
@@ -460,11 +463,9 @@ static bool check_redis_decoder(void)
         {&codec_redis, REQUEST_SET, REPLY_BAD, BYTES("$-1\r\n")},
         {&codec_redis, REQUEST_DELETE, REPLY_BAD, BYTES(":2\r\n")},
     };
-    bool right = true;
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        right = right && decodes(&cases[i]);
-    return expect(right, "redis decoder: every reply, and every prefix of it");
+    return expect(all_decode(cases, sizeof cases / sizeof cases[0]),
+                  "redis decoder: every reply, and every prefix of it");
 }
 
 struct request_case {

@@ -4,28 +4,16 @@ import shlex
 import subprocess
 
 from common import BENCH
+from host import Beside
 
 
-class Load:
+class Load(Beside):
     """A run that is under way; result() waits for it."""
 
     def __init__(self, server, options, timeout=7200):
         self.timeout = timeout
         command = f"{BENCH} -p {server.port} --json --quiet --timeout 60 {options}"
-        self.process = subprocess.Popen(
-            shlex.split(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.communicate()
+        super().__init__(shlex.split(command), stderr=subprocess.PIPE, text=True)
 
     def result(self):
         """Of its last phase."""
