@@ -1,6 +1,6 @@
 /* clean.c: one segment is taken back.
  *
- * What is carried, or the dead rise (the rules of enum cleaner_rule; each is the reason for one line of `decide`)
+ * What is carried, or the dead rise (each rule is the reason for one line of `decide`; tests/mutations breaks each of them)
  *   The log's last record of a key is its state, and what stands before it is masked by it. A record may be forgotten when
  *   something that stays in the log masks what it masked, or nothing older is left (it is in the oldest segment).
  *   - A value that the keydir points to is moved. It takes its expiry from the keydir, as the TOUCHes behind its old place
@@ -76,11 +76,6 @@ enum action {
     ACTION_BURY, /* a deletion takes its place */
 };
 
-static bool follows(const struct store *store, uint32_t rule)
-{
-    return !(atomic_load_explicit(&store->cleaner.skipped_rules, memory_order_relaxed) & rule);
-}
-
 /* Deciding. */
 
 static uint64_t lsn_at(const struct job *job, const struct hint_entry *hinted)
@@ -122,8 +117,7 @@ static enum action decide_live(const struct job *job, const struct keydir_entry 
 static bool is_dead(const struct store *store, const struct keydir_entry *entry)
 {
     return has_expired(store, entry->expire_s) ||
-           (store_lsn_of(store, entry->location) < atomic_load(&store->log.flush_lsn) &&
-            follows(store, CLEANER_RULE_FLUSH));
+           store_lsn_of(store, entry->location) < atomic_load(&store->log.flush_lsn);
 }
 
 /* Drops the key of a value that is dead by a flush or by its expiry. With its shard locked. */
@@ -144,7 +138,7 @@ static enum action decide(const struct job *job, const struct hint_entry *hinted
 {
     const struct store *store = job->store;
     uint64_t lsn = lsn_at(job, hinted);
-    bool flushed = lsn < atomic_load(&store->log.flush_lsn) && follows(store, CLEANER_RULE_FLUSH);
+    bool flushed = lsn < atomic_load(&store->log.flush_lsn);
     /* There may be something older that it masks. */
     bool masks = !job->order.oldest && !flushed && job->first_lsn < born;
     bool expired = has_expired(store, hinted->expire_s);
@@ -152,19 +146,14 @@ static enum action decide(const struct job *job, const struct hint_entry *hinted
     case RECORD_PUT:
         if (entry)
             return names(job, hinted, entry->location) ? decide_live(job, entry) : ACTION_FORGET;
-        return expired && masks && follows(store, CLEANER_RULE_EXPIRED) ? ACTION_BURY
-                                                                        : ACTION_FORGET;
-    case RECORD_DELETE:
-        return !entry && masks && follows(store, CLEANER_RULE_DELETE) ? ACTION_CARRY
-                                                                      : ACTION_FORGET;
+        return expired && masks ? ACTION_BURY : ACTION_FORGET;
+    case RECORD_DELETE: return !entry && masks ? ACTION_CARRY : ACTION_FORGET;
     case RECORD_TOUCH:
         if (!masks)
             return ACTION_FORGET;
         if (!entry)
-            return expired && follows(store, CLEANER_RULE_EXPIRED_TOUCH) ? ACTION_BURY
-                                                                         : ACTION_FORGET;
-        return entry->expire_s == hinted->expire_s && store_lsn_of(store, entry->location) < lsn &&
-                       follows(store, CLEANER_RULE_TOUCH)
+            return expired ? ACTION_BURY : ACTION_FORGET;
+        return entry->expire_s == hinted->expire_s && store_lsn_of(store, entry->location) < lsn
                    ? ACTION_CARRY
                    : ACTION_FORGET;
     default: return ACTION_FORGET; /* FLUSH: its effect hangs on its place; headers repeat it */
@@ -299,7 +288,7 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted, u
     struct store *store = job->store;
     struct record record = *found;
     bool move = looked->action == ACTION_MOVE;
-    if (move && follows(store, CLEANER_RULE_EXPIRY))
+    if (move)
         record.expire_s = looked->entry.expire_s;
     if (looked->action == ACTION_BURY)
         record.type = RECORD_DELETE;
@@ -317,13 +306,12 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted, u
     entry.type = record.type;
     entry.expire_s = record.type == RECORD_DELETE ? hint_born(born) : record.expire_s;
     entry.size = (uint32_t)(size / RECORD_ALIGN);
-    bool rests = move && follows(store, CLEANER_RULE_FLUSH);
     bool large = record.value_len >= LOG_OUTSIDE_MIN;
     struct log_outside outside = {.value = {{record.value, record.value_len}},
                                   .head_len = RECORD_HEADER_SIZE + record.key_len};
     enum store_status status = log_reserve(
         &store->log, &entry, large ? &outside : NULL, LOG_CLEANING,
-        rests ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE, atomic_load(&store->now_s), &room);
+        move ? lsn_at(job, hinted) : LOG_RESTS_ON_NONE, atomic_load(&store->now_s), &room);
     if (status == STORE_NOT_FOUND) { /* flushed since it was looked up */
         drop_dead(store, looked->shard, looked->ref, &looked->entry);
         keydir_unlock(looked->shard);
@@ -336,8 +324,6 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted, u
     if (move) {
         point_to(job, looked, &room, size);
         note_move(job, hinted, room.lsn);
-        if (!follows(store, CLEANER_RULE_CAS))
-            record.cas = room.cas;
         if (job->order.evict)
             job->order.rescue -= location_size(looked->entry.location);
     }
@@ -496,7 +482,7 @@ static bool make_durable(struct job *job)
     }
     if (!commit(job))
         return false;
-    if (!job->end_lsn || !follows(job->store, CLEANER_RULE_SYNC))
+    if (!job->end_lsn)
         return true;
     while (log_synced_lsn(log) < job->end_lsn && !atomic_load(&log->failed)) {
         log_request_sync(log, job->end_lsn); /* a sync signals the cleaner */
@@ -646,9 +632,6 @@ static enum clean_result finish(struct job *job)
 {
     if (!job->order.oldest && (job->unreadable || segment_live_bytes(job->segment) > 0))
         return keep_damaged(job);
-    bool evict_first = !follows(job->store, CLEANER_RULE_EVICT);
-    if (evict_first && job->order.evict)
-        evict_entries(job);
     if (!unlink_files(job))
         return CLEAN_FAILED;
     if (job->order.evict)

@@ -80,7 +80,7 @@ static struct clean_view look_around(struct store *store)
         .index_full = index_full,
         .index_wanted = index_wanted,
         .can_seal = log->spare_count && atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE,
-        .eager = store->options.manual_cleaner,
+        .eager = store->cleaner.manual,
     };
     /* A disk that refused a segment is full, whatever it says, until something was freed. */
     if (log_met_full_disk(log) && view.disk < view.limit) {

@@ -12,19 +12,6 @@
 
 struct store;
 
-/* The carrying rules, one bit each: a test leaves one out, to see that it would notice. */
-enum cleaner_rule {
-    CLEANER_RULE_DELETE = 1 << 0,  /* a deletion is carried while its key is absent */
-    CLEANER_RULE_EXPIRED = 1 << 1, /* an expired value whose key is absent becomes a deletion */
-    CLEANER_RULE_EXPIRED_TOUCH = 1 << 2, /* and so does an expired TOUCH */
-    CLEANER_RULE_TOUCH = 1 << 3,         /* a TOUCH is carried while it counts */
-    CLEANER_RULE_EXPIRY = 1 << 4,        /* a moved value takes its expiry from the keydir */
-    CLEANER_RULE_CAS = 1 << 5,           /* and keeps its CAS unique */
-    CLEANER_RULE_FLUSH = 1 << 6,         /* what a flush has killed is not moved behind it */
-    CLEANER_RULE_SYNC = 1 << 7,          /* copies are durable before the segment goes */
-    CLEANER_RULE_EVICT = 1 << 8, /* evicted keys leave the disk before they leave the index */
-};
-
 struct cleaner {
     pthread_mutex_t lock; /* what follows, up to `thread`; taken after log.lock, and last */
     pthread_cond_t wake;
@@ -32,7 +19,8 @@ struct cleaner {
     bool started;
     pthread_t thread;
 
-    _Atomic uint32_t skipped_rules; /* tests only */
+    bool manual; /* see store_open_manual */
+
     /* Nothing more can be taken back, and who finds no room is refused, while the log ends there. UINT64_MAX: it is not so. */
     _Atomic uint64_t refuses_at_lsn;
     /* A store: by so many bytes its values may grow, until the log has come so far; then it is looked into again. */
@@ -81,8 +69,8 @@ enum store_status cleaner_may_grow(struct store *store, uint64_t size);
 bool cleaner_wait_ms(struct store *store, uint32_t ms);
 bool cleaner_is_stopping(struct store *store);
 
-/* One step: chooses what to do and tries it. False: there is nothing to do now. For the cleaner's thread, and for tests that
- * have none. */
+/* One step: chooses what to do and tries it. False: there is nothing to do now. For the cleaner's thread, or in a
+ * manual store whoever opened it. */
 bool cleaner_step(struct store *store);
 
 #endif

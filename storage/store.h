@@ -77,7 +77,6 @@ struct store_options {
     uint64_t disk_limit;  /* bytes of all files; 0: only the disk's own. See store_set_disk_limit */
     uint64_t clean_rate;  /* bytes a second that the cleaner may read; 0: as many as it needs */
     bool no_evictions;    /* a store: full is full; else a cache, which forgets its oldest data */
-    bool manual_cleaner;  /* for tests: no thread cleans, cleaner_step does */
     int sync_interval_ms; /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
     uint32_t shard_count; /* of the index; a power of two up to 65536; 0: 256 */
     uint32_t

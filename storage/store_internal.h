@@ -109,6 +109,9 @@ struct store {
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
+/* As store_open, but nothing is cleaned by itself: cleaner_step does it, and takes garbage back although there is room. */
+enum store_status store_open_manual(struct store **out, const struct store_options *options);
+
 /* Gives a fetch that has been read, or could not be, back to its session. Any thread. */
 void store_fetch_done(struct store_fetch *fetch);
 

@@ -349,7 +349,7 @@ static enum store_status start_threads(struct store *store)
         return STORE_NO_MEMORY;
     maintain_share_memory(store);
     if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store) ||
-        (!store->options.manual_cleaner && !cleaner_start(store)))
+        (!store->cleaner.manual && !cleaner_start(store)))
         return STORE_NO_MEMORY;
     return STORE_OK;
 }
@@ -444,7 +444,8 @@ static void tell_no_memory(const struct tell *told)
          "limit");
 }
 
-enum store_status store_open(struct store **out, const struct store_options *options)
+static enum store_status open_store(struct store **out, const struct store_options *options,
+                                    bool manual)
 {
     assert(options->segment_size >= STORE_SEGMENT_SIZE_MIN &&
            options->segment_size <= STORE_SEGMENT_SIZE_MAX &&
@@ -454,6 +455,7 @@ enum store_status store_open(struct store **out, const struct store_options *opt
         tell_no_memory(&options->tell);
         return STORE_NO_MEMORY;
     }
+    store->cleaner.manual = manual;
     enum store_status status = datadir_open(&store->datadir, store->options.files, options->dir_fd,
                                             options->dir_name, options->any_owner, options->now_s,
                                             store->options.random, &store->options.tell);
@@ -470,6 +472,16 @@ enum store_status store_open(struct store **out, const struct store_options *opt
     }
     *out = store;
     return STORE_OK;
+}
+
+enum store_status store_open(struct store **out, const struct store_options *options)
+{
+    return open_store(out, options, false);
+}
+
+enum store_status store_open_manual(struct store **out, const struct store_options *options)
+{
+    return open_store(out, options, true);
 }
 
 bool store_close(struct store *store)

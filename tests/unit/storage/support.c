@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "storage/segment.h"
+#include "storage/store_internal.h"
 
 void give_up(const char *format, ...)
 {
@@ -708,7 +709,8 @@ enum store_status rig_try_open(struct rig *rig)
     rig->options.dir_fd = rig->dir.fd;
     rig->options.dir_name = rig->dir.path;
     rig->options.now_s = rig->now_s;
-    enum store_status status = store_open(&rig->store, &rig->options);
+    enum store_status status = rig->manual_cleaner ? store_open_manual(&rig->store, &rig->options)
+                                                   : store_open(&rig->store, &rig->options);
     if (status != STORE_OK)
         return status;
     rig->session = store_session_new(rig->store, wake, rig, -1);

@@ -180,6 +180,7 @@ struct rig {
     struct store_session *session;
     sem_t woken;
     uint32_t now_s;
+    bool manual_cleaner; /* the store is opened with store_open_manual */
     bool keep_ready;  /* rig_close leaves the segments that a clean stop keeps for the next start */
     bool use_readers; /* cold values come from the reader threads, and never from fetch_now */
     uint64_t cold;    /* gets that were */

@@ -1,11 +1,10 @@
 /* test_cleaner.c: disk is taken back, and nothing dead comes back with it.
  *
- * Most tests clean by hand (options.manual_cleaner): they lay out segments one by one, with `seal` between them, wait until
+ * Most tests clean by hand (rig.manual_cleaner): they lay out segments one by one, with `seal` between them, wait until
  * these may be cleaned, and take the steps. A segment with the value "garbage" in it is worth cleaning once that was written
  * again; one with a "ballast" is not.
  *
- * Each carrying rule (enum cleaner_rule) has a test in two halves: with the rule the store is right after cleaning and a
- * kill; without it the same layout goes wrong, so the test does look at what the rule is for.
+ * Each rule of clean.c has a test whose layout goes wrong without it: script/mutate shows that.
  */
 #define _GNU_SOURCE
 #include "tests/unit/storage/support.h"
@@ -29,7 +28,7 @@ static struct rig rig;
 static void begin(void)
 {
     rig_init(&rig);
-    rig.options.manual_cleaner = true;
+    rig.manual_cleaner = true;
     rig.options.sync_interval_ms = 3600 * 1000; /* when somebody asks for it */
 }
 
@@ -181,11 +180,6 @@ static bool is_present(const char *name)
     return status == STORE_OK;
 }
 
-static void skip_rule(uint32_t rule)
-{
-    atomic_store(&rig.store->cleaner.skipped_rules, rule);
-}
-
 /* The rules. */
 
 /* Lays out segments; the answer is the id of one that the cleaner will take. */
@@ -194,11 +188,10 @@ typedef uint64_t layout(void);
 /* Whether all is as it should be, after a kill. */
 typedef bool verdict(void);
 
-static bool is_right(layout *lay_out, verdict *judge, uint32_t skipped)
+static void check_layout(layout *lay_out, verdict *judge)
 {
     begin();
     rig_open(&rig);
-    skip_rule(skipped);
     uint64_t id = lay_out();
     assert_true(is_there(id));
     clean();
@@ -208,13 +201,7 @@ static bool is_right(layout *lay_out, verdict *judge, uint32_t skipped)
     rig_reopen(&rig);
     right = right && judge();
     rig_release(&rig);
-    return right;
-}
-
-static void check_rule(uint32_t rule, layout *lay_out, verdict *judge)
-{
-    assert_true(is_right(lay_out, judge, 0));
-    assert_false(is_right(lay_out, judge, rule));
+    assert_true(right);
 }
 
 static uint64_t seal_and_bury(void)
@@ -247,7 +234,7 @@ static uint64_t lay_out_deletion(void)
 static void test_a_deletion_is_carried(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_DELETE, lay_out_deletion, key_is_absent);
+    check_layout(lay_out_deletion, key_is_absent);
 }
 
 static void pass_time(uint32_t seconds)
@@ -268,7 +255,7 @@ static uint64_t lay_out_expired(void)
 static void test_an_expired_value_becomes_a_deletion(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_EXPIRED, lay_out_expired, key_is_absent);
+    check_layout(lay_out_expired, key_is_absent);
 }
 
 static uint64_t lay_out_expired_and_seen(void)
@@ -281,7 +268,7 @@ static uint64_t lay_out_expired_and_seen(void)
 static void test_so_does_one_that_was_seen_to_be_expired(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_EXPIRED, lay_out_expired_and_seen, key_is_absent);
+    check_layout(lay_out_expired_and_seen, key_is_absent);
 }
 
 static uint64_t lay_out_expired_touch(void)
@@ -296,7 +283,7 @@ static uint64_t lay_out_expired_touch(void)
 static void test_an_expired_touch_becomes_a_deletion(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_EXPIRED_TOUCH, lay_out_expired_touch, key_is_absent);
+    check_layout(lay_out_expired_touch, key_is_absent);
 }
 
 static bool key_has_expiry(void)
@@ -314,7 +301,7 @@ static uint64_t lay_out_touch(void)
 static void test_a_touch_is_carried(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_TOUCH, lay_out_touch, key_has_expiry);
+    check_layout(lay_out_touch, key_has_expiry);
 }
 
 static void test_a_touch_is_not_carried_behind_a_later_one(void **state)
@@ -341,7 +328,7 @@ static uint64_t lay_out_touched_value(void)
 static void test_a_moved_value_takes_its_expiry_along(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_EXPIRY, lay_out_touched_value, key_has_expiry);
+    check_layout(lay_out_touched_value, key_has_expiry);
 }
 
 static uint64_t stored_cas;
@@ -361,7 +348,7 @@ static bool key_has_its_cas(void)
 static void test_a_moved_value_keeps_its_cas_unique(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_CAS, lay_out_cas, key_has_its_cas);
+    check_layout(lay_out_cas, key_has_its_cas);
 }
 
 /* The maintainer would take what is flushed out of the index before the cleaner sees it. */
@@ -384,7 +371,7 @@ static uint64_t lay_out_flush(void)
 static void test_nothing_is_moved_behind_a_flush(void **state)
 {
     (void)state;
-    check_rule(CLEANER_RULE_FLUSH, lay_out_flush, key_is_absent);
+    check_layout(lay_out_flush, key_is_absent);
 }
 
 /* Whether the last write before an event had been synced. */
@@ -418,11 +405,10 @@ static bool writes_are_synced_before_unlinks(void)
     return synced == unlinked;
 }
 
-static bool is_synced_first(layout *lay_out, uint32_t skipped)
+static bool is_synced_first(layout *lay_out)
 {
     begin();
     rig_open(&rig);
-    skip_rule(skipped);
     uint64_t id = lay_out();
     faulty_forget_events(&rig.faulty);
     while (cleaner_step(rig.store))
@@ -444,8 +430,7 @@ static uint64_t lay_out_move(void)
 static void test_copies_are_on_disk_before_the_segment_goes(void **state)
 {
     (void)state;
-    assert_true(is_synced_first(lay_out_move, 0));
-    assert_false(is_synced_first(lay_out_move, CLEANER_RULE_SYNC));
+    assert_true(is_synced_first(lay_out_move));
 }
 
 static uint64_t lay_out_replaced(void)
@@ -460,8 +445,7 @@ static uint64_t lay_out_replaced(void)
 static void test_what_replaces_a_value_is_on_disk_before_the_value_goes(void **state)
 {
     (void)state;
-    assert_true(is_synced_first(lay_out_replaced, 0));
-    assert_false(is_synced_first(lay_out_replaced, CLEANER_RULE_SYNC));
+    assert_true(is_synced_first(lay_out_replaced));
 }
 
 /* Takes a picture of the directory when the first segment is about to go. */
@@ -508,12 +492,11 @@ static void limit_to_what_there_is(void)
     store_set_disk_limit(rig.store, rig_stats(&rig).disk_bytes);
 }
 
-static bool stays_gone(uint32_t skipped)
+static bool stays_gone(void)
 {
     begin();
     rig.options.no_evictions = false;
     rig_open(&rig);
-    skip_rule(skipped);
     uint64_t id = lay_out_crowd();
     limit_to_what_there_is();
     picture.taken = false;
@@ -530,8 +513,7 @@ static bool stays_gone(uint32_t skipped)
 static void test_evicted_keys_leave_the_disk_before_the_index(void **state)
 {
     (void)state;
-    assert_true(stays_gone(0));
-    assert_false(stays_gone(CLEANER_RULE_EVICT));
+    assert_true(stays_gone());
 }
 
 /* Who wants to know what is evicted. */
@@ -1356,7 +1338,7 @@ static void test_a_cache_drops_its_oldest_and_keeps_what_was_read(void **state)
 
 static void open_with_thread(bool cache, uint32_t segments)
 {
-    rig.options.manual_cleaner = false;
+    rig.manual_cleaner = false;
     rig.options.no_evictions = !cache;
     rig.options.sync_interval_ms = 10;
     rig.options.disk_limit = segments * (uint64_t)SEGMENT;
@@ -1578,14 +1560,14 @@ static void test_slots_are_used_again(void **state)
     assert_true(is_present(name));
 }
 
-#define BY_HAND(test)    cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-#define BY_THREAD(test)  cmocka_unit_test_setup_teardown(test, set_up_closed, tear_down)
-#define TWO_HALVES(test) cmocka_unit_test(test)
+#define BY_HAND(test)   cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define BY_THREAD(test) cmocka_unit_test_setup_teardown(test, set_up_closed, tear_down)
+#define ALONE(test)     cmocka_unit_test(test)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TWO_HALVES(test_a_deletion_is_carried),
+        ALONE(test_a_deletion_is_carried),
         BY_HAND(test_a_deletion_dies_when_nothing_older_is_left),
         BY_HAND(test_a_carried_deletion_keeps_its_birth),
         BY_HAND(test_of_several_touches_of_a_key_the_last_is_carried),
@@ -1603,17 +1585,17 @@ int main(void)
         BY_HAND(test_a_store_without_any_room_is_read_only_until_there_is_some),
         BY_HAND(test_a_clean_stop_keeps_room_for_the_next_start),
         BY_THREAD(test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so),
-        TWO_HALVES(test_an_expired_value_becomes_a_deletion),
-        TWO_HALVES(test_so_does_one_that_was_seen_to_be_expired),
-        TWO_HALVES(test_an_expired_touch_becomes_a_deletion),
-        TWO_HALVES(test_a_touch_is_carried),
-        TWO_HALVES(test_a_moved_value_takes_its_expiry_along),
-        TWO_HALVES(test_a_moved_value_keeps_its_cas_unique),
-        TWO_HALVES(test_nothing_is_moved_behind_a_flush),
-        TWO_HALVES(test_copies_are_on_disk_before_the_segment_goes),
-        TWO_HALVES(test_what_replaces_a_value_is_on_disk_before_the_value_goes),
-        TWO_HALVES(test_evicted_keys_leave_the_disk_before_the_index),
-        TWO_HALVES(test_who_wants_to_know_is_told_what_is_evicted),
+        ALONE(test_an_expired_value_becomes_a_deletion),
+        ALONE(test_so_does_one_that_was_seen_to_be_expired),
+        ALONE(test_an_expired_touch_becomes_a_deletion),
+        ALONE(test_a_touch_is_carried),
+        ALONE(test_a_moved_value_takes_its_expiry_along),
+        ALONE(test_a_moved_value_keeps_its_cas_unique),
+        ALONE(test_nothing_is_moved_behind_a_flush),
+        ALONE(test_copies_are_on_disk_before_the_segment_goes),
+        ALONE(test_what_replaces_a_value_is_on_disk_before_the_value_goes),
+        ALONE(test_evicted_keys_leave_the_disk_before_the_index),
+        ALONE(test_who_wants_to_know_is_told_what_is_evicted),
         BY_THREAD(test_a_large_value_is_moved_and_the_clean_rate_kept),
         BY_HAND(test_a_touch_is_not_carried_behind_a_later_one),
         BY_HAND(test_a_kill_before_the_commit_of_what_replaces_a_value),

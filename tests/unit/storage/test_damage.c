@@ -201,7 +201,7 @@ static int set_up(void **state)
 {
     (void)state;
     rig_init(&rig);
-    rig.options.manual_cleaner = true; /* what is on disk stays there */
+    rig.manual_cleaner = true; /* what is on disk stays there */
     if (is_long())
         rig.options.reader_threads = rig.options.load_threads =
             1; /* a third of a case was their start */

@@ -317,7 +317,7 @@ static void open_for(const struct scene *what)
     rig.options.sync_interval_ms = scene->sync_interval_ms;
     rig.options.memory_limit = scene->memory_limit;
     rig.options.segment_size = scene->segment_size;
-    rig.options.manual_cleaner = true;
+    rig.manual_cleaner = true;
     open_store();
 }
 

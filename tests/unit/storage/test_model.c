@@ -19,7 +19,6 @@
  *   SEED=n          runs that one again, with the same OPERATIONS
  *   SEEDS=n         so many rounds
  *   OPERATIONS=n    so many in all rounds together
- *   SKIP_RULE=name  the cleaner leaves out one of its rules (enum cleaner_rule: DELETE, …): the test must fail then
  *   CACHECASK_LONG=1  2,000,000 operations in 50 rounds
  */
 #include "tests/unit/storage/support.h"
@@ -73,7 +72,6 @@ struct model {
     bool mortal;          /* many values expire soon */
     bool flushes;
     bool traps;
-    uint32_t skipped_rules;
     /* Batches between two kills, about: many kills try recovery, few let cache and disk fill. */
     uint32_t quiet;
     struct entry entries[KEYS_MAX];
@@ -629,11 +627,10 @@ static void step_into_trap(enum file_call call, const char *name)
     atomic_store(&trap, TRAP_OPEN);
 }
 
-/* The round's limits and the rule to skip, which a store does not remember. */
+/* With the round's limits, which a store does not remember. */
 static void open_again(struct model *model)
 {
     rig_open(&model->rig);
-    atomic_store(&model->rig.store->cleaner.skipped_rules, model->skipped_rules);
     model->opened_bytes = temp_dir_bytes(&model->rig.dir);
     if (model->index_bytes)
         atomic_store(&model->rig.store->keydir.bytes_max, model->index_bytes);
@@ -812,12 +809,11 @@ static void check_met(uint64_t operations)
     assert_true(met.caches < 2 || met.evicted > 0);
 }
 
-static void run_round(uint64_t seed, uint64_t operations, uint32_t skipped_rules)
+static void run_round(uint64_t seed, uint64_t operations)
 {
     static struct model model;
     memset(&model, 0, sizeof model);
     model.dice.state = seed;
-    model.skipped_rules = skipped_rules;
     rig_init(&model.rig);
     draw_round(&model);
     open_again(&model);
@@ -831,20 +827,6 @@ static void run_round(uint64_t seed, uint64_t operations, uint32_t skipped_rules
     report(&model);
     note_met(&model);
     rig_release(&model.rig);
-}
-
-/* A bit's number, or a name. */
-static uint32_t rule_from_env(void)
-{
-    static const char *const names[] = {"DELETE", "EXPIRED", "EXPIRED_TOUCH", "TOUCH", "EXPIRY",
-                                        "CAS",    "FLUSH",   "SYNC",          "EVICT"};
-    const char *text = getenv("SKIP_RULE");
-    if (!text || !*text)
-        return 0;
-    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(text, names[i]) == 0)
-            return UINT32_C(1) << i;
-    return UINT32_C(1) << (number_from_env("SKIP_RULE", 0) & 31);
 }
 
 /* Operations of all rounds, when the environment does not say. */
@@ -872,7 +854,7 @@ static void test_the_store_is_a_map_that_survives(void **state)
         seed = (uint64_t)time(NULL) * 1000;
     for (uint64_t i = 0; i < seeds; i++) {
         print_message("SEED=%" PRIu64 " OPERATIONS=%" PRIu64 ": ", seed + i, operations / seeds);
-        run_round(seed + i, operations / seeds, rule_from_env());
+        run_round(seed + i, operations / seeds);
     }
     check_met(operations);
 }

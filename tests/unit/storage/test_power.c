@@ -18,7 +18,6 @@
  *   SEED=n           runs that one again; the threads of the store see to it that no two runs are quite the same
  *   SEEDS=n          so many rounds
  *   LIVES=n          so many lives in each
- *   SKIP_RULE=SYNC   the cleaner removes a segment without a sync before: the test must fail then
  *   CACHECASK_LONG=1 300 rounds
  */
 #include "tests/unit/storage/power.h"
@@ -390,9 +389,6 @@ static void check(struct model *model, enum death death)
     uint32_t least = death == DEATH_PROCESS ? model->committed : model->acknowledged;
     told_clear(&model->rig.told);
     rig_open(&model->rig);
-    const char *skipped = getenv("SKIP_RULE");
-    if (skipped && strcmp(skipped, "SYNC") == 0)
-        atomic_store(&model->rig.store->cleaner.skipped_rules, CLEANER_RULE_SYNC);
     look_at_all(model);
     uint32_t left = find_prefix(model, least);
     model->lost += model->op_count - left;
@@ -444,7 +440,7 @@ static void draw_round(struct model *model)
     options->sync_interval_ms = intervals[dice_below(dice, 5)];
     options->no_evictions = !dice_one_in(dice, 4);
     options->disk_limit = (16 + dice_below(dice, 17)) * (uint64_t)STORE_SEGMENT_SIZE_MIN;
-    model->stepwise = options->manual_cleaner = dice_one_in(dice, 2);
+    model->stepwise = model->rig.manual_cleaner = dice_one_in(dice, 2);
     model->mortal = dice_one_in(dice, 2);
     model->key_count = 20 + dice_below(dice, KEYS_MAX - 19);
     model->value_max = 100 + dice_below(dice, 1500);

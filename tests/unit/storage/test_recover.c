@@ -28,7 +28,7 @@ static int set_up(void **state)
 {
     (void)state;
     rig_init(&rig);
-    rig.options.manual_cleaner = true; /* what is on disk stays there */
+    rig.manual_cleaner = true; /* what is on disk stays there */
     rig_open(&rig);
     return 0;
 }

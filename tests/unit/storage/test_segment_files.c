@@ -267,7 +267,7 @@ static int open_store(void **state)
     (void)state;
     rig_init(&rig);
     rig.options.open_files = 4;
-    rig.options.manual_cleaner = true;
+    rig.manual_cleaner = true;
     rig_open(&rig);
     return 0;
 }
