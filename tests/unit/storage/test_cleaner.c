@@ -973,12 +973,19 @@ static void test_a_segment_whose_file_is_gone_counts_as_removed(void **state)
     assert_false(is_present("key"));
 }
 
+/* The cleaner's next sync of the directory fails: not that of a spare segment that is still being made. */
+static void fail_to_sync_dir(void)
+{
+    settle();
+    assert_true(wait_until(has_spares, &rig.store->log));
+    faulty_fail(&rig.faulty, CALL_SYNC_DIR, 1, 1, EIO);
+}
+
 static void test_an_unlink_that_is_not_durable_is_made_so_before_the_next(void **state)
 {
     (void)state;
     uint64_t id = lay_out_deletion();
-    settle();
-    faulty_fail(&rig.faulty, CALL_SYNC_DIR, 1, 1, EIO);
+    fail_to_sync_dir();
     uint32_t errors = rig.told.errors;
     clean_until_gone(id);
     faulty_heal(&rig.faulty);
@@ -1005,8 +1012,7 @@ static void test_what_is_not_durable_comes_first(void **state)
     put_garbage();
     seal();
     put_garbage();
-    settle();
-    faulty_fail(&rig.faulty, CALL_SYNC_DIR, 1, 1, EIO);
+    fail_to_sync_dir();
     dir_syncs = segments_unlinked = 0;
     faulty_watch(&rig.faulty, note_order);
     clean();
