@@ -316,7 +316,7 @@ static bool is_hopeless(const struct clean_plan *plan, const struct clean_choice
                    (choice->reason == CLEAN_NO_GARBAGE || choice->reason == CLEAN_NO_SPACE);
     if (plan->view.evicts && (plan->view.room_wanted || plan->view.index_wanted))
         return nothing;
-    return nothing && !plan->view.evicts && !plan->view.room_left;
+    return nothing && !plan->view.evicts;
 }
 
 /* A store grows until live values and marks take their share. Marks that can still be worked off, or need not be yet, are no reason

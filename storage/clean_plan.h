@@ -52,7 +52,6 @@ struct clean_view {
     bool evicts;        /* a cache */
     bool disk_is_limit; /* the disk has less for us than the configured limit */
     bool room_wanted;   /* somebody waits for room on disk */
-    bool room_left;     /* but there is some, or soon will be */
     bool index_full;    /* the keys take more than their share */
     bool index_wanted;  /* somebody waits for room in the index */
     bool can_seal;      /* the active segment holds records, and another one is ready */

@@ -165,13 +165,6 @@ bool log_met_full_disk(const struct log *log)
     return log->spare_status == STORE_FULL && !log->freed;
 }
 
-bool log_has_room(const struct log *log)
-{
-    if (!log->spare_size && log->spare_count > spares_left_by(LOG_NORMAL))
-        return true;
-    return !log_met_full_disk(log) && log_may_allocate(log);
-}
-
 /* Whether there may be room for `capacity` bytes soon. */
 static bool may_come(struct log *log, uint32_t capacity)
 {

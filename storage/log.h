@@ -275,9 +275,7 @@ uint64_t log_refresh_limit(struct log *log);
 /* The smallest limit that can be kept to. */
 #define LOG_LIMIT_MIN ((uint64_t)16 * SEGMENT_SIZE_MIN)
 
-/* With log->lock held. Whether ordinary writes find another segment, now or as soon as it is made; and whether the disk has refused one
- * and nothing was freed since: then it is full, whatever it says. */
-bool log_has_room(const struct log *log);
+/* With log->lock held. Whether the disk has refused a segment, and nothing was freed since: then it is full, whatever it says. */
 bool log_met_full_disk(const struct log *log);
 
 /* Goes on in the next segment. False: the active one holds nothing, or none is ready. */

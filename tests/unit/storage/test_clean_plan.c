@@ -88,7 +88,6 @@ static void draw_snapshot(struct snapshot *snapshot)
         .evicts = dice_one_in(&dice, 2),
         .disk_is_limit = dice_one_in(&dice, 3),
         .room_wanted = dice_one_in(&dice, 2),
-        .room_left = dice_one_in(&dice, 3),
         .index_full = dice_one_in(&dice, 6),
         .can_seal = dice_one_in(&dice, 2),
         .eager = dice_one_in(&dice, 4),
