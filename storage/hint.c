@@ -282,14 +282,9 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
     return at == CURSOR_FAILED ? STORE_IO : STORE_OK;
 }
 
-struct list {
-    struct hint_entry *entries;
-    uint64_t count, room;
-};
-
-static bool add_to_list(void *context, const struct hint_entry *entry)
+bool hint_list_add(void *context, const struct hint_entry *entry)
 {
-    struct list *list = context;
+    struct hint_list *list = context;
     if (list->count == list->room) {
         uint64_t room = list->room ? list->room * 2 : CHUNK;
         struct hint_entry *entries = realloc(list->entries, room * sizeof *entries);
@@ -307,9 +302,9 @@ enum store_status hint_collect(const struct file_system *files, const struct seg
                                const struct tell *told, struct hint *hint,
                                struct hint_entry **entries)
 {
-    struct list list = {0};
+    struct hint_list list = {0};
     enum store_status status =
-        hint_scan(files, segment, end, hash_seed, how, told, add_to_list, &list, hint);
+        hint_scan(files, segment, end, hash_seed, how, told, hint_list_add, &list, hint);
     if (status == STORE_OK)
         *entries = list.entries;
     else

@@ -69,6 +69,15 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
                             uint64_t end, uint64_t hash_seed, uint32_t how, const struct tell *told,
                             hint_visit *visit, void *context, struct hint *hint);
 
+/* Entries in memory: {0} is empty, and `entries` is the owner's to free. hint_list_add is a hint_visit whose context is such a list;
+ * it makes room as it is needed. */
+struct hint_list {
+    struct hint_entry *entries;
+    uint64_t count, room;
+};
+
+bool hint_list_add(void *context, const struct hint_entry *entry);
+
 /* As hint_scan, but sets *entries to hint->count entries in memory, that the caller frees. */
 enum store_status hint_collect(const struct file_system *files, const struct segment *segment,
                                uint64_t end, uint64_t hash_seed, uint32_t how,

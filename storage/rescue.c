@@ -49,21 +49,6 @@ static bool look_through(const struct rescue *rescue, const struct segment *copy
     return status != CURSOR_FAILED;
 }
 
-static bool add_entry(void *context, const struct hint_entry *entry)
-{
-    struct rescue *rescue = context;
-    if (rescue->count == rescue->room) {
-        uint64_t room = rescue->room ? rescue->room * 2 : 1024;
-        struct hint_entry *entries = realloc(rescue->entries, room * sizeof *entries);
-        if (!entries)
-            return false;
-        rescue->entries = entries;
-        rescue->room = room;
-    }
-    rescue->entries[rescue->count++] = *entry;
-    return true;
-}
-
 /* With --sync=none the maintainer finishes the hint files of sealed segments meanwhile. */
 static bool has_writer(const struct rescue *rescue)
 {
@@ -78,16 +63,16 @@ static bool load_entries(struct rescue *rescue)
     struct hint hint;
     rescue->exact = true;
     if (has_writer(rescue) &&
-        (rescue->entries = hint_read_back(rescue->segment->hint_writer, &rescue->count)))
+        (rescue->list.entries = hint_read_back(rescue->segment->hint_writer, &rescue->list.count)))
         return true;
-    if (hint_read(options->files, options->dir_fd, rescue->segment, &hint, &rescue->entries) ==
+    if (hint_read(options->files, options->dir_fd, rescue->segment, &hint, &rescue->list.entries) ==
         STORE_OK) {
-        rescue->count = hint.count;
+        rescue->list.count = hint.count;
         return true;
     }
     rescue->exact = false;
     return !options->find_values ||
-           options->find_values(options->context, rescue->segment, add_entry, rescue);
+           options->find_values(options->context, rescue->segment, hint_list_add, &rescue->list);
 }
 
 static bool write_and_free(const struct rescue *rescue, int fd, char *data, uint64_t size,
@@ -152,8 +137,8 @@ static bool write_all_anew(struct rescue *rescue, const struct segment *copy, ui
         return false;
     cursor.skims = true;
     bool ok = true;
-    for (uint64_t i = 0; ok && i < rescue->count; i++) {
-        struct hint_entry *entry = &rescue->entries[i];
+    for (uint64_t i = 0; ok && i < rescue->list.count; i++) {
+        struct hint_entry *entry = &rescue->list.entries[i];
         entry->zero = 0;
         enum cursor_status status =
             segment_cursor_read(&cursor, entry->offset * UINT64_C(8), &record);
@@ -240,8 +225,8 @@ static void count_lost(struct rescue *rescue)
 {
     struct log *log = rescue->log;
     const struct log_options *options = &log->options;
-    for (uint64_t i = 0; i < rescue->count; i++) {
-        const struct hint_entry *entry = &rescue->entries[i];
+    for (uint64_t i = 0; i < rescue->list.count; i++) {
+        const struct hint_entry *entry = &rescue->list.entries[i];
         uint64_t lsn = rescue->segment->header.base_lsn + entry->offset * UINT64_C(8);
         if (entry->zero != LOST)
             continue;
@@ -263,5 +248,5 @@ void rescue_end(struct rescue *rescue, bool in_place)
         if (rescue->has_marks)
             drop_hints(rescue);
     }
-    free(rescue->entries);
+    free(rescue->list.entries);
 }

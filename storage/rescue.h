@@ -8,9 +8,8 @@
 struct rescue {
     struct log *log;
     struct segment *segment;
-    struct hint_entry *entries; /* of its records, once they are needed */
-    uint64_t count, room;
-    bool exact; /* all of its records, and with their true sizes */
+    struct hint_list list; /* of its records, once they are needed */
+    bool exact;            /* all of its records, and with their true sizes */
     uint64_t restored;
     bool has_marks, has_gaps;
 };
