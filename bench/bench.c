@@ -23,7 +23,7 @@
 #include "bench/endpoint.h"
 #include "bench/options.h"
 #include "bench/phase.h"
-#include "bench/report.h"
+#include "bench/phase_report.h"
 #include "bench/selftest.h"
 
 #define ONCE_PIPELINE 32 /* at least so deep when every key is loaded or read once */

@@ -23,7 +23,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "storage/monotonic.h"
+#include "storage/base/monotonic.h"
 
 #define EVENTS_MAX   256
 #define TOGETHER_MIN 4  /* for fewer sends a call for each costs less */

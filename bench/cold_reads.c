@@ -1,7 +1,7 @@
 /* cold_reads.c: what a cold read costs, by threads that read and by io_uring.
  *
  * One thread plays a worker of the server: it keeps so many reads of a file under way and takes
- * those that are finished. They are served as storage/reader.c does it, by a queue and a few
+ * those that are finished. They are served as storage/read/reader.c does it, by a queue and a few
  * threads, or by an io_uring of the same depth. The file's pages are dropped before each
  * measurement, so nearly all reads go to the disk. docs/performance.md has the results.
  *
@@ -21,7 +21,7 @@
 
 #include "bench/hdr_histogram.h"
 #include "bench/random.h"
-#include "storage/monotonic.h"
+#include "storage/base/monotonic.h"
 
 #define DEPTH_MAX   64
 #define READERS_MAX 8 /* as many as the server has */

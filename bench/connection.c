@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "storage/monotonic.h"
+#include "storage/base/monotonic.h"
 
 /* Beyond the room for one request's head: what one write should carry of large values. */
 #define OUT_SIZE (64 * 1024)

@@ -19,7 +19,7 @@ cachecask_bench_SOURCES = \
     bench/options.c bench/options.h \
     bench/phase.c bench/phase.h \
     bench/random.h \
-    bench/report.c bench/report.h \
+    bench/phase_report.c bench/phase_report.h \
     bench/selftest.c bench/selftest.h \
     bench/sender.h \
     bench/tally.c bench/tally.h \
@@ -29,7 +29,7 @@ cachecask_bench_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS)
 if HAVE_URING
 cachecask_bench_SOURCES += bench/sender.c
 else
-cachecask_bench_SOURCES += bench/sender_none.c
+cachecask_bench_SOURCES += bench/sender_absent.c
 endif
 
 # What script/bench measures the servers against; of no use to anyone else.

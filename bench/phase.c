@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "bench/client_thread.h"
-#include "storage/monotonic.h"
+#include "storage/base/monotonic.h"
 
 #define PROGRESS_NS (250 * NS_PER_MS)
 

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "bench/random.h"
-#include "storage/monotonic.h"
+#include "storage/base/monotonic.h"
 #include "storage/store.h"
 
 #define BATCH       32
@@ -163,10 +163,10 @@ static void measure(struct bench *bench, const char *title, uint32_t count, doub
     fflush(stdout);
 }
 
-static void say(void *context, enum tell_level level, const char *text)
+static void say(void *context, enum report_level level, const char *text)
 {
     (void)context;
-    if (level != TELL_INFO)
+    if (level != REPORT_INFO)
         fprintf(stderr, "bench-store: %s\n", text);
 }
 
@@ -187,7 +187,7 @@ int main(int argc, char **argv)
         .disk_limit = UINT64_C(4) << 30,
         .sync_interval_ms = 1000,
         .now_s = 1,
-        .tell = {.write = say},
+        .reporter = {.write = say},
     };
     if (options.dir_fd < 0 || store_open(&bench.store, &options) != STORE_OK)
         die("opening the directory");

@@ -53,7 +53,7 @@ void workload_prepare(struct workload *workload)
         workload->pool[i] = (char)(random_next(&random) >> 56);
 }
 
-static size_t trace_key(const struct access_trace *trace, uint64_t key, char *out)
+static size_t request_log_key(const struct access_trace *trace, uint64_t key, char *out)
 {
     const struct access_trace_key *found = &trace->keys[key];
 
@@ -82,7 +82,7 @@ static size_t numbered_key(const struct workload *workload, uint64_t key, char *
 size_t workload_key(const struct workload *workload, uint64_t key, char *out)
 {
     if (workload->trace)
-        return trace_key(workload->trace, key, out);
+        return request_log_key(workload->trace, key, out);
     return numbered_key(workload, key, out);
 }
 

@@ -13,9 +13,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "src/address.h"
+#include "src/base/address.h"
 #include "src/process.h"
-#include "src/replace_file.h"
+#include "src/base/replace_file.h"
 #include "src/server.h"
 
 #define UDP_ROOM (1 << 20) /* bytes of datagrams that may wait in a socket */

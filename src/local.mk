@@ -2,64 +2,64 @@
 bin_PROGRAMS += cachecask
 cachecask_SOURCES = src/main.c $(server_sources)
 server_sources = \
-    src/address.c src/address.h \
-    src/auth_file.c src/auth_file.h \
-    src/clock.c src/clock.h \
-    src/command.c src/command.h \
-    src/command_admin.c \
-    src/command_binary.c \
-    src/command_internal.h \
-    src/command_meta.c \
-    src/conn.c src/conn.h src/conn_state.c \
-    src/counters.def \
-    src/dump.c src/dump.h \
-    src/encode.h \
-    src/fetched.c src/fetched.h \
-    src/journal.c src/journal.h \
+    src/base/address.c src/base/address.h \
+    src/command/auth_file.c src/command/auth_file.h \
+    src/base/clock.c src/base/clock.h \
+    src/command/command.c src/command/command.h \
+    src/command/command_admin.c \
+    src/command/command_binary.c \
+    src/command/command_internal.h \
+    src/command/command_meta.c \
+    src/net/conn.c src/net/conn.h src/net/conn_state.c \
+    src/observe/counters.def \
+    src/observe/dump.c src/observe/dump.h \
+    src/base/encode.h \
+    src/command/fetches.c src/command/fetches.h \
+    src/base/server_log.c src/base/server_log.h \
     src/listen.c \
     src/mount.c src/mount.h \
-    src/number.h \
-    src/output.c src/output.h \
+    src/base/number.h \
+    src/net/output.c src/net/output.h \
     src/privileges.h \
-    src/prefix.c src/prefix.h \
+    src/observe/prefix.c src/observe/prefix.h \
     src/process.c src/process.h \
     src/progress.c src/progress.h \
-    src/replace_file.c src/replace_file.h \
-    src/rights.c src/rights.h \
-    src/sasl.h \
+    src/base/replace_file.c src/base/replace_file.h \
+    src/command/rights.c src/command/rights.h \
+    src/command/sasl.h \
     src/server.c src/server.h \
-    src/socket_ring.h \
-    src/round.c \
-    src/settings.c src/settings.h src/settings_check.c src/settings_check.h src/settings_stats.c \
+    src/net/socket_ring.h \
+    src/net/worker_round.c \
+    src/config/settings.c src/config/settings.h src/config/settings_check.c src/config/settings_check.h src/config/settings_stats.c \
     src/signals.c src/signals.h \
-    src/spare.c src/spare.h \
-    src/stats.c src/stats.h \
-    src/tls.h \
-    src/trace.c src/trace.h \
-    src/udp.c src/udp.h \
-    src/watch.c src/watch.h \
-    src/watch_lines.c \
-    src/watch_log.c src/watch_log.h \
-    src/worker.c src/worker.h
+    src/net/buffer_pool.c src/net/buffer_pool.h \
+    src/observe/stats.c src/observe/stats.h \
+    src/net/tls.h \
+    src/observe/request_log.c src/observe/request_log.h \
+    src/net/udp.c src/net/udp.h \
+    src/observe/watch.c src/observe/watch.h \
+    src/observe/watch_lines.c \
+    src/observe/watch_log.c src/observe/watch_log.h \
+    src/net/worker.c src/net/worker.h
 cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(URING_LIBS) $(OPENSSL_LIBS) \
     $(SASL_LIBS) $(SECCOMP_LIBS)
 
 if HAVE_SASL
-server_sources += src/sasl.c
+server_sources += src/command/sasl.c
 else
-server_sources += src/sasl_absent.c
+server_sources += src/command/sasl_absent.c
 endif
 
 if HAVE_TLS
-server_sources += src/tls.c
+server_sources += src/net/tls.c
 else
-server_sources += src/tls_none.c
+server_sources += src/net/tls_absent.c
 endif
 
 if HAVE_URING
-server_sources += src/socket_ring.c
+server_sources += src/net/socket_ring.c
 else
-server_sources += src/socket_ring_none.c
+server_sources += src/net/socket_ring_absent.c
 endif
 
 if HAVE_SECCOMP

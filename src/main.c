@@ -9,31 +9,31 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "src/auth_file.h"
-#include "src/journal.h"
-#include "src/prefix.h"
+#include "src/command/auth_file.h"
+#include "src/base/server_log.h"
+#include "src/observe/prefix.h"
 #include "src/privileges.h"
 #include "src/process.h"
 #include "src/progress.h"
-#include "src/sasl.h"
+#include "src/command/sasl.h"
 #include "src/server.h"
 #include "src/signals.h"
-#include "src/watch.h"
+#include "src/observe/watch.h"
 
 #define SEGMENTS_PER_DISK 64 /* a small store has about this many files */
 
-static void say(void *context, enum tell_level level, const char *message)
+static void say(void *context, enum report_level level, const char *message)
 {
     static const char *const prefix[] = {"error: ", "warning: ", ""};
     (void)context;
-    journal("%s%s", prefix[level], message);
+    server_log("%s%s", prefix[level], message);
 }
 
 static void show_progress(void *context, uint64_t done_bytes, uint64_t all_bytes)
 {
     char line[PROGRESS_LINE_MAX];
     if (progress_line(context, clock_monotonic_us(), done_bytes, all_bytes, line))
-        journal("%s", line);
+        server_log("%s", line);
 }
 
 /* The limit that holds if none is given; the disk itself may be smaller still. */
@@ -81,7 +81,7 @@ static bool open_store(struct server *server, int dir_fd)
         .now_s = clock_now_s(&server->clock),
         .boot_id = process_boot_id(),
         .observer = {server, watch_wants_evicted, watch_evicted},
-        .tell = {.write = say},
+        .reporter = {.write = say},
         .progress = show_progress,
         .progress_context = &progress,
     };
@@ -105,11 +105,11 @@ static void ready(struct server *server)
 {
     struct store_stats stats;
     store_stats(server->store, &stats);
-    char addresses[JOURNAL_LINE_MAX / 2];
+    char addresses[SERVER_LOG_LINE_MAX / 2];
     list_addresses(server, addresses, sizeof addresses);
-    journal("cachecask %s ready on %s, data in %s: %llu keys recovered in %.3f s", PACKAGE_VERSION,
-            addresses, server->settings.data_dir, (unsigned long long)stats.recovered_items,
-            (double)stats.recovery_us / 1e6);
+    server_log("cachecask %s ready on %s, data in %s: %llu keys recovered in %.3f s",
+               PACKAGE_VERSION, addresses, server->settings.data_dir,
+               (unsigned long long)stats.recovered_items, (double)stats.recovery_us / 1e6);
     process_write_pid(&server->settings);
     process_daemon_ready();
 }
@@ -132,7 +132,7 @@ static bool try_to_lock(size_t still_to_come)
 static void lock_memory(const struct settings *settings)
 {
     if (settings->lock_memory && !try_to_lock((size_t)settings->memory_mib << 20))
-        journal("warning: -k: cannot lock the memory: %s (see ulimit -l)", strerror(errno));
+        server_log("warning: -k: cannot lock the memory: %s (see ulimit -l)", strerror(errno));
 }
 
 /* What the threads of the store may already tell things to. */
@@ -146,7 +146,7 @@ static bool open_watch(struct server *server)
     atomic_store(&server->sizes_enabled, settings->track_sizes);
     if (server->prefixes && server->watch)
         return true;
-    journal("not enough memory for the logs of \"watch\"");
+    server_log("not enough memory for the logs of \"watch\"");
     return false;
 }
 
@@ -170,7 +170,7 @@ static bool serve(struct server *server, int dir_fd)
     if (server->settings.enable_sasl)
         sasl_teardown();
     if (synced)
-        journal("stopped cleanly, all synced");
+        server_log("stopped cleanly, all synced");
     return synced;
 }
 
@@ -230,7 +230,7 @@ int main(int argc, char **argv)
     int status = EXIT_SUCCESS;
     process_open_descriptors();
     signals_open();
-    journal_open();
+    server_log_open();
     /* Large pieces of memory go back to the system at once: what is not counted by -m must stay small. */
     mallopt(M_MMAP_THRESHOLD, 256 << 10);
     switch (settings_parse(&server.settings, argc, argv)) {

@@ -3,7 +3,7 @@
  * The filter is a list of what is allowed, and all else ends the process, as in memcached: there is no way on for who has met
  * a call that we do not make, and what clients were told is in the log. It is put on when sockets listen, rings and event
  * bases are there, and all options are read. So there is no new socket, no other program, no other user, no memory that
- * can be run; and the rings, which the filter does not see into, only read files, receive and send (storage/uring.h).
+ * can be run; and the rings, which the filter does not see into, only read files, receive and send (storage/base/uring.h).
  *
  * Before that, while there is one thread, files that are not the server's become unchangeable, /proc/self/mem among them, which
  * would be a way around the rule that no memory can be run.

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "src/settings.h"
+#include "src/config/settings.h"
 
 bool privileges_can_be_dropped(void);
 

@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "src/journal.h"
+#include "src/base/server_log.h"
 #include "src/mount.h"
-#include "src/replace_file.h"
+#include "src/base/replace_file.h"
 #include "storage/store.h"
 
 #define CONNECTIONS_DEFAULT 1024
@@ -150,9 +150,9 @@ bool process_share_files(struct settings *settings, uint32_t *segment_files)
         return refuse_files(settings, files, besides);
     if (connections > most) {
         connections = most;
-        journal("warning: the limit of open files (ulimit -n) is %ld: room for %ld connections. "
-                "Raise it for more, or say -c %ld",
-                files, connections, connections);
+        server_log("warning: the limit of open files (ulimit -n) is %ld: room for %ld connections. "
+                   "Raise it for more, or say -c %ld",
+                   files, connections, connections);
     }
     settings->max_connections = (int)connections;
     long rest = shared - connections;
@@ -251,7 +251,7 @@ static char *make_parents(const char *path)
     return NULL;
 }
 
-static void tell_unusable(const char *data_dir, const char *missing, int error, bool is_default)
+static void report_unusable(const char *data_dir, const char *missing, int error, bool is_default)
 {
     fprintf(stderr, "data directory %s: ", data_dir);
     if (missing)
@@ -296,7 +296,7 @@ int process_open_data_dir(struct settings *settings)
     char *missing;
     int fd = make_data_dir(settings->data_dir, user, &missing);
     if (fd < 0)
-        tell_unusable(settings->data_dir, missing, errno, is_default);
+        report_unusable(settings->data_dir, missing, errno, is_default);
     free(missing);
     if (fd < 0 || !settings->require_mount ||
         mount_has(settings->require_mount, fd, settings->data_dir))
@@ -394,7 +394,7 @@ void process_daemon_ready(void)
         dup2(null, fd);
     if (null >= 0)
         close(null);
-    journal_open();
+    server_log_open();
     ssize_t ignored = write(daemon_pipe, "", 1);
     (void)ignored;
     close(daemon_pipe);
@@ -410,9 +410,9 @@ void process_write_pid(const struct settings *settings)
     snprintf(text, sizeof text, "%ld\n", (long)getpid());
     pid_written = replace_file(path, text);
     if (!pid_written)
-        journal("warning: -P: cannot write %s: %s. Its directory must be writable for the user "
-                "that serves",
-                path, strerror(errno));
+        server_log("warning: -P: cannot write %s: %s. Its directory must be writable for the user "
+                   "that serves",
+                   path, strerror(errno));
 }
 
 void process_remove_pid(const struct settings *settings)

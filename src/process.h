@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "src/settings.h"
+#include "src/config/settings.h"
 
 /* Makes sure that descriptors 0 to 2 are open, before anything else is opened. */
 void process_open_descriptors(void);

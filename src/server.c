@@ -13,19 +13,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "src/address.h"
-#include "src/auth_file.h"
-#include "src/dump.h"
-#include "src/journal.h"
+#include "src/base/address.h"
+#include "src/command/auth_file.h"
+#include "src/observe/dump.h"
+#include "src/base/server_log.h"
 #include "src/privileges.h"
-#include "src/watch.h"
-#include "src/worker.h"
+#include "src/observe/watch.h"
+#include "src/net/worker.h"
 
 #define ACCEPTS    64 /* at a time */
 #define RESUME_MS  10
 #define EPISODE_US UINT64_C(60000000)
 
-static bool verbose(const struct server *server, enum journal_level level)
+static bool verbose(const struct server *server, enum server_log_level level)
 {
     return atomic_load_explicit(&server->verbosity, memory_order_relaxed) >= (int)level;
 }
@@ -115,9 +115,9 @@ static void refuse(struct server *server, const struct listener *listener, int f
         (void)ignored;
     }
     close(fd);
-    if (verbose(server, JOURNAL_EVENTS))
-        journal("too many open connections: one refused (-c is %d)",
-                server->settings.max_connections);
+    if (verbose(server, SERVER_LOG_EVENTS))
+        server_log("too many open connections: one refused (-c is %d)",
+                   server->settings.max_connections);
 }
 
 static void hand_over(struct server *server, struct listener *listener, int fd, const char *address)
@@ -136,15 +136,15 @@ static void hand_over(struct server *server, struct listener *listener, int fd, 
 }
 
 /* Said once, until a minute has passed without it. */
-static void tell_starved(struct server *server, int error)
+static void report_starved(struct server *server, int error)
 {
     uint64_t before_us = server->starved_us;
     server->starved_us = clock_monotonic_us();
     if (!before_us || server->starved_us - before_us > EPISODE_US)
-        journal("cannot accept connections: %s. %s", strerror(error),
-                error == EMFILE || error == ENFILE
-                    ? "Raise the limit of open files (ulimit -n) or lower -c"
-                    : "The system needs more free memory");
+        server_log("cannot accept connections: %s. %s", strerror(error),
+                   error == EMFILE || error == ENFILE
+                       ? "Raise the limit of open files (ulimit -n) or lower -c"
+                       : "The system needs more free memory");
 }
 
 /* Descriptors are shared at the start (process_share_files), so there are some unless the limit was lowered since, or the
@@ -155,7 +155,7 @@ static void accept_failed(struct server *server)
     if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
         return; /* nobody there any more, or a client that left at once */
     server->starved = error == EMFILE || error == ENFILE;
-    tell_starved(server, error);
+    report_starved(server, error);
     stop_listening(server);
 }
 
@@ -203,8 +203,8 @@ static void on_stop(evutil_socket_t fd, short what, void *context)
 {
     struct server *server = context;
     (void)what;
-    if (verbose(server, JOURNAL_EVENTS))
-        journal("stopping: %s", strsignal(fd)); /* libevent gives the signal's number as fd */
+    if (verbose(server, SERVER_LOG_EVENTS))
+        server_log("stopping: %s", strsignal(fd)); /* libevent gives the signal's number as fd */
     event_base_loopbreak(server->base);
 }
 
@@ -212,9 +212,9 @@ static void reload_certificates(struct server *server)
 {
     char error[TLS_ERROR_MAX];
     if (tls_reload(server->tls, error))
-        journal("certificates reloaded");
+        server_log("certificates reloaded");
     else
-        journal("%s; the certificates loaded before stay in use", error);
+        server_log("%s; the certificates loaded before stay in use", error);
 }
 
 /* The operator has changed the password file. */
@@ -225,9 +225,9 @@ static void reload_passwords(struct server *server)
     if (!server->auth_file)
         return;
     if (!auth_file_reload(server->auth_file, why))
-        journal("password file %s: %s. What was read before stays in force", path, why);
-    else if (verbose(server, JOURNAL_EVENTS))
-        journal("password file %s: read again", path);
+        server_log("password file %s: %s. What was read before stays in force", path, why);
+    else if (verbose(server, SERVER_LOG_EVENTS))
+        server_log("password file %s: read again", path);
 }
 
 /* SIGHUP: reads again what can be changed while the server runs. */
@@ -268,7 +268,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     (void)fd;
     (void)what;
     store_tick(server->store, clock_now_s(&server->clock));
-    journal_catch_up();
+    server_log_catch_up();
 }
 
 static bool start_ticking(struct server *server)
@@ -289,8 +289,8 @@ static bool watch_listeners(struct server *server)
             event_new(server->base, listener->fd, EV_READ | EV_PERSIST, on_connection, listener);
         if (!listener->event || event_add(listener->event, NULL) < 0)
             return false;
-        if (verbose(server, JOURNAL_COMMANDS))
-            journal("<%d server listening on %s", listener->fd, listener->address);
+        if (verbose(server, SERVER_LOG_COMMANDS))
+            server_log("<%d server listening on %s", listener->fd, listener->address);
     }
     atomic_store(&server->accepting, true);
     return server->resume != NULL;
@@ -333,7 +333,7 @@ static void free_events(struct server *server)
 static void say_of_libevent(int severity, const char *message)
 {
     (void)severity;
-    journal("libevent: %s", message);
+    server_log("libevent: %s", message);
 }
 
 bool server_run(struct server *server, void (*ready)(struct server *server))

@@ -7,11 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "src/clock.h"
-#include "src/settings.h"
+#include "src/base/clock.h"
+#include "src/config/settings.h"
 #include "src/signals.h"
-#include "src/stats.h"
-#include "src/tls.h"
+#include "src/observe/stats.h"
+#include "src/net/tls.h"
 #include "storage/store.h"
 
 #define SERVER_LISTENERS_MAX 128
@@ -65,7 +65,7 @@ struct server {
     bool stopping;
 
     /* When the operator was told of who has waited too long, and of what takes too much memory. */
-    _Atomic uint32_t waits_told_s, memory_told_s;
+    _Atomic uint32_t waits_reported_s, memory_reported_s;
     _Atomic int verbosity;
     _Atomic int connections;
     _Atomic uint64_t total_connections, rejected_connections;

@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "src/clock.h"
-#include "src/journal.h"
+#include "src/base/clock.h"
+#include "src/base/server_log.h"
 
 #define REPEAT_US 1000000 /* a signal that comes so soon after another means the same */
 
@@ -33,7 +33,7 @@ static void end_start(int number)
     sigset_t only;
     sigemptyset(&only);
     sigaddset(&only, number);
-    journal_write("stopped during the start: nothing had been answered yet\n");
+    server_log_write("stopped during the start: nothing had been answered yet\n");
     signal(number, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &only, NULL);
     kill(getpid(), number);
@@ -45,7 +45,7 @@ static void end_at_once(uint64_t since_us)
 {
     if (clock_monotonic_us() - since_us < REPEAT_US)
         return;
-    journal_write("ended at once: what was answered is written, but not all of it is synced\n");
+    server_log_write("ended at once: what was answered is written, but not all of it is synced\n");
     _exit(EXIT_FAILURE);
 }
 

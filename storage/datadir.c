@@ -43,7 +43,7 @@ struct place { /* where we are, for all the small functions */
     int dir_fd;
     const char *name;
     bool any_owner;
-    const struct tell *told;
+    const struct reporter *reporter;
     bool *explained; /* what has failed was told */
 };
 
@@ -54,12 +54,13 @@ static enum store_status check_owner(const struct place *place)
         return STORE_IO;
     if (status.st_uid == geteuid() || place->any_owner)
         return STORE_OK;
-    tell(place->told, TELL_ERROR,
-         "data directory %s belongs to user id %u, and this runs as user id %u: run as its owner, "
-         "give it to this user with chown -R, or name another with --data-dir. If it can be read "
-         "and written all the same (a volume shared by its group, or one that shows an owner of "
-         "its own), --any-owner takes it",
-         place->name, (unsigned)status.st_uid, (unsigned)geteuid());
+    report(
+        place->reporter, REPORT_ERROR,
+        "data directory %s belongs to user id %u, and this runs as user id %u: run as its owner, "
+        "give it to this user with chown -R, or name another with --data-dir. If it can be read "
+        "and written all the same (a volume shared by its group, or one that shows an owner of "
+        "its own), --any-owner takes it",
+        place->name, (unsigned)status.st_uid, (unsigned)geteuid());
     return STORE_NOT_OURS;
 }
 
@@ -82,21 +83,22 @@ static enum store_status check_empty(const struct place *place)
         return STORE_IO;
     if (!foreign)
         return STORE_NOT_FOUND;
-    tell(place->told, TELL_ERROR,
-         "directory %s is not empty and no data directory (it has no file `store`): name an empty "
-         "or new one with --data-dir, such as %s/cachecask",
-         place->name, place->name);
+    report(
+        place->reporter, REPORT_ERROR,
+        "directory %s is not empty and no data directory (it has no file `store`): name an empty "
+        "or new one with --data-dir, such as %s/cachecask",
+        place->name, place->name);
     return STORE_NOT_OURS;
 }
 
 /* It cannot be done without: the hash seed in it is known nowhere else. */
-static void tell_unreadable(const struct place *place)
+static void report_unreadable(const struct place *place)
 {
-    tell(place->told, TELL_ERROR,
-         "the file `store` in data directory %s cannot be read (%s): check the disk, and restore "
-         "the file from a backup if it is lost (the data is not readable without it), or name "
-         "another directory with --data-dir",
-         place->name, strerror(errno));
+    report(place->reporter, REPORT_ERROR,
+           "the file `store` in data directory %s cannot be read (%s): check the disk, and restore "
+           "the file from a backup if it is lost (the data is not readable without it), or name "
+           "another directory with --data-dir",
+           place->name, strerror(errno));
     *place->explained = true;
 }
 
@@ -104,26 +106,27 @@ static enum store_status read_store(const struct place *place, int fd, struct di
 {
     size_t got;
     if (!file_read_upto(place->files, fd, disk, sizeof *disk, 0, &got)) {
-        tell_unreadable(place);
+        report_unreadable(place);
         return STORE_IO;
     }
     bool ours = got >= 12 && memcmp(disk->magic, MAGIC, sizeof disk->magic) == 0;
     if (ours && disk->version != FORMAT_VERSION) {
-        tell(place->told, TELL_ERROR,
-             "data directory %s has format version %u, and this release reads version %u: start "
-             "the release "
-             "that wrote it, or name another directory with --data-dir",
-             place->name, disk->version, FORMAT_VERSION);
+        report(place->reporter, REPORT_ERROR,
+               "data directory %s has format version %u, and this release reads version %u: start "
+               "the release "
+               "that wrote it, or name another directory with --data-dir",
+               place->name, disk->version, FORMAT_VERSION);
         return STORE_BAD_VERSION;
     }
     if (ours && got == sizeof *disk &&
         disk->check == XXH3_64bits(disk, offsetof(struct disk_store, check)))
         return STORE_OK;
-    tell(place->told, TELL_ERROR,
-         "the file `store` in data directory %s is damaged: restore it from a backup (the data is "
-         "not "
-         "readable without it), or name another directory with --data-dir",
-         place->name);
+    report(
+        place->reporter, REPORT_ERROR,
+        "the file `store` in data directory %s is damaged: restore it from a backup (the data is "
+        "not "
+        "readable without it), or name another directory with --data-dir",
+        place->name);
     return STORE_CORRUPT;
 }
 
@@ -132,7 +135,7 @@ static enum store_status find_store(const struct place *place, struct disk_store
 {
     int fd = place->files->open(place->files->context, place->dir_fd, "store", O_RDONLY);
     if (fd < 0 && file_is_bad_place(errno))
-        tell_unreadable(place);
+        report_unreadable(place);
     if (fd < 0)
         return errno == ENOENT ? check_empty(place) : STORE_IO;
     enum store_status status = read_store(place, fd, disk);
@@ -167,10 +170,11 @@ static enum store_status refuse_in_use(const struct place *place, int fd)
     file_read_upto(place->files, fd, pid, sizeof pid - 1, 0, &got);
     pid[got] = '\0';
     pid[strcspn(pid, "\n")] = '\0';
-    tell(place->told, TELL_ERROR,
-         "data directory %s is in use by process %s: stop that one, or name another directory with "
-         "--data-dir",
-         place->name, pid[0] ? pid : "(unknown)");
+    report(
+        place->reporter, REPORT_ERROR,
+        "data directory %s is in use by process %s: stop that one, or name another directory with "
+        "--data-dir",
+        place->name, pid[0] ? pid : "(unknown)");
     return STORE_IN_USE;
 }
 
@@ -218,24 +222,26 @@ static enum store_status open_or_make(const struct place *place, uint32_t now_s,
 
 enum store_status datadir_open(struct datadir *datadir, const struct file_system *files, int dir_fd,
                                const char *name, bool any_owner, uint32_t now_s,
-                               void (*random)(void *bytes, size_t len), const struct tell *told)
+                               void (*random)(void *bytes, size_t len),
+                               const struct reporter *reporter)
 {
     bool explained = false;
     struct place place = {.files = files,
                           .dir_fd = dir_fd,
                           .name = name,
                           .any_owner = any_owner,
-                          .told = told,
+                          .reporter = reporter,
                           .explained = &explained};
     struct disk_store disk;
     int lock_fd;
     enum store_status status = open_or_make(&place, now_s, random, &lock_fd, &disk);
     if (status == STORE_IO && !explained)
-        tell(told, TELL_ERROR,
-             "data directory %s: %s. It must be readable and writable by this user, on a disk with "
-             "free "
-             "space; another can be named with --data-dir",
-             name, strerror(errno));
+        report(
+            reporter, REPORT_ERROR,
+            "data directory %s: %s. It must be readable and writable by this user, on a disk with "
+            "free "
+            "space; another can be named with --data-dir",
+            name, strerror(errno));
     if (status != STORE_OK)
         return status;
     memcpy(datadir->uuid, disk.uuid, sizeof datadir->uuid);

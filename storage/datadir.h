@@ -7,7 +7,7 @@
 
 #include "storage/file.h"
 #include "storage/status.h"
-#include "storage/tell.h"
+#include "storage/report.h"
 
 struct datadir {
     uint8_t uuid[16];
@@ -16,11 +16,12 @@ struct datadir {
 };
 
 /* Takes the directory for this process and reads who it is; an empty one becomes a new store's. It must belong to the user we run
- * as, unless any_owner allows others. `name` is for messages. What is wrong is told, and then nothing has been changed:
+ * as, unless any_owner allows others. `name` is for messages. What is wrong is reporter, and then nothing has been changed:
  * STORE_IN_USE, STORE_BAD_VERSION, STORE_NOT_OURS, STORE_CORRUPT, STORE_IO. */
 enum store_status datadir_open(struct datadir *datadir, const struct file_system *files, int dir_fd,
                                const char *name, bool any_owner, uint32_t now_s,
-                               void (*random)(void *bytes, size_t len), const struct tell *told);
+                               void (*random)(void *bytes, size_t len),
+                               const struct reporter *reporter);
 
 /* Lets it go. */
 void datadir_close(struct datadir *datadir, const struct file_system *files);

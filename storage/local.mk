@@ -1,45 +1,45 @@
 # storage/: the embeddable library.
 noinst_LIBRARIES += libcachecask.a
 libcachecask_a_SOURCES = \
-    storage/backpressure.c storage/backpressure.h \
-    storage/cache.c storage/cache.h \
-    storage/clean.c storage/clean.h \
-    storage/clean_plan.c storage/clean_plan.h \
-    storage/cleaner.c storage/cleaner.h \
+    storage/log/backpressure.c storage/log/backpressure.h \
+    storage/cache/cache.c storage/cache/cache.h \
+    storage/clean/clean_segment.c storage/clean/clean_segment.h \
+    storage/clean/clean_plan.c storage/clean/clean_plan.h \
+    storage/clean/cleaner.c storage/clean/cleaner.h \
     storage/datadir.c storage/datadir.h \
-    storage/fetch.c \
-    storage/file.c storage/file.h \
-    storage/hash.c storage/hash.h \
-    storage/hint.c storage/hint.h \
-    storage/histogram.c storage/histogram.h \
-    storage/keydir.c storage/keydir.h \
-    storage/list.c storage/list.h \
-    storage/pace.c storage/pace.h \
-    storage/load.h storage/location.h \
-    storage/log.c storage/log.h \
-    storage/log_disk.c storage/log_disk.h storage/log_sync.c \
-    storage/maintain.c \
-    storage/memory.h \
-    storage/monotonic.h \
-    storage/reader.c storage/reader.h \
-    storage/recall.c \
-    storage/record.c storage/record.h \
-    storage/recover.c storage/recover.h \
-    storage/recover_files.c storage/recover_files.h \
-    storage/rescue.c storage/rescue.h \
-    storage/ring.h \
-    storage/segment.c storage/segment.h \
-    storage/segment_files.c storage/segment_files.h \
+    storage/read/fetch.c \
+    storage/base/file.c storage/file.h \
+    storage/base/hash.c storage/base/hash.h \
+    storage/log/hint.c storage/log/hint.h \
+    storage/base/histogram.c storage/base/histogram.h \
+    storage/index/keydir.c storage/index/keydir.h \
+    storage/scan.c storage/scan.h \
+    storage/clean/pace.c storage/clean/pace.h \
+    storage/log/load.h storage/index/location.h \
+    storage/log/log.c storage/log/log.h \
+    storage/log/log_disk.c storage/log/log_disk.h storage/log/log_sync.c \
+    storage/clean/background.c \
+    storage/base/memory.h \
+    storage/base/monotonic.h \
+    storage/read/reader.c storage/read/reader.h \
+    storage/clean/recall.c \
+    storage/log/record.c storage/log/record.h \
+    storage/log/recover.c storage/log/recover.h \
+    storage/log/recover_files.c storage/log/recover_files.h \
+    storage/log/rescue.c storage/log/rescue.h \
+    storage/read/ring.h \
+    storage/log/segment.c storage/log/segment.h \
+    storage/log/segment_files.c storage/log/segment_files.h \
     storage/status.h \
     storage/store.c storage/store.h \
     storage/store_internal.h \
     storage/store_open.c \
-    storage/tail.c storage/tail.h \
-    storage/tell.c storage/tell.h
+    storage/log/tail.c storage/log/tail.h \
+    storage/base/report.c storage/report.h
 
 if HAVE_URING
-libcachecask_a_SOURCES += storage/ring.c storage/uring.c storage/uring.h
+libcachecask_a_SOURCES += storage/read/ring.c storage/base/uring.c storage/base/uring.h
 libcachecask_a_CFLAGS = $(AM_CFLAGS) $(URING_CFLAGS)
 else
-libcachecask_a_SOURCES += storage/ring_none.c
+libcachecask_a_SOURCES += storage/read/ring_absent.c
 endif

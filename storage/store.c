@@ -5,7 +5,7 @@
  * of its states. Copying values and checksums happen outside: before the lock into the cache, where nobody sees the item
  * yet, and after it into the log's buffer, where log_commit waits for it.
  *
- * store_open.c opens and closes, maintain.c is the background thread.
+ * store_open.c opens and closes, background.c is the background thread.
  */
 #define _GNU_SOURCE
 #include "storage/store.h"
@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "storage/hash.h"
-#include "storage/monotonic.h"
+#include "storage/base/hash.h"
+#include "storage/base/monotonic.h"
 #include "storage/store_internal.h"
 
 #define UNREADABLE_PAUSE_S 60
@@ -52,14 +52,14 @@ __attribute__((always_inline)) static inline void prefetch_item(uint64_t locatio
 bool store_prefetch(const struct store *store, const struct store_key *key, enum store_use use)
 {
     bool elsewhere;
-    prefetch_item(keydir_peek(&store->keydir.shards[key->shard], key->tag, &elsewhere), use);
+    prefetch_item(keydir_guess(&store->keydir.shards[key->shard], key->tag, &elsewhere), use);
     return !elsewhere;
 }
 
 void store_prefetch_again(const struct store *store, const struct store_key *key,
                           enum store_use use)
 {
-    prefetch_item(keydir_peek_elsewhere(&store->keydir.shards[key->shard], key->tag), use);
+    prefetch_item(keydir_guess_elsewhere(&store->keydir.shards[key->shard], key->tag), use);
 }
 
 /* The place in the log of what an entry points to: tells whether it is still the same. Not all that ask hold the shard's lock,
@@ -132,7 +132,7 @@ struct found {
 /* Takes an entry out of the keydir. */
 static void drop(struct store *store, struct found *found)
 {
-    store_bury(store, found->entry.location);
+    store_mark_dead(store, found->entry.location);
     keydir_remove(found->shard, found->ref);
     found->present = false;
 }
@@ -262,7 +262,8 @@ get_without_lock(struct store_session *session, const struct store_key *key, uin
     bool present;
     uint64_t mark_lsn;
     if (store_may_be_flushed(store, now_s) ||
-        !keydir_glance(&store->keydir.shards[key->shard], key->tag, &entry, &present, &mark_lsn))
+        !keydir_find_optimistic(&store->keydir.shards[key->shard], key->tag, &entry, &present,
+                                &mark_lsn))
         return false;
     rest_on_mark(session, mark_lsn);
     *status = STORE_NOT_FOUND;
@@ -354,9 +355,9 @@ static enum store_status drop_corrupt(struct store_session *session, const struc
     if (status != STORE_OK)
         return STORE_IO;
     count_up(&session->counters.corrupt_records, 1);
-    tell(&session->store->options.tell, TELL_WARNING,
-         "segment %016llx: the record at byte %u is damaged: its key is lost",
-         (unsigned long long)fetch->segment->header.id, location_offset(fetch->location));
+    report(&session->store->options.reporter, REPORT_WARNING,
+           "segment %016llx: the record at byte %u is damaged: its key is lost",
+           (unsigned long long)fetch->segment->header.id, location_offset(fetch->location));
     return STORE_CORRUPT;
 }
 
@@ -369,11 +370,12 @@ static void note_unreadable(struct store_session *session, uint32_t now_s,
     uint32_t last_s = atomic_exchange(&store->unreadable_s, now_s);
     if (last_s && now_s - last_s < UNREADABLE_PAUSE_S)
         return;
-    tell(&store->options.tell, TELL_ERROR,
-         "segment %016llx cannot be read at byte %u (%s). %s. Clients that ask for what lies there "
-         "get an error; `read_errors` in the statistics counts them",
-         (unsigned long long)fetch->segment->header.id, location_offset(fetch->location),
-         strerror(fetch->error), file_remedy(fetch->error));
+    report(
+        &store->options.reporter, REPORT_ERROR,
+        "segment %016llx cannot be read at byte %u (%s). %s. Clients that ask for what lies there "
+        "get an error; `read_errors` in the statistics counts them",
+        (unsigned long long)fetch->segment->header.id, location_offset(fetch->location),
+        strerror(fetch->error), file_remedy(fetch->error));
 }
 
 /* The fetch has brought no record. That is an error, or the end of the key; but not if the key has another record by now. */
@@ -464,8 +466,9 @@ enum store_status store_get(struct store_session *session, const struct store_ke
     return look_up(session, key, now_s, false, fetch, item);
 }
 
-enum store_status store_peek(struct store_session *session, const struct store_key *key,
-                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
+                                     uint32_t now_s, struct store_fetch *fetch,
+                                     struct store_item *item)
 {
     return look_up(session, key, now_s, true, fetch, item);
 }
@@ -581,7 +584,7 @@ static enum store_status index_put(struct store *store, const struct store_key *
         item->location = location;
     if (found->present) {
         store_note_moved(store, found->shard, &found->entry);
-        store_bury(store, found->entry.location);
+        store_mark_dead(store, found->entry.location);
         keydir_set(found->shard, found->ref, indexed, expire_s);
         return STORE_OK;
     }
@@ -720,7 +723,7 @@ static void write_mark(struct store_session *session, const struct store_key *ke
 {
     struct record record = {.type = type, .expire_s = expire_s, .key_len = (uint8_t)key->len};
     if (type == RECORD_DELETE)
-        record.cas = room->lsn; /* when it was born (clean.c) */
+        record.cas = room->lsn; /* when it was born (clean_segment.c) */
     segment_add_mark(room->segment, type, record_size(key->len, 0));
     write_record(session, room, key, &record, NULL);
 }
@@ -795,7 +798,7 @@ enum store_status store_flush(struct store_session *session, uint32_t when_s, ui
     if (status != STORE_OK)
         return status;
     rest_on(session, end_lsn);
-    maintain_signal(store);
+    background_signal(store);
     return STORE_OK;
 }
 

@@ -29,7 +29,7 @@
 
 #include "storage/file.h"
 #include "storage/status.h"
-#include "storage/tell.h"
+#include "storage/report.h"
 
 /* The index keeps addresses of 48 bits, and reserves address space for as much as it may grow to. */
 _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "cachecask needs a 64-bit system");
@@ -65,7 +65,7 @@ struct store_observer {
 };
 
 struct store_session;
-struct store_list;
+struct store_scan;
 
 struct store_options {
     const struct file_system *files; /* NULL: the operating system */
@@ -89,7 +89,7 @@ struct store_options {
      * no power has failed meanwhile, and all that was written is there. */
     uint64_t boot_id;
     struct store_observer observer; /* all NULL: nobody */
-    struct tell tell;               /* where messages go; also says why store_open failed */
+    struct reporter reporter;       /* where messages go; also says why store_open failed */
     void (*random)(void *bytes, size_t len); /* NULL: the operating system's */
     /* How far recovery has come: so much is read of all that is to be (0: not known yet). Any thread; NULL: nobody asks. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
@@ -98,7 +98,7 @@ struct store_options {
 
 /* Opens the store in options->dir_fd and recovers what it holds; an empty directory becomes a new store. On STORE_OK *out is
  * set. Else nothing in the directory was touched: STORE_IN_USE, STORE_BAD_VERSION, STORE_NOT_OURS, STORE_IO, STORE_FULL,
- * STORE_CORRUPT, STORE_NO_MEMORY; options->tell has said why and what to do. */
+ * STORE_CORRUPT, STORE_NO_MEMORY; options->reporter has said why and what to do. */
 enum store_status store_open(struct store **out, const struct store_options *options);
 
 /* Writes and syncs everything and closes. All sessions are freed before. False: what was acknowledged is written, but not all of
@@ -178,7 +178,7 @@ struct store_fetch {
 
 /* Looks a key up. STORE_OK: *item is set, and good until store_leave (if it is not in_ram: until the fetch is released).
  * STORE_NOT_FOUND. STORE_COLD: *fetch says what to read; come again with it. STORE_CORRUPT: the record on disk is damaged;
- * counted, told, and the key is not there any more. All else says nothing about the key: STORE_IO, the record cannot be read
+ * counted, reporter, and the key is not there any more. All else says nothing about the key: STORE_IO, the record cannot be read
  * (or is damaged, and that could not be written down); STORE_NO_MEMORY, for the fetch; STORE_READ_ONLY, it is not on disk yet
  * and the disk takes nothing. Coming again at once would bring the same.
  * Whatever the answer: a fetch that is not all zeros any more must be released in the end. */
@@ -186,8 +186,9 @@ enum store_status store_get(struct store_session *session, const struct store_ke
                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
 
 /* As store_get, but nobody has asked for the value: the item is not fetched nor accessed by it, nor kept any longer. */
-enum store_status store_peek(struct store_session *session, const struct store_key *key,
-                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
+enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
+                                     uint32_t now_s, struct store_fetch *fetch,
+                                     struct store_item *item);
 
 /* The memory that the value takes while it is fetched, in bytes: that of its record. Of a fetch that was answered STORE_COLD. */
 size_t store_fetch_size(const struct store_fetch *fetch);
@@ -300,11 +301,11 @@ bool store_set_memory_limit(struct store *store, uint64_t bytes);
 void store_set_disk_limit(struct store *store, uint64_t bytes);
 
 /* Lists all keys that live, for operators. A listing belongs to one thread, which needs no session; unlike everything else here
- * it waits for reads from the disk. A key that lives from store_list_new to the end is listed once; one that is stored,
+ * it waits for reads from the disk. A key that lives from store_scan_new to the end is listed once; one that is stored,
  * deleted or expires meanwhile once or not at all. Goes at full speed while no session enters a batch, and else keeps out of the
  * way. Takes 8 bytes for each key that is overwritten or moved before its turn comes, at most an eighth of the memory limit (a
  * sixth where the index is full). Ended before the store is closed; what cannot be read is left out and then told. */
-struct store_listed {
+struct store_scanned {
     char key[STORE_KEY_MAX];
     uint8_t key_len;
     bool fetched;        /* a get has hit it, as far as known */
@@ -317,13 +318,13 @@ struct store_listed {
 };
 
 /* NULL: no memory, or there is a listing already. */
-struct store_list *store_list_new(struct store *store);
-void store_list_free(struct store_list *list);
+struct store_scan *store_scan_new(struct store *store);
+void store_scan_free(struct store_scan *scan);
 
 /* One step. STORE_OK: *out is the next key; STORE_AGAIN: none this time, go on; STORE_NOT_FOUND: that was all;
  * STORE_NO_MEMORY: the listing cannot go on. */
-enum store_status store_list_next(struct store_list *list, uint32_t now_s,
-                                  struct store_listed *out);
+enum store_status store_scan_next(struct store_scan *scan, uint32_t now_s,
+                                  struct store_scanned *out);
 
 /* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is broken. Slow: for tests. */
 void store_check(struct store *store);

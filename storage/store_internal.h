@@ -1,20 +1,20 @@
-/* store_internal.h: what store.c, store_open.c and maintain.c share. */
+/* store_internal.h: what store.c, store_open.c and background.c share. */
 #ifndef CACHECASK_STORAGE_STORE_INTERNAL_H
 #define CACHECASK_STORAGE_STORE_INTERNAL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "storage/cache.h"
-#include "storage/cleaner.h"
+#include "storage/cache/cache.h"
+#include "storage/clean/cleaner.h"
 #include "storage/datadir.h"
-#include "storage/histogram.h"
-#include "storage/keydir.h"
-#include "storage/list.h"
-#include "storage/location.h"
-#include "storage/log.h"
-#include "storage/reader.h"
-#include "storage/ring.h"
+#include "storage/base/histogram.h"
+#include "storage/index/keydir.h"
+#include "storage/scan.h"
+#include "storage/index/location.h"
+#include "storage/log/log.h"
+#include "storage/read/reader.h"
+#include "storage/read/ring.h"
 #include "storage/store.h"
 
 /* Counted by one thread, read by any. */
@@ -71,7 +71,7 @@ struct store {
     uint32_t shard_mask;
     _Atomic uint64_t memory_limit;
     uint64_t memory_max;             /* address space is reserved for so much */
-    struct store_list *_Atomic list; /* the listing under way, or NULL */
+    struct store_scan *_Atomic scan; /* the scan under way, or NULL */
     bool loaded; /* each segment has its end, and nothing behind it (Y8): hints may be written */
 
     _Alignas(64) _Atomic uint64_t epoch; /* counts up with each page that leaves the cache */
@@ -84,11 +84,11 @@ struct store {
     struct store_session *sessions;
     struct session_counters past; /* of sessions that are gone */
 
-    pthread_mutex_t maintain_lock;
-    pthread_cond_t maintain_cond;
+    pthread_mutex_t background_lock;
+    pthread_cond_t background_cond;
     pthread_t maintainer;
-    bool maintaining;
-    _Atomic bool stopping; /* set under maintain_lock */
+    bool background_runs;
+    _Atomic bool stopping; /* set under background_lock */
 
     struct { /* the maintainer's way through the keydir, after what a flush has killed */
         uint64_t flush_lsn, cursor;
@@ -103,9 +103,9 @@ struct store {
 
     struct histogram read_us;
     _Atomic uint64_t disk_reads, uring_reads;
-    _Atomic uint32_t unreadable_s; /* when a read failed last; 0: never */
-    _Atomic bool uring_told;       /* that a ring is broken */
-    struct tell_episode no_hints;  /* hint files that could not be written; the maintainer's */
+    _Atomic uint32_t unreadable_s;  /* when a read failed last; 0: never */
+    _Atomic bool uring_told;        /* that a ring is broken */
+    struct report_episode no_hints; /* hint files that could not be written; the maintainer's */
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
@@ -183,7 +183,7 @@ static inline void store_count_expired(struct store *store, uint64_t location)
 }
 
 /* The key of a value leaves the keydir because it has expired: cleaning its segment may have to put a deletion in its place; and who
- * misses the key rests on the record that let it expire. To be called before store_bury, with the shard's lock held. */
+ * misses the key rests on the record that let it expire. To be called before store_mark_dead, with the shard's lock held. */
 static inline void store_mark_expired(const struct store *store, struct keydir_shard *shard,
                                       uint64_t location)
 {
@@ -196,14 +196,14 @@ static inline void store_mark_expired(const struct store *store, struct keydir_s
 
 /* The record at a location is dead: its segment holds less that lives. With its shard's lock held. Whoever looked the segment up
  * under that lock before is done with it when the cleaner sees that nothing in it lives: hence release, and acquire there. */
-static inline void store_bury(const struct store *store, uint64_t location)
+static inline void store_mark_dead(const struct store *store, uint64_t location)
 {
     if (location_in_ram(location)) {
         struct cache_item *item = location_item(location);
         location = item->location;
-        cache_bury(&store->cache, item);
+        cache_mark_dead(&store->cache, item);
     }
-    atomic_fetch_add_explicit(&log_segment(&store->log, location_slot(location))->buried_bytes,
+    atomic_fetch_add_explicit(&log_segment(&store->log, location_slot(location))->dead_bytes,
                               location_size(location), memory_order_release);
 }
 
@@ -211,9 +211,9 @@ static inline void store_bury(const struct store *store, uint64_t location)
 static inline void store_note_moved(struct store *store, const struct keydir_shard *shard,
                                     const struct keydir_entry *entry)
 {
-    struct store_list *list = atomic_load_explicit(&store->list, memory_order_acquire);
-    if (list)
-        list_note_moved(list, (uint32_t)(shard - store->keydir.shards), entry->tag,
+    struct store_scan *scan = atomic_load_explicit(&store->scan, memory_order_acquire);
+    if (scan)
+        scan_note_moved(scan, (uint32_t)(shard - store->keydir.shards), entry->tag,
                         store_lsn_of(store, entry->location));
 }
 
@@ -231,22 +231,22 @@ bool store_find_values(void *context, const struct segment *segment, hint_visit 
 void store_wake_all(struct store *store);
 
 /* The background thread: hint files, the sweep after a flush, the border between keydir and cache. */
-void maintain_init(struct store *store);
-void maintain_release(struct store *store);
-bool maintain_start(struct store *store);
-void maintain_stop(struct store *store);
-void maintain_signal(void *store); /* something may be to do; any thread */
+void background_init(struct store *store);
+void background_release(struct store *store);
+bool background_start(struct store *store);
+void background_stop(struct store *store);
+void background_signal(void *store); /* something may be to do; any thread */
 
 /* Takes out all that has expired, at once: for the cleaner, before it evicts or refuses anything. False: there was nothing. */
-bool maintain_reap_expired(struct store *store);
+bool background_reap_expired(struct store *store);
 
 /* Gives the cache what the keydir leaves of the memory. */
-void maintain_share_memory(struct store *store);
+void background_share_memory(struct store *store);
 
 /* Writes the hint files that are due; at the end also for those that only the end makes due. */
-void maintain_hints(struct store *store);
+void background_hints(struct store *store);
 
-/* Says how many hint files could not be written, when that is over; `now_us` as tell_episode_ends has it. */
-void maintain_tell_hints(struct store *store, uint64_t now_us);
+/* Says how many hint files could not be written, when that is over; `now_us` as report_episode_ends has it. */
+void background_tell_hints(struct store *store, uint64_t now_us);
 
 #endif

@@ -7,10 +7,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "storage/clean.h"
-#include "storage/clean_plan.h"
-#include "storage/monotonic.h"
-#include "storage/recover.h"
+#include "storage/clean/clean_segment.h"
+#include "storage/clean/clean_plan.h"
+#include "storage/base/monotonic.h"
+#include "storage/log/recover.h"
 #include "storage/store_internal.h"
 
 #define LOAD_MARGIN (UINT64_C(1) << 20)
@@ -101,13 +101,13 @@ static void on_synced(void *context)
     struct store *store = context;
     if (store->options.sync_interval_ms == STORE_SYNC_ALWAYS)
         store_wake_all(store);
-    maintain_signal(store);
+    background_signal(store);
     cleaner_signal(store);
 }
 
 static void on_sealed(void *context)
 {
-    maintain_signal(context);
+    background_signal(context);
     cleaner_signal(context);
 }
 
@@ -196,7 +196,7 @@ static struct store *new_store(const struct store_options *options)
     atomic_store(&store->epoch, 1);
     atomic_store(&store->now_s, options->now_s);
     pthread_mutex_init(&store->sessions_lock, NULL);
-    maintain_init(store);
+    background_init(store);
     cleaner_init(store);
     return store;
 }
@@ -204,7 +204,7 @@ static struct store *new_store(const struct store_options *options)
 static void free_store(struct store *store)
 {
     pthread_mutex_destroy(&store->sessions_lock);
-    maintain_release(store);
+    background_release(store);
     cleaner_release(store);
     free(store);
 }
@@ -222,7 +222,7 @@ static enum store_status recover_store(struct store *store, struct recovery *rec
         .threads = options->load_threads,
         .now_s = options->now_s,
         .boot_id = options->boot_id,
-        .tell = &store->options.tell,
+        .reporter = &store->options.reporter,
         .keydir = &store->keydir,
         .log = &store->log,
         .more_bytes = options->no_evictions ? 0 : store->memory_max - options->memory_limit,
@@ -247,7 +247,7 @@ static bool init_log(struct store *store)
         .segment_size = store->options.segment_size,
         .open_files = store->options.open_files,
         .sync_interval_ms = store->options.sync_interval_ms,
-        .tell = store->options.tell,
+        .reporter = store->options.reporter,
         .random = store->options.random,
         .on_synced = on_synced,
         .on_sealed = on_sealed,
@@ -308,19 +308,21 @@ static void make_room_to_start(struct store *store)
         return;
     uint32_t hints = remove_hints(store);
     remove_oldest(store);
-    tell(&store->options.tell, TELL_WARNING,
-         "the disk of data directory %s is full: %u hint files were removed, which makes the next "
-         "start slower, and %llu values evicted. Free disk space",
-         store->options.dir_name, hints,
-         (unsigned long long)atomic_load(&store->cleaner.evicted_disk_full));
+    report(
+        &store->options.reporter, REPORT_WARNING,
+        "the disk of data directory %s is full: %u hint files were removed, which makes the next "
+        "start slower, and %llu values evicted. Free disk space",
+        store->options.dir_name, hints,
+        (unsigned long long)atomic_load(&store->cleaner.evicted_disk_full));
 }
 
-static void tell_no_segment(const struct store *store, int error)
+static void report_no_segment(const struct store *store, int error)
 {
-    tell(&store->options.tell, TELL_ERROR,
-         "cannot make a segment in data directory %s: %s. %s, or name a directory on another disk "
-         "with --data-dir",
-         store->options.dir_name, strerror(error), file_remedy(error));
+    report(
+        &store->options.reporter, REPORT_ERROR,
+        "cannot make a segment in data directory %s: %s. %s, or name a directory on another disk "
+        "with --data-dir",
+        store->options.dir_name, strerror(error), file_remedy(error));
 }
 
 static enum store_status start_log(struct store *store, const struct recovery *recovery)
@@ -332,13 +334,13 @@ static enum store_status start_log(struct store *store, const struct recovery *r
     if (failed && recover_has_tail(recovery))
         status = STORE_FULL; /* to cut it off takes a header behind it (Y5, Y8) */
     else if (failed)
-        tell(
-            &store->options.tell, TELL_WARNING,
+        report(
+            &store->options.reporter, REPORT_WARNING,
             "the disk of data directory %s is full: the store is read-only until there is room for "
             "a segment of %u bytes. Free disk space; it is tried every second",
             store->options.dir_name, SEGMENT_SIZE_MIN);
     if (status != STORE_OK && status != STORE_NO_MEMORY)
-        tell_no_segment(store, failed ? ENOSPC : errno);
+        report_no_segment(store, failed ? ENOSPC : errno);
     return status;
 }
 
@@ -347,8 +349,8 @@ static enum store_status start_threads(struct store *store)
     if (!reader_pool_init(&store->readers, &store->log.segment_files, store->options.reader_threads,
                           store_fetch_done))
         return STORE_NO_MEMORY;
-    maintain_share_memory(store);
-    if (!cache_start(&store->cache, oldest_reader, retire, store) || !maintain_start(store) ||
+    background_share_memory(store);
+    if (!cache_start(&store->cache, oldest_reader, retire, store) || !background_start(store) ||
         (!store->cleaner.manual && !cleaner_start(store)))
         return STORE_NO_MEMORY;
     return STORE_OK;
@@ -360,11 +362,11 @@ static bool stop_threads(struct store *store)
     if (store->readers.threads)
         reader_pool_release(&store->readers);
     cleaner_stop(store);
-    maintain_stop(store);
+    background_stop(store);
     bool synced = log_stop(&store->log);
     if (store->loaded && !atomic_load(&store->log.failed))
-        maintain_hints(store);
-    maintain_tell_hints(store, TELL_EPISODE_LAST);
+        background_hints(store);
+    background_tell_hints(store, REPORT_EPISODE_LAST);
     cache_stop(&store->cache);
     return synced;
 }
@@ -427,7 +429,7 @@ bool store_set_memory_limit(struct store *store, uint64_t bytes)
         return false;
     atomic_store(&store->memory_limit, bytes);
     atomic_store(&store->keydir.bytes_max, keydir_share(bytes));
-    maintain_signal(store);
+    background_signal(store);
     return true;
 }
 
@@ -437,11 +439,11 @@ void store_set_disk_limit(struct store *store, uint64_t bytes)
     cleaner_signal(store);
 }
 
-static void tell_no_memory(const struct tell *told)
+static void report_no_memory(const struct reporter *reporter)
 {
-    tell(told, TELL_ERROR,
-         "not enough memory, or no more threads (ulimit -u): give a smaller -m, or raise that "
-         "limit");
+    report(reporter, REPORT_ERROR,
+           "not enough memory, or no more threads (ulimit -u): give a smaller -m, or raise that "
+           "limit");
 }
 
 static enum store_status open_store(struct store **out, const struct store_options *options,
@@ -452,20 +454,20 @@ static enum store_status open_store(struct store **out, const struct store_optio
            options->memory_limit >= STORE_MEMORY_MIN);
     struct store *store = new_store(options);
     if (!store) {
-        tell_no_memory(&options->tell);
+        report_no_memory(&options->reporter);
         return STORE_NO_MEMORY;
     }
     store->cleaner.manual = manual;
     enum store_status status = datadir_open(&store->datadir, store->options.files, options->dir_fd,
                                             options->dir_name, options->any_owner, options->now_s,
-                                            store->options.random, &store->options.tell);
+                                            store->options.random, &store->options.reporter);
     if (status == STORE_OK) {
         status = open_in_memory(store);
         if (status != STORE_OK)
             datadir_close(&store->datadir, store->options.files);
     }
     if (status == STORE_NO_MEMORY)
-        tell_no_memory(&options->tell);
+        report_no_memory(&options->reporter);
     if (status != STORE_OK) {
         free_store(store);
         return status;

@@ -1,4 +1,4 @@
-/* fuzz_hint.c: any bytes as a segment that is scanned, or as the hint file of one (storage/segment.c, storage/hint.c).
+/* fuzz_hint.c: any bytes as a segment that is scanned, or as the hint file of one (storage/log/segment.c, storage/log/hint.c).
  *
  * As a segment: the bytes are its records. Those that carry SEAL_MARK get the checksums of a record at their place, if they
  * may be one; so records, damage, holes and lengths that lie come in any order.
@@ -13,8 +13,8 @@
 #include "tests/fuzz/memory_files.h"
 #include "tests/fuzz/sealed.h"
 
-#include "storage/hash.h"
-#include "storage/hint.h"
+#include "storage/base/hash.h"
+#include "storage/log/hint.h"
 
 /* Of the last byte. */
 #define AS_HINT       1
@@ -37,7 +37,7 @@
 #define ENTRIES_CHECK 96
 #define ENTRIES_COUNT 56
 
-static const struct tell silent = {0};
+static const struct reporter silent = {0};
 
 /* The records that the segment under test has. */
 struct sealed {
@@ -122,7 +122,7 @@ static void check_made(struct memory_files *memory, const struct segment *segmen
     const struct file_system *files = &memory->files;
     FUZZ_CHECK(hint_make(files, 0, segment, HASH_SEED, KEYS, &silent, &made) == STORE_OK);
     FUZZ_CHECK(hint_read(files, 0, segment, &read, &again) == STORE_OK);
-    FUZZ_CHECK(hint_peek(files, 0, segment, &peeked) == STORE_OK);
+    FUZZ_CHECK(hint_read_header(files, 0, segment, &peeked) == STORE_OK);
     FUZZ_CHECK(read.count == scanned->count && read.end == scanned->end && read.keys == KEYS);
     FUZZ_CHECK(read.touches == scanned->touches && read.cas_max == scanned->cas_max);
     FUZZ_CHECK(memcmp(&read, &peeked, sizeof read) == 0);
@@ -224,7 +224,7 @@ static void run_hint(const char *bytes, size_t len, uint8_t choice)
     struct memory_file *file = memory_save(&memory, name, bytes, len);
     seal_hint(file->data, len, choice);
     enum store_status status = hint_read(&memory.files, 0, &segment, &hint, &entries);
-    enum store_status peek = hint_peek(&memory.files, 0, &segment, &peeked);
+    enum store_status peek = hint_read_header(&memory.files, 0, &segment, &peeked);
     FUZZ_CHECK(status == STORE_OK || status == STORE_CORRUPT);
     FUZZ_CHECK(peek == STORE_OK || (peek == STORE_CORRUPT && status == STORE_CORRUPT));
     if (status == STORE_OK)

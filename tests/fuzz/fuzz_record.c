@@ -1,4 +1,4 @@
-/* fuzz_record.c: any bytes as a record of the log (storage/record.c).
+/* fuzz_record.c: any bytes as a record of the log (storage/log/record.c).
  *
  * - record_decode reads nothing outside of them, and takes what docs/format.md says is a record, and nothing else.
  * - What it takes lies within them, and is the same bytes when it is written again, in one piece or in parts.

@@ -1,4 +1,4 @@
-/* fuzz_settings.c: any words as a command line, or any bytes as a configuration file (src/settings.c).
+/* fuzz_settings.c: any words as a command line, or any bytes as a configuration file (src/config/settings.c).
  *
  * - They run a server, or say what is wrong; and the same again when they are asked again.
  * - What runs a server keeps the limits that the help names, and contradicts itself in nothing (-S, -Y, -B, -U).
@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "src/sasl.h"
-#include "src/settings.h"
+#include "src/command/sasl.h"
+#include "src/config/settings.h"
 #include "storage/store.h"
 
 /* Of the last byte. */

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 
 #include "storage/file.h"
-#include "storage/segment.h"
+#include "storage/log/segment.h"
 #include "tests/fuzz/fuzz.h"
 
 #define MEMORY_FILES_MAX 4

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <xxhash.h>
 
-#include "storage/record.h"
+#include "storage/log/record.h"
 #include "tests/fuzz/fuzz.h"
 
 /* The fields of a header that say how long its record is. */

@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "src/dump.h"
-#include "src/prefix.h"
-#include "src/watch.h"
+#include "src/observe/dump.h"
+#include "src/observe/prefix.h"
+#include "src/observe/watch.h"
 
 #define OPTIONS_MAX 32
 #define PATIENCE_S  30 /* a slow machine is no finding */
@@ -49,7 +49,7 @@ static int make_directory(void)
     return fd;
 }
 
-static void say(void *context, enum tell_level level, const char *message)
+static void say(void *context, enum report_level level, const char *message)
 {
     (void)context;
     (void)level;
@@ -71,7 +71,7 @@ static void open_store(struct server *server)
         .reader_threads = 1,
         .now_s = clock_now_s(&server->clock),
         .observer = {server, watch_wants_evicted, watch_evicted},
-        .tell = {.write = say},
+        .reporter = {.write = say},
     };
     FUZZ_CHECK(store_open(&server->store, &options) == STORE_OK);
 }

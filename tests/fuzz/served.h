@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #include "src/server.h"
-#include "src/worker.h"
+#include "src/net/worker.h"
 #include "tests/fuzz/fuzz.h"
 
 struct served {

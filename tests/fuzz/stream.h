@@ -3,7 +3,7 @@
  * - It reads nothing outside of what it is given, consumes no more than that, and makes progress.
  * - What a request shows lies in the bytes that were consumed.
  * - It waits for no more than a client may send as one request.
- * - Set back to before a call, it answers the same again (round.c relies on it).
+ * - Set back to before a call, it answers the same again (worker_round.c relies on it).
  * - How a stream is cut up changes nothing.
  * - Where a request ends is where its length says, whether it is refused or not: no byte of a body is read as a command.
  * - Every answer fits into the room that is kept for it, and no byte of the client ends its line.

@@ -188,8 +188,8 @@ def test_every_row_of_the_statistics_is_explained(rich):
 
 
 def test_every_group_of_the_statistics_is_explained():
-    """A group without a row in src/rights.c is not to be had over UDP, so all that there are stand there."""
-    groups = set(re.findall(r'\{OP_STATS,\s+"(\w*)"', read("src/rights.c")))
+    """A group without a row in src/command/rights.c is not to be had over UDP, so all that there are stand there."""
+    groups = set(re.findall(r'\{OP_STATS,\s+"(\w*)"', read("src/command/rights.c")))
     assert groups >= {"", "store", "sizes"}
     text = plain(read("docs/" + STATS))
     for group in groups:
@@ -197,7 +197,7 @@ def test_every_group_of_the_statistics_is_explained():
 
 
 def test_what_the_cleaner_does_is_explained():
-    source = read("storage/clean_plan.c")
+    source = read("storage/clean/clean_plan.c")
     names = {name for block in re.findall(r"names\[\] = \{(.*?)\};", source, re.S) for name in re.findall(r'"(\w+)"', block)}
     assert {"rotate", "garbage"} <= names == set(tags(sections(STATS)["The cleaner"]))
 

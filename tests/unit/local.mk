@@ -6,7 +6,7 @@ storage_tests = \
     tests/unit/storage/test_hint \
     tests/unit/storage/test_histogram \
     tests/unit/storage/test_keydir \
-    tests/unit/storage/test_list \
+    tests/unit/storage/test_scan \
     tests/unit/storage/test_location \
     tests/unit/storage/test_record \
     tests/unit/storage/test_ring \
@@ -14,7 +14,7 @@ storage_tests = \
     tests/unit/storage/test_segment_files \
     tests/unit/storage/test_cache \
     tests/unit/storage/test_log \
-    tests/unit/storage/test_maintain \
+    tests/unit/storage/test_background \
     tests/unit/storage/test_store \
     tests/unit/storage/test_clean_plan \
     tests/unit/storage/test_cleaner \
@@ -43,8 +43,8 @@ tests_unit_storage_test_hint_SOURCES = tests/unit/storage/test_hint.c tests/unit
     $(storage_support)
 tests_unit_storage_test_histogram_SOURCES = tests/unit/storage/test_histogram.c $(storage_support)
 tests_unit_storage_test_keydir_SOURCES = tests/unit/storage/test_keydir.c $(storage_support)
-tests_unit_storage_test_list_SOURCES = tests/unit/storage/test_list.c $(storage_support)
-tests_unit_storage_test_maintain_SOURCES = tests/unit/storage/test_maintain.c $(storage_support)
+tests_unit_storage_test_scan_SOURCES = tests/unit/storage/test_scan.c $(storage_support)
+tests_unit_storage_test_background_SOURCES = tests/unit/storage/test_background.c $(storage_support)
 tests_unit_storage_test_location_SOURCES = tests/unit/storage/test_location.c $(storage_support)
 tests_unit_storage_test_record_SOURCES = tests/unit/storage/test_record.c $(storage_support)
 tests_unit_storage_test_segment_SOURCES = tests/unit/storage/test_segment.c tests/unit/storage/segment_file.h \
@@ -66,32 +66,32 @@ server_tests = \
     tests/unit/src/test_auth_file \
     tests/unit/src/test_command \
     tests/unit/src/test_conn_state \
-    tests/unit/src/test_fetched \
-    tests/unit/src/test_journal \
+    tests/unit/src/test_fetches \
+    tests/unit/src/test_server_log \
     tests/unit/src/test_prefix \
     tests/unit/src/test_progress \
     tests/unit/src/test_rights \
     tests/unit/src/test_socket_ring \
-    tests/unit/src/test_spare \
+    tests/unit/src/test_buffer_pool \
     tests/unit/src/test_watch_log
 
-tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/auth_file.c src/auth_file.h
-tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/clock.c src/command.c \
-    src/command_internal.h src/command_meta.c src/fetched.c src/output.c src/rights.c src/rights.h
-tests_unit_src_test_fetched_SOURCES = tests/unit/src/test_fetched.c src/fetched.c src/fetched.h
-tests_unit_src_test_journal_SOURCES = tests/unit/src/test_journal.c src/journal.c src/journal.h
-tests_unit_src_test_conn_state_SOURCES = tests/unit/src/test_conn_state.c src/conn_state.c src/conn.h
-tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/prefix.c src/prefix.h
+tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/command/auth_file.c src/command/auth_file.h
+tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/base/clock.c src/command/command.c \
+    src/command/command_internal.h src/command/command_meta.c src/command/fetches.c src/net/output.c src/command/rights.c src/command/rights.h
+tests_unit_src_test_fetches_SOURCES = tests/unit/src/test_fetches.c src/command/fetches.c src/command/fetches.h
+tests_unit_src_test_server_log_SOURCES = tests/unit/src/test_server_log.c src/base/server_log.c src/base/server_log.h
+tests_unit_src_test_conn_state_SOURCES = tests/unit/src/test_conn_state.c src/net/conn_state.c src/net/conn.h
+tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/observe/prefix.c src/observe/prefix.h
 tests_unit_src_test_progress_SOURCES = tests/unit/src/test_progress.c src/progress.c src/progress.h
-tests_unit_src_test_rights_SOURCES = tests/unit/src/test_rights.c src/rights.c src/rights.h
-tests_unit_src_test_socket_ring_SOURCES = tests/unit/src/test_socket_ring.c src/socket_ring.h
+tests_unit_src_test_rights_SOURCES = tests/unit/src/test_rights.c src/command/rights.c src/command/rights.h
+tests_unit_src_test_socket_ring_SOURCES = tests/unit/src/test_socket_ring.c src/net/socket_ring.h
 if HAVE_URING
-tests_unit_src_test_socket_ring_SOURCES += src/socket_ring.c
+tests_unit_src_test_socket_ring_SOURCES += src/net/socket_ring.c
 else
-tests_unit_src_test_socket_ring_SOURCES += src/socket_ring_none.c
+tests_unit_src_test_socket_ring_SOURCES += src/net/socket_ring_absent.c
 endif
-tests_unit_src_test_spare_SOURCES = tests/unit/src/test_spare.c src/spare.c src/spare.h
-tests_unit_src_test_watch_log_SOURCES = tests/unit/src/test_watch_log.c src/watch_log.c src/watch_log.h
+tests_unit_src_test_buffer_pool_SOURCES = tests/unit/src/test_buffer_pool.c src/net/buffer_pool.c src/net/buffer_pool.h
+tests_unit_src_test_watch_log_SOURCES = tests/unit/src/test_watch_log.c src/observe/watch_log.c src/observe/watch_log.h
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(storage_tests) $(protocol_tests) $(server_tests)

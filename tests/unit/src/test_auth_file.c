@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "src/auth_file.h"
+#include "src/command/auth_file.h"
 
 static char path[] = "/tmp/test_auth_file.XXXXXX";
 static char why[AUTH_FILE_WHY_MAX];

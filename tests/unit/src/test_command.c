@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/command_internal.h"
-#include "src/journal.h"
-#include "src/watch.h"
+#include "src/command/command_internal.h"
+#include "src/base/server_log.h"
+#include "src/observe/watch.h"
 
 #define UNREADABLE "SERVER_ERROR cannot read the value from disk\r\n"
 #define NO_ROOM    "SERVER_ERROR out of memory reading the value\r\n"
@@ -40,8 +40,9 @@ enum store_status store_get(struct store_session *session, const struct store_ke
     return store.get;
 }
 
-enum store_status store_peek(struct store_session *session, const struct store_key *key,
-                             uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
+                                     uint32_t now_s, struct store_fetch *fetch,
+                                     struct store_item *item)
 {
     return store_get(session, key, now_s, fetch, item);
 }
@@ -153,13 +154,13 @@ void worker_resume(struct conn *what)
     (void)what;
 }
 
-bool worker_may_tell(struct worker *of, _Atomic uint32_t *told_s)
+bool worker_may_report(struct worker *of, _Atomic uint32_t *reported_s)
 {
-    (void)of, (void)told_s;
+    (void)of, (void)reported_s;
     return false;
 }
 
-void journal(const char *format, ...)
+void server_log(const char *format, ...)
 {
     (void)format;
 }

@@ -5,8 +5,8 @@
 
 #include <cmocka.h>
 
-#include "src/conn.h"
-#include "src/worker.h"
+#include "src/net/conn.h"
+#include "src/net/worker.h"
 
 static struct worker worker;
 

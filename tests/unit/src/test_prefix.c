@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/prefix.h"
+#include "src/observe/prefix.h"
 
 struct found {
     char text[256];

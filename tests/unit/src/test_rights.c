@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "protocol/parser.h"
-#include "src/rights.h"
+#include "src/command/rights.h"
 
 #define COUNT(rows) (sizeof(rows) / sizeof *(rows))
 

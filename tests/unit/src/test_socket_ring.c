@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "src/socket_ring.h"
+#include "src/net/socket_ring.h"
 
 struct pair {
     int near, far;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/watch_log.h"
+#include "src/observe/watch_log.h"
 
 #define WRITERS   3
 #define LINES_OF  20000

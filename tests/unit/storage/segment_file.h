@@ -2,7 +2,7 @@
 #ifndef CACHECASK_TESTS_UNIT_STORAGE_SEGMENT_FILE_H
 #define CACHECASK_TESTS_UNIT_STORAGE_SEGMENT_FILE_H
 
-#include "storage/segment.h"
+#include "storage/log/segment.h"
 #include "tests/unit/storage/support.h"
 
 #define SEGMENT_FILE_MAX (8u << 20)

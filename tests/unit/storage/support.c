@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "storage/segment.h"
+#include "storage/log/segment.h"
 #include "storage/store_internal.h"
 
 void give_up(const char *format, ...)
@@ -268,12 +268,12 @@ uint64_t temp_dir_digest(const struct temp_dir *dir)
 
 /* Messages. */
 
-static void note_message(void *context, enum tell_level level, const char *message)
+static void note_message(void *context, enum report_level level, const char *message)
 {
     struct told *told = context;
     pthread_mutex_lock(&told->lock);
-    told->errors += level == TELL_ERROR;
-    told->warnings += level == TELL_WARNING;
+    told->errors += level == REPORT_ERROR;
+    told->warnings += level == REPORT_WARNING;
     size_t used = strlen(told->text);
     snprintf(told->text + used, sizeof told->text - used, "%s\n", message);
     pthread_mutex_unlock(&told->lock);
@@ -283,7 +283,7 @@ void told_init(struct told *told)
 {
     memset(told, 0, sizeof *told);
     pthread_mutex_init(&told->lock, NULL);
-    told->tell = (struct tell){.write = note_message, .context = told};
+    told->reporter = (struct reporter){.write = note_message, .context = told};
 }
 
 void told_clear(struct told *told)
@@ -339,7 +339,7 @@ static void end_change(struct faulty *faulty)
     errno = error;
 }
 
-static void tell_before(struct faulty *faulty, enum file_call call, const char *name)
+static void report_before(struct faulty *faulty, enum file_call call, const char *name)
 {
     pthread_rwlock_rdlock(&faulty->watched);
     if (faulty->before)
@@ -437,7 +437,7 @@ static ssize_t faulty_pread_nowait(void *context, int fd, void *data, size_t len
 static ssize_t faulty_pwrite(void *context, int fd, const void *data, size_t len, off_t offset)
 {
     struct faulty *faulty = context;
-    tell_before(faulty, CALL_PWRITE, NULL);
+    report_before(faulty, CALL_PWRITE, NULL);
     if (must_fail(faulty, CALL_PWRITE))
         return -1;
     len = shorten(faulty, len);
@@ -451,7 +451,7 @@ static ssize_t faulty_pwrite(void *context, int fd, const void *data, size_t len
 static int faulty_sync(void *context, int fd)
 {
     struct faulty *faulty = context;
-    tell_before(faulty, CALL_SYNC, NULL);
+    report_before(faulty, CALL_SYNC, NULL);
     if (must_fail(faulty, CALL_SYNC))
         return -1;
     int result = faulty->really_sync ? file_system_os.sync(NULL, fd) : 0;
@@ -462,7 +462,7 @@ static int faulty_sync(void *context, int fd)
 static int faulty_sync_dir(void *context, int fd)
 {
     struct faulty *faulty = context;
-    tell_before(faulty, CALL_SYNC_DIR, NULL);
+    report_before(faulty, CALL_SYNC_DIR, NULL);
     if (must_fail(faulty, CALL_SYNC_DIR))
         return -1;
     return faulty->really_sync ? file_system_os.sync_dir(NULL, fd) : 0;
@@ -516,7 +516,7 @@ static uint64_t faulty_data_end(void *context, int fd)
 
 static int faulty_rename(void *context, int dir_fd, const char *from, const char *to)
 {
-    tell_before(context, CALL_RENAME, to);
+    report_before(context, CALL_RENAME, to);
     if (must_fail(context, CALL_RENAME))
         return -1;
     note_event(context, (struct file_event){.call = CALL_RENAME, .fd = -1});
@@ -533,7 +533,7 @@ static int faulty_unlink(void *context, int dir_fd, const char *name)
 {
     struct file_event event = {.call = CALL_UNLINK, .fd = -1};
     struct stat status;
-    tell_before(context, CALL_UNLINK, name);
+    report_before(context, CALL_UNLINK, name);
     if (must_fail(context, CALL_UNLINK))
         return -1;
     snprintf(event.name, sizeof event.name, "%s", name);
@@ -683,7 +683,7 @@ void rig_init(struct rig *rig)
         .reader_threads = 2,
         .load_threads = 2,
         .boot_id = 1,
-        .tell = rig->told.tell,
+        .reporter = rig->told.reporter,
         .random = random_bytes,
     };
 }

@@ -20,7 +20,7 @@
 
 #include "storage/file.h"
 #include "storage/store.h"
-#include "storage/tell.h"
+#include "storage/report.h"
 
 /* True in a build with the address or thread sanitizer: then tests do less of the same. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -83,7 +83,7 @@ uint64_t temp_dir_digest(const struct temp_dir *dir);
 
 /* What was told to the operator. Any thread. */
 struct told {
-    struct tell tell;
+    struct reporter reporter;
     pthread_mutex_t lock;
     uint32_t errors, warnings;
     char text[16384]; /* all lines */

@@ -1,7 +1,7 @@
 /* test_backpressure.c: when writers are held for the disk, and when the disk is asked to begin (L5). */
 #include "tests/unit/storage/support.h"
 
-#include "storage/backpressure.h"
+#include "storage/log/backpressure.h"
 
 #define MIB      (UINT64_C(1) << 20)
 #define SECOND   UINT64_C(1000000)

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "storage/clean_plan.h"
-#include "storage/segment.h"
+#include "storage/clean/clean_plan.h"
+#include "storage/log/segment.h"
 
 static struct dice dice;
 
@@ -339,7 +339,7 @@ static void sim_point(struct sim *sim, uint32_t key, struct sim_segment *segment
 
 enum sim_need { SIM_FORGET, SIM_MOVE, SIM_CARRY, SIM_BURY };
 
-/* As in clean.c. */
+/* As in clean_segment.c. */
 static enum sim_need sim_need(struct sim *sim, const struct sim_record *record, bool oldest)
 {
     struct sim_key *entry = &sim->keys[record->key];

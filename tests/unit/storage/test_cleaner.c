@@ -4,7 +4,7 @@
  * these may be cleaned, and take the steps. A segment with the value "garbage" in it is worth cleaning once that was written
  * again; one with a "ballast" is not.
  *
- * Each rule of clean.c has a test whose layout goes wrong without it: script/mutate shows that.
+ * Each rule of clean_segment.c has a test whose layout goes wrong without it: script/mutate shows that.
  */
 #define _GNU_SOURCE
 #include "tests/unit/storage/support.h"
@@ -15,8 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "storage/hint.h"
-#include "storage/monotonic.h"
+#include "storage/log/hint.h"
+#include "storage/base/monotonic.h"
 #include "storage/store_internal.h"
 
 #define SEGMENT STORE_SEGMENT_SIZE_MIN
@@ -354,8 +354,8 @@ static void test_a_moved_value_keeps_its_cas_unique(void **state)
 /* The maintainer would take what is flushed out of the index before the cleaner sees it. */
 static void stop_maintainer(void)
 {
-    maintain_stop(rig.store);
-    rig.store->maintaining = false;
+    background_stop(rig.store);
+    rig.store->background_runs = false;
 }
 
 static uint64_t lay_out_flush(void)
@@ -553,7 +553,7 @@ static bool put_in_memory(void *context)
     struct store_fetch fetch = {0};
     struct store_item item = {0};
     rig_put(&rig, "in memory", "small");
-    enum store_status status = store_peek(rig.session, &key, rig.now_s, &fetch, &item);
+    enum store_status status = store_get_no_touch(rig.session, &key, rig.now_s, &fetch, &item);
     store_fetch_release(&fetch);
     return status == STORE_OK && item.in_ram;
 }

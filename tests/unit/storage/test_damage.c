@@ -19,8 +19,8 @@
 
 #include <xxhash.h>
 
-#include "storage/hint.h"
-#include "storage/segment.h"
+#include "storage/log/hint.h"
+#include "storage/log/segment.h"
 #include "storage/store_internal.h"
 
 #define KEYS       200

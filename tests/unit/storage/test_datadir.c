@@ -38,7 +38,8 @@ static int tear_down(void **state)
 
 static enum store_status open_with(const struct file_system *files, struct datadir *out)
 {
-    return datadir_open(out, files, dir.fd, "/the/data", any_owner, 1000, random_bytes, &told.tell);
+    return datadir_open(out, files, dir.fd, "/the/data", any_owner, 1000, random_bytes,
+                        &told.reporter);
 }
 
 static enum store_status try_open(struct datadir *out)

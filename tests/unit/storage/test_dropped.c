@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "storage/clean.h"
+#include "storage/clean/clean_segment.h"
 #include "storage/store_internal.h"
 
 #define KEYS      1500
@@ -94,7 +94,8 @@ static bool is_cold(uint32_t i)
     struct store_key key = key_of(i);
     struct store_fetch fetch = {0};
     struct store_item item;
-    bool cold = scene->hot && store_peek(rig.session, &key, rig.now_s, &fetch, &item) == STORE_COLD;
+    bool cold =
+        scene->hot && store_get_no_touch(rig.session, &key, rig.now_s, &fetch, &item) == STORE_COLD;
     store_fetch_release(&fetch);
     return cold;
 }

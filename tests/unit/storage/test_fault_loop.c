@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "storage/clean_plan.h"
-#include "storage/monotonic.h"
+#include "storage/clean/clean_plan.h"
+#include "storage/base/monotonic.h"
 #include "storage/store_internal.h"
 
 #define SEGMENT     STORE_SEGMENT_SIZE_MIN

@@ -9,8 +9,8 @@
 
 #include <xxhash.h>
 
-#include "storage/hash.h"
-#include "storage/hint.h"
+#include "storage/base/hash.h"
+#include "storage/log/hint.h"
 #include "tests/unit/storage/segment_file.h"
 
 #define HASH_SEED UINT64_C(0x1122334455667788)
@@ -65,7 +65,7 @@ static void open_segment(void)
 
 static enum store_status make(struct hint *hint)
 {
-    return hint_make(&file_system_os, dir.fd, segment, HASH_SEED, KEYS, &told.tell, hint);
+    return hint_make(&file_system_os, dir.fd, segment, HASH_SEED, KEYS, &told.reporter, hint);
 }
 
 static enum store_status try_read(void)
@@ -81,7 +81,7 @@ static enum store_status try_read(void)
 static enum store_status try_peek(void)
 {
     struct hint hint;
-    return hint_peek(&file_system_os, dir.fd, segment, &hint);
+    return hint_read_header(&file_system_os, dir.fd, segment, &hint);
 }
 
 /* What a scan finds. */
@@ -106,7 +106,7 @@ static enum store_status scan(bool tail_may_be_torn, struct hint *hint)
 {
     found.count = 0;
     return hint_scan(&file_system_os, segment, 0, HASH_SEED, tail_may_be_torn ? HINT_TORN_TAIL : 0,
-                     &told.tell, note, NULL, hint);
+                     &told.reporter, note, NULL, hint);
 }
 
 static void expect_hint_equals_scan(void)
@@ -117,7 +117,7 @@ static void expect_hint_equals_scan(void)
     assert_int_equal(make(&made), STORE_OK);
     assert_int_equal(scan(false, &scanned), STORE_OK);
     assert_int_equal(hint_read(&file_system_os, dir.fd, segment, &read, &entries), STORE_OK);
-    assert_int_equal(hint_peek(&file_system_os, dir.fd, segment, &peeked), STORE_OK);
+    assert_int_equal(hint_read_header(&file_system_os, dir.fd, segment, &peeked), STORE_OK);
     assert_memory_equal(&read, &made, sizeof read);
     assert_memory_equal(&read, &peeked, sizeof read);
     assert_true(read.keys == KEYS);
@@ -322,7 +322,7 @@ static void test_a_hint_that_cannot_be_written_leaves_nothing_behind(void **stat
             faulty_init(&faulty);
             faulty_fail(&faulty, calls[i], nth, 1, EIO);
             enum store_status status =
-                hint_make(&faulty.files, dir.fd, segment, HASH_SEED, KEYS, &told.tell, &hint);
+                hint_make(&faulty.files, dir.fd, segment, HASH_SEED, KEYS, &told.reporter, &hint);
             if (faulty_calls(&faulty, calls[i]) < nth) {
                 assert_int_equal(status, STORE_OK);
                 assert_int_equal(unlinkat(dir.fd, NAME, 0), 0);

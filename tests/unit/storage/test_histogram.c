@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "storage/histogram.h"
+#include "storage/base/histogram.h"
 
 static void test_an_empty_histogram_says_0(void **state)
 {

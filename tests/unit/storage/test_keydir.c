@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "storage/keydir.h"
+#include "storage/index/keydir.h"
 
 #define MUCH (UINT64_C(1) << 30)
 
@@ -88,7 +88,7 @@ static void test_an_empty_keydir_finds_nothing(void **state)
     for (uint64_t n = 0; n < 1000; n++) {
         assert_true(is_absent(shard_of(&keydir, n), tag_of(n)));
         bool elsewhere;
-        assert_true(keydir_peek(shard_of(&keydir, n), tag_of(n), &elsewhere) == 0 && !elsewhere);
+        assert_true(keydir_guess(shard_of(&keydir, n), tag_of(n), &elsewhere) == 0 && !elsewhere);
     }
     assert_true(keydir_count(&keydir) == 0);
     check_all(&keydir);
@@ -644,10 +644,10 @@ static void test_peek_finds_what_lies_in_a_bucket(void **state)
         assert_true(insert(&keydir, &keydir.shards[0], tag_of(n), n, 0));
     for (uint64_t n = 1; n <= 10000; n++) {
         bool elsewhere;
-        uint64_t location = keydir_peek(&keydir.shards[0], tag_of(n), &elsewhere);
+        uint64_t location = keydir_guess(&keydir.shards[0], tag_of(n), &elsewhere);
         assert_true(location == n || elsewhere);
         if (elsewhere)
-            assert_true(keydir_peek_elsewhere(&keydir.shards[0], tag_of(n)) == n);
+            assert_true(keydir_guess_elsewhere(&keydir.shards[0], tag_of(n)) == n);
         home += location == n;
     }
     assert_true(home > 7000 && home < 10000);
@@ -705,17 +705,19 @@ static void test_a_glance_says_what_is_there_or_that_it_does_not_know(void **sta
         assert_true(insert(&keydir, shard, alike(n), n + 1, (uint32_t)n));
     assert_int_equal(shard->stash_count, 1);
     for (uint64_t n = 0; n < stashed; n++) {
-        assert_true(keydir_glance(shard, alike(n), &entry, &present, &mark_lsn) && present);
+        assert_true(keydir_find_optimistic(shard, alike(n), &entry, &present, &mark_lsn) &&
+                    present);
         assert_true(entry.location == n + 1 && entry.expire_s == n);
     }
-    assert_false(keydir_glance(shard, alike(stashed), &entry, &present, &mark_lsn));
+    assert_false(keydir_find_optimistic(shard, alike(stashed), &entry, &present, &mark_lsn));
     keydir_lock(shard);
     assert_true(keydir_find(shard, alike(stashed), &ref, &entry));
     keydir_remove(shard, ref);
-    assert_false(keydir_glance(shard, alike(0), &entry, &present, &mark_lsn));
+    assert_false(keydir_find_optimistic(shard, alike(0), &entry, &present, &mark_lsn));
     keydir_unlock(shard);
-    assert_true(keydir_glance(shard, alike(0), &entry, &present, &mark_lsn) && present);
-    assert_true(keydir_glance(shard, alike(stashed), &entry, &present, &mark_lsn) && !present);
+    assert_true(keydir_find_optimistic(shard, alike(0), &entry, &present, &mark_lsn) && present);
+    assert_true(keydir_find_optimistic(shard, alike(stashed), &entry, &present, &mark_lsn) &&
+                !present);
     keydir_release(&keydir);
 }
 
@@ -745,12 +747,12 @@ static void *glance_about(void *context)
         bool present;
         uint64_t mark_lsn;
         uint64_t n = dice_below(&glances->dice, STEADY), never = tag_of(n + (UINT64_C(1) << 40));
-        if (keydir_glance(glances->shard, tag_of(n), &entry, &present, &mark_lsn)) {
+        if (keydir_find_optimistic(glances->shard, tag_of(n), &entry, &present, &mark_lsn)) {
             glances->answered++;
             if (!present || !is_whole(n, &entry))
                 give_up("key %d is not what it ever was", (int)n);
         }
-        if (keydir_glance(glances->shard, never, &entry, &present, &mark_lsn) && present)
+        if (keydir_find_optimistic(glances->shard, never, &entry, &present, &mark_lsn) && present)
             give_up("a key that never was is there");
     } while (!atomic_load(glances->done));
     return NULL;

@@ -1,8 +1,8 @@
 /* test_location.c: places and sizes in eight bytes. */
 #include "tests/unit/storage/support.h"
 
-#include "storage/location.h"
-#include "storage/segment.h"
+#include "storage/index/location.h"
+#include "storage/log/segment.h"
 
 static void test_sizes_up_to_8_kib_are_exact(void **state)
 {

@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "storage/log.h"
-#include "storage/monotonic.h"
+#include "storage/log/log.h"
+#include "storage/base/monotonic.h"
 
 static struct temp_dir dir;
 static struct faulty faulty;
@@ -48,7 +48,7 @@ static int start(int sync_interval_ms, uint32_t segment_size)
         .segment_size = segment_size,
         .open_files = 4096, /* nobody writes hint files here, so all stay open */
         .sync_interval_ms = sync_interval_ms,
-        .tell = told.tell,
+        .reporter = told.reporter,
         .random = random_bytes,
         .on_synced = on_synced,
         .on_sealed = on_sealed,

@@ -30,8 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "storage/record.h"
-#include "storage/log.h"
+#include "storage/log/record.h"
+#include "storage/log/log.h"
 #include "storage/store_internal.h"
 
 #define KEYS_MAX     4000
@@ -774,7 +774,7 @@ static void draw_round(struct model *model)
         faulty_watch(&model->rig.faulty, step_into_trap);
 }
 
-static void report(const struct model *model)
+static void show(const struct model *model)
 {
     print_message("%s of %u segments, %u keys, %" PRIu64 " %% alive: %" PRIu64
                   " gets of which %" PRIu64 " cold, %" PRIu64 " kills (%" PRIu64
@@ -824,7 +824,7 @@ static void run_round(uint64_t seed, uint64_t operations)
     for (uint32_t i = 0; i < KEYS_MAX; i++)
         free(model.entries[i].value);
     sum_up(&model);
-    report(&model);
+    show(&model);
     note_met(&model);
     rig_release(&model.rig);
 }

@@ -176,7 +176,7 @@ static void look_at_all(struct model *model)
 }
 
 /* Says which key breaks the bound, if it is one alone. */
-static _Noreturn void tell_broken(struct model *model, uint32_t least)
+static _Noreturn void report_broken(struct model *model, uint32_t least)
 {
     static struct entry state[KEYS_MAX];
     static bool ever[KEYS_MAX];
@@ -216,7 +216,7 @@ static uint32_t find_prefix(struct model *model, uint32_t least)
             apply(state, count, &model->ops[p]);
     }
     if (longest == UINT32_MAX)
-        tell_broken(model, least);
+        report_broken(model, least);
     return longest;
 }
 

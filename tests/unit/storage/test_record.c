@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "storage/record.h"
+#include "storage/log/record.h"
 
 #define SEED   UINT64_C(0x5eed5eed12345678)
 #define OFFSET UINT64_C(4096)

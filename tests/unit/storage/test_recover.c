@@ -16,8 +16,8 @@
 
 #include <xxhash.h>
 
-#include "storage/hint.h"
-#include "storage/segment.h"
+#include "storage/log/hint.h"
+#include "storage/log/segment.h"
 #include "storage/store_internal.h"
 
 #define FILES_MAX 1000
@@ -702,7 +702,7 @@ static void compare_hint_with_scan(const struct segment *segment)
     uint64_t seed = rig.store->datadir.hash_seed;
     assert_int_equal(hint_read(&file_system_os, rig.dir.fd, segment, &hint, &entries), STORE_OK);
     assert_int_equal(hint_collect(&file_system_os, segment, atomic_load(&segment->end), seed, 0,
-                                  &rig.told.tell, &scanned, &found),
+                                  &rig.told.reporter, &scanned, &found),
                      STORE_OK);
     assert_int_equal(hint.count, scanned.count);
     assert_int_equal(hint.touches, scanned.touches);

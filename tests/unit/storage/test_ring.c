@@ -14,7 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "storage/ring.h"
+#include "storage/read/ring.h"
 
 #define FILE_SIZE (1 << 20)
 

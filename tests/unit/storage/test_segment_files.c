@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "storage/list.h"
-#include "storage/segment_files.h"
+#include "storage/scan.h"
+#include "storage/log/segment_files.h"
 #include "storage/store_internal.h"
 
 /* The table alone: files that hold their own ids. */
@@ -44,7 +44,7 @@ static int make_table(void **state)
     temp_dir_make(&dir);
     faulty_init(&faulty);
     told_init(&told);
-    segment_files_init(&table, &faulty.files, dir.fd, BUDGET, &told.tell);
+    segment_files_init(&table, &faulty.files, dir.fd, BUDGET, &told.reporter);
     for (uint64_t i = 0; i < FILES; i++) {
         segments[i] = make_segment(i + 1);
         segment_files_add(&table, segments[i]);
@@ -407,15 +407,15 @@ static void test_closed_segments_are_cleaned(void **state)
 
 static void test_closed_segments_are_listed(void **state)
 {
-    struct store_listed listed;
+    struct store_scanned listed;
     enum store_status status;
     uint32_t count = 0;
     (void)state;
     put_all(1);
-    struct store_list *list = store_list_new(rig.store);
-    while ((status = store_list_next(list, rig.now_s, &listed)) != STORE_NOT_FOUND)
+    struct store_scan *list = store_scan_new(rig.store);
+    while ((status = store_scan_next(list, rig.now_s, &listed)) != STORE_NOT_FOUND)
         count += status == STORE_OK;
-    store_list_free(list);
+    store_scan_free(list);
     assert_int_equal(count, KEYS);
 }
 

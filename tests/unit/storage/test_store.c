@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "storage/segment.h"
+#include "storage/log/segment.h"
 #include "storage/store_internal.h"
 
 static struct rig rig;

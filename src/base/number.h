@@ -1,0 +1,42 @@
+/* number.h: the numbers that incr and decr work on, as text. */
+#ifndef CACHECASK_SRC_BASE_NUMBER_H
+#define CACHECASK_SRC_BASE_NUMBER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NUMBER_DIGITS_MAX 20
+#define NUMBER_LEN_MAX    1024 /* with blanks and zeros; what is longer is no number */
+
+/* Reads a stored value as memcached does: blanks around it, a plus and zeros in front are fine. False: not a 64-bit number. */
+static inline bool number_parse(const char *text, size_t len, uint64_t *out)
+{
+    size_t at = 0;
+    uint64_t number = 0;
+    while (at < len && (text[at] == ' ' || (text[at] >= '\t' && text[at] <= '\r')))
+        at++;
+    at += at < len && text[at] == '+';
+    size_t first = at;
+    for (; at < len && text[at] >= '0' && text[at] <= '9'; at++)
+        if (__builtin_mul_overflow(number, 10, &number) ||
+            __builtin_add_overflow(number, (uint64_t)(text[at] - '0'), &number))
+            return false;
+    *out = number;
+    return at > first && (at == len || text[at] == ' ' || (text[at] >= '\t' && text[at] <= '\r'));
+}
+
+/* Writes the digits of a number; returns how many. */
+static inline size_t number_format(char out[NUMBER_DIGITS_MAX], uint64_t number)
+{
+    char digits[NUMBER_DIGITS_MAX];
+    size_t count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    for (size_t i = 0; i < count; i++)
+        out[i] = digits[count - 1 - i];
+    return count;
+}
+
+#endif

@@ -1,0 +1,461 @@
+/* command_admin.c: the commands about the server.
+ *
+ * There are no slabs and no LRU queues here, so those commands change nothing; they check their arguments and answer as
+ * memcached does, so that tools do not stumble. Who may ask for what stands in rights.c.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/token.h"
+#include "src/command/auth_file.h"
+#include "src/command/command.h"
+#include "src/observe/dump.h"
+#include "src/base/server_log.h"
+#include "src/base/number.h"
+#include "src/command/rights.h"
+#include "src/observe/watch.h"
+
+#define WORDS_MAX     8
+#define CLASSES       64 /* their numbers are below this; all but class 1 are empty here */
+#define CLASS_LARGEST 39 /* memcached has pages to move among so many */
+
+struct words {
+    struct bytes word[WORDS_MAX];
+    int count;
+};
+
+static struct words split(struct bytes line)
+{
+    struct words words = {0};
+    size_t at = 0;
+    while (words.count < WORDS_MAX) {
+        while (at < line.len && line.data[at] == ' ')
+            at++;
+        size_t start = at;
+        while (at < line.len && line.data[at] != ' ')
+            at++;
+        if (at == start)
+            break;
+        words.word[words.count++] = (struct bytes){line.data + start, at - start};
+    }
+    return words;
+}
+
+static bool is(struct bytes word, const char *text)
+{
+    return word.len == strlen(text) && memcmp(word.data, text, word.len) == 0;
+}
+
+static bool is_number(struct bytes word)
+{
+    size_t at = word.len > 1 && word.data[0] == '-';
+    if (word.len == 0)
+        return false;
+    for (; at < word.len; at++)
+        if ((word.data[at] < '0' || word.data[at] > '9') && word.data[at] != '.')
+            return false;
+    return true;
+}
+
+static void say(struct reply *reply, const char *text)
+{
+    reply->status = REPLY_TEXT;
+    reply->text = text;
+    reply->text_len = strlen(text);
+}
+
+static void start_dump(struct worker *worker, struct conn *conn, enum dump_form form,
+                       uint64_t limit, struct reply *reply)
+{
+    switch (dump_start(worker->server->dump, form, limit, worker)) {
+    case DUMP_STARTED:
+        worker->dumping = conn;
+        reply->status = REPLY_NONE;
+        break;
+    case DUMP_BUSY: say(reply, "BUSY currently processing crawler request\r\n"); break;
+    case DUMP_FAILED: say(reply, "ERROR an unknown error happened\r\n"); break;
+    }
+}
+
+/* stats cachedump CLASS LIMIT: of the one class there is, and no more than LIMIT; 0 for all. */
+static void run_cachedump(struct worker *worker, struct conn *conn, const struct words *args,
+                          struct reply *reply)
+{
+    uint64_t class, limit;
+    if (args->count < 3)
+        say(reply, "CLIENT_ERROR bad command line\r\n");
+    else if (!number_parse(args->word[1].data, args->word[1].len, &class) ||
+             !number_parse(args->word[2].data, args->word[2].len, &limit))
+        reply->status = REPLY_BAD_FORMAT;
+    else if (class >= CLASSES)
+        say(reply, "CLIENT_ERROR Illegal slab id\r\n");
+    else if (class != 1)
+        say(reply, "END\r\n");
+    else
+        start_dump(worker, conn, DUMP_CACHE, limit, reply);
+}
+
+static void enable_sizes(struct worker *worker, bool on, struct reply *reply)
+{
+    atomic_store(&worker->server->sizes_enabled, on);
+    say(reply, on ? "STAT sizes_status enabled\r\n" : "STAT sizes_status disabled\r\n");
+}
+
+bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply)
+{
+    struct words words = split(args);
+    if (words.count == 0)
+        return false;
+    struct bytes group = words.word[0];
+    reply->status = REPLY_OK;
+    if (is(group, "detail") && is(words.word[1], "on"))
+        watch_set_detail(worker->server->watch, true);
+    else if (is(group, "detail") && is(words.word[1], "off"))
+        watch_set_detail(worker->server->watch, false);
+    else if (is(group, "detail") && !is(words.word[1], "dump"))
+        say(reply, "CLIENT_ERROR usage: stats detail on|off|dump\r\n");
+    else if (is(group, "sizes") && !atomic_load(&worker->server->sizes_enabled))
+        say(reply, "STAT sizes_status disabled\r\nEND\r\n");
+    else if (is(group, "sizes_enable") || is(group, "sizes_disable"))
+        enable_sizes(worker, is(group, "sizes_enable"), reply);
+    else
+        return false;
+    return true;
+}
+
+/* The groups of stats that are listings. False: it is none of them. */
+static bool run_listing_stats(struct worker *worker, struct conn *conn, const struct words *args,
+                              struct reply *reply)
+{
+    if (args->count && is(args->word[0], "cachedump"))
+        run_cachedump(worker, conn, args, reply);
+    else if (args->count && is(args->word[0], "sizes"))
+        start_dump(worker, conn, DUMP_SIZES, 0, reply);
+    else
+        return false;
+    return true;
+}
+
+static void run_stats(struct worker *worker, struct conn *conn, const struct request *request,
+                      struct reply *reply)
+{
+    char *text;
+    size_t len;
+    struct words args = split(request->args);
+    if (command_switch_stats(worker, request->args, reply) ||
+        run_listing_stats(worker, conn, &args, reply))
+        return;
+    conn_set_state(conn, CONN_STATE_PARSE);
+    if (!stats_answer(worker->server, request->args.data, request->args.len, &text, &len)) {
+        reply->status = REPLY_ERROR;
+        return;
+    }
+    output_add(&worker->output, text, len, PIECE_HEAP, text);
+    conn->out_bytes += len;
+    reply->status = REPLY_NONE;
+}
+
+/* A number as lru tune and others take it; a sign or a point is fine. False: it is none. */
+static bool read_decimal(struct bytes word, double *out)
+{
+    char text[32];
+    if (!is_number(word) || word.len >= sizeof text)
+        return false;
+    memcpy(text, word.data, word.len);
+    text[word.len] = '\0';
+    *out = strtod(text, NULL);
+    return true;
+}
+
+/* lru tune HOT_PERCENT WARM_PERCENT HOT_FACTOR WARM_FACTOR */
+static void run_tune(const struct words *args, struct reply *reply)
+{
+    double hot, warm, hot_factor, warm_factor;
+    if (args->count < 5 || !read_decimal(args->word[1], &hot) ||
+        !read_decimal(args->word[2], &warm) || !read_decimal(args->word[3], &hot_factor) ||
+        !read_decimal(args->word[4], &warm_factor))
+        return;
+    if (hot + warm > 80)
+        say(reply, "ERROR hot and warm pcts must not exceed 80\r\n");
+    else if (hot_factor <= 0 || warm_factor <= 0)
+        say(reply, "ERROR hot/warm age factors must be greater than 0\r\n");
+    else
+        reply->status = REPLY_OK;
+}
+
+static void run_lru(const struct request *request, struct reply *reply)
+{
+    struct words args = split(request->args);
+    reply->status = REPLY_ERROR;
+    if (args.count == 0)
+        return;
+    if (is(args.word[0], "tune"))
+        run_tune(&args, reply);
+    bool mode = is(args.word[0], "mode") && args.count >= 2 &&
+                (is(args.word[1], "flat") || is(args.word[1], "segmented"));
+    bool ttl = is(args.word[0], "temp_ttl") && args.count >= 2 && is_number(args.word[1]);
+    if (mode || ttl)
+        reply->status = REPLY_OK;
+}
+
+static void run_reassign(const struct words *args, struct reply *reply)
+{
+    int64_t from, to;
+    if (args->count != 3)
+        reply->status = REPLY_ERROR;
+    else if (!token_int64(token_without_plus(args->word[1]), &from) ||
+             !token_int64(token_without_plus(args->word[2]), &to))
+        reply->status = REPLY_BAD_FORMAT;
+    else if (from == to)
+        say(reply, "SAME src and dst class are identical\r\n");
+    else if (from < 0 || to < 0 || from > CLASS_LARGEST || to > CLASS_LARGEST)
+        say(reply, "BADCLASS invalid src or dst class id\r\n");
+    else
+        say(reply, "NOSPARE source class has no spare pages\r\n");
+}
+
+/* slabs automove 0|1|2, or ratio with a number */
+static void run_automove(const struct words *args, struct reply *reply)
+{
+    struct bytes level = args->word[1];
+    double ratio;
+    uint64_t number;
+    reply->status = REPLY_ERROR;
+    if (is(level, "ratio")) {
+        if (read_decimal(args->word[2], &ratio))
+            reply->status = REPLY_OK;
+    } else if (!token_uint64(token_without_plus(level), &number)) {
+        reply->status = REPLY_BAD_FORMAT;
+    } else if (number <= 2) {
+        reply->status = REPLY_OK;
+    }
+}
+
+static void run_slabs(const struct request *request, struct reply *reply)
+{
+    struct words args = split(request->args);
+    reply->status = REPLY_ERROR;
+    if (args.count >= 2 && is(args.word[0], "reassign"))
+        run_reassign(&args, reply);
+    else if (args.count >= 2 && is(args.word[0], "automove"))
+        run_automove(&args, reply);
+}
+
+/* "all", or a list of classes with commas: the one class there is, or others, which are empty. False: it is neither. */
+static bool read_classes(struct bytes list, bool *one, bool *others)
+{
+    size_t at = 0;
+    *one = is(list, "all");
+    *others = false;
+    if (*one)
+        return true;
+    while (at < list.len) {
+        uint32_t class = 0;
+        size_t start = at;
+        for (; at < list.len && list.data[at] >= '0' && list.data[at] <= '9' && class < CLASSES;
+             at++)
+            class = class * 10 + (uint32_t)(list.data[at] - '0');
+        bool number = at > start && class > 0 && class < CLASSES;
+        if ((at > start && !number) || (at < list.len && list.data[at] != ','))
+            return false;
+        *one = *one || class == 1;
+        *others = *others || number;
+        at++;
+    }
+    return true;
+}
+
+/* Its OK tells that it is no error, before the first key is found. */
+static void start_list(struct worker *worker, struct conn *conn, enum dump_form form,
+                       struct reply *reply)
+{
+    start_dump(worker, conn, form, 0, reply);
+    if (reply->status == REPLY_NONE)
+        reply->status = REPLY_OK;
+}
+
+static void run_dump(struct worker *worker, struct conn *conn, enum dump_form form,
+                     struct bytes list, struct reply *reply)
+{
+    bool one = is(list, "hash"), others = false; /* all are in the one class that there is */
+    if (!one && !read_classes(list, &one, &others))
+        say(reply, "BADCLASS invalid class id\r\n");
+    else if (one)
+        start_list(worker, conn, form, reply);
+    else if (others)
+        say(reply, form == DUMP_MG ? "OK\r\nEN\r\n" : "OK\r\nEND\r\n");
+    else
+        say(reply, "NOTSTARTED no items to crawl\r\n");
+}
+
+static void run_crawl(struct bytes list, struct reply *reply)
+{
+    bool one, others;
+    if (!read_classes(list, &one, &others))
+        say(reply, "BADCLASS invalid class id\r\n");
+    else if (one || others)
+        reply->status = REPLY_OK;
+    else
+        say(reply, "NOTSTARTED no items to crawl\r\n");
+}
+
+/* What has expired is taken back without being asked: there is nothing to be set. */
+static void run_crawler_setting(struct bytes name, struct bytes value, struct reply *reply)
+{
+    uint64_t number;
+    if (value.data[0] < '0' || value.data[0] > '9' || !number_parse(value.data, value.len, &number))
+        reply->status = REPLY_BAD_FORMAT;
+    else if (is(name, "sleep") && number > 1000000)
+        say(reply, "CLIENT_ERROR sleep must be one second or less\r\n");
+    else
+        reply->status = REPLY_OK;
+}
+
+static void run_crawler(struct worker *worker, struct conn *conn, const struct request *request,
+                        struct reply *reply)
+{
+    struct words args = split(request->args);
+    struct bytes name = args.word[0];
+    reply->status = REPLY_ERROR;
+    if (args.count == 1 && (is(name, "enable") || is(name, "disable")))
+        reply->status = REPLY_OK;
+    if (args.count != 2)
+        return;
+    if (is(name, "metadump"))
+        run_dump(worker, conn, DUMP_META, args.word[1], reply);
+    else if (is(name, "mgdump"))
+        run_dump(worker, conn, DUMP_MG, args.word[1], reply);
+    else if (is(name, "crawl"))
+        run_crawl(args.word[1], reply);
+    else if (is(name, "sleep") || is(name, "tocrawl"))
+        run_crawler_setting(name, args.word[1], reply);
+}
+
+static void run_verbosity(struct worker *worker, const struct request *request, struct reply *reply)
+{
+    atomic_store(&worker->server->verbosity, request->delta < 10 ? (int)request->delta : 10);
+    watch_system(worker, "verbosity", "level", request->delta);
+    reply->status = REPLY_OK;
+}
+
+static void run_memlimit(struct worker *worker, const struct request *request, struct reply *reply)
+{
+    if (request->delta < 8) {
+        reply->status = REPLY_MEMLIMIT_TOO_SMALL;
+    } else if (request->delta < 1 << 30 &&
+               store_set_memory_limit(worker->server->store, request->delta << 20)) {
+        watch_system(worker, "memory_limit", "megabytes", request->delta);
+        reply->status = REPLY_OK;
+    } else {
+        say(reply, "SERVER_ERROR the limit is beyond what this server can grow to: restart it with "
+                   "-m\r\n");
+    }
+}
+
+/* As cache_memlimit does with -m; 0 lifts the limit. */
+static void run_disklimit(struct worker *worker, const struct request *request, struct reply *reply)
+{
+    if (request->delta && (request->delta < 4 || request->delta >= UINT64_C(1) << 40)) {
+        say(reply, "CLIENT_ERROR the disk limit is at least 4 (megabytes), or 0 for none\r\n");
+        return;
+    }
+    store_set_disk_limit(worker->server->store, request->delta << 20);
+    watch_system(worker, "disk_limit", "megabytes", request->delta);
+    reply->status = REPLY_OK;
+}
+
+static void run_shutdown(const struct request *request, struct reply *reply)
+{
+    if (request->args.len && !is(request->args, "graceful")) {
+        say(reply, "CLIENT_ERROR invalid shutdown mode\r\n");
+        return;
+    }
+    reply->status = REPLY_NONE;
+    server_stop();
+}
+
+/* A client shows its password. What it has sent behind that is parsed in the next round, by the rule that holds then. */
+static void run_authenticate(struct worker *worker, struct conn *conn,
+                             const struct request *request, struct reply *reply)
+{
+    static const enum reply_status answers[] = {
+        [AUTH_GRANTED] = REPLY_STORED,
+        [AUTH_REFUSED] = REPLY_WRONG_PASSWORD,
+        [AUTH_MALFORMED] = REPLY_BAD_PASSWORD_FORM,
+    };
+    enum auth_result result =
+        auth_file_check(worker->server->auth_file, request->value.data, request->value.len);
+    parser_lock(&conn->parser, result == AUTH_GRANTED ? 0 : rights_of_strangers());
+    conn->stopped = true;
+    reply->status = answers[result];
+    counter_add(&worker->counters.auth_cmds, 1);
+    if (result == AUTH_GRANTED)
+        return;
+    counter_add(&worker->counters.auth_errors, 1);
+    if (worker->verbosity >= SERVER_LOG_EVENTS)
+        server_log("<%d authentication failure: %s", conn->fd, conn->address);
+}
+
+static enum run_result run_watch(struct worker *worker, struct conn *conn,
+                                 const struct request *request, struct reply *reply)
+{
+    uint32_t events = watch_parse(request->args);
+    uint32_t watcher;
+    if (!events) {
+        reply->status = REPLY_ERROR;
+        return RUN_DONE;
+    }
+    switch (watch_add(worker->server->watch, events, worker, &watcher)) {
+    case WATCH_ADDED: break;
+    case WATCH_TOO_MANY:
+        say(reply, "WATCHER_TOO_MANY log watcher limit reached\r\n");
+        return RUN_DONE;
+    case WATCH_FAILED: say(reply, "WATCHER_FAILED failed to add log watcher\r\n"); return RUN_DONE;
+    }
+    worker_add_watcher(worker, conn, watcher);
+    reply->status = REPLY_OK;
+    return RUN_WATCH;
+}
+
+static void run_refresh_certs(struct worker *worker, struct reply *reply)
+{
+    char error[TLS_ERROR_MAX];
+    struct tls *tls = worker->server->tls;
+    reply->status = REPLY_OK;
+    if (!tls) {
+        say(reply, "Error TLS not enabled\r\n");
+    } else if (!tls_reload(tls, error)) {
+        int len = snprintf(output_at(&worker->output), OUTPUT_ROOM, "%s\r\n", error);
+        output_wrote(&worker->output, (size_t)len);
+        reply->status = REPLY_NONE;
+    }
+}
+
+enum run_result command_run_admin(struct worker *worker, struct conn *conn,
+                                  const struct request *request, struct reply *reply)
+{
+    enum run_result result = RUN_DONE;
+    switch (request->op) {
+    case OP_VERSION:
+        reply->status = REPLY_VERSION;
+        reply->text = SETTINGS_MEMCACHED_VERSION;
+        reply->text_len = strlen(SETTINGS_MEMCACHED_VERSION);
+        break;
+    case OP_VERBOSITY: run_verbosity(worker, request, reply); break;
+    case OP_STATS: run_stats(worker, conn, request, reply); break;
+    case OP_CACHE_MEMLIMIT: run_memlimit(worker, request, reply); break;
+    case OP_CACHE_DISKLIMIT: run_disklimit(worker, request, reply); break;
+    case OP_SHUTDOWN: run_shutdown(request, reply); break;
+    case OP_AUTHENTICATE: run_authenticate(worker, conn, request, reply); break;
+    case OP_LRU: run_lru(request, reply); break;
+    case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;
+    case OP_WATCH: result = run_watch(worker, conn, request, reply); break;
+    case OP_SLABS: run_slabs(request, reply); break;
+    case OP_REFRESH_CERTS: run_refresh_certs(worker, reply); break;
+    default: reply->status = REPLY_ERROR; break;
+    }
+    command_say(worker, conn, request, reply);
+    return result;
+}

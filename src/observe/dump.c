@@ -1,0 +1,415 @@
+/* dump.c: all keys of the store, streamed to one client.
+ *
+ * A listing reads from the disk and may take minutes, so it runs in a thread of its own, at low priority. The thread writes
+ * lines into chunks; the worker that has the connection is woken for each chunk and sends it. At most DUMP_CHUNKS wait to be
+ * sent: a client that does not read stops this thread and nobody else.
+ *
+ *            dump_start          thread             thread, with the last chunk        dump_take
+ *     IDLE ─────────────▶ WANTED ──────▶ RUNNING ─────────────────────────────▶ DONE ────────────▶ IDLE
+ *                            │              │ no memory                                              ▲
+ *                            │              └───────────▶ FAILED ────────────dump_take───────────────┤
+ *                            └── dump_abandon, then the thread has seen it (LEFT) ───────────────────┘
+ *
+ * One dump at a time, as in memcached; one that was left counts until its thread has noticed.
+ */
+#define _GNU_SOURCE
+#include "src/observe/dump.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "protocol/base64.h"
+#include "src/base/encode.h"
+#include "src/base/number.h"
+#include "src/server.h"
+#include "src/net/worker.h"
+#include "storage/store.h"
+
+#define CHUNK_SIZE (64 << 10)
+#define LINE_SIZE  1024 /* a key with each byte as %XX, and the rest */
+
+enum dump_state {
+    IDLE,
+    WANTED,
+    RUNNING,
+    DONE,   /* the last chunk waits to be taken */
+    FAILED, /* the worker has to be told */
+    LEFT,   /* nobody wants it any more; the thread has not noticed yet */
+};
+
+struct chunk {
+    char *data;
+    size_t len;
+};
+
+struct dump {
+    struct server *server;
+    pthread_t thread;
+    bool started; /* the thread; a worker's or, at the end, the main thread's own, with the lock */
+    _Atomic bool unwanted; /* the thread must end what it does */
+
+    pthread_mutex_t lock; /* all below */
+    pthread_cond_t changed;
+    bool stopping;
+    enum dump_state state;
+    enum dump_form form;
+    uint64_t limit;
+    struct worker *worker;
+    struct chunk chunks[DUMP_CHUNKS];
+    uint32_t chunk_count;
+};
+
+static const char *end_line(enum dump_form form)
+{
+    return form == DUMP_MG ? "EN\r\n" : "END\r\n";
+}
+
+/* Lines. */
+
+static char *put_text(char *out, const char *text)
+{
+    size_t len = strlen(text);
+    memcpy(out, text, len);
+    return out + len;
+}
+
+static char *put_number(char *out, uint64_t number)
+{
+    return out + number_format(out, number);
+}
+
+/* memcached's line about a key; there is one class here, as in `stats items`. */
+static size_t write_meta(char *out, const struct store_scanned *item)
+{
+    char *at = put_text(out, "key=");
+    at += encode_url(at, item->key, item->key_len);
+    at = put_text(at, " exp=");
+    at = item->expire_s ? put_number(at, item->expire_s) : put_text(at, "-1");
+    at = put_number(put_text(at, " la="), item->accessed_s);
+    at = put_number(put_text(at, " cas="), item->cas);
+    at = put_text(at, item->fetched ? " fetch=yes" : " fetch=no");
+    at = put_number(put_text(at, " cls=1 size="), item->size);
+    at = put_number(put_text(at, " flags="), item->client_flags);
+    *at++ = '\n';
+    return (size_t)(at - out);
+}
+
+/* Whether a key can stand in a command as it is. */
+static bool is_plain(const struct store_scanned *item)
+{
+    for (size_t i = 0; i < item->key_len; i++)
+        if ((unsigned char)item->key[i] <= ' ' || item->key[i] == 127)
+            return false;
+    return true;
+}
+
+static size_t write_mg(char *out, const struct store_scanned *item)
+{
+    const char *end = "\r\n";
+    size_t len = 3;
+    memcpy(out, "mg ", len);
+    if (is_plain(item)) {
+        memcpy(out + len, item->key, item->key_len);
+        len += item->key_len;
+    } else {
+        len += base64_encode(out + len, item->key, item->key_len);
+        end = " b\r\n";
+    }
+    memcpy(out + len, end, strlen(end));
+    return len + strlen(end);
+}
+
+/* A key that cannot stand in a line as it is has none: this form has no way to write it. */
+static size_t write_cached(char *out, const struct store_scanned *item)
+{
+    if (!is_plain(item))
+        return 0;
+    return (size_t)snprintf(out, LINE_SIZE, "ITEM %.*s [%" PRIu32 " b; %" PRIu32 " s]\r\n",
+                            (int)item->key_len, item->key, item->value_len, item->expire_s);
+}
+
+/* Sizes. */
+
+/* By steps of 32 bytes as in memcached, and above 1 MiB by powers of two. */
+#define SIZE_STEP   32
+#define SIZE_SMALL  (UINT32_C(1) << 20)
+#define SIZE_COUNTS (SIZE_SMALL / SIZE_STEP + 12)
+
+struct sizes {
+    uint32_t shown; /* of the counts */
+    uint64_t counts[SIZE_COUNTS];
+};
+
+static uint64_t size_of_count(uint32_t i)
+{
+    uint32_t small = SIZE_SMALL / SIZE_STEP;
+    return i <= small ? (uint64_t)i * SIZE_STEP : (uint64_t)SIZE_SMALL << (i - small);
+}
+
+static void count_size(struct sizes *sizes, const struct store_scanned *item)
+{
+    uint64_t size = (uint64_t)item->key_len + item->value_len + ITEM_OVERHEAD;
+    uint32_t i = size <= SIZE_SMALL ? (uint32_t)((size + SIZE_STEP - 1) / SIZE_STEP)
+                                    : SIZE_SMALL / SIZE_STEP;
+    while (i < SIZE_COUNTS - 1 && size_of_count(i) < size)
+        i++;
+    sizes->counts[i]++;
+}
+
+/* False: they do not all fit. */
+static bool write_sizes(struct sizes *sizes, struct chunk *chunk)
+{
+    for (; sizes->shown < SIZE_COUNTS; sizes->shown++) {
+        if (!sizes->counts[sizes->shown])
+            continue;
+        if (chunk->len + 2 * LINE_SIZE > CHUNK_SIZE)
+            return false;
+        chunk->len += (size_t)snprintf(chunk->data + chunk->len, LINE_SIZE,
+                                       "STAT %" PRIu64 " %" PRIu64 "\r\n",
+                                       size_of_count(sizes->shown), sizes->counts[sizes->shown]);
+    }
+    return true;
+}
+
+/* The thread. */
+
+/* A dump that runs. */
+struct run {
+    struct store_scan *scan;
+    enum dump_form form;
+    uint64_t left; /* keys that it may still list */
+    struct sizes *sizes;
+    bool listed; /* all keys */
+};
+
+static bool is_unwanted(struct dump *dump)
+{
+    return atomic_load_explicit(&dump->unwanted, memory_order_relaxed);
+}
+
+static void write_item(struct run *run, struct chunk *chunk, const struct store_scanned *item)
+{
+    char *out = chunk->data + chunk->len;
+    switch (run->form) {
+    case DUMP_META: chunk->len += write_meta(out, item); break;
+    case DUMP_MG: chunk->len += write_mg(out, item); break;
+    case DUMP_CACHE: chunk->len += write_cached(out, item); break;
+    case DUMP_SIZES: count_size(run->sizes, item); break;
+    }
+    run->left--;
+}
+
+/* Lists until the chunk is full. STORE_AGAIN: there is more; STORE_NOT_FOUND: that was all; STORE_NO_MEMORY. */
+static enum store_status list_keys(struct dump *dump, struct run *run, struct chunk *chunk)
+{
+    uint32_t now_s = clock_now_s(&dump->server->clock);
+    struct store_scanned item;
+    while (chunk->len + 2 * LINE_SIZE <= CHUNK_SIZE && !is_unwanted(dump)) {
+        enum store_status status =
+            run->left ? store_scan_next(run->scan, now_s, &item) : STORE_NOT_FOUND;
+        if (status == STORE_OK)
+            write_item(run, chunk, &item);
+        else if (status != STORE_AGAIN)
+            return status;
+    }
+    return STORE_AGAIN;
+}
+
+/* Fills a chunk. STORE_AGAIN: there is more; STORE_NOT_FOUND: it ends with the last line; STORE_NO_MEMORY. */
+static enum store_status fill_chunk(struct dump *dump, struct run *run, struct chunk *chunk)
+{
+    enum store_status status = run->listed ? STORE_NOT_FOUND : list_keys(dump, run, chunk);
+    if (status != STORE_NOT_FOUND)
+        return status;
+    run->listed = true;
+    if (run->form == DUMP_SIZES && !write_sizes(run->sizes, chunk))
+        return STORE_AGAIN;
+    const char *end = end_line(run->form);
+    memcpy(chunk->data + chunk->len, end, strlen(end));
+    chunk->len += strlen(end);
+    return STORE_NOT_FOUND;
+}
+
+/* Hands a chunk to the worker when there is room. False: nobody wants it. */
+static bool push_chunk(struct dump *dump, struct chunk chunk, bool last)
+{
+    pthread_mutex_lock(&dump->lock);
+    while (dump->chunk_count == DUMP_CHUNKS && !is_unwanted(dump))
+        pthread_cond_wait(&dump->changed, &dump->lock);
+    bool wanted = !is_unwanted(dump);
+    struct worker *worker = dump->worker;
+    if (wanted) {
+        dump->chunks[dump->chunk_count++] = chunk;
+        dump->state = last ? DONE : RUNNING;
+    }
+    pthread_mutex_unlock(&dump->lock);
+    if (wanted)
+        worker_wake(worker);
+    return wanted;
+}
+
+/* False: it has failed, or nobody wants it. */
+static bool push_all(struct dump *dump, struct run *run)
+{
+    enum store_status status = STORE_AGAIN;
+    while (status == STORE_AGAIN) {
+        struct chunk chunk = {.data = malloc(CHUNK_SIZE)};
+        status = chunk.data ? fill_chunk(dump, run, &chunk) : STORE_NO_MEMORY;
+        if ((status != STORE_AGAIN && status != STORE_NOT_FOUND) ||
+            !push_chunk(dump, chunk, status == STORE_NOT_FOUND)) {
+            free(chunk.data);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* It has not come to its end: for the worker that waits, or because nobody does. */
+static void give_up(struct dump *dump)
+{
+    pthread_mutex_lock(&dump->lock);
+    bool left = dump->state == LEFT;
+    struct worker *worker = dump->worker;
+    dump->state = left ? IDLE : FAILED;
+    pthread_mutex_unlock(&dump->lock);
+    if (!left)
+        worker_wake(worker);
+}
+
+static bool wait_for_work(struct dump *dump)
+{
+    pthread_mutex_lock(&dump->lock);
+    while (dump->state != WANTED && dump->state != LEFT && !dump->stopping)
+        pthread_cond_wait(&dump->changed, &dump->lock);
+    bool stopping = dump->stopping;
+    if (dump->state == WANTED)
+        dump->state = RUNNING;
+    pthread_mutex_unlock(&dump->lock);
+    return !stopping;
+}
+
+static void *run_dumps(void *context)
+{
+    struct dump *dump = context;
+    pthread_setname_np(pthread_self(), "cc-dump");
+    /* Clients come first; a refusal changes nothing that matters. */
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
+    while (wait_for_work(dump)) {
+        /* Form and limit stay as they are until the dump is idle again. */
+        struct run run = {
+            .form = dump->form, .left = dump->limit, .scan = store_scan_new(dump->server->store)};
+        run.sizes = run.form == DUMP_SIZES ? calloc(1, sizeof *run.sizes) : NULL;
+        bool ready = run.scan && (run.sizes || run.form != DUMP_SIZES);
+        if (!ready || !push_all(dump, &run))
+            give_up(dump);
+        store_scan_free(run.scan);
+        free(run.sizes);
+    }
+    return NULL;
+}
+
+/* The workers' side. */
+
+enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t limit,
+                             struct worker *worker)
+{
+    enum dump_started result = DUMP_BUSY;
+    pthread_mutex_lock(&dump->lock);
+    if (dump->state == IDLE && !dump->stopping) {
+        dump->started = dump->started || pthread_create(&dump->thread, NULL, run_dumps, dump) == 0;
+        result = dump->started ? DUMP_STARTED : DUMP_FAILED;
+    }
+    if (result == DUMP_STARTED) {
+        dump->state = WANTED;
+        dump->form = form;
+        dump->limit = limit ? limit : UINT64_MAX;
+        dump->worker = worker;
+        atomic_store(&dump->unwanted, false);
+        pthread_cond_signal(&dump->changed);
+    }
+    pthread_mutex_unlock(&dump->lock);
+    return result;
+}
+
+static enum dump_taken take_chunk(struct dump *dump, struct piece *piece)
+{
+    struct chunk chunk = dump->chunks[0];
+    *piece = (struct piece){
+        .data = chunk.data, .len = chunk.len, .kind = PIECE_HEAP, .owner = chunk.data};
+    dump->chunk_count--;
+    memmove(dump->chunks, dump->chunks + 1, dump->chunk_count * sizeof *dump->chunks);
+    pthread_cond_signal(&dump->changed);
+    if (dump->state != DONE || dump->chunk_count)
+        return DUMP_CHUNK;
+    dump->state = IDLE;
+    return DUMP_LAST;
+}
+
+enum dump_taken dump_take(struct dump *dump, struct piece *piece)
+{
+    enum dump_taken taken = DUMP_NOTHING;
+    pthread_mutex_lock(&dump->lock);
+    if (dump->chunk_count) {
+        taken = take_chunk(dump, piece);
+    } else if (dump->state == FAILED) {
+        dump->state = IDLE;
+        taken = DUMP_BROKEN;
+    }
+    pthread_mutex_unlock(&dump->lock);
+    return taken;
+}
+
+static void drop_chunks(struct dump *dump)
+{
+    while (dump->chunk_count)
+        free(dump->chunks[--dump->chunk_count].data);
+}
+
+void dump_abandon(struct dump *dump)
+{
+    pthread_mutex_lock(&dump->lock);
+    drop_chunks(dump);
+    atomic_store(&dump->unwanted, true);
+    dump->state = dump->state == WANTED || dump->state == RUNNING ? LEFT : IDLE;
+    pthread_cond_signal(&dump->changed);
+    pthread_mutex_unlock(&dump->lock);
+}
+
+/* The beginning and the end. */
+
+struct dump *dump_new(struct server *server)
+{
+    struct dump *dump = calloc(1, sizeof *dump);
+    if (!dump)
+        return NULL;
+    dump->server = server;
+    pthread_mutex_init(&dump->lock, NULL);
+    pthread_cond_init(&dump->changed, NULL);
+    return dump;
+}
+
+void dump_stop(struct dump *dump)
+{
+    pthread_mutex_lock(&dump->lock);
+    dump->stopping = true;
+    atomic_store(&dump->unwanted, true);
+    pthread_cond_signal(&dump->changed);
+    pthread_mutex_unlock(&dump->lock);
+    if (dump->started)
+        pthread_join(dump->thread, NULL);
+}
+
+void dump_free(struct dump *dump)
+{
+    drop_chunks(dump);
+    pthread_cond_destroy(&dump->changed);
+    pthread_mutex_destroy(&dump->lock);
+    free(dump);
+}

@@ -1,0 +1,53 @@
+/* dump.h: the listing of all keys for a client: lru_crawler metadump and mgdump. See dump.c. */
+#ifndef CACHECASK_SRC_OBSERVE_DUMP_H
+#define CACHECASK_SRC_OBSERVE_DUMP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "src/net/output.h"
+
+#define DUMP_CHUNKS 2 /* that wait to be sent */
+
+struct dump;
+struct server;
+struct worker;
+
+enum dump_form {
+    DUMP_META,  /* a line about each key */
+    DUMP_MG,    /* an mg command for each key */
+    DUMP_CACHE, /* `stats cachedump`: key, length, expiry */
+    DUMP_SIZES, /* `stats sizes`: how many items there are of each size */
+};
+
+/* The server's dump; its thread is made when it is first wanted. NULL: no memory. */
+struct dump *dump_new(struct server *server);
+
+/* Ends what runs, and refuses what comes later: before the workers stop. */
+void dump_stop(struct dump *dump);
+void dump_free(struct dump *dump);
+
+enum dump_started {
+    DUMP_STARTED, /* the worker is woken whenever dump_take may have something */
+    DUMP_BUSY,    /* there is one already */
+    DUMP_FAILED,  /* no thread */
+};
+
+/* At most `limit` keys; 0: all. */
+enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t limit,
+                             struct worker *worker);
+
+enum dump_taken {
+    DUMP_NOTHING, /* not yet */
+    DUMP_CHUNK,   /* *piece is to be sent, and more will follow */
+    DUMP_LAST,    /* *piece is to be sent, and that was all */
+    DUMP_BROKEN,  /* it cannot go on; that was all */
+};
+
+/* For the worker that started it, until it answers DUMP_LAST or DUMP_BROKEN or dump_abandon is called. Never waits. */
+enum dump_taken dump_take(struct dump *dump, struct piece *piece);
+
+/* The client has gone. */
+void dump_abandon(struct dump *dump);
+
+#endif

@@ -1,0 +1,95 @@
+/* watch.h: `watch`: what happens in the server, told to operators as it happens. See watch.c. */
+#ifndef CACHECASK_SRC_OBSERVE_WATCH_H
+#define CACHECASK_SRC_OBSERVE_WATCH_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "protocol/request.h"
+#include "src/net/output.h"
+#include "src/net/worker.h"
+
+#define WATCH_WATCHERS_MAX 20
+
+enum watch_event {
+    WATCH_FETCHERS = 1 << 0,
+    WATCH_MUTATIONS = 1 << 1,
+    WATCH_EVICTIONS = 1 << 2,
+    WATCH_CONNEVENTS = 1 << 3,
+    WATCH_DELETIONS = 1 << 4,
+    WATCH_SYSEVENTS = 1 << 5,
+    WATCH_RAWCMDS = 1 << 6,
+    WATCH_DETAIL = 1 << 7, /* nobody watches this: `stats detail` is on */
+};
+
+struct watch;
+struct store_evicted;
+
+/* The thread is made when it is first needed. *observed is kept up to date: what somebody wants to see. `detail`: stats
+ * detail is on. NULL: no memory. */
+struct watch *watch_new(uint32_t workers, uint32_t worker_kib, uint32_t watcher_kib,
+                        _Atomic uint32_t *observed, bool detail);
+
+/* Passes nothing on any more: before the workers are freed. */
+void watch_stop(struct watch *watch);
+void watch_free(struct watch *watch);
+
+/* The watchers: connections of workers. */
+
+enum watch_added {
+    WATCH_ADDED, /* the worker is woken when watch_take may have something */
+    WATCH_TOO_MANY,
+    WATCH_FAILED,
+};
+
+enum watch_added watch_add(struct watch *watch, uint32_t events, struct worker *worker,
+                           uint32_t *watcher);
+void watch_remove(struct watch *watch, uint32_t watcher);
+
+/* Lines for a watcher, in *piece. False: there are none now. Never waits. */
+bool watch_take(struct watch *watch, uint32_t watcher, struct piece *piece);
+
+/* Whether `stats detail` counts. */
+void watch_set_detail(struct watch *watch, bool on);
+
+struct watch_stats {
+    uint64_t worker_dropped, worker_written, watcher_skipped, watcher_sent, watchers;
+};
+
+void watch_get_stats(struct watch *watch, struct watch_stats *stats);
+
+/* What happens. The hot path asks watch_wants and calls nothing else while it is false. */
+
+static inline bool watch_wants(const struct worker *worker)
+{
+    return __builtin_expect(
+        atomic_load_explicit(&worker->server->observed, memory_order_relaxed) != 0, 0);
+}
+
+/* A line of the thread that writes log number `log`: that of a worker, or the one behind all workers: the cleaner's. */
+void watch_write(struct watch *watch, uint32_t log, uint32_t events, const char *text, size_t len);
+
+/* These write a line, or count for `stats detail`, if somebody wants it; each request is told to one of them, when it has been run.
+ * They write to the log of the worker, so its thread calls them. (watch_lines.c) */
+void watch_got(struct worker *worker, const struct conn *conn, const struct slot *slot, bool found,
+               size_t value_len);
+void watch_stored(struct worker *worker, const struct conn *conn, const struct slot *slot,
+                  enum reply_status status);
+void watch_deleted(struct worker *worker, const struct conn *conn, const struct slot *slot,
+                   bool found);
+void watch_ran(struct worker *worker, const struct conn *conn, const struct slot *slot);
+void watch_opened(struct worker *worker, const struct conn *conn);
+void watch_closed(struct worker *worker, const struct conn *conn);
+
+/* The server as a whole did something: its name and a number. */
+void watch_system(struct worker *worker, const char *type, const char *name, uint64_t number);
+
+/* For the cleaner. */
+bool watch_wants_evicted(void *server);
+void watch_evicted(void *server, const struct store_evicted *evicted);
+
+/* The events that words name: "fetchers mutations …"; none is fetchers. 0: a word is no event. */
+uint32_t watch_parse(struct bytes words);
+
+#endif

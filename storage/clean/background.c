@@ -1,0 +1,357 @@
+/* background.c: the background thread of a store.
+ *
+ * It finishes the hint file of each segment that is sealed and synced (with --sync=none: written), oldest first; takes what a
+ * flush has killed out of the keydir, so that lookups need not compare LSNs any longer; takes out what has expired; and gives
+ * the cache the memory that the growing keydir leaves. Where there is nothing to do, a tick looks at each shard and at no entry.
+ */
+#define _GNU_SOURCE
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "storage/log/hint.h"
+#include "storage/base/monotonic.h"
+#include "storage/store_internal.h"
+
+#define TICK_MS           100
+#define CRAWL_S           60
+#define CRAWL_GRACE_S     3
+#define CRAWL_MIN         16384  /* buckets a tick: some tenths of a millisecond */
+#define CRAWL_MAX         262144 /* and what a large keydir may cost, some percents of a core */
+#define CRAWL_STEP        512    /* with a shard's lock held: some hundred microseconds */
+#define PAUSE_US          50     /* between two of these in a shard */
+#define SWEEP_US          100000 /* a tick */
+#define SWEEP_REST_FACTOR 4      /* beside clients it works a fifth of the time */
+#define SHRINK_ROUNDS     4      /* a tick: of 256 shards, some 40 ms */
+#define RETURN_ROUNDS     16     /* a tick, of some MiB */
+
+/* The oldest segment that wants a hint file, if it may have it. */
+static struct segment *next_unhinted(struct store *store)
+{
+    struct log *log = &store->log;
+    bool synced = log->options.sync_interval_ms >= 0;
+    uint64_t lsn = synced ? log_synced_lsn(log) : log_written_lsn(log);
+    pthread_mutex_lock(&log->lock);
+    while (log->hint_from && log->hint_from->hinted)
+        log->hint_from = log->hint_from->next;
+    struct segment *segment = log->hint_from;
+    bool due = segment && (segment != log->active || store->stopping) &&
+               segment->header.base_lsn + atomic_load(&segment->end) <= lsn;
+    pthread_mutex_unlock(&log->lock);
+    return due ? segment : NULL;
+}
+
+static void report_no_hint(struct store *store, const struct segment *segment, int error)
+{
+    if (report_episode_begins(&store->no_hints, monotonic_us()))
+        report(&store->options.reporter, REPORT_WARNING,
+               "cannot make the hint file of segment %016llx: %s. The next start reads the segment "
+               "instead. %s",
+               (unsigned long long)segment->header.id, strerror(error), file_remedy(error));
+}
+
+void background_tell_hints(struct store *store, uint64_t now_us)
+{
+    uint64_t times = report_episode_ends(&store->no_hints, now_us);
+    if (times)
+        report(&store->options.reporter, REPORT_INFO,
+               "%llu hint files could not be written, which makes the next start slower",
+               (unsigned long long)times);
+}
+
+/* False: it did not work, and what is missing is made by a scan at the next start. */
+static bool write_hint(struct store *store, struct segment *segment)
+{
+    const struct store_options *options = &store->options;
+    struct hint hint;
+    assert(atomic_load(&segment->end) >= SEGMENT_HEADER_SIZE); /* else the truncate takes it all */
+    uint32_t end = atomic_load(&segment->end);
+    uint64_t keys = keydir_count(&store->keydir);
+    struct hint_writer *writer = segment->hint_writer;
+    enum store_status status;
+    segment->hint_writer = NULL;
+    if (writer)
+        status = hint_finish(writer, end, keys, &hint);
+    else
+        status = hint_make(options->files, options->dir_fd, segment, store->datadir.hash_seed, keys,
+                           &options->reporter, &hint);
+    if (status != STORE_OK) {
+        report_no_hint(store, segment, errno);
+        return false;
+    }
+    bool cut = options->files->truncate(options->files->context, segment->fd, end) == 0;
+    log_set_size(&store->log, segment, cut ? end : segment->capacity, hint_file_size(&hint));
+    return true;
+}
+
+/* One that a start has found may be closed. */
+static bool open_and_write_hint(struct store *store, struct segment *segment)
+{
+    if (segment_files_use(&store->log.segment_files, segment) != STORE_OK)
+        return false;
+    bool ok = write_hint(store, segment);
+    segment_files_done(segment);
+    return ok;
+}
+
+void background_hints(struct store *store)
+{
+    struct segment *segment;
+    while ((segment = next_unhinted(store))) {
+        /* Where a start could not read all of it there is none, so that the next one tries again (Y9). */
+        bool ok = segment->damaged || open_and_write_hint(store, segment);
+        pthread_mutex_lock(&store->log.lock);
+        segment->hinted = true; /* also after a failure: it would only fail again */
+        pthread_mutex_unlock(&store->log.lock);
+        cleaner_signal(store);
+        if (!ok || (store->stopping && segment == store->log.active))
+            return;
+    }
+}
+
+static bool keep_unflushed(void *context, struct keydir_entry *entry)
+{
+    const struct store *store = context;
+    if (store_lsn_of(store, entry->location) >= store->sweep.flush_lsn)
+        return true;
+    store_mark_dead(store, entry->location);
+    return false;
+}
+
+/* A keydir that is nearly full refuses keys, or evicts for them, while what is flushed takes its room: then there is no rest. */
+static void rest_from_sweeping(void *context)
+{
+    struct store *store = context;
+    uint64_t bytes = atomic_load(&store->keydir.bytes);
+    if (bytes < atomic_load(&store->keydir.bytes_max) / 8 * 7)
+        pace_rest(&store->sweep.pace, store);
+}
+
+/* Takes out what the last flush has killed; in a large keydir some of it at each tick, for there is other work. */
+static void sweep_flushed(struct store *store)
+{
+    uint64_t until_us = monotonic_us() + SWEEP_US;
+    uint64_t flush_lsn = atomic_load(&store->log.flush_lsn);
+    bool more = flush_lsn > atomic_load(&store->swept_flush_lsn);
+    if (!more)
+        return;
+    if (store->sweep.flush_lsn != flush_lsn)
+        store->sweep.cursor = 0; /* what this one has killed may lie anywhere */
+    store->sweep.flush_lsn = flush_lsn;
+    store->sweep.pace.rest_factor = SWEEP_REST_FACTOR;
+    while (more && !atomic_load(&store->stopping) && monotonic_us() < until_us)
+        more = keydir_scan_all(&store->keydir, &store->sweep.cursor, rest_from_sweeping,
+                               keep_unflushed, store);
+    if (more)
+        return;
+    atomic_store(&store->swept_flush_lsn, flush_lsn);
+    cleaner_signal(store); /* segments may be empty now, and there is room in the index */
+}
+
+static bool is_due(const struct store_crawl *crawl, uint32_t expire_s)
+{
+    return (uint64_t)expire_s + crawl->grace_s <= atomic_load(&crawl->store->now_s);
+}
+
+static bool keep_unexpired(void *context, struct keydir_entry *entry)
+{
+    struct store_crawl *crawl = context;
+    struct store *store = crawl->store;
+    crawl->seen++;
+    if (!entry->expire_s)
+        return true;
+    if (!is_due(crawl, entry->expire_s)) {
+        if (entry->expire_s < crawl->expires_from_s)
+            crawl->expires_from_s = entry->expire_s;
+        return true;
+    }
+    crawl->reaped++;
+    store_count_expired(store, entry->location);
+    store_mark_expired(store, crawl->shard, entry->location);
+    store_mark_dead(store, entry->location);
+    return false;
+}
+
+/* Looks at up to CRAWL_STEP buckets of a shard, from where it was. False: the shard is done, and when it is to be visited again is
+ * known. What is inserted meanwhile says that itself. */
+static bool crawl_step(struct store_crawl *crawl, struct keydir_shard *shard)
+{
+    keydir_lock(shard);
+    crawl->shard = shard;
+    if (crawl->cursor == 0) {
+        atomic_store_explicit(&shard->expires_from_s, UINT32_MAX, memory_order_relaxed);
+        crawl->expires_from_s = UINT32_MAX;
+    }
+    bool more = keydir_scan(shard, &crawl->cursor, CRAWL_STEP, keep_unexpired, crawl);
+    if (!more && crawl->expires_from_s < atomic_load(&shard->expires_from_s))
+        atomic_store_explicit(&shard->expires_from_s, crawl->expires_from_s, memory_order_relaxed);
+    keydir_unlock(shard);
+    return more;
+}
+
+/* To unlock a shard alone would not do: who waits for its lock wakes up too late. */
+static void let_others_in(void)
+{
+    const struct timespec pause = {.tv_nsec = PAUSE_US * 1000};
+    nanosleep(&pause, NULL);
+}
+
+static uint32_t step_of(const struct keydir_shard *shard)
+{
+    uint32_t size = atomic_load_explicit(&shard->next_size, memory_order_relaxed);
+    return size < CRAWL_STEP ? size : CRAWL_STEP;
+}
+
+static void crawl_next_shard(struct store *store)
+{
+    store->crawler.shard = (store->crawler.shard + 1) % store->keydir.shard_count;
+    if (store->crawler.shard == 0 && store->crawler.found) {
+        atomic_fetch_add_explicit(&store->crawler.passes, 1, memory_order_relaxed);
+        store->crawler.found = false;
+    }
+}
+
+/* The crawler: takes out what has expired without being asked for. It visits the shards in which something has: where all are
+ * such, each at least once in CRAWL_S seconds, and those of a small keydir at each tick. */
+static void crawl(struct store *store)
+{
+    struct store_crawl *way = &store->crawler.way;
+    uint64_t all = atomic_load(&store->keydir.bytes) / sizeof(struct keydir_bucket);
+    uint64_t share = all * TICK_MS / (CRAWL_S * 1000);
+    uint64_t left = share < CRAWL_MIN ? CRAWL_MIN : share < CRAWL_MAX ? share : CRAWL_MAX;
+    for (uint32_t shards = 0; shards < store->keydir.shard_count && left > 0;) {
+        struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
+        if (way->cursor || is_due(way, atomic_load(&shard->expires_from_s))) {
+            store->crawler.found = true;
+            uint64_t looked = step_of(shard);
+            left -= left < looked ? left : looked;
+            bool more = crawl_step(way, shard);
+            atomic_store_explicit(&store->crawler.checked, way->seen, memory_order_relaxed);
+            if (more) {
+                let_others_in();
+                continue;
+            }
+        }
+        crawl_next_shard(store);
+        shards++;
+    }
+}
+
+bool background_reap_expired(struct store *store)
+{
+    struct store_crawl way = {.store = store};
+    for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
+        struct keydir_shard *shard = &store->keydir.shards[i];
+        if (!is_due(&way, atomic_load(&shard->expires_from_s)))
+            continue;
+        for (way.cursor = 0; crawl_step(&way, shard);)
+            let_others_in();
+    }
+    return way.reaped > 0;
+}
+
+/* After many deletions, or under a lower limit. A step of each shard in turn, so that a client that waits for the lock of one gets
+ * it; and no more than so many, for there is other work. */
+static void shrink_keydir(struct store *store)
+{
+    struct keydir *keydir = &store->keydir;
+    bool more = true;
+    for (uint32_t round = 0; round < SHRINK_ROUNDS && more; round++) {
+        more = false;
+        for (uint32_t i = 0; i < keydir->shard_count; i++) {
+            struct keydir_shard *shard = &keydir->shards[i];
+            keydir_lock(shard);
+            more |= keydir_shrink(keydir, shard);
+            keydir_unlock(shard);
+        }
+    }
+}
+
+static void return_memory(struct store *store)
+{
+    keydir_use_huge_pages(&store->keydir);
+    for (uint32_t i = 0; i < RETURN_ROUNDS && keydir_return_memory(&store->keydir); i++)
+        ;
+}
+
+void background_share_memory(struct store *store)
+{
+    uint64_t keydir = atomic_load(&store->keydir.bytes);
+    uint64_t limit = atomic_load(&store->memory_limit);
+    cache_set_limit(&store->cache, limit > keydir ? limit - keydir : 0);
+}
+
+static bool wait_a_tick(struct store *store)
+{
+    struct timespec until = monotonic_in_ms(TICK_MS);
+    pthread_mutex_lock(&store->background_lock);
+    if (!store->stopping)
+        pthread_cond_timedwait(&store->background_cond, &store->background_lock, &until);
+    bool go_on = !store->stopping;
+    pthread_mutex_unlock(&store->background_lock);
+    return go_on;
+}
+
+static void *run_background(void *context)
+{
+    struct store *store = context;
+    pthread_setname_np(pthread_self(), "cc-maintainer");
+    /* Clients come first; a refusal changes nothing that matters. */
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
+    while (wait_a_tick(store)) {
+        sweep_flushed(store);
+        crawl(store);
+        shrink_keydir(store);
+        background_share_memory(store);
+        return_memory(store);
+        background_hints(store);
+        background_tell_hints(store, monotonic_us());
+        log_let_files_go(&store->log);
+    }
+    return NULL;
+}
+
+void background_signal(void *context)
+{
+    struct store *store = context;
+    pthread_mutex_lock(&store->background_lock);
+    pthread_cond_signal(&store->background_cond);
+    pthread_mutex_unlock(&store->background_lock);
+}
+
+void background_init(struct store *store)
+{
+    store->crawler.way = (struct store_crawl){.store = store, .grace_s = CRAWL_GRACE_S};
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&store->background_lock, NULL);
+    pthread_cond_init(&store->background_cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+void background_release(struct store *store)
+{
+    pthread_mutex_destroy(&store->background_lock);
+    pthread_cond_destroy(&store->background_cond);
+}
+
+bool background_start(struct store *store)
+{
+    store->background_runs = pthread_create(&store->maintainer, NULL, run_background, store) == 0;
+    return store->background_runs;
+}
+
+void background_stop(struct store *store)
+{
+    pthread_mutex_lock(&store->background_lock);
+    store->stopping = true;
+    pthread_cond_signal(&store->background_cond);
+    pthread_mutex_unlock(&store->background_lock);
+    if (store->background_runs)
+        pthread_join(store->maintainer, NULL);
+}

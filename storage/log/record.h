@@ -1,0 +1,86 @@
+/* record.h: one entry of the log, its bytes and its checksums. The format stands in docs/format.md and in record.c. */
+#ifndef CACHECASK_STORAGE_LOG_RECORD_H
+#define CACHECASK_STORAGE_LOG_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RECORD_HEADER_SIZE 32
+#define RECORD_ALIGN       8
+#define RECORD_PARTS       2 /* a value may come in so many */
+#define RECORD_HASH_LEN    8 /* of a key that is given by its hash */
+
+enum record_type {
+    RECORD_PUT = 1,    /* the key's state: value, flags, expiry, CAS unique */
+    RECORD_DELETE = 2, /* the key is gone */
+    RECORD_TOUCH = 3,  /* the key's newest PUT before this has this expiry */
+    RECORD_FLUSH = 4, /* no key; expiry 0: all before this is gone; else: will be, at that second */
+};
+
+/* Bits of a record's state. */
+enum record_state {
+    RECORD_STATE_STALE = 1 << 0,      /* invalidated, but still to be had (meta protocol) */
+    RECORD_STATE_WIN = 1 << 1,        /* somebody was told to make it anew (meta protocol) */
+    RECORD_STATE_CAS_CHOSEN = 1 << 2, /* the CAS unique is the client's, not the store's */
+    /* Of a DELETE or TOUCH whose key is lost (rescue.c): in the key's place stands its tag, and in client_flags what chooses its
+     * shard. The value, of any length, means nothing: it fills the place of what was there before. */
+    RECORD_STATE_HASHED = 1 << 3,
+};
+
+/* A record as a view: key and value point into somebody else's bytes. */
+struct record {
+    uint64_t cas;
+    uint32_t expire_s; /* absolute, 0 for never */
+    uint32_t client_flags;
+    uint32_t value_len;
+    uint16_t state;
+    uint8_t key_len;
+    uint8_t type; /* enum record_type */
+    const char *key;
+    const char *value;
+};
+
+enum record_status {
+    RECORD_OK,
+    RECORD_BAD_HEADER, /* the lengths cannot be believed */
+    RECORD_BAD_BODY,   /* header good, body not: one can step over it */
+    RECORD_CUT,        /* header good, but the body ends behind the bytes at hand */
+};
+
+/* The bytes of a record with such a key and value, padding included. */
+static inline uint64_t record_size(uint32_t key_len, uint64_t value_len)
+{
+    return (RECORD_HEADER_SIZE + key_len + value_len + RECORD_ALIGN - 1) &
+           ~(uint64_t)(RECORD_ALIGN - 1);
+}
+
+/* Seals what lies at `out`: key and value are already behind the header's place, and the padding is cleared here.
+ * `seed` is the segment's, `offset` the record's place in it; key and value of *record are not looked at. */
+void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset);
+
+/* Bytes that lie elsewhere. */
+struct record_part {
+    const char *data;
+    size_t len;
+};
+
+/* The same for a value that lies elsewhere, in `parts`, and is written behind the key from there: at `out` there are only
+ * header and key. The padding is the caller's to clear. */
+void record_seal_parts(char *out, const struct record *record, uint64_t seed, uint64_t offset,
+                       const struct record_part parts[RECORD_PARTS]);
+
+/* Reads and checks the record at data[0..len), which lies at `offset` of a segment with `seed`. On RECORD_OK *record
+ * views into data; on RECORD_BAD_BODY and RECORD_CUT its lengths are set, so that record_size() says where the next lies. */
+enum record_status record_decode(const char *data, size_t len, uint64_t seed, uint64_t offset,
+                                 struct record *record);
+
+/* Brings up to `len` bytes of a record from its byte `at` on, valid until the next call. Returns how many; 0: cannot. */
+typedef size_t record_read(void *context, uint64_t at, uint64_t len, const char **data);
+
+/* Checks the body of a record that is not in memory as a whole, with the header that record_decode has found good.
+ * RECORD_OK, RECORD_BAD_BODY; RECORD_CUT: it could not be read. */
+enum record_status record_check_body(const char header[RECORD_HEADER_SIZE], uint64_t seed,
+                                     uint64_t offset, record_read *read, void *context);
+
+#endif

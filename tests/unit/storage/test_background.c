@@ -1,0 +1,133 @@
+/* test_maintain.c: the background thread finds what has expired or was flushed, and looks at nothing else. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/store_internal.h"
+#include "tests/unit/storage/support.h"
+
+#define KEYS 2000
+
+static struct rig rig;
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_init(&rig);
+    rig_open(&rig);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    rig_release(&rig);
+    return 0;
+}
+
+static void put_many(uint32_t count)
+{
+    char name[32];
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "key-%u", i);
+        rig_put(&rig, name, "value");
+    }
+    rig_commit(&rig);
+}
+
+static bool has_reclaimed(void *count)
+{
+    return rig_stats(&rig).crawler_reclaimed >= *(uint64_t *)count;
+}
+
+/* The time comes, and so many keys have been reclaimed ever. */
+static void reclaim(uint32_t now_s, uint64_t count)
+{
+    store_tick(rig.store, now_s);
+    rig.now_s = now_s;
+    assert_true(wait_until(has_reclaimed, &count));
+    assert_true(rig_stats(&rig).crawler_reclaimed == count);
+}
+
+static void test_only_shards_in_which_something_has_expired_are_visited(void **state)
+{
+    (void)state;
+    put_many(KEYS);
+    rig_put_until(&rig, "short", "x", RIG_NOW + 10);
+    rig_put_until(&rig, "long", "x", RIG_NOW + 100000);
+    reclaim(RIG_NOW + 20, 1);
+    uint64_t checked = rig_stats(&rig).crawler_checked;
+    assert_in_range(checked, 1, KEYS / 4); /* of one shard in sixteen */
+    rig_put_until(&rig, "other", "x", RIG_NOW + 30);
+    reclaim(RIG_NOW + 40, 2);
+    assert_in_range(rig_stats(&rig).crawler_checked, checked, 2 * (KEYS / 4));
+}
+
+/* What a visit leaves, and what a touch, a put or a start brings, is found when its own time has come. */
+static void test_each_expiry_is_met_in_its_time(void **state)
+{
+    (void)state;
+    char name[32];
+    put_many(400);
+    for (uint32_t i = 0; i < 300; i++) {
+        snprintf(name, sizeof name, "key-%u", i);
+        if (i < 100)
+            rig_put_until(&rig, name, "later", RIG_NOW + 100 * (1 + i % 2));
+        else if (i < 200)
+            rig_touch(&rig, name, RIG_NOW + 300);
+        else
+            rig_put_until(&rig, name, "until after a restart", RIG_NOW + 400);
+    }
+    rig_commit(&rig);
+    reclaim(RIG_NOW + 110, 50);
+    reclaim(RIG_NOW + 210, 100);
+    reclaim(RIG_NOW + 310, 200);
+    rig_reopen(&rig);
+    reclaim(RIG_NOW + 410, 100);
+    assert_int_equal(rig_stats(&rig).keydir_entries, 100);
+}
+
+static bool is_swept(void *context)
+{
+    (void)context;
+    return atomic_load(&rig.store->swept_flush_lsn) >= atomic_load(&rig.store->log.flush_lsn);
+}
+
+static void test_a_flush_empties_the_index_beside_writers(void **state)
+{
+    (void)state;
+    put_many(KEYS);
+    rig_flush(&rig, 0);
+    put_many(10);
+    assert_true(wait_until(is_swept, NULL));
+    assert_int_equal(rig_stats(&rig).keydir_entries, 10);
+    store_check(rig.store);
+}
+
+static void test_what_happens_many_times_is_told_twice(void **state)
+{
+    (void)state;
+    const uint64_t minute_us = 60000000;
+    struct report_episode episode = {0};
+    assert_int_equal(report_episode_ends(&episode, 10 * minute_us), 0);
+    assert_true(report_episode_begins(&episode, 10 * minute_us));
+    for (uint64_t i = 1; i <= 77; i++)
+        assert_false(report_episode_begins(&episode, 10 * minute_us + i));
+    assert_int_equal(report_episode_ends(&episode, 11 * minute_us), 0);
+    assert_int_equal(report_episode_ends(&episode, 11 * minute_us + 77), 78);
+    assert_int_equal(report_episode_ends(&episode, 11 * minute_us + 78), 0);
+    assert_true(report_episode_begins(&episode, 12 * minute_us));
+    assert_int_equal(report_episode_ends(&episode, REPORT_EPISODE_LAST), 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(only_shards_in_which_something_has_expired_are_visited),
+        TEST(each_expiry_is_met_in_its_time),
+        TEST(a_flush_empties_the_index_beside_writers),
+        TEST(what_happens_many_times_is_told_twice),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
