@@ -53,11 +53,11 @@ static void get(struct store_session *session, const struct store_key *key)
 {
     struct store_fetch fetch = {0};
     struct store_item item;
-    enum store_status status = store_get(session, key, 1, &fetch, &item);
-    if (status == STORE_COLD && store_fetch_now(session, &fetch) == STORE_OK)
-        status = store_get(session, key, 1, &fetch, &item); /* it did not find room in the cache */
+    enum store_status status = store_get(session, key, &fetch, &item);
+    if (status == STORE_WAIT_READ && store_fetch_now(session, &fetch) == STORE_OK)
+        status = store_get(session, key, &fetch, &item); /* it did not find room in the cache */
     store_fetch_release(&fetch);
-    if (status != STORE_OK && status != STORE_COLD)
+    if (status != STORE_OK && status != STORE_WAIT_READ)
         die("get");
 }
 
@@ -66,11 +66,11 @@ static void put(struct store_session *session, const struct store_key *key)
     static const char value[VALUE_BYTES];
     struct store_put put = {.value = {{.data = value, .len = VALUE_BYTES}}};
     enum store_status status;
-    while ((status = store_put(session, key, 1, &put)) == STORE_AGAIN) {
+    while ((status = store_put(session, key, &put)) == STORE_WAIT_SPACE) {
         store_commit(session); /* room is being made */
         store_leave(session);
         usleep(100);
-        store_enter(session);
+        store_enter(session, 1);
     }
     if (status != STORE_OK)
         die("put");
@@ -90,7 +90,7 @@ static void run_batch(const struct bench *bench, struct store_session *session,
     char names[BATCH][KEY_BYTES];
     struct store_key keys[BATCH];
     enum store_use use = bench->work == PUT ? STORE_REPLACES : STORE_READS;
-    store_enter(session);
+    store_enter(session, 1);
     for (int i = 0; i < BATCH; i++) {
         name_key(names[i], numbers[i]);
         store_key_init(bench->store, &keys[i], names[i], KEY_BYTES);

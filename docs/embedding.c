@@ -22,10 +22,10 @@ static enum store_status put(struct store_session *session, sem_t *woken,
                              const struct store_key *key, uint32_t now_s, struct store_put *what)
 {
     for (;;) {
-        store_enter(session);
-        enum store_status status = store_put(session, key, now_s, what);
+        store_enter(session, now_s);
+        enum store_status status = store_put(session, key, what);
         store_leave(session);
-        if (status != STORE_AGAIN)
+        if (status != STORE_WAIT_SPACE)
             return status == STORE_OK ? store_commit(session) : status;
         store_commit(session);
         sem_wait(woken); /* room is being made */
@@ -39,8 +39,8 @@ static enum store_status get(struct store_session *session, sem_t *woken,
     struct store_fetch fetch = {0};
     struct store_item item;
     enum store_status status;
-    store_enter(session);
-    while ((status = store_get(session, key, now_s, &fetch, &item)) == STORE_COLD) {
+    store_enter(session, now_s);
+    while ((status = store_get(session, key, &fetch, &item)) == STORE_WAIT_READ) {
         if (store_fetch_now(session, &fetch) == STORE_OK)
             continue; /* the system had it in memory */
         store_fetch_start(session, &fetch);

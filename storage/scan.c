@@ -324,14 +324,14 @@ static enum store_status scan_moved(struct store_scan *scan, uint32_t number, ui
     atomic_store_explicit(&part->moved_count, count, memory_order_relaxed);
     if (!keydir_find(shard, part->moved[count], &ref, &entry) || is_dead(store, &entry, now_s)) {
         keydir_unlock(shard);
-        return STORE_AGAIN;
+        return STORE_MORE;
     }
     if (location_in_ram(entry.location)) {
         fill_from_item(out, location_item(entry.location));
         keydir_unlock(shard);
     } else if (!scan_from_disk(store, shard, &entry, out)) {
         scan->unreadable++;
-        return STORE_AGAIN;
+        return STORE_MORE;
     }
     out->expire_s = entry.expire_s;
     return STORE_OK;
@@ -350,7 +350,7 @@ static enum store_status scan_value(struct store_scan *scan, struct scan_found *
     if (found->lsn >= part->end_lsn || !keydir_find(shard, found->tag, &ref, &entry) ||
         store_lsn_of(store, entry.location) != found->lsn || is_dead(store, &entry, now_s)) {
         keydir_unlock(shard);
-        return STORE_AGAIN;
+        return STORE_MORE;
     }
     part->position_lsn = found->lsn + 1;
     out->expire_s = entry.expire_s;
@@ -434,12 +434,12 @@ static enum store_status go_on(struct store_scan *scan)
     for (uint32_t i = scan->first_shard; i < scan->stop_shard; i++)
         end_shard(scan, i);
     if (find_moved(scan) < scan->stop_shard)
-        return STORE_AGAIN;
+        return STORE_MORE;
     uint32_t first = scan->stop_shard;
     end_pass(scan);
     if (first == scan->store->keydir.shard_count)
         return STORE_NOT_FOUND;
-    return begin_pass(scan, first, scan->store->keydir.shard_count) ? STORE_AGAIN : STORE_NO_MEMORY;
+    return begin_pass(scan, first, scan->store->keydir.shard_count) ? STORE_MORE : STORE_NO_MEMORY;
 }
 
 enum store_status store_scan_next(struct store_scan *scan, uint32_t now_s,
@@ -456,5 +456,5 @@ enum store_status store_scan_next(struct store_scan *scan, uint32_t now_s,
         return scan_moved(scan, moved, now_s, out);
     if (!scan->segment)
         return go_on(scan);
-    return read_group(scan) ? STORE_AGAIN : STORE_NO_MEMORY;
+    return read_group(scan) ? STORE_MORE : STORE_NO_MEMORY;
 }

@@ -139,23 +139,23 @@ static void drop(struct store *store, struct found *found)
 
 /* Locks the key's shard and looks it up; the caller unlocks found->shard. What is dead is dropped on the way. */
 static void lock_and_find(struct store_session *session, const struct store_key *key,
-                          uint32_t now_s, struct found *found)
+                          struct found *found)
 {
     struct store *store = session->store;
-    if (now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
-        log_flush_if_due(&store->log, now_s);
+    if (session->now_s >= atomic_load_explicit(&store->log.flush_deadline_s, memory_order_relaxed))
+        log_flush_if_due(&store->log, session->now_s);
     found->shard = &store->keydir.shards[key->shard];
     keydir_lock(found->shard);
     found->present = keydir_find(found->shard, key->tag, &found->ref, &found->entry);
     if (!found->present)
         return;
-    if (store_is_expired(found->entry.expire_s, now_s)) {
+    if (store_is_expired(found->entry.expire_s, session->now_s)) {
         count_up(&session->counters.expired_items, 1);
         if (!store_was_visited(found->entry.location))
             count_up(&session->counters.expired_unfetched, 1);
         store_mark_expired(store, found->shard, found->entry.location);
         drop(store, found);
-    } else if (store_is_flushed(store, &found->entry, now_s)) {
+    } else if (store_is_flushed(store, &found->entry, session->now_s)) {
         drop(store, found);
         count_up(&session->counters.flushed_items, 1);
     }
@@ -192,7 +192,7 @@ static void fill_from_ram(struct store_item *item, struct cache_item *cached, ui
         .expire_s = expire_s,
         .accessed_s = cache_item_accessed_s(cached),
         .cas = cached->cas,
-        .place = place,
+        .location = place,
         .state = cache_item_state(cached),
         .fetched = cache_item_fetched(cached),
         .in_ram = true,
@@ -208,7 +208,7 @@ static void fill_from_record(struct store_item *item, const struct record *recor
         .client_flags = record->client_flags,
         .expire_s = expire_s,
         .cas = record->cas,
-        .place = place,
+        .location = place,
         .state = record->state,
     };
 }
@@ -225,7 +225,7 @@ static void rest_on_found(struct store_session *session, const struct found *fou
 /* An entry points to RAM. The page stays readable until store_leave (C3). always_inline, like get_without_lock: every get of what is
  * hot comes along here, and a compiler that calls both costs a pipelined get a twentieth. */
 __attribute__((always_inline)) static inline enum store_status
-take_from_ram(struct store_session *session, const struct store_key *key, uint32_t now_s, bool peek,
+take_from_ram(struct store_session *session, const struct store_key *key, bool peek,
               const struct keydir_entry *entry, uint64_t place, struct store_item *item)
 {
     struct cache_item *cached = location_item(entry->location);
@@ -233,14 +233,14 @@ take_from_ram(struct store_session *session, const struct store_key *key, uint32
         return STORE_NOT_FOUND; /* two keys with 67 equal bits: never seen, never wrong */
     fill_from_ram(item, cached, place, entry->expire_s);
     if (!peek)
-        cache_item_note_access(cached, now_s);
+        cache_item_note_access(cached, session->now_s);
     count_up(&session->counters.ram_hits, 1);
     return STORE_OK;
 }
 
 /* The same, with the shard locked; unlocks it. Inline, so that a get does not ask whether it is a peek. */
 static inline enum store_status get_from_ram(struct store_session *session,
-                                             const struct store_key *key, uint32_t now_s, bool peek,
+                                             const struct store_key *key, bool peek,
                                              struct found *found, struct store_item *item)
 {
     uint64_t place = place_of(found->entry.location);
@@ -248,20 +248,20 @@ static inline enum store_status get_from_ram(struct store_session *session,
         keydir_set(found->shard, found->ref, found->entry.location | LOCATION_VISITED,
                    found->entry.expire_s);
     keydir_unlock(found->shard);
-    return take_from_ram(session, key, now_s, peek, &found->entry, place, item);
+    return take_from_ram(session, key, peek, &found->entry, place, item);
 }
 
 /* What is only looked at, most gets of what is hot, needs no lock. False: this one does, because something is to be changed on
  * the way or read from disk, or because somebody else had the lock. */
 __attribute__((always_inline)) static inline bool
-get_without_lock(struct store_session *session, const struct store_key *key, uint32_t now_s,
-                 bool peek, struct store_item *item, enum store_status *status)
+get_without_lock(struct store_session *session, const struct store_key *key, bool peek,
+                 struct store_item *item, enum store_status *status)
 {
     const struct store *store = session->store;
     struct keydir_entry entry;
     bool present;
     uint64_t mark_lsn;
-    if (store_may_be_flushed(store, now_s) ||
+    if (store_may_be_flushed(store, session->now_s) ||
         !keydir_find_optimistic(&store->keydir.shards[key->shard], key->tag, &entry, &present,
                                 &mark_lsn))
         return false;
@@ -271,12 +271,12 @@ get_without_lock(struct store_session *session, const struct store_key *key, uin
         rest_on_flush(session);
         return true;
     }
-    if (!location_in_ram(entry.location) || store_is_expired(entry.expire_s, now_s) ||
+    if (!location_in_ram(entry.location) || store_is_expired(entry.expire_s, session->now_s) ||
         !(peek || entry.location & LOCATION_VISITED))
         return false;
     uint64_t place = place_of(entry.location);
     rest_on_place(session, place);
-    *status = take_from_ram(session, key, now_s, peek, &entry, place, item);
+    *status = take_from_ram(session, key, peek, &entry, place, item);
     return true;
 }
 
@@ -301,24 +301,24 @@ static enum store_status begin_fetch(struct store_session *session, const struct
         .location = location & ~LOCATION_VISITED,
         .segment = log_segment(log, location_slot(location)),
         .session = session,
-        .status = STORE_AGAIN,
+        .status = STORE_WAIT_READ,
     };
     segment_pin(fetch->segment);
     keydir_unlock(found->shard);
     /* What is still in the log's buffer cannot be read from the file; a buffer is written as a whole. */
     enum store_status status = log_written_lsn(log) > lsn ? STORE_OK : log_commit(log, lsn + 1);
-    return status == STORE_OK ? STORE_COLD : status;
+    return status == STORE_OK ? STORE_WAIT_READ : status;
 }
 
 /* With the shard locked: looks at the entry as it is, whatever `fetch` holds. Unlocks the shard. */
 static inline enum store_status get_found(struct store_session *session,
-                                          const struct store_key *key, uint32_t now_s, bool peek,
+                                          const struct store_key *key, bool peek,
                                           struct found *found, struct store_fetch *fetch,
                                           struct store_item *item)
 {
     rest_on_found(session, found);
     if (found->present && location_in_ram(found->entry.location))
-        return get_from_ram(session, key, now_s, peek, found, item);
+        return get_from_ram(session, key, peek, found, item);
     if (found->present)
         return begin_fetch(session, key, found, fetch);
     keydir_unlock(found->shard);
@@ -346,10 +346,10 @@ static struct cache_item *copy_to_cache(struct store_session *session, const str
 /* A damaged record is a miss, for good: a deletion keeps what it had replaced from coming back. Until that can be written
  * the key is there, and cannot be read. */
 static enum store_status drop_corrupt(struct store_session *session, const struct store_key *key,
-                                      uint32_t now_s, const struct store_fetch *fetch)
+                                      const struct store_fetch *fetch)
 {
     enum store_status status =
-        store_delete(session, key, now_s, STORE_IF_SAME, fetch->location & LOCATION_PLACE_MASK);
+        store_delete(session, key, STORE_IF_SAME, fetch->location & LOCATION_PLACE_MASK);
     if (status == STORE_EXISTS || status == STORE_NOT_FOUND)
         return status; /* it has been replaced just now */
     if (status != STORE_OK)
@@ -362,13 +362,12 @@ static enum store_status drop_corrupt(struct store_session *session, const struc
 }
 
 /* A disk that fails reads is told of once, and again when it has been well for a while. */
-static void note_unreadable(struct store_session *session, uint32_t now_s,
-                            const struct store_fetch *fetch)
+static void note_unreadable(struct store_session *session, const struct store_fetch *fetch)
 {
     struct store *store = session->store;
     count_up(&session->counters.read_errors, 1);
-    uint32_t last_s = atomic_exchange(&store->unreadable_s, now_s);
-    if (last_s && now_s - last_s < UNREADABLE_PAUSE_S)
+    uint32_t last_s = atomic_exchange(&store->unreadable_s, session->now_s);
+    if (last_s && session->now_s - last_s < UNREADABLE_PAUSE_S)
         return;
     report(
         &store->options.reporter, REPORT_ERROR,
@@ -380,29 +379,29 @@ static void note_unreadable(struct store_session *session, uint32_t now_s,
 
 /* The fetch has brought no record. That is an error, or the end of the key; but not if the key has another record by now. */
 static enum store_status get_without_record(struct store_session *session,
-                                            const struct store_key *key, uint32_t now_s, bool peek,
+                                            const struct store_key *key, bool peek,
                                             struct store_fetch *fetch, struct store_item *item)
 {
     struct found found;
     enum store_status status = fetch->status;
-    lock_and_find(session, key, now_s, &found);
+    lock_and_find(session, key, &found);
     if (!is_place_of(&found, fetch))
-        return get_found(session, key, now_s, peek, &found, fetch, item);
+        return get_found(session, key, peek, &found, fetch, item);
     keydir_unlock(found.shard);
     if (status == STORE_IO)
-        note_unreadable(session, now_s, fetch);
+        note_unreadable(session, fetch);
     if (status != STORE_OK)
         return status;
-    status = drop_corrupt(session, key, now_s, fetch);
+    status = drop_corrupt(session, key, fetch);
     if (status != STORE_EXISTS)
         return status;
-    lock_and_find(session, key, now_s, &found);
-    return get_found(session, key, now_s, peek, &found, fetch, item);
+    lock_and_find(session, key, &found);
+    return get_found(session, key, peek, &found, fetch, item);
 }
 
 /* The fetch has its bytes: uses them if the entry still points to the place they are from. */
 static enum store_status get_from_fetch(struct store_session *session, const struct store_key *key,
-                                        uint32_t now_s, bool peek, struct store_fetch *fetch,
+                                        bool peek, struct store_fetch *fetch,
                                         struct store_item *item)
 {
     struct record record;
@@ -411,13 +410,13 @@ static enum store_status get_from_fetch(struct store_session *session, const str
         record_decode(fetch->data, fetch->len, fetch->segment->header.seed,
                       location_offset(fetch->location), &record) != RECORD_OK ||
         record.type != RECORD_PUT)
-        return get_without_record(session, key, now_s, peek, fetch, item);
+        return get_without_record(session, key, peek, fetch, item);
     struct cache_item *cached = copy_to_cache(session, &record, fetch->location);
-    lock_and_find(session, key, now_s, &found);
+    lock_and_find(session, key, &found);
     bool same = is_place_of(&found, fetch);
     bool fetched = same && (found.entry.location & LOCATION_VISITED);
     if (same && cached) {
-        cache_item_set_accessed(cached, peek ? 0 : now_s);
+        cache_item_set_accessed(cached, peek ? 0 : session->now_s);
         if (fetched || !peek)
             cache_item_set_fetched(cached);
         keydir_set(found.shard, found.ref, location_of_item(cached, fetch->location),
@@ -429,7 +428,7 @@ static enum store_status get_from_fetch(struct store_session *session, const str
     if (!same && cached)
         cache_unalloc(&session->writer, cached);
     if (!same)
-        return get_found(session, key, now_s, peek, &found, fetch, item);
+        return get_found(session, key, peek, &found, fetch, item);
     rest_on_found(session, &found);
     keydir_unlock(found.shard);
     if (!is_key(key, record.key, record.key_len))
@@ -445,32 +444,31 @@ static enum store_status get_from_fetch(struct store_session *session, const str
 }
 
 static inline enum store_status look_up(struct store_session *session, const struct store_key *key,
-                                        uint32_t now_s, bool peek, struct store_fetch *fetch,
+                                        bool peek, struct store_fetch *fetch,
                                         struct store_item *item)
 {
     struct found found;
     enum store_status status;
     assert(atomic_load_explicit(&session->epoch, memory_order_relaxed)); /* C3 */
-    if (fetch->segment && fetch->status != STORE_AGAIN && fetch->tag == key->tag &&
+    if (fetch->segment && fetch->status != STORE_WAIT_READ && fetch->tag == key->tag &&
         fetch->shard == key->shard)
-        return get_from_fetch(session, key, now_s, peek, fetch, item);
-    if (get_without_lock(session, key, now_s, peek, item, &status))
+        return get_from_fetch(session, key, peek, fetch, item);
+    if (get_without_lock(session, key, peek, item, &status))
         return status;
-    lock_and_find(session, key, now_s, &found);
-    return get_found(session, key, now_s, peek, &found, fetch, item);
+    lock_and_find(session, key, &found);
+    return get_found(session, key, peek, &found, fetch, item);
 }
 
 enum store_status store_get(struct store_session *session, const struct store_key *key,
-                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+                            struct store_fetch *fetch, struct store_item *item)
 {
-    return look_up(session, key, now_s, false, fetch, item);
+    return look_up(session, key, false, fetch, item);
 }
 
 enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
-                                     uint32_t now_s, struct store_fetch *fetch,
-                                     struct store_item *item)
+                                     struct store_fetch *fetch, struct store_item *item)
 {
-    return look_up(session, key, now_s, true, fetch, item);
+    return look_up(session, key, true, fetch, item);
 }
 
 void *store_pin(struct store_session *session, const struct store_item *item)
@@ -617,7 +615,7 @@ static enum store_status put_locked(struct store *store, const struct store_key 
 {
     uint64_t value_len = (uint64_t)put->value[0].len + put->value[1].len;
     uint64_t size = record_size(key->len, value_len);
-    enum store_status status = check_condition(found, put->condition, put->place);
+    enum store_status status = check_condition(found, put->condition, put->location);
     if (status == STORE_OK)
         status = check_room(store, found, size);
     if (status != STORE_OK)
@@ -643,7 +641,7 @@ static enum store_status put_locked(struct store *store, const struct store_key 
 }
 
 enum store_status store_put(struct store_session *session, const struct store_key *key,
-                            uint32_t now_s, struct store_put *put)
+                            struct store_put *put)
 {
     struct found found;
     struct log_room room;
@@ -655,9 +653,9 @@ enum store_status store_put(struct store_session *session, const struct store_ke
     if (put->cas)
         put->state |= RECORD_STATE_CAS_CHOSEN;
     struct cache_item *item = prepare_item(session, key, put);
-    lock_and_find(session, key, now_s, &found);
-    enum store_status status =
-        put_locked(session->store, key, now_s, put, &found, item, large ? &outside : NULL, &room);
+    lock_and_find(session, key, &found);
+    enum store_status status = put_locked(session->store, key, session->now_s, put, &found, item,
+                                          large ? &outside : NULL, &room);
     if (status != STORE_OK)
         rest_on_found(session, &found);
     keydir_unlock(found.shard);
@@ -689,11 +687,11 @@ uint64_t store_item_size(uint32_t key_len, uint64_t value_len)
 
 /* Looks the key up; on STORE_OK the shard stays locked. */
 static enum store_status lock_and_check(struct store_session *session, const struct store_key *key,
-                                        uint32_t now_s, enum store_condition condition,
-                                        uint64_t place, struct found *found)
+                                        enum store_condition condition, uint64_t place,
+                                        struct found *found)
 {
     assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
-    lock_and_find(session, key, now_s, found);
+    lock_and_find(session, key, found);
     enum store_status status = check_condition(found, condition, place);
     if (status == STORE_OK)
         return STORE_OK;
@@ -704,13 +702,12 @@ static enum store_status lock_and_check(struct store_session *session, const str
 
 /* Reserves room for *entry, which has no value; if that fails the shard is unlocked. */
 static enum store_status reserve_mark(struct store_session *session, struct found *found,
-                                      const struct hint_entry *entry, uint32_t now_s,
-                                      struct log_room *room)
+                                      const struct hint_entry *entry, struct log_room *room)
 {
     enum log_use use = entry->type == RECORD_DELETE ? LOG_DELETION : LOG_NORMAL;
     uint64_t rests_on = store_lsn_of(session->store, found->entry.location);
     enum store_status status =
-        log_reserve(&session->store->log, entry, NULL, use, rests_on, now_s, room);
+        log_reserve(&session->store->log, entry, NULL, use, rests_on, session->now_s, room);
     if (status == STORE_OK)
         return STORE_OK;
     rest_on_found(session, found);
@@ -729,14 +726,14 @@ static void write_mark(struct store_session *session, const struct store_key *ke
 }
 
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
-                               uint32_t now_s, enum store_condition condition, uint64_t place)
+                               enum store_condition condition, uint64_t place)
 {
     struct found found;
     struct log_room room;
     struct hint_entry entry = entry_for(key, RECORD_DELETE, 0, 0);
-    enum store_status status = lock_and_check(session, key, now_s, condition, place, &found);
+    enum store_status status = lock_and_check(session, key, condition, place, &found);
     if (status == STORE_OK)
-        status = reserve_mark(session, &found, &entry, now_s, &room);
+        status = reserve_mark(session, &found, &entry, &room);
     if (status != STORE_OK)
         return status;
     drop(session->store, &found);
@@ -756,26 +753,25 @@ static void set_expiry(const struct found *found, uint32_t now_s, uint32_t expir
 }
 
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
-                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
-                              uint64_t place)
+                              uint32_t expire_s, enum store_condition condition, uint64_t place)
 {
     struct found found;
     struct log_room room;
     struct hint_entry entry = entry_for(key, RECORD_TOUCH, 0, expire_s);
     bool access = condition == STORE_IF_PRESENT;
-    enum store_status status = lock_and_check(session, key, now_s, condition, place, &found);
+    enum store_status status = lock_and_check(session, key, condition, place, &found);
     if (status != STORE_OK)
         return status;
     if (found.entry.expire_s == expire_s) { /* nothing to write */
-        set_expiry(&found, now_s, expire_s, access);
+        set_expiry(&found, session->now_s, expire_s, access);
         rest_on_found(session, &found);
         keydir_unlock(found.shard);
         return STORE_OK;
     }
-    status = reserve_mark(session, &found, &entry, now_s, &room);
+    status = reserve_mark(session, &found, &entry, &room);
     if (status != STORE_OK)
         return status;
-    set_expiry(&found, now_s, expire_s, access);
+    set_expiry(&found, session->now_s, expire_s, access);
     keydir_note_mark(found.shard, room.lsn + 1);
     keydir_unlock(found.shard);
     write_mark(session, key, RECORD_TOUCH, expire_s, &room);
@@ -790,11 +786,12 @@ void store_tick(struct store *store, uint32_t now_s)
         log_flush_if_due(&store->log, now_s);
 }
 
-enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s)
+enum store_status store_flush(struct store_session *session, uint32_t when_s)
 {
     struct store *store = session->store;
     uint64_t end_lsn;
-    enum store_status status = log_flush(&store->log, when_s > now_s ? when_s : 0, now_s, &end_lsn);
+    enum store_status status =
+        log_flush(&store->log, when_s > session->now_s ? when_s : 0, session->now_s, &end_lsn);
     if (status != STORE_OK)
         return status;
     rest_on(session, end_lsn);
@@ -828,7 +825,7 @@ static enum store_status await_sync(struct log *log, uint64_t lsn)
     log_request_sync(log, lsn);
     if (atomic_load(&log->failed)) /* what a start has found is read from a full disk, too */
         return lsn <= log->start_lsn ? STORE_OK : STORE_READ_ONLY;
-    return log_synced_lsn(log) >= lsn ? STORE_OK : STORE_AGAIN;
+    return log_synced_lsn(log) >= lsn ? STORE_OK : STORE_WAIT_SYNC;
 }
 
 enum store_status store_durable(struct store_session *session, uint64_t lsn)

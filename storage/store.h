@@ -7,13 +7,13 @@
  * a thread runs any number of operations, and then store_commit makes its writes survive the process, all with one system
  * call. An item that store_get found is good until store_leave, without any lock.
  *
- * Time is an argument: `now_s` is the wall clock in seconds and never goes back between calls. Expiries are absolute
- * seconds, 0 for never; an item with an expiry of `now_s` or before is gone.
+ * Time is an argument of store_enter, and stands still during the batch: `now_s` is the wall clock in seconds and never goes back
+ * between calls. Expiries are absolute seconds, 0 for never; an item with an expiry of `now_s` or before is gone.
  *
- * Nothing here waits for a disk read. When a value is only on disk, the answer is STORE_COLD, and the caller fetches it:
+ * Nothing here waits for a disk read. When a value is only on disk, the answer is STORE_WAIT_READ, and the caller fetches it:
  *
- *     store_get ──STORE_COLD──▶ store_fetch_now ──STORE_OK────────────────────────▶ store_get again, with the fetch
- *                                      │ STORE_AGAIN                                     ▲
+ *     store_get ──STORE_WAIT_READ──▶ store_fetch_now ──STORE_OK────────────────────────▶ store_get again, with the fetch
+ *                                      │ STORE_WAIT_READ                                     ▲
  *                                      ▼                                                 │
  *               store_fetch_start, _submit … wake() … store_fetch_next ──────────┘
  *
@@ -110,14 +110,14 @@ bool store_close(struct store *store);
 void store_tick(struct store *store, uint32_t now_s);
 
 /* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something, store_durable may have
- * changed, or room was made for writes that were told STORE_AGAIN; it must only wake the session's thread. `wake_fd`: an
+ * changed, or room was made for writes that were told STORE_WAIT_SPACE; it must only wake the session's thread. `wake_fd`: an
  * eventfd that wakes it too, for the kernel to write to when it has read a value; -1: none. NULL: no memory. */
 struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
                                         void *context, int wake_fd);
 void store_session_free(struct store_session *session);
 
 /* Begins and ends a batch. Items of the batch are good until store_leave. */
-void store_enter(struct store_session *session);
+void store_enter(struct store_session *session, uint32_t now_s);
 void store_leave(struct store_session *session);
 
 /* A key, hashed for one store. `data` stays the caller's. */
@@ -154,9 +154,9 @@ struct store_item {
     uint32_t expire_s;
     uint32_t accessed_s; /* last get before this one, as far as known; 0: unknown */
     uint64_t cas;
-    uint64_t place; /* tells whether it is still the same: for STORE_IF_SAME */
-    uint16_t state; /* of enum store_state, and bits of the store's own */
-    bool fetched;   /* a get has hit it before, as far as known */
+    uint64_t location; /* tells whether it is still the same: for STORE_IF_SAME */
+    uint16_t state;    /* of enum store_state, and bits of the store's own */
+    bool fetched;      /* a get has hit it before, as far as known */
     bool in_ram;
 };
 
@@ -166,7 +166,7 @@ struct store_fetch {
     uint64_t location;
     uint32_t shard;
     enum store_status
-        status; /* STORE_AGAIN until the bytes are there, then STORE_OK, STORE_IO or STORE_NO_MEMORY */
+        status; /* STORE_WAIT_READ until the bytes are there, then STORE_OK, STORE_IO or STORE_NO_MEMORY */
     int error; /* STORE_IO: errno */
     char *data;
     size_t len;
@@ -177,23 +177,22 @@ struct store_fetch {
 };
 
 /* Looks a key up. STORE_OK: *item is set, and good until store_leave (if it is not in_ram: until the fetch is released).
- * STORE_NOT_FOUND. STORE_COLD: *fetch says what to read; come again with it. STORE_CORRUPT: the record on disk is damaged;
+ * STORE_NOT_FOUND. STORE_WAIT_READ: *fetch says what to read; come again with it. STORE_CORRUPT: the record on disk is damaged;
  * counted, reporter, and the key is not there any more. All else says nothing about the key: STORE_IO, the record cannot be read
  * (or is damaged, and that could not be written down); STORE_NO_MEMORY, for the fetch; STORE_READ_ONLY, it is not on disk yet
  * and the disk takes nothing. Coming again at once would bring the same.
  * Whatever the answer: a fetch that is not all zeros any more must be released in the end. */
 enum store_status store_get(struct store_session *session, const struct store_key *key,
-                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item);
+                            struct store_fetch *fetch, struct store_item *item);
 
 /* As store_get, but nobody has asked for the value: the item is not fetched nor accessed by it, nor kept any longer. */
 enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
-                                     uint32_t now_s, struct store_fetch *fetch,
-                                     struct store_item *item);
+                                     struct store_fetch *fetch, struct store_item *item);
 
-/* The memory that the value takes while it is fetched, in bytes: that of its record. Of a fetch that was answered STORE_COLD. */
+/* The memory that the value takes while it is fetched, in bytes: that of its record. Of a fetch that was answered STORE_WAIT_READ. */
 size_t store_fetch_size(const struct store_fetch *fetch);
 
-/* Reads a cold value if that needs no disk: STORE_OK, or STORE_AGAIN. */
+/* Reads a cold value if that needs no disk: STORE_OK, or STORE_WAIT_READ. */
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch);
 
 /* Has it read in the background, from the next store_fetch_submit on at the latest; it comes back from store_fetch_next after a
@@ -221,7 +220,7 @@ struct store_bytes {
 
 struct store_put {
     enum store_condition condition;
-    uint64_t place;              /* STORE_IF_SAME: the item's */
+    uint64_t location;           /* STORE_IF_SAME: the item's */
     struct store_bytes value[2]; /* the value is both, one behind the other */
     uint32_t client_flags;
     uint32_t expire_s;
@@ -232,26 +231,25 @@ struct store_put {
 };
 
 /* Stores a value. STORE_OK (acknowledge it after store_commit); STORE_EXISTS or STORE_NOT_FOUND by the condition;
- * STORE_AGAIN: room is being made; commit, and come again after the next wake. STORE_FULL: there is none to be made;
+ * STORE_WAIT_SPACE: room is being made; commit, and come again after the next wake. STORE_FULL: there is none to be made;
  * STORE_READ_ONLY. */
 enum store_status store_put(struct store_session *session, const struct store_key *key,
-                            uint32_t now_s, struct store_put *put);
+                            struct store_put *put);
 
 /* The bytes that an item takes in the log. */
 uint64_t store_item_size(uint32_t key_len, uint64_t value_len);
 
-/* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_AGAIN, STORE_FULL, STORE_READ_ONLY. */
+/* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_WAIT_SPACE, STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
-                               uint32_t now_s, enum store_condition condition, uint64_t place);
+                               enum store_condition condition, uint64_t location);
 
 /* Sets a key's expiry; the CAS unique stays. One that has this expiry already costs nothing on disk. It counts as a get, but for STORE_IF_SAME: there one was before it. Answers as store_delete. */
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
-                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
-                              uint64_t place);
+                              uint32_t expire_s, enum store_condition condition, uint64_t location);
 
 /* Makes everything stored before go away: at once (when_s 0 or not after now_s), or at that second, then with all that is
- * stored until then. A later flush takes the place of a pending one. STORE_OK, STORE_AGAIN, STORE_FULL, STORE_READ_ONLY. */
-enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s);
+ * stored until then. A later flush takes the place of a pending one. STORE_OK, STORE_WAIT_SPACE, STORE_FULL, STORE_READ_ONLY. */
+enum store_status store_flush(struct store_session *session, uint32_t when_s);
 
 /* What the session's answers since the last call rest on, misses and refusals included: they tell of records before this LSN, and
  * must not be sent before those are durable. 0: all of them are. */
@@ -262,7 +260,7 @@ uint64_t store_answer_lsn(struct store_session *session);
 enum store_status store_commit(struct store_session *session);
 uint64_t store_commit_lsn(struct store_session *session);
 
-/* After the commit, whether all before `lsn` survives the process, or with STORE_SYNC_ALWAYS the machine: STORE_OK; STORE_AGAIN,
+/* After the commit, whether all before `lsn` survives the process, or with STORE_SYNC_ALWAYS the machine: STORE_OK; STORE_WAIT_SYNC,
  * and a wake follows; STORE_READ_ONLY. */
 enum store_status store_durable(struct store_session *session, uint64_t lsn);
 
@@ -321,7 +319,7 @@ struct store_scanned {
 struct store_scan *store_scan_new(struct store *store);
 void store_scan_free(struct store_scan *scan);
 
-/* One step. STORE_OK: *out is the next key; STORE_AGAIN: none this time, go on; STORE_NOT_FOUND: that was all;
+/* One step. STORE_OK: *out is the next key; STORE_MORE: none this time, go on; STORE_NOT_FOUND: that was all;
  * STORE_NO_MEMORY: the listing cannot go on. */
 enum store_status store_scan_next(struct store_scan *scan, uint32_t now_s,
                                   struct store_scanned *out);

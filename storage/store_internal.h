@@ -34,6 +34,7 @@ struct store_session {
     struct store *store;
     void (*wake)(void *context);
     void *context;
+    uint32_t now_s;       /* of the batch */
     uint64_t commit_lsn;  /* how far the log must be written for all answers that were taken */
     uint64_t answer_lsn;  /* and for those since store_answer_lsn was called */
     uint64_t durable_lsn; /* so far it was durable when the batch looked (store_look_at_log) */

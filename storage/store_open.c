@@ -56,9 +56,10 @@ static uint64_t retire(void *context)
     return atomic_fetch_add(&store->epoch, 1);
 }
 
-void store_enter(struct store_session *session)
+void store_enter(struct store_session *session, uint32_t now_s)
 {
     assert(atomic_load_explicit(&session->epoch, memory_order_relaxed) == 0);
+    session->now_s = now_s;
     atomic_store(&session->epoch, atomic_load(&session->store->epoch));
     /* Once more, in the one order of all such operations: either the evictor sees our epoch, or we see that it has retired a
      * page, and with it that no entry points there any more. The locks of shards would say the same, but who looks an entry up

@@ -31,8 +31,8 @@ enum reply_status command_answer(struct worker *worker, struct conn *conn, enum 
     case STORE_NOT_FOUND:
     case STORE_CORRUPT: return REPLY_NOT_FOUND;
     case STORE_EXISTS: return REPLY_EXISTS;
-    case STORE_COLD: return REPLY_NONE;
-    case STORE_AGAIN:
+    case STORE_WAIT_READ: return REPLY_NONE;
+    case STORE_WAIT_SPACE:
         if (conn->parked || worker_park(worker, conn))
             return REPLY_NONE;
         __attribute__((fallthrough)); /* it has waited long enough */
@@ -42,9 +42,11 @@ enum reply_status command_answer(struct worker *worker, struct conn *conn, enum 
     case STORE_NO_MEMORY: return answer_error(worker, REPLY_READ_NO_MEMORY);
     case STORE_READ_ONLY: return answer_error(worker, REPLY_READ_ONLY);
     case STORE_IO: return answer_error(worker, REPLY_UNREADABLE);
+    case STORE_WAIT_SYNC: /* the last five are never the answer to a command */
+    case STORE_MORE:
     case STORE_IN_USE:
     case STORE_BAD_VERSION:
-    case STORE_NOT_OURS: break; /* of store_open alone */
+    case STORE_NOT_OURS: break;
     }
     return answer_error(worker, REPLY_READ_ONLY);
 }
@@ -65,12 +67,11 @@ enum reply_status command_look_up(struct worker *worker, struct conn *conn,
     while (conn->look_ups++ < COMMAND_LOOK_UPS_MAX) {
         enum store_status status =
             why == LOOK_UP_GET
-                ? store_get(worker->session, key, worker->now_s, &fetched->fetch, &lookup->item)
-                : store_get_no_touch(worker->session, key, worker->now_s, &fetched->fetch,
-                                     &lookup->item);
+                ? store_get(worker->session, key, &fetched->fetch, &lookup->item)
+                : store_get_no_touch(worker->session, key, &fetched->fetch, &lookup->item);
         if (status == STORE_OK)
             return REPLY_OK;
-        if (status == STORE_COLD) {
+        if (status == STORE_WAIT_READ) {
             enum fetched_read read = fetched_read(worker, conn, fetched);
             if (read == FETCHED_HERE)
                 continue;
@@ -93,7 +94,7 @@ void command_look_ahead(struct worker *worker, struct conn *conn, const struct s
     if (!get || !slot->key.len || conn->cold_count == CONN_COLD_MAX ||
         fetched_find(conn, &slot->key))
         return;
-    if (store_get_no_touch(worker->session, &slot->key, worker->now_s, fetch, &item) == STORE_COLD)
+    if (store_get_no_touch(worker->session, &slot->key, fetch, &item) == STORE_WAIT_READ)
         fetched_read_ahead(worker, conn);
     else
         store_fetch_release(fetch);
@@ -171,7 +172,7 @@ static void note_write(struct conn *conn, enum store_status status)
 enum store_status command_put(struct worker *worker, struct conn *conn, const struct slot *slot,
                               struct store_put *what)
 {
-    enum store_status status = store_put(worker->session, &slot->key, worker->now_s, what);
+    enum store_status status = store_put(worker->session, &slot->key, what);
     note_write(conn, status);
     if (status == STORE_OK)
         counter_add(&worker->counters.total_items, 1);
@@ -179,19 +180,19 @@ enum store_status command_put(struct worker *worker, struct conn *conn, const st
 }
 
 enum store_status command_touch(struct worker *worker, struct conn *conn, const struct slot *slot,
-                                uint32_t expire_s, enum store_condition condition, uint64_t place)
+                                uint32_t expire_s, enum store_condition condition,
+                                uint64_t location)
 {
     enum store_status status =
-        store_touch(worker->session, &slot->key, worker->now_s, expire_s, condition, place);
+        store_touch(worker->session, &slot->key, expire_s, condition, location);
     note_write(conn, status);
     return status;
 }
 
 enum store_status command_delete(struct worker *worker, struct conn *conn, const struct slot *slot,
-                                 enum store_condition condition, uint64_t place)
+                                 enum store_condition condition, uint64_t location)
 {
-    enum store_status status =
-        store_delete(worker->session, &slot->key, worker->now_s, condition, place);
+    enum store_status status = store_delete(worker->session, &slot->key, condition, location);
     note_write(conn, status);
     return status;
 }
@@ -208,7 +209,7 @@ static enum reply_status look_up_and_touch(struct worker *worker, struct conn *c
         enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_GET, lookup);
         if (found != REPLY_OK)
             return found;
-        status = command_touch(worker, conn, slot, expire_s, STORE_IF_SAME, lookup->item.place);
+        status = command_touch(worker, conn, slot, expire_s, STORE_IF_SAME, lookup->item.location);
         if (status != STORE_OK)
             command_look_up_end(worker, conn, lookup);
     } while (command_has_changed(status));
@@ -311,14 +312,14 @@ static enum reply_status store_if_unchanged(struct worker *worker, struct conn *
         enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
         if (found != REPLY_OK)
             return found;
-        uint64_t place = lookup.item.place;
+        uint64_t location = lookup.item.location;
         bool same = lookup.item.cas == request->cas;
         command_look_up_end(worker, conn, &lookup);
         if (!same)
             return REPLY_EXISTS;
         struct store_put what = {
             .condition = STORE_IF_SAME,
-            .place = place,
+            .location = location,
             .value = {{request->value.data, (uint32_t)request->value.len}},
             .client_flags = request->client_flags,
             .expire_s = clock_expiry(request->exptime, worker->now_s),
@@ -343,7 +344,7 @@ enum reply_status command_join(struct worker *worker, struct conn *conn, const s
         struct store_bytes old = {lookup.item.value, lookup.item.value_len};
         struct store_put what = {
             .condition = STORE_IF_SAME,
-            .place = lookup.item.place,
+            .location = lookup.item.location,
             .value = {join->append ? old : more, join->append ? more : old},
             .client_flags = lookup.item.client_flags,
             .keep_expiry = true,
@@ -422,7 +423,7 @@ static enum store_status put_number(struct worker *worker, struct conn *conn,
     bool in_place = len <= item->value_len;
     struct store_put what = {
         .condition = STORE_IF_SAME,
-        .place = item->place,
+        .location = item->location,
         .value = {{digits, len}, {blanks, in_place ? item->value_len - len : 0}},
         .client_flags = item->client_flags,
         .keep_expiry = !count->touch,
@@ -553,12 +554,12 @@ static enum reply_status delete_if_unchanged(struct worker *worker, struct conn 
         enum reply_status found = command_look_up(worker, conn, &slot->key, LOOK_UP_PEEK, &lookup);
         if (found != REPLY_OK)
             return found;
-        uint64_t place = lookup.item.place;
+        uint64_t location = lookup.item.location;
         bool other = lookup.item.cas != slot->request.cas;
         command_look_up_end(worker, conn, &lookup);
         if (other)
             return REPLY_EXISTS;
-        status = command_delete(worker, conn, slot, STORE_IF_SAME, place);
+        status = command_delete(worker, conn, slot, STORE_IF_SAME, location);
     } while (command_has_changed(status));
     return command_answer(worker, conn, status);
 }
@@ -583,7 +584,7 @@ static enum run_result run_flush(struct worker *worker, struct conn *conn, const
 {
     int64_t delay = slot->request.exptime;
     uint32_t when = delay > 0 ? clock_deadline(delay, worker->now_s) : 0;
-    enum store_status status = store_flush(worker->session, when, worker->now_s);
+    enum store_status status = store_flush(worker->session, when);
     note_write(conn, status);
     enum reply_status reply = command_answer(worker, conn, status);
     if (reply == REPLY_NONE)

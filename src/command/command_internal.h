@@ -51,9 +51,10 @@ static inline bool command_has_changed(enum store_status status)
 enum store_status command_put(struct worker *worker, struct conn *conn, const struct slot *slot,
                               struct store_put *what);
 enum store_status command_touch(struct worker *worker, struct conn *conn, const struct slot *slot,
-                                uint32_t expire_s, enum store_condition condition, uint64_t place);
+                                uint32_t expire_s, enum store_condition condition,
+                                uint64_t location);
 enum store_status command_delete(struct worker *worker, struct conn *conn, const struct slot *slot,
-                                 enum store_condition condition, uint64_t place);
+                                 enum store_condition condition, uint64_t location);
 
 /* The value of the request is too large; the answer, or REPLY_NONE: wait. */
 enum reply_status command_refuse_too_large(struct worker *worker, struct conn *conn,

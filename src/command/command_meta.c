@@ -96,7 +96,7 @@ static enum store_status give_win(struct worker *worker, struct conn *conn, cons
     bool touch = has(request, 'T');
     struct store_put what = {
         .condition = STORE_IF_SAME,
-        .place = item->place,
+        .location = item->location,
         .value = {{item->value, item->value_len}},
         .client_flags = item->client_flags,
         .keep_expiry = !touch,
@@ -109,7 +109,7 @@ static enum store_status give_win(struct worker *worker, struct conn *conn, cons
     meta->won = status == STORE_OK;
     if (touch)
         return status;
-    if (status == STORE_AGAIN && !worker_park(worker, conn))
+    if (status == STORE_WAIT_SPACE && !worker_park(worker, conn))
         status = STORE_FULL;
     return status == STORE_FULL || status == STORE_READ_ONLY ? STORE_OK : status;
 }
@@ -126,7 +126,7 @@ static enum store_status mark_hit(struct worker *worker, struct conn *conn, cons
         return give_win(worker, conn, slot, item, meta);
     if (!has(request, 'T'))
         return STORE_OK;
-    return command_touch(worker, conn, slot, expire_s, STORE_IF_SAME, item->place);
+    return command_touch(worker, conn, slot, expire_s, STORE_IF_SAME, item->location);
 }
 
 /* Makes an empty item of a miss. As store_put. */
@@ -271,7 +271,7 @@ static enum reply_status compare(const struct request *request, const struct sto
     if (request->mode == 'E')
         return REPLY_NOT_STORED;
     what->condition = STORE_IF_SAME;
-    what->place = item->place;
+    what->location = item->location;
     if (item->cas == request->cas)
         return REPLY_NONE;
     if (!has(request, 'I') || request->cas == 0 || request->cas > item->cas)
@@ -350,11 +350,11 @@ static enum store_status remove_item(struct worker *worker, struct conn *conn,
     bool stale = has(request, 'I');
     bool empty = has(request, 'x');
     if (!stale && !empty)
-        return command_delete(worker, conn, slot, STORE_IF_SAME, item->place);
+        return command_delete(worker, conn, slot, STORE_IF_SAME, item->location);
     bool touch = has(request, 'T');
     struct store_put what = {
         .condition = STORE_IF_SAME,
-        .place = item->place,
+        .location = item->location,
         .value = {{item->value, empty ? 0 : item->value_len}},
         .client_flags = empty ? 0 : item->client_flags,
         .keep_expiry = !touch,

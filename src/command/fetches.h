@@ -39,7 +39,7 @@ enum fetched_read {
     FETCHED_NO_MEMORY, /* and none came while it waited */
 };
 
-/* Reads the value of a fetch that the store has answered STORE_COLD with: the one that fetched_find has found, or
+/* Reads the value of a fetch that the store has answered STORE_WAIT_READ with: the one that fetched_find has found, or
  * worker->scratch. */
 enum fetched_read fetched_read(struct worker *worker, struct conn *conn, struct fetched *fetched);
 

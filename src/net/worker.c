@@ -286,7 +286,7 @@ static void take_synced(struct worker *worker)
     for (; conn; conn = next) {
         next = conn->next_syncing;
         enum store_status status = store_durable(worker->session, conn->rests_lsn);
-        if (status == STORE_AGAIN) {
+        if (status == STORE_WAIT_SYNC) {
             conn->next_syncing = worker->syncing;
             worker->syncing = conn;
             continue;

@@ -95,7 +95,7 @@ void worker_wake(struct worker *worker);
 void worker_stop(struct worker *worker);
 void worker_free(struct worker *worker);
 
-/* The connection's request was told STORE_AGAIN: it is run again after a wake, or a second later; its command answers RUN_WAIT.
+/* The connection's request was told STORE_WAIT_SPACE: it is run again after a wake, or a second later; its command answers RUN_WAIT.
  * False: it has waited for WORKER_WAIT_MAX_S already, and is to be refused. */
 #define WORKER_WAIT_MAX_S 10
 bool worker_park(struct worker *worker, struct conn *conn);

@@ -302,7 +302,7 @@ static void refuse_replies(struct worker *worker, struct conn *conn)
     conn->closing = true;
 }
 
-/* STORE_OK: the connection's replies may be sent; STORE_AGAIN: when the log is synced; anything else: never. */
+/* STORE_OK: the connection's replies may be sent; STORE_WAIT_SYNC: when the log is synced; anything else: never. */
 static enum store_status may_reply(struct worker *worker, struct conn *conn)
 {
     if (!conn->rests_lsn)
@@ -335,9 +335,9 @@ static void finish_conn(struct worker *worker, struct conn *conn)
         conn->pos = conn->len; /* no other datagram brings the rest of it */
     if (!conn_keep_rest(conn))
         conn->closing = true;
-    if (status != STORE_OK && status != STORE_AGAIN)
+    if (status != STORE_OK && status != STORE_WAIT_SYNC)
         refuse_replies(worker, conn);
-    if (status == STORE_AGAIN && conn->piece_count) {
+    if (status == STORE_WAIT_SYNC && conn->piece_count) {
         wait_for_sync(worker, conn);
     } else if (conn->piece_count && conn_send(conn, &worker->output) == CONN_BROKEN) {
         conn->close_reason = "error";
@@ -377,7 +377,7 @@ void worker_run_round(struct worker *worker)
     worker->now_s = clock_now_s(&worker->server->clock);
     worker->verbosity = atomic_load_explicit(&worker->server->verbosity, memory_order_relaxed);
     output_reset(&worker->output);
-    store_enter(worker->session);
+    store_enter(worker->session, worker->now_s);
     read_all(worker);
     run_all(worker);
     store_fetch_submit(worker->session);

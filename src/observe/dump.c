@@ -206,7 +206,7 @@ static void write_item(struct run *run, struct chunk *chunk, const struct store_
     run->left--;
 }
 
-/* Lists until the chunk is full. STORE_AGAIN: there is more; STORE_NOT_FOUND: that was all; STORE_NO_MEMORY. */
+/* Lists until the chunk is full. STORE_MORE: there is more; STORE_NOT_FOUND: that was all; STORE_NO_MEMORY. */
 static enum store_status list_keys(struct dump *dump, struct run *run, struct chunk *chunk)
 {
     uint32_t now_s = clock_now_s(&dump->server->clock);
@@ -216,13 +216,13 @@ static enum store_status list_keys(struct dump *dump, struct run *run, struct ch
             run->left ? store_scan_next(run->scan, now_s, &item) : STORE_NOT_FOUND;
         if (status == STORE_OK)
             write_item(run, chunk, &item);
-        else if (status != STORE_AGAIN)
+        else if (status != STORE_MORE)
             return status;
     }
-    return STORE_AGAIN;
+    return STORE_MORE;
 }
 
-/* Fills a chunk. STORE_AGAIN: there is more; STORE_NOT_FOUND: it ends with the last line; STORE_NO_MEMORY. */
+/* Fills a chunk. STORE_MORE: there is more; STORE_NOT_FOUND: it ends with the last line; STORE_NO_MEMORY. */
 static enum store_status fill_chunk(struct dump *dump, struct run *run, struct chunk *chunk)
 {
     enum store_status status = run->listed ? STORE_NOT_FOUND : list_keys(dump, run, chunk);
@@ -230,7 +230,7 @@ static enum store_status fill_chunk(struct dump *dump, struct run *run, struct c
         return status;
     run->listed = true;
     if (run->form == DUMP_SIZES && !write_sizes(run->sizes, chunk))
-        return STORE_AGAIN;
+        return STORE_MORE;
     const char *end = end_line(run->form);
     memcpy(chunk->data + chunk->len, end, strlen(end));
     chunk->len += strlen(end);
@@ -258,11 +258,11 @@ static bool push_chunk(struct dump *dump, struct chunk chunk, bool last)
 /* False: it has failed, or nobody wants it. */
 static bool push_all(struct dump *dump, struct run *run)
 {
-    enum store_status status = STORE_AGAIN;
-    while (status == STORE_AGAIN) {
+    enum store_status status = STORE_MORE;
+    while (status == STORE_MORE) {
         struct chunk chunk = {.data = malloc(CHUNK_SIZE)};
         status = chunk.data ? fill_chunk(dump, run, &chunk) : STORE_NO_MEMORY;
-        if ((status != STORE_AGAIN && status != STORE_NOT_FOUND) ||
+        if ((status != STORE_MORE && status != STORE_NOT_FOUND) ||
             !push_chunk(dump, chunk, status == STORE_NOT_FOUND)) {
             free(chunk.data);
             return false;

@@ -280,7 +280,7 @@ static void begin_moves(struct job *job)
     pthread_mutex_unlock(&cleaner->moves_lock);
 }
 
-/* Does what was decided. Unlocks the shard. STORE_OK; STORE_AGAIN: no room yet; else the job is over. */
+/* Does what was decided. Unlocks the shard. STORE_OK; STORE_WAIT_SPACE: no room yet; else the job is over. */
 static enum store_status act(struct job *job, const struct hint_entry *hinted, uint64_t born,
                              struct looked *looked, const struct record *found)
 {
@@ -359,7 +359,7 @@ static enum clean_result result_of(enum store_status status)
 {
     switch (status) {
     case STORE_OK: return CLEAN_DONE;
-    case STORE_AGAIN:
+    case STORE_WAIT_SPACE:
     case STORE_FULL: return CLEAN_NO_ROOM;
     case STORE_IO:
     case STORE_NO_MEMORY: return CLEAN_FAILED;
@@ -383,7 +383,8 @@ static enum store_status place_record(struct job *job, const struct hint_entry *
             return STORE_OK;
         }
         status = act(job, hinted, born, &looked, record);
-    } while (status == STORE_AGAIN && waits++ < WAITS_MAX && cleaner_wait_ms(job->store, WAIT_MS));
+    } while (status == STORE_WAIT_SPACE && waits++ < WAITS_MAX &&
+             cleaner_wait_ms(job->store, WAIT_MS));
     return status;
 }
 

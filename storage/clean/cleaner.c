@@ -391,7 +391,7 @@ enum store_status cleaner_want_index(struct store *store)
     if (refuses)
         atomic_store(&cleaner->refused, true);
     cleaner_signal(store); /* though it refuses now: it may be otherwise for the next */
-    return refuses ? STORE_FULL : STORE_AGAIN;
+    return refuses ? STORE_FULL : STORE_WAIT_SPACE;
 }
 
 enum store_status cleaner_may_grow(struct store *store, uint64_t size)
@@ -407,7 +407,7 @@ enum store_status cleaner_may_grow(struct store *store, uint64_t size)
     }
     atomic_store(&cleaner->grow_wanted, true);
     cleaner_signal(store);
-    return STORE_AGAIN;
+    return STORE_WAIT_SPACE;
 }
 
 void cleaner_init(struct store *store)

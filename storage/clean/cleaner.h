@@ -58,10 +58,10 @@ void cleaner_signal(struct store *store);
 /* Whether room may still be made on disk; for the log. */
 bool cleaner_may_help(void *store);
 
-/* What becomes of a key for which the index has no room: STORE_AGAIN: it is looked into, and a wake follows; STORE_FULL. */
+/* What becomes of a key for which the index has no room: STORE_WAIT_SPACE: it is looked into, and a wake follows; STORE_FULL. */
 enum store_status cleaner_want_index(struct store *store);
 
-/* Whether the values of the store may grow by `size` bytes: STORE_OK; STORE_AGAIN: it is looked into, and a wake follows;
+/* Whether the values of the store may grow by `size` bytes: STORE_OK; STORE_WAIT_SPACE: it is looked into, and a wake follows;
  * STORE_FULL. */
 enum store_status cleaner_may_grow(struct store *store, uint64_t size);
 

@@ -15,7 +15,7 @@
  *
  * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
  * when a file is made and never in the middle of a record (L3). The last ones are kept for deletions and for cleaning (enum log_use).
- * Where none is ready nobody waits: the answer is STORE_AGAIN, and on_room says when to come again. So it is where more is
+ * Where none is ready nobody waits: the answer is STORE_WAIT_SPACE, and on_room says when to come again. So it is where more is
  * written than the disk takes (backpressure.h). A segment that is larger than those that are made now ends early, for only what is
  * sealed can be taken back.
  *
@@ -191,10 +191,10 @@ static enum store_status want_spare(struct log *log, uint32_t capacity, enum log
         log->spare_size = capacity;
     log->room_wanted = true;
     pthread_cond_signal(&log->spare_wanted);
-    return STORE_AGAIN;
+    return STORE_WAIT_SPACE;
 }
 
-/* Seals the active segment and goes on in the next. STORE_AGAIN: none is ready; STORE_FULL: and none will be. */
+/* Seals the active segment and goes on in the next. STORE_WAIT_SPACE: none is ready; STORE_FULL: and none will be. */
 static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
 {
     uint32_t capacity = size + SEGMENT_HEADER_SIZE;
@@ -330,7 +330,7 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t
             status = STORE_READ_ONLY;
         } else if (log_is_held(log) && use != LOG_CLEANING) {
             log->held_any = true;
-            status = STORE_AGAIN;
+            status = STORE_WAIT_SPACE;
         } else if (!buffer_has_room(log, buffered)) {
             uint64_t lsn = next_lsn(log);
             pthread_mutex_unlock(&log->lock);

@@ -43,7 +43,7 @@ struct log_options {
     void (*on_synced)(
         void *context); /* more of the log is synced, or will not be: see log_synced */
     void (*on_sealed)(void *context); /* a segment waits for its hint file */
-    void (*on_room)(void *context);   /* who was told STORE_AGAIN may try again */
+    void (*on_room)(void *context);   /* who was told STORE_WAIT_SPACE may try again */
     /* Whether room may still be made where there is none; called with the log's lock held. NULL: no. */
     bool (*may_make_room)(void *context);
     /* What is known of records that the disk has dropped; called by the syncer without any lock. NULL: nothing.
@@ -127,7 +127,7 @@ struct log {
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
     pthread_cond_t spare_wanted;       /* the allocator waits */
     enum log_use reserved; /* the active segment is for this use only, and more essential ones */
-    bool room_wanted;      /* somebody was told STORE_AGAIN, for want of a segment */
+    bool room_wanted;      /* somebody was told STORE_WAIT_SPACE, for want of a segment */
     bool essential_wanted; /* and it was for a deletion */
     bool held_any;         /* or because writers are held */
     struct log_buffer *current; /* being filled */
@@ -224,7 +224,7 @@ void log_release(struct log *log);
  * order of the log. The caller writes the record to room->data and then calls log_publish, soon and without taking a lock
  * between. `rests_on` is the LSN of the record that this one takes for granted, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN
  * bytes and more is not copied: it is `outside` (else NULL), where it must stay until log_commit has returned, with whatever
- * answer. Never waits for a file to be made, or for the disk. STORE_AGAIN: no room yet, or the disk must catch up first, and
+ * answer. Never waits for a file to be made, or for the disk. STORE_WAIT_SPACE: no room yet, or the disk must catch up first, and
  * on_room will be called; STORE_NOT_FOUND: a flush has killed what it rests on; STORE_FULL; STORE_READ_ONLY. */
 enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
                               const struct log_outside *outside, enum log_use use,

@@ -23,7 +23,7 @@ size_t store_fetch_size(const struct store_fetch *fetch)
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch)
 {
     if (location_size(fetch->location) > FETCH_NOW_MAX)
-        return fetch->status = STORE_AGAIN; /* to copy it would take a while */
+        return fetch->status = STORE_WAIT_READ; /* to copy it would take a while */
     return reader_read_nowait(session->store->options.files, fetch);
 }
 
@@ -41,7 +41,7 @@ static bool read_by_ring(struct store_session *session, struct store_fetch *fetc
 
 void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
 {
-    fetch->status = STORE_AGAIN;
+    fetch->status = STORE_WAIT_READ;
     fetch->started_us = monotonic_us();
     if (!read_by_ring(session, fetch))
         reader_pool_add(&session->store->readers, fetch);

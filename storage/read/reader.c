@@ -45,11 +45,11 @@ enum store_status reader_read_nowait(const struct file_system *files, struct sto
     if (!reader_prepare(fetch))
         return fetch->status = STORE_NO_MEMORY;
     if (!segment_files_try_use(fetch->segment))
-        return fetch->status = STORE_AGAIN;
+        return fetch->status = STORE_WAIT_READ;
     ssize_t got = files->pread_nowait(files->context, fetch->segment->fd, fetch->data, fetch->len,
                                       location_offset(fetch->location));
     segment_files_done(fetch->segment);
-    return fetch->status = got == (ssize_t)fetch->len ? STORE_OK : STORE_AGAIN;
+    return fetch->status = got == (ssize_t)fetch->len ? STORE_OK : STORE_WAIT_READ;
 }
 
 static struct store_fetch *take(struct reader_pool *pool)

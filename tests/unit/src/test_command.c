@@ -31,49 +31,51 @@ static struct {
 } store;
 
 enum store_status store_get(struct store_session *session, const struct store_key *key,
-                            uint32_t now_s, struct store_fetch *fetch, struct store_item *item)
+                            struct store_fetch *fetch, struct store_item *item)
 {
-    (void)session, (void)key, (void)now_s, (void)fetch;
+    (void)session, (void)key, (void)fetch;
     store.gets++;
-    *item = (struct store_item){
-        .value = "7", .value_len = 1, .cas = 5, .place = 8, .in_ram = true, .state = store.state};
+    *item = (struct store_item){.value = "7",
+                                .value_len = 1,
+                                .cas = 5,
+                                .location = 8,
+                                .in_ram = true,
+                                .state = store.state};
     return store.get;
 }
 
 enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
-                                     uint32_t now_s, struct store_fetch *fetch,
-                                     struct store_item *item)
+                                     struct store_fetch *fetch, struct store_item *item)
 {
-    return store_get(session, key, now_s, fetch, item);
+    return store_get(session, key, fetch, item);
 }
 
 enum store_status store_put(struct store_session *session, const struct store_key *key,
-                            uint32_t now_s, struct store_put *put)
+                            struct store_put *put)
 {
-    (void)session, (void)key, (void)now_s, (void)put;
+    (void)session, (void)key, (void)put;
     store.writes++;
     return store.write;
 }
 
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
-                               uint32_t now_s, enum store_condition condition, uint64_t place)
+                               enum store_condition condition, uint64_t location)
 {
-    (void)session, (void)key, (void)now_s, (void)condition, (void)place;
+    (void)session, (void)key, (void)condition, (void)location;
     store.writes++;
     return store.write;
 }
 
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
-                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
-                              uint64_t place)
+                              uint32_t expire_s, enum store_condition condition, uint64_t location)
 {
     (void)expire_s;
-    return store_delete(session, key, now_s, condition, place);
+    return store_delete(session, key, condition, location);
 }
 
-enum store_status store_flush(struct store_session *session, uint32_t when_s, uint32_t now_s)
+enum store_status store_flush(struct store_session *session, uint32_t when_s)
 {
-    (void)session, (void)when_s, (void)now_s;
+    (void)session, (void)when_s;
     store.writes++;
     return store.write;
 }
@@ -405,7 +407,7 @@ static void test_a_value_too_large_whose_predecessor_stays_says_why(void **state
 static void test_what_must_wait_for_room_is_parked_and_says_nothing(void **state)
 {
     (void)state;
-    store.write = STORE_AGAIN;
+    store.write = STORE_WAIT_SPACE;
     for (size_t row = 0; row < COUNT(looking); row++) {
         if (!looking[row].writes)
             continue;
@@ -424,10 +426,10 @@ static void test_what_must_wait_for_room_is_parked_and_says_nothing(void **state
 static void test_a_get_of_a_stale_item_is_answered_where_nothing_can_be_written(void **state)
 {
     (void)state;
-    static const enum store_status statuses[] = {STORE_FULL, STORE_AGAIN, STORE_READ_ONLY};
+    static const enum store_status statuses[] = {STORE_FULL, STORE_WAIT_SPACE, STORE_READ_ONLY};
     store.state = STORE_STATE_STALE;
     expect("mg k v\r\n", "VA 1 X W\r\n7\r\n");
-    store.write = STORE_AGAIN;
+    store.write = STORE_WAIT_SPACE;
     run("mg k v\r\n");
     assert_int_equal(result, RUN_WAIT);
     assert_int_equal(parked, 1);
@@ -446,7 +448,7 @@ static void test_a_get_of_a_stale_item_is_answered_where_nothing_can_be_written(
 static void test_what_has_waited_long_enough_is_refused(void **state)
 {
     (void)state;
-    store.write = STORE_AGAIN;
+    store.write = STORE_WAIT_SPACE;
     waited_long = true;
     for (size_t row = 0; row < COUNT(writing); row++) {
         run(writing[row].line);
@@ -480,7 +482,7 @@ static void test_an_item_that_keeps_changing_is_given_up(void **state)
 static void test_a_place_that_keeps_changing_is_given_up_when_it_is_read_at_once(void **state)
 {
     (void)state;
-    store.get = STORE_COLD;
+    store.get = STORE_WAIT_READ;
     for (size_t row = 0; row < COUNT(looking); row++) {
         expect(looking[row].line, CONTENDED);
         assert_int_equal(store.gets, COMMAND_LOOK_UPS_MAX);
@@ -490,8 +492,8 @@ static void test_a_place_that_keeps_changing_is_given_up_when_it_is_read_at_once
 static void test_a_place_that_keeps_changing_is_given_up_when_it_is_waited_for(void **state)
 {
     (void)state;
-    store.get = STORE_COLD;
-    store.fetch_now = STORE_AGAIN;
+    store.get = STORE_WAIT_READ;
+    store.fetch_now = STORE_WAIT_READ;
     for (size_t row = 0; row < COUNT(looking); row++) {
         struct slot slot = {0};
         parse(looking[row].line, &slot);
@@ -508,7 +510,7 @@ static void test_who_waits_for_room_may_look_as_often_as_there_is_none(void **st
 {
     (void)state;
     struct slot slot = {0};
-    store.write = STORE_AGAIN;
+    store.write = STORE_WAIT_SPACE;
     parse("incr k 1\r\n", &slot);
     for (int i = 0; i < 5 * COMMAND_LOOK_UPS_MAX; i++) {
         run_again(&slot);

@@ -101,7 +101,7 @@ static int set_up(void **state)
     }
     worker.conns = conns;
     fetched_init(&worker.fetched, 0, 1);
-    fetch_now = STORE_AGAIN;
+    fetch_now = STORE_WAIT_READ;
     started = resumed_count = ticks = told = 0;
     return worker.scratch ? 0 : -1;
 }

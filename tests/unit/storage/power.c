@@ -111,12 +111,12 @@ static enum power_state begin(struct power *power, bool is_step, enum file_call 
         return POWER_OFF;
     power->steps += is_step;
     if (call == CALL_UNLINK && power->after_unlinks && --power->after_unlinks == 0)
-        power->off_at = power->steps + 1 + dice_below(&power->dice, 12);
+        power->off_at = power->steps + 1 + rng_below(&power->rng, 12);
     if (!is_step || power->steps != power->off_at)
         return POWER_ON;
     power->off = true;
     power->off_in = call;
-    return dice_one_in(&power->dice, 2) ? POWER_FAILS : POWER_OFF;
+    return rng_one_in(&power->rng, 2) ? POWER_FAILS : POWER_OFF;
 }
 
 static int end(struct power *power, int result)
@@ -227,7 +227,7 @@ static void drop_pages(struct power *power, int fd)
         size_t len = page_len(image, page), at = page * PAGE;
         if (!is_dirty(image, page))
             continue;
-        if (dice_below(&power->dice, 8) >= power->drop_share) {
+        if (rng_below(&power->rng, 8) >= power->drop_share) {
             image->cached.data[page] = 1;
             continue;
         }
@@ -359,31 +359,31 @@ static int power_replace(void *context, int from, int fd)
 /* What a power loss leaves. */
 
 /* One unit of a file: old, new, or torn, which is some of both. */
-static void lose_unit(struct dice *dice, char *out, const char *old, const char *new, size_t len,
+static void lose_unit(struct rng *rng, char *out, const char *old, const char *new, size_t len,
                       bool keep)
 {
     const char *first = keep ? new : old, *rest = keep ? old : new;
-    size_t border = dice_one_in(dice, 8) ? dice_below(dice, (uint32_t)len) : len;
+    size_t border = rng_one_in(rng, 8) ? rng_below(rng, (uint32_t)len) : len;
     memcpy(out, first, border);
     memcpy(out + border, rest + border, len - border);
 }
 
-static size_t lose_length(struct dice *dice, size_t old, size_t new)
+static size_t lose_length(struct rng *rng, size_t old, size_t new)
 {
-    if (dice_one_in(dice, 2))
+    if (rng_one_in(rng, 2))
         return new;
-    if (new <= old || dice_one_in(dice, 2))
+    if (new <= old || rng_one_in(rng, 2))
         return old;
-    return old + dice_below(dice, (uint32_t)(new - old));
+    return old + rng_below(rng, (uint32_t)(new - old));
 }
 
 /* The disk has written of each file as much as it likes. */
-static void lose_some(struct dice *dice, struct power_image *image)
+static void lose_some(struct rng *rng, struct power_image *image)
 {
     static const uint32_t lost_of_8[] = {0, 1, 4, 7, 8};
     struct bytes left = {0}, old = {0};
-    size_t unit = dice_one_in(dice, 2) ? SECTOR : PAGE;
-    uint32_t lost = lost_of_8[dice_below(dice, 5)];
+    size_t unit = rng_one_in(rng, 2) ? SECTOR : PAGE;
+    uint32_t lost = lost_of_8[rng_below(rng, 5)];
     for (size_t page = 0; page * PAGE < image->now.len; page++)
         if (is_cached(image, page))
             memcpy(image->now.data + page * PAGE, image->durable.data + page * PAGE,
@@ -395,10 +395,10 @@ static void lose_some(struct dice *dice, struct power_image *image)
     for (size_t i = 0; i < image->now.len; i += unit) {
         size_t len = image->now.len - i < unit ? image->now.len - i : unit;
         if (memcmp(old.data + i, image->now.data + i, len) != 0)
-            lose_unit(dice, left.data + i, old.data + i, image->now.data + i, len,
-                      dice_below(dice, 8) >= lost);
+            lose_unit(rng, left.data + i, old.data + i, image->now.data + i, len,
+                      rng_below(rng, 8) >= lost);
     }
-    resize(&left, lose_length(dice, image->durable.len, image->now.len));
+    resize(&left, lose_length(rng, image->durable.len, image->now.len));
     copy(&image->now, &left);
     copy(&image->durable, &left);
     free(left.data);
@@ -407,10 +407,10 @@ static void lose_some(struct dice *dice, struct power_image *image)
 
 static void lose_names(struct power *power)
 {
-    uint32_t lost = dice_below(&power->dice, 3); /* none, half of them, all */
+    uint32_t lost = rng_below(&power->rng, 3); /* none, half of them, all */
     for (uint32_t i = 0; i < power->change_count; i++) {
         const struct power_change *change = &power->changes[i];
-        if (dice_below(&power->dice, 2) < lost)
+        if (rng_below(&power->rng, 2) < lost)
             continue;
         if (change->set[0])
             find_name(power, change->set)->durable = change->image;
@@ -462,7 +462,7 @@ void power_restore(struct power *power)
 {
     lose_names(power);
     for (struct power_image *image = power->images; image; image = image->next)
-        lose_some(&power->dice, image);
+        lose_some(&power->rng, image);
     rewrite(power);
     free_nameless(power);
     power_revive(power);
@@ -537,7 +537,7 @@ void power_init(struct power *power, const struct temp_dir *dir, uint64_t seed)
     memset(power, 0, sizeof *power);
     pthread_mutex_init(&power->lock, NULL);
     power->dir = dir;
-    power->dice.state = seed;
+    power->rng.state = seed;
     power->changes = calloc(CHANGES_MAX, sizeof *power->changes);
     if (!power->changes)
         give_up("no memory");

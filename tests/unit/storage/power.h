@@ -37,7 +37,7 @@ struct power {
     struct file_system files;
     const struct temp_dir *dir;
     pthread_mutex_t lock; /* all below */
-    struct dice dice;
+    struct rng rng;
     bool off;
     uint64_t steps;         /* calls that change something or sync */
     uint64_t off_at;        /* the step that fails; 0: none */

@@ -26,30 +26,30 @@ void give_up(const char *format, ...)
 
 /* Random numbers. */
 
-uint64_t dice_next(struct dice *dice)
+uint64_t rng_next(struct rng *rng)
 {
-    uint64_t z = dice->state += UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t z = rng->state += UINT64_C(0x9E3779B97F4A7C15);
     z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
     return z ^ z >> 31;
 }
 
-uint32_t dice_below(struct dice *dice, uint32_t limit)
+uint32_t rng_below(struct rng *rng, uint32_t limit)
 {
-    return (uint32_t)((dice_next(dice) >> 32) * limit >> 32);
+    return (uint32_t)((rng_next(rng) >> 32) * limit >> 32);
 }
 
-bool dice_one_in(struct dice *dice, uint32_t sides)
+bool rng_one_in(struct rng *rng, uint32_t sides)
 {
-    return dice_below(dice, sides) == 0;
+    return rng_below(rng, sides) == 0;
 }
 
 void random_bytes(void *bytes, size_t len)
 {
     static _Atomic uint64_t calls;
-    struct dice dice = {.state = atomic_fetch_add(&calls, 1) * 1000003};
+    struct rng rng = {.state = atomic_fetch_add(&calls, 1) * 1000003};
     for (size_t i = 0; i < len; i++)
-        ((uint8_t *)bytes)[i] = (uint8_t)dice_next(&dice);
+        ((uint8_t *)bytes)[i] = (uint8_t)rng_next(&rng);
 }
 
 uint64_t number_from_env(const char *name, uint64_t otherwise)
@@ -60,9 +60,9 @@ uint64_t number_from_env(const char *name, uint64_t otherwise)
 
 void fill_pattern(char *data, size_t len, uint64_t seed)
 {
-    struct dice dice = {.state = seed};
+    struct rng rng = {.state = seed};
     for (size_t i = 0; i < len; i += 8) {
-        uint64_t word = dice_next(&dice);
+        uint64_t word = rng_next(&rng);
         memcpy(data + i, &word, len - i < 8 ? len - i : 8);
     }
 }
@@ -326,7 +326,7 @@ static void note_event(struct faulty *faulty, struct file_event event)
     pthread_mutex_unlock(&faulty->lock);
 }
 
-/* Around each call that changes a file: a picture (rig_crash) is taken between two of them. */
+/* Around each call that changes a file: a picture (fixture_crash) is taken between two of them. */
 static void begin_change(struct faulty *faulty)
 {
     pthread_rwlock_rdlock(&faulty->frozen);
@@ -656,24 +656,24 @@ bool wait_until(bool (*done)(void *context), void *context)
     return done(context);
 }
 
-/* The rig. */
+/* The fixture. */
 
 static void wake(void *context)
 {
-    struct rig *rig = context;
-    sem_post(&rig->woken);
+    struct fixture *fixture = context;
+    sem_post(&fixture->woken);
 }
 
-void rig_init(struct rig *rig)
+void fixture_init(struct fixture *fixture)
 {
-    memset(rig, 0, sizeof *rig);
-    temp_dir_make(&rig->dir);
-    faulty_init(&rig->faulty);
-    told_init(&rig->told);
-    sem_init(&rig->woken, 0, 0);
-    rig->now_s = RIG_NOW;
-    rig->options = (struct store_options){
-        .files = &rig->faulty.files,
+    memset(fixture, 0, sizeof *fixture);
+    temp_dir_make(&fixture->dir);
+    faulty_init(&fixture->faulty);
+    told_init(&fixture->told);
+    sem_init(&fixture->woken, 0, 0);
+    fixture->now_s = FIXTURE_NOW;
+    fixture->options = (struct store_options){
+        .files = &fixture->faulty.files,
         .memory_limit = UINT64_C(1) << 20,
         .segment_size = STORE_SEGMENT_SIZE_MIN,
         .no_evictions = true,
@@ -683,50 +683,51 @@ void rig_init(struct rig *rig)
         .reader_threads = 2,
         .load_threads = 2,
         .boot_id = 1,
-        .reporter = rig->told.reporter,
+        .reporter = fixture->told.reporter,
         .random = random_bytes,
     };
 }
 
 /* What a start says of a file must be true when it is over. */
-static void look_for_left_files(struct rig *rig, size_t told_before)
+static void look_for_left_files(struct fixture *fixture, size_t told_before)
 {
-    char lines[sizeof rig->told.text], name[NAME_LEN];
-    pthread_mutex_lock(&rig->told.lock);
-    snprintf(lines, sizeof lines, "%s", rig->told.text + told_before);
-    pthread_mutex_unlock(&rig->told.lock);
+    char lines[sizeof fixture->told.text], name[NAME_LEN];
+    pthread_mutex_lock(&fixture->told.lock);
+    snprintf(lines, sizeof lines, "%s", fixture->told.text + told_before);
+    pthread_mutex_unlock(&fixture->told.lock);
     for (char *rest = lines, *line; (line = strsep(&rest, "\n"));) {
         if (!strstr(line, "left alone"))
             continue;
-        if (sscanf(line, "%63s", name) != 1 || !file_exists(&rig->dir, name))
+        if (sscanf(line, "%63s", name) != 1 || !file_exists(&fixture->dir, name))
             give_up("it is not there: %s", line);
     }
 }
 
-enum store_status rig_try_open(struct rig *rig)
+enum store_status fixture_try_open(struct fixture *fixture)
 {
-    size_t told_before = strlen(rig->told.text);
-    rig->options.dir_fd = rig->dir.fd;
-    rig->options.dir_name = rig->dir.path;
-    rig->options.now_s = rig->now_s;
-    enum store_status status = rig->manual_cleaner ? store_open_manual(&rig->store, &rig->options)
-                                                   : store_open(&rig->store, &rig->options);
+    size_t told_before = strlen(fixture->told.text);
+    fixture->options.dir_fd = fixture->dir.fd;
+    fixture->options.dir_name = fixture->dir.path;
+    fixture->options.now_s = fixture->now_s;
+    enum store_status status = fixture->manual_cleaner
+                                   ? store_open_manual(&fixture->store, &fixture->options)
+                                   : store_open(&fixture->store, &fixture->options);
     if (status != STORE_OK)
         return status;
-    rig->session = store_session_new(rig->store, wake, rig, -1);
-    if (!rig->session)
+    fixture->session = store_session_new(fixture->store, wake, fixture, -1);
+    if (!fixture->session)
         give_up("no session");
-    store_enter(rig->session);
-    look_for_left_files(rig, told_before);
+    store_enter(fixture->session, fixture->now_s);
+    look_for_left_files(fixture, told_before);
     return STORE_OK;
 }
 
-void rig_open(struct rig *rig)
+void fixture_open(struct fixture *fixture)
 {
-    enum store_status status = rig_try_open(rig);
+    enum store_status status = fixture_try_open(fixture);
     if (status != STORE_OK)
-        give_up("store_open: status %d\n%s", status, rig->told.text);
-    store_check(rig->store);
+        give_up("store_open: status %d\n%s", status, fixture->told.text);
+    store_check(fixture->store);
 }
 
 static bool is_blank_file(const struct temp_dir *dir, const char *name)
@@ -752,65 +753,71 @@ static void remove_ready_segments(const struct temp_dir *dir)
         closedir(files);
 }
 
-void rig_close(struct rig *rig)
+void fixture_close(struct fixture *fixture)
 {
-    if (!rig->store)
+    if (!fixture->store)
         return;
-    store_leave(rig->session);
-    store_session_free(rig->session);
-    store_close(rig->store);
-    rig->store = NULL;
-    if (!rig->keep_ready)
-        remove_ready_segments(&rig->dir);
+    store_leave(fixture->session);
+    store_session_free(fixture->session);
+    store_close(fixture->store);
+    fixture->store = NULL;
+    if (!fixture->keep_ready)
+        remove_ready_segments(&fixture->dir);
 }
 
-void rig_reopen(struct rig *rig)
+void fixture_reopen(struct fixture *fixture)
 {
-    rig_close(rig);
-    rig_open(rig);
+    fixture_close(fixture);
+    fixture_open(fixture);
 }
 
-void rig_go_on_in(struct rig *rig, const struct temp_dir *picture)
+void fixture_go_on_in(struct fixture *fixture, const struct temp_dir *picture)
 {
-    rig_close(rig);
-    temp_dir_remove(&rig->dir);
-    rig->dir = *picture;
+    fixture_close(fixture);
+    temp_dir_remove(&fixture->dir);
+    fixture->dir = *picture;
 }
 
-void rig_take_picture(struct rig *rig, struct temp_dir *picture)
+void fixture_take_picture(struct fixture *fixture, struct temp_dir *picture)
 {
-    pthread_rwlock_wrlock(&rig->faulty.frozen);
-    temp_dir_copy(&rig->dir, picture);
-    pthread_rwlock_unlock(&rig->faulty.frozen);
+    pthread_rwlock_wrlock(&fixture->faulty.frozen);
+    temp_dir_copy(&fixture->dir, picture);
+    pthread_rwlock_unlock(&fixture->faulty.frozen);
 }
 
-void rig_crash(struct rig *rig)
+void fixture_crash(struct fixture *fixture)
 {
     struct temp_dir left;
-    rig_take_picture(rig, &left);
-    rig_go_on_in(rig, &left);
+    fixture_take_picture(fixture, &left);
+    fixture_go_on_in(fixture, &left);
 }
 
-void rig_release(struct rig *rig)
+void fixture_release(struct fixture *fixture)
 {
-    if (rig->store)
-        store_check(rig->store);
-    rig_close(rig);
-    temp_dir_remove(&rig->dir);
-    sem_destroy(&rig->woken);
+    if (fixture->store)
+        store_check(fixture->store);
+    fixture_close(fixture);
+    temp_dir_remove(&fixture->dir);
+    sem_destroy(&fixture->woken);
 }
 
-enum store_status rig_try_commit(struct rig *rig)
+enum store_status fixture_try_commit(struct fixture *fixture)
 {
-    store_leave(rig->session);
-    enum store_status status = store_commit(rig->session);
-    store_enter(rig->session);
+    store_leave(fixture->session);
+    enum store_status status = store_commit(fixture->session);
+    store_enter(fixture->session, fixture->now_s);
     return status;
 }
 
-void rig_commit(struct rig *rig)
+void fixture_commit(struct fixture *fixture)
 {
-    assert_int_equal(rig_try_commit(rig), STORE_OK);
+    assert_int_equal(fixture_try_commit(fixture), STORE_OK);
+}
+
+struct store_session *at(struct store_session *session, uint32_t now_s)
+{
+    session->now_s = now_s;
+    return session;
 }
 
 /* As the server does: what the batch has written so far is committed, then it waits. */
@@ -826,7 +833,7 @@ enum store_status wait_put(struct store_session *session, const struct store_key
 {
     enum store_status status;
     struct store_put wanted = *put;
-    while ((status = store_put(session, key, now_s, put)) == STORE_AGAIN) {
+    while ((status = store_put(at(session, now_s), key, put)) == STORE_WAIT_SPACE) {
         *put = wanted;
         wait_a_little(session);
     }
@@ -834,20 +841,22 @@ enum store_status wait_put(struct store_session *session, const struct store_key
 }
 
 enum store_status wait_delete(struct store_session *session, const struct store_key *key,
-                              uint32_t now_s, enum store_condition condition, uint64_t place)
+                              uint32_t now_s, enum store_condition condition, uint64_t location)
 {
     enum store_status status;
-    while ((status = store_delete(session, key, now_s, condition, place)) == STORE_AGAIN)
+    while ((status = store_delete(at(session, now_s), key, condition, location)) ==
+           STORE_WAIT_SPACE)
         wait_a_little(session);
     return status;
 }
 
 enum store_status wait_touch(struct store_session *session, const struct store_key *key,
                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
-                             uint64_t place)
+                             uint64_t location)
 {
     enum store_status status;
-    while ((status = store_touch(session, key, now_s, expire_s, condition, place)) == STORE_AGAIN)
+    while ((status = store_touch(at(session, now_s), key, expire_s, condition, location)) ==
+           STORE_WAIT_SPACE)
         wait_a_little(session);
     return status;
 }
@@ -855,133 +864,137 @@ enum store_status wait_touch(struct store_session *session, const struct store_k
 enum store_status wait_flush(struct store_session *session, uint32_t when_s, uint32_t now_s)
 {
     enum store_status status;
-    while ((status = store_flush(session, when_s, now_s)) == STORE_AGAIN)
+    while ((status = store_flush(at(session, now_s), when_s)) == STORE_WAIT_SPACE)
         wait_a_little(session);
     return status;
 }
 
-struct store_key rig_key(const struct rig *rig, const char *key)
+struct store_key fixture_key(const struct fixture *fixture, const char *key)
 {
     struct store_key made;
-    store_key_init(rig->store, &made, key, strlen(key));
-    store_prefetch(rig->store, &made, STORE_READS);
+    store_key_init(fixture->store, &made, key, strlen(key));
+    store_prefetch(fixture->store, &made, STORE_READS);
     return made;
 }
 
-static void fetch(struct rig *rig, struct store_fetch *wanted)
+static void fetch(struct fixture *fixture, struct store_fetch *wanted)
 {
-    rig->cold++;
-    if (!rig->use_readers && store_fetch_now(rig->session, wanted) == STORE_OK)
+    fixture->cold++;
+    if (!fixture->use_readers && store_fetch_now(fixture->session, wanted) == STORE_OK)
         return;
-    store_fetch_start(rig->session, wanted);
+    store_fetch_start(fixture->session, wanted);
     struct store_fetch *done;
-    while (!(done = store_fetch_next(rig->session)))
-        sem_wait(&rig->woken);
+    while (!(done = store_fetch_next(fixture->session)))
+        sem_wait(&fixture->woken);
     assert_ptr_equal(done, wanted);
 }
 
-enum store_status rig_get(struct rig *rig, const struct store_key *key, struct store_fetch *wanted,
-                          struct store_item *item)
+enum store_status fixture_get(struct fixture *fixture, const struct store_key *key,
+                              struct store_fetch *wanted, struct store_item *item)
 {
     enum store_status status;
-    while ((status = store_get(rig->session, key, rig->now_s, wanted, item)) == STORE_COLD)
-        fetch(rig, wanted);
+    while ((status = store_get(at(fixture->session, fixture->now_s), key, wanted, item)) ==
+           STORE_WAIT_READ)
+        fetch(fixture, wanted);
     return status;
 }
 
-enum store_status rig_try_put(struct rig *rig, const char *key, const char *value,
-                              uint32_t expire_s)
+enum store_status fixture_try_put(struct fixture *fixture, const char *key, const char *value,
+                                  uint32_t expire_s)
 {
-    struct store_key made = rig_key(rig, key);
+    struct store_key made = fixture_key(fixture, key);
     struct store_put put = {.value = {{value, (uint32_t)strlen(value)}}, .expire_s = expire_s};
-    return wait_put(rig->session, &made, rig->now_s, &put);
+    return wait_put(fixture->session, &made, fixture->now_s, &put);
 }
 
-void rig_put(struct rig *rig, const char *key, const char *value)
+void fixture_put(struct fixture *fixture, const char *key, const char *value)
 {
-    assert_int_equal(rig_try_put(rig, key, value, 0), STORE_OK);
+    assert_int_equal(fixture_try_put(fixture, key, value, 0), STORE_OK);
 }
 
-void rig_put_until(struct rig *rig, const char *key, const char *value, uint32_t expire_s)
+void fixture_put_until(struct fixture *fixture, const char *key, const char *value,
+                       uint32_t expire_s)
 {
-    assert_int_equal(rig_try_put(rig, key, value, expire_s), STORE_OK);
+    assert_int_equal(fixture_try_put(fixture, key, value, expire_s), STORE_OK);
 }
 
-void rig_put_bytes(struct rig *rig, const char *key, const char *value, uint32_t len)
+void fixture_put_bytes(struct fixture *fixture, const char *key, const char *value, uint32_t len)
 {
-    struct store_key made = rig_key(rig, key);
+    struct store_key made = fixture_key(fixture, key);
     struct store_put put = {.value = {{value, len}}};
-    assert_int_equal(wait_put(rig->session, &made, rig->now_s, &put), STORE_OK);
+    assert_int_equal(wait_put(fixture->session, &made, fixture->now_s, &put), STORE_OK);
 }
 
-void rig_delete(struct rig *rig, const char *key)
+void fixture_delete(struct fixture *fixture, const char *key)
 {
-    struct store_key made = rig_key(rig, key);
-    assert_int_equal(wait_delete(rig->session, &made, rig->now_s, STORE_IF_PRESENT, 0), STORE_OK);
-}
-
-void rig_touch(struct rig *rig, const char *key, uint32_t expire_s)
-{
-    struct store_key made = rig_key(rig, key);
-    assert_int_equal(wait_touch(rig->session, &made, rig->now_s, expire_s, STORE_IF_PRESENT, 0),
+    struct store_key made = fixture_key(fixture, key);
+    assert_int_equal(wait_delete(fixture->session, &made, fixture->now_s, STORE_IF_PRESENT, 0),
                      STORE_OK);
 }
 
-void rig_flush(struct rig *rig, uint32_t when_s)
+void fixture_touch(struct fixture *fixture, const char *key, uint32_t expire_s)
 {
-    assert_int_equal(wait_flush(rig->session, when_s, rig->now_s), STORE_OK);
+    struct store_key made = fixture_key(fixture, key);
+    assert_int_equal(
+        wait_touch(fixture->session, &made, fixture->now_s, expire_s, STORE_IF_PRESENT, 0),
+        STORE_OK);
 }
 
-void rig_expect_bytes(struct rig *rig, const char *key, const char *value, uint32_t len)
+void fixture_flush(struct fixture *fixture, uint32_t when_s)
 {
-    struct store_key made = rig_key(rig, key);
+    assert_int_equal(wait_flush(fixture->session, when_s, fixture->now_s), STORE_OK);
+}
+
+void fixture_expect_bytes(struct fixture *fixture, const char *key, const char *value, uint32_t len)
+{
+    struct store_key made = fixture_key(fixture, key);
     struct store_fetch fetched = {0};
     struct store_item item;
-    assert_int_equal(rig_get(rig, &made, &fetched, &item), STORE_OK);
+    assert_int_equal(fixture_get(fixture, &made, &fetched, &item), STORE_OK);
     assert_int_equal(item.value_len, len);
     assert_memory_equal(item.value, value, len);
     store_fetch_release(&fetched);
 }
 
-void rig_expect(struct rig *rig, const char *key, const char *value)
+void fixture_expect(struct fixture *fixture, const char *key, const char *value)
 {
-    struct store_key made = rig_key(rig, key);
+    struct store_key made = fixture_key(fixture, key);
     struct store_fetch fetched = {0};
     struct store_item item;
     if (value) {
-        rig_expect_bytes(rig, key, value, (uint32_t)strlen(value));
+        fixture_expect_bytes(fixture, key, value, (uint32_t)strlen(value));
         return;
     }
-    enum store_status status = rig_get(rig, &made, &fetched, &item);
+    enum store_status status = fixture_get(fixture, &made, &fetched, &item);
     if (status != STORE_NOT_FOUND)
         print_error("%s is there (status %d)\n", key, status);
     assert_int_equal(status, STORE_NOT_FOUND);
     store_fetch_release(&fetched);
 }
 
-uint64_t rig_cas(struct rig *rig, const char *key)
+uint64_t fixture_cas(struct fixture *fixture, const char *key)
 {
-    struct store_key made = rig_key(rig, key);
+    struct store_key made = fixture_key(fixture, key);
     struct store_fetch fetched = {0};
     struct store_item item = {0};
-    rig_get(rig, &made, &fetched, &item);
+    fixture_get(fixture, &made, &fetched, &item);
     store_fetch_release(&fetched);
     return item.cas;
 }
 
-uint32_t rig_expiry(struct rig *rig, const char *key)
+uint32_t fixture_expiry(struct fixture *fixture, const char *key)
 {
-    struct store_key made = rig_key(rig, key);
+    struct store_key made = fixture_key(fixture, key);
     struct store_fetch fetched = {0};
     struct store_item item = {0};
-    assert_int_equal(rig_get(rig, &made, &fetched, &item), STORE_OK);
+    assert_int_equal(fixture_get(fixture, &made, &fetched, &item), STORE_OK);
     store_fetch_release(&fetched);
     return item.expire_s;
 }
 
-struct store_stats rig_stats(struct rig *rig)
+struct store_stats fixture_stats(struct fixture *fixture)
 {
     struct store_stats stats;
-    store_stats(rig->store, &stats);
+    store_stats(fixture->store, &stats);
     return stats;
 }

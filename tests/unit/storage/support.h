@@ -1,5 +1,5 @@
 /* support.h: what the tests of storage/ share: directories that vanish, a file layer that fails on purpose, captured
- * messages, random numbers that can be had again, and a store with everything around it (struct rig).
+ * messages, random numbers that can be had again, and a store with everything around it (struct fixture).
  *
  * What a helper cannot do ends the test program with a message: a test need not look at its result.
  */
@@ -38,13 +38,13 @@
 _Noreturn __attribute__((format(printf, 1, 2))) void give_up(const char *format, ...);
 
 /* Random numbers (splitmix64). */
-struct dice {
+struct rng {
     uint64_t state;
 };
 
-uint64_t dice_next(struct dice *dice);
-uint32_t dice_below(struct dice *dice, uint32_t limit);
-bool dice_one_in(struct dice *dice, uint32_t sides);
+uint64_t rng_next(struct rng *rng);
+uint32_t rng_below(struct rng *rng, uint32_t limit);
+bool rng_one_in(struct rng *rng, uint32_t sides);
 
 /* For store_options.random: the same bytes in each run of the program, as far as the order of calls is the same. */
 void random_bytes(void *bytes, size_t len);
@@ -171,7 +171,7 @@ void faulty_set_space(struct faulty *faulty, int64_t bytes);
 #define FOREVER UINT64_MAX
 
 /* A store, its directory, its file layer, its messages, and one session of it. */
-struct rig {
+struct fixture {
     struct temp_dir dir;
     struct faulty faulty;
     struct told told;
@@ -181,62 +181,69 @@ struct rig {
     sem_t woken;
     uint32_t now_s;
     bool manual_cleaner; /* the store is opened with store_open_manual */
-    bool keep_ready;  /* rig_close leaves the segments that a clean stop keeps for the next start */
+    bool
+        keep_ready; /* fixture_close leaves the segments that a clean stop keeps for the next start */
     bool use_readers; /* cold values come from the reader threads, and never from fetch_now */
     uint64_t cold;    /* gets that were */
 };
 
-#define RIG_NOW UINT32_C(1000000)
-#define SOON_MS 60000 /* what waits longer for a background thread has failed */
+#define FIXTURE_NOW UINT32_C(1000000)
+#define SOON_MS     60000 /* what waits longer for a background thread has failed */
 
 /* A small store (1 MiB, segments of 64 KiB, 16 shards, no syncs), not yet open: options may be changed. */
-void rig_init(struct rig *rig);
-enum store_status rig_try_open(struct rig *rig);
-void rig_open(struct rig *rig);
-void rig_close(struct rig *rig);                                  /* the store */
-void rig_reopen(struct rig *rig);                                 /* cleanly */
-void rig_take_picture(struct rig *rig, struct temp_dir *picture); /* what a kill -9 would leave */
-void rig_crash(
-    struct rig *rig); /* closes the store, but goes on in what a kill -9 would have left */
-void rig_release(struct rig *rig); /* after a store_check */
+void fixture_init(struct fixture *fixture);
+enum store_status fixture_try_open(struct fixture *fixture);
+void fixture_open(struct fixture *fixture);
+void fixture_close(struct fixture *fixture);  /* the store */
+void fixture_reopen(struct fixture *fixture); /* cleanly */
+void fixture_take_picture(struct fixture *fixture,
+                          struct temp_dir *picture); /* what a kill -9 would leave */
+void fixture_crash(
+    struct fixture *fixture); /* closes the store, but goes on in what a kill -9 would have left */
+void fixture_release(struct fixture *fixture); /* after a store_check */
 
 /* Closes the store and goes on in a picture that temp_dir_copy has made of its directory. */
-void rig_go_on_in(struct rig *rig, const struct temp_dir *picture);
+void fixture_go_on_in(struct fixture *fixture, const struct temp_dir *picture);
 
-/* Ends the batch that the rig's session is always in, commits it, and begins the next. */
-enum store_status rig_try_commit(struct rig *rig);
-void rig_commit(struct rig *rig);
+/* Ends the batch that the fixture's session is always in, commits it, and begins the next. */
+enum store_status fixture_try_commit(struct fixture *fixture);
+void fixture_commit(struct fixture *fixture);
 
-/* As the store_ functions of these names, but they wait for room where those say STORE_AGAIN. */
+/* The session, whose batch goes on at that second. */
+struct store_session *at(struct store_session *session, uint32_t now_s);
+
+/* As the store_ functions of these names, but they wait for room where those say STORE_WAIT_SPACE. */
 enum store_status wait_put(struct store_session *session, const struct store_key *key,
                            uint32_t now_s, struct store_put *put);
 enum store_status wait_delete(struct store_session *session, const struct store_key *key,
-                              uint32_t now_s, enum store_condition condition, uint64_t place);
+                              uint32_t now_s, enum store_condition condition, uint64_t location);
 enum store_status wait_touch(struct store_session *session, const struct store_key *key,
                              uint32_t now_s, uint32_t expire_s, enum store_condition condition,
-                             uint64_t place);
+                             uint64_t location);
 enum store_status wait_flush(struct store_session *session, uint32_t when_s, uint32_t now_s);
 
-struct store_key rig_key(const struct rig *rig, const char *key);
+struct store_key fixture_key(const struct fixture *fixture, const char *key);
 
 /* Gets a value, cold or hot. fetch begins with zeros and is released by the caller. */
-enum store_status rig_get(struct rig *rig, const struct store_key *key, struct store_fetch *fetch,
-                          struct store_item *item);
+enum store_status fixture_get(struct fixture *fixture, const struct store_key *key,
+                              struct store_fetch *fetch, struct store_item *item);
 
 /* One-liners for texts. Those that return nothing want STORE_OK. */
-enum store_status rig_try_put(struct rig *rig, const char *key, const char *value,
-                              uint32_t expire_s);
-void rig_put(struct rig *rig, const char *key, const char *value);
-void rig_put_until(struct rig *rig, const char *key, const char *value, uint32_t expire_s);
-void rig_put_bytes(struct rig *rig, const char *key, const char *value, uint32_t len);
-void rig_delete(struct rig *rig, const char *key);
-void rig_touch(struct rig *rig, const char *key, uint32_t expire_s);
-void rig_flush(struct rig *rig, uint32_t when_s);
-void rig_expect(struct rig *rig, const char *key, const char *value); /* NULL: absent */
-void rig_expect_bytes(struct rig *rig, const char *key, const char *value, uint32_t len);
-uint64_t rig_cas(struct rig *rig, const char *key);    /* 0: absent */
-uint32_t rig_expiry(struct rig *rig, const char *key); /* of a key that is there */
-struct store_stats rig_stats(struct rig *rig);
+enum store_status fixture_try_put(struct fixture *fixture, const char *key, const char *value,
+                                  uint32_t expire_s);
+void fixture_put(struct fixture *fixture, const char *key, const char *value);
+void fixture_put_until(struct fixture *fixture, const char *key, const char *value,
+                       uint32_t expire_s);
+void fixture_put_bytes(struct fixture *fixture, const char *key, const char *value, uint32_t len);
+void fixture_delete(struct fixture *fixture, const char *key);
+void fixture_touch(struct fixture *fixture, const char *key, uint32_t expire_s);
+void fixture_flush(struct fixture *fixture, uint32_t when_s);
+void fixture_expect(struct fixture *fixture, const char *key, const char *value); /* NULL: absent */
+void fixture_expect_bytes(struct fixture *fixture, const char *key, const char *value,
+                          uint32_t len);
+uint64_t fixture_cas(struct fixture *fixture, const char *key);    /* 0: absent */
+uint32_t fixture_expiry(struct fixture *fixture, const char *key); /* of a key that is there */
+struct store_stats fixture_stats(struct fixture *fixture);
 
 /* Waits until `done` says so; false when it never does. */
 bool wait_until(bool (*done)(void *context), void *context);

@@ -7,20 +7,20 @@
 
 #define KEYS 2000
 
-static struct rig rig;
+static struct fixture fixture;
 
 static int set_up(void **state)
 {
     (void)state;
-    rig_init(&rig);
-    rig_open(&rig);
+    fixture_init(&fixture);
+    fixture_open(&fixture);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    rig_release(&rig);
+    fixture_release(&fixture);
     return 0;
 }
 
@@ -29,37 +29,37 @@ static void put_many(uint32_t count)
     char name[32];
     for (uint32_t i = 0; i < count; i++) {
         snprintf(name, sizeof name, "key-%u", i);
-        rig_put(&rig, name, "value");
+        fixture_put(&fixture, name, "value");
     }
-    rig_commit(&rig);
+    fixture_commit(&fixture);
 }
 
 static bool has_reclaimed(void *count)
 {
-    return rig_stats(&rig).crawler_reclaimed >= *(uint64_t *)count;
+    return fixture_stats(&fixture).crawler_reclaimed >= *(uint64_t *)count;
 }
 
 /* The time comes, and so many keys have been reclaimed ever. */
 static void reclaim(uint32_t now_s, uint64_t count)
 {
-    store_tick(rig.store, now_s);
-    rig.now_s = now_s;
+    store_tick(fixture.store, now_s);
+    fixture.now_s = now_s;
     assert_true(wait_until(has_reclaimed, &count));
-    assert_true(rig_stats(&rig).crawler_reclaimed == count);
+    assert_true(fixture_stats(&fixture).crawler_reclaimed == count);
 }
 
 static void test_only_shards_in_which_something_has_expired_are_visited(void **state)
 {
     (void)state;
     put_many(KEYS);
-    rig_put_until(&rig, "short", "x", RIG_NOW + 10);
-    rig_put_until(&rig, "long", "x", RIG_NOW + 100000);
-    reclaim(RIG_NOW + 20, 1);
-    uint64_t checked = rig_stats(&rig).crawler_checked;
+    fixture_put_until(&fixture, "short", "x", FIXTURE_NOW + 10);
+    fixture_put_until(&fixture, "long", "x", FIXTURE_NOW + 100000);
+    reclaim(FIXTURE_NOW + 20, 1);
+    uint64_t checked = fixture_stats(&fixture).crawler_checked;
     assert_in_range(checked, 1, KEYS / 4); /* of one shard in sixteen */
-    rig_put_until(&rig, "other", "x", RIG_NOW + 30);
-    reclaim(RIG_NOW + 40, 2);
-    assert_in_range(rig_stats(&rig).crawler_checked, checked, 2 * (KEYS / 4));
+    fixture_put_until(&fixture, "other", "x", FIXTURE_NOW + 30);
+    reclaim(FIXTURE_NOW + 40, 2);
+    assert_in_range(fixture_stats(&fixture).crawler_checked, checked, 2 * (KEYS / 4));
 }
 
 /* What a visit leaves, and what a touch, a put or a start brings, is found when its own time has come. */
@@ -71,36 +71,37 @@ static void test_each_expiry_is_met_in_its_time(void **state)
     for (uint32_t i = 0; i < 300; i++) {
         snprintf(name, sizeof name, "key-%u", i);
         if (i < 100)
-            rig_put_until(&rig, name, "later", RIG_NOW + 100 * (1 + i % 2));
+            fixture_put_until(&fixture, name, "later", FIXTURE_NOW + 100 * (1 + i % 2));
         else if (i < 200)
-            rig_touch(&rig, name, RIG_NOW + 300);
+            fixture_touch(&fixture, name, FIXTURE_NOW + 300);
         else
-            rig_put_until(&rig, name, "until after a restart", RIG_NOW + 400);
+            fixture_put_until(&fixture, name, "until after a restart", FIXTURE_NOW + 400);
     }
-    rig_commit(&rig);
-    reclaim(RIG_NOW + 110, 50);
-    reclaim(RIG_NOW + 210, 100);
-    reclaim(RIG_NOW + 310, 200);
-    rig_reopen(&rig);
-    reclaim(RIG_NOW + 410, 100);
-    assert_int_equal(rig_stats(&rig).keydir_entries, 100);
+    fixture_commit(&fixture);
+    reclaim(FIXTURE_NOW + 110, 50);
+    reclaim(FIXTURE_NOW + 210, 100);
+    reclaim(FIXTURE_NOW + 310, 200);
+    fixture_reopen(&fixture);
+    reclaim(FIXTURE_NOW + 410, 100);
+    assert_int_equal(fixture_stats(&fixture).keydir_entries, 100);
 }
 
 static bool is_swept(void *context)
 {
     (void)context;
-    return atomic_load(&rig.store->swept_flush_lsn) >= atomic_load(&rig.store->log.flush_lsn);
+    return atomic_load(&fixture.store->swept_flush_lsn) >=
+           atomic_load(&fixture.store->log.flush_lsn);
 }
 
 static void test_a_flush_empties_the_index_beside_writers(void **state)
 {
     (void)state;
     put_many(KEYS);
-    rig_flush(&rig, 0);
+    fixture_flush(&fixture, 0);
     put_many(10);
     assert_true(wait_until(is_swept, NULL));
-    assert_int_equal(rig_stats(&rig).keydir_entries, 10);
-    store_check(rig.store);
+    assert_int_equal(fixture_stats(&fixture).keydir_entries, 10);
+    store_check(fixture.store);
 }
 
 static void test_what_happens_many_times_is_told_twice(void **state)

@@ -191,7 +191,7 @@ static void write_one(struct run *run)
 /* The share of time in which writes are accepted; syncs take from `least_us` to `most_us`. */
 static double share_accepted(uint64_t least_us, uint64_t most_us, uint64_t seed)
 {
-    struct dice dice = {seed};
+    struct rng rng = {seed};
     struct run run = {.backpressure = made_with(1000),
                       .now_us = BEGIN_US,
                       .oldest_us = UINT64_MAX,
@@ -201,7 +201,7 @@ static double share_accepted(uint64_t least_us, uint64_t most_us, uint64_t seed)
             sync_ends(&run);
         bool due = run.held || run.now_us >= backpressure_due_us(&run.backpressure, run.now_us);
         if (!run.end_us && due)
-            sync_begins(&run, least_us + dice_next(&dice) % (most_us - least_us + 1));
+            sync_begins(&run, least_us + rng_next(&rng) % (most_us - least_us + 1));
         if (!run.held)
             write_one(&run);
     }

@@ -13,12 +13,12 @@
 #include "storage/clean/clean_plan.h"
 #include "storage/log/segment.h"
 
-static struct dice dice;
+static struct rng rng;
 
 static int set_up(void **state)
 {
     (void)state;
-    dice.state = number_from_env("SEED", 1);
+    rng.state = number_from_env("SEED", 1);
     return 0;
 }
 
@@ -35,13 +35,13 @@ struct snapshot {
 
 static uint64_t below(uint64_t limit)
 {
-    return limit ? dice_next(&dice) % limit : 0;
+    return limit ? rng_next(&rng) % limit : 0;
 }
 
 /* Often all or nothing: there the rules meet. */
 static uint64_t part_of(uint64_t bytes)
 {
-    switch (dice_below(&dice, 5)) {
+    switch (rng_below(&rng, 5)) {
     case 0: return 0;
     case 1: return bytes;
     case 2: return bytes / 16;
@@ -60,39 +60,39 @@ static void draw_segment(struct snapshot *snapshot, uint32_t i, uint64_t size, u
         .overhead = part_of(end / 2),
         .live = part_of(end - SEGMENT_HEADER_SIZE),
         .marks = part_of(end),
-        .recounted_lsn = dice_one_in(&dice, 2) ? 0 : *lsn + below(size * 20),
+        .recounted_lsn = rng_one_in(&rng, 2) ? 0 : *lsn + below(size * 20),
         .active = active,
-        .ready = !active && !dice_one_in(&dice, 6),
-        .failed = dice_one_in(&dice, 8),
-        .damaged = dice_one_in(&dice, 10),
-        .flushed = dice_one_in(&dice, 20),
+        .ready = !active && !rng_one_in(&rng, 6),
+        .failed = rng_one_in(&rng, 8),
+        .damaged = rng_one_in(&rng, 10),
+        .flushed = rng_one_in(&rng, 20),
     };
     *lsn += end;
 }
 
 static void draw_snapshot(struct snapshot *snapshot)
 {
-    uint64_t size = (uint64_t)STORE_SEGMENT_SIZE_MIN << dice_below(&dice, 8), lsn = size, disk = 0;
-    snapshot->count = 1 + dice_below(&dice, SNAPSHOT_MAX);
+    uint64_t size = (uint64_t)STORE_SEGMENT_SIZE_MIN << rng_below(&rng, 8), lsn = size, disk = 0;
+    snapshot->count = 1 + rng_below(&rng, SNAPSHOT_MAX);
     for (uint32_t i = 0; i < snapshot->count; i++) {
         draw_segment(snapshot, i, size, &lsn);
         disk += snapshot->segments[i].end + snapshot->segments[i].overhead;
     }
     snapshot->view = (struct clean_view){
-        .limit = dice_one_in(&dice, 10) ? UINT64_MAX : part_of(disk * 2),
+        .limit = rng_one_in(&rng, 10) ? UINT64_MAX : part_of(disk * 2),
         .disk = disk,
         .segment_size = size,
         .copy_room = part_of(4 * size),
-        .wanted = dice_one_in(&dice, 5) ? below(8 * size) : 0,
+        .wanted = rng_one_in(&rng, 5) ? below(8 * size) : 0,
         .next_lsn = lsn,
-        .evicts = dice_one_in(&dice, 2),
-        .disk_is_limit = dice_one_in(&dice, 3),
-        .room_wanted = dice_one_in(&dice, 2),
-        .index_full = dice_one_in(&dice, 6),
-        .can_seal = dice_one_in(&dice, 2),
-        .eager = dice_one_in(&dice, 4),
+        .evicts = rng_one_in(&rng, 2),
+        .disk_is_limit = rng_one_in(&rng, 3),
+        .room_wanted = rng_one_in(&rng, 2),
+        .index_full = rng_one_in(&rng, 6),
+        .can_seal = rng_one_in(&rng, 2),
+        .eager = rng_one_in(&rng, 4),
     };
-    snapshot->view.index_wanted = snapshot->view.index_full && dice_one_in(&dice, 2);
+    snapshot->view.index_wanted = snapshot->view.index_full && rng_one_in(&rng, 2);
 }
 
 static struct clean_choice choose(const struct snapshot *snapshot)
@@ -171,7 +171,7 @@ static void test_garbage_is_taken_back_before_anything_is_refused(void **state)
     struct snapshot snapshot;
     for (uint64_t i = 0; i < (SLOW_BUILD ? 50000 : 300000); i++) {
         draw_snapshot(&snapshot);
-        uint32_t k = dice_below(&dice, snapshot.count);
+        uint32_t k = rng_below(&rng, snapshot.count);
         struct clean_segment *segment = &snapshot.segments[k];
         segment->active = segment->failed = segment->damaged = false;
         segment->ready = true;
@@ -527,17 +527,17 @@ static void work_touches(struct sim_load *load)
 
 static void work_some_touches(struct sim_load *load)
 {
-    sim_touch(load->sim, dice_below(&dice, load->fixed / 50 + 1), 1000000 + load->sim->now_s);
+    sim_touch(load->sim, rng_below(&rng, load->fixed / 50 + 1), 1000000 + load->sim->now_s);
 }
 
 static void work_overwrites(struct sim_load *load)
 {
-    sim_put(load->sim, dice_below(&dice, load->fixed), 160, 0);
+    sim_put(load->sim, rng_below(&rng, load->fixed), 160, 0);
 }
 
 static void work_mixed(struct sim_load *load)
 {
-    switch (dice_below(&dice, 5)) {
+    switch (rng_below(&rng, 5)) {
     case 0: work_queue(load); break;
     case 1: work_expiring(load); break;
     case 2: work_touches(load); break;

@@ -1,6 +1,6 @@
 /* test_cleaner.c: disk is taken back, and nothing dead comes back with it.
  *
- * Most tests clean by hand (rig.manual_cleaner): they lay out segments one by one, with `seal` between them, wait until
+ * Most tests clean by hand (fixture.manual_cleaner): they lay out segments one by one, with `seal` between them, wait until
  * these may be cleaned, and take the steps. A segment with the value "garbage" in it is worth cleaning once that was written
  * again; one with a "ballast" is not.
  *
@@ -22,21 +22,21 @@
 #define SEGMENT STORE_SEGMENT_SIZE_MIN
 #define BIG     45000 /* bytes of a ballast: of a segment more than a quarter, less than all */
 
-static struct rig rig;
+static struct fixture fixture;
 
-/* The rig, not yet open: a store that is cleaned by hand. */
+/* The fixture, not yet open: a store that is cleaned by hand. */
 static void begin(void)
 {
-    rig_init(&rig);
-    rig.manual_cleaner = true;
-    rig.options.sync_interval_ms = 3600 * 1000; /* when somebody asks for it */
+    fixture_init(&fixture);
+    fixture.manual_cleaner = true;
+    fixture.options.sync_interval_ms = 3600 * 1000; /* when somebody asks for it */
 }
 
 static int set_up(void **state)
 {
     (void)state;
     begin();
-    rig_open(&rig);
+    fixture_open(&fixture);
     return 0;
 }
 
@@ -50,7 +50,7 @@ static int set_up_closed(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    rig_release(&rig);
+    fixture_release(&fixture);
     return 0;
 }
 
@@ -67,19 +67,19 @@ static bool has_spares(void *context)
 
 static void write_all(void)
 {
-    struct log *log = &rig.store->log;
+    struct log *log = &fixture.store->log;
     assert_int_equal(log_commit(log, log->next_lsn), STORE_OK);
 }
 
 static uint64_t active_id(void)
 {
-    return rig.store->log.active->header.id;
+    return fixture.store->log.active->header.id;
 }
 
 /* Goes on in the next segment; the answer is the id of the one that is sealed. */
 static uint64_t seal(void)
 {
-    struct log *log = &rig.store->log;
+    struct log *log = &fixture.store->log;
     uint64_t id = active_id();
     assert_true(wait_until(has_spares, log));
     write_all();
@@ -93,14 +93,14 @@ static void put_big(const char *key, uint64_t seed)
 {
     static char value[BIG];
     fill_pattern(value, sizeof value, seed);
-    rig_put_bytes(&rig, key, value, sizeof value);
+    fixture_put_bytes(&fixture, key, value, sizeof value);
 }
 
 static void expect_big(const char *key, uint64_t seed)
 {
     static char value[BIG];
     fill_pattern(value, sizeof value, seed);
-    rig_expect_bytes(&rig, key, value, sizeof value);
+    fixture_expect_bytes(&fixture, key, value, sizeof value);
 }
 
 /* What the newest of these stands in is worth cleaning when the next one is written. */
@@ -133,18 +133,18 @@ static bool all_ready(void *context)
 static void settle(void)
 {
     write_all();
-    log_request_sync(&rig.store->log, rig.store->log.next_lsn);
-    assert_true(wait_until(all_ready, &rig.store->log));
+    log_request_sync(&fixture.store->log, fixture.store->log.next_lsn);
+    assert_true(wait_until(all_ready, &fixture.store->log));
 }
 
 /* Whether the log still knows a segment. */
 static bool segment_is_in_log(uint64_t id)
 {
     bool found = false;
-    pthread_mutex_lock(&rig.store->log.lock);
-    for (struct segment *segment = rig.store->log.first; segment; segment = segment->next)
+    pthread_mutex_lock(&fixture.store->log.lock);
+    for (struct segment *segment = fixture.store->log.first; segment; segment = segment->next)
         found |= segment->header.id == id;
-    pthread_mutex_unlock(&rig.store->log.lock);
+    pthread_mutex_unlock(&fixture.store->log.lock);
     return found;
 }
 
@@ -152,7 +152,7 @@ static uint32_t clean(void)
 {
     uint32_t steps = 0;
     settle();
-    while (cleaner_step(rig.store))
+    while (cleaner_step(fixture.store))
         steps++;
     return steps;
 }
@@ -161,21 +161,21 @@ static bool is_there(uint64_t id)
 {
     char name[SEGMENT_NAME_SIZE];
     segment_name(name, id, "seg");
-    return file_exists(&rig.dir, name);
+    return file_exists(&fixture.dir, name);
 }
 
 static void kill_and_open(void)
 {
-    rig_crash(&rig);
-    rig_open(&rig);
+    fixture_crash(&fixture);
+    fixture_open(&fixture);
 }
 
 static bool is_present(const char *name)
 {
-    struct store_key key = rig_key(&rig, name);
+    struct store_key key = fixture_key(&fixture, name);
     struct store_fetch fetch = {0};
     struct store_item item;
-    enum store_status status = rig_get(&rig, &key, &fetch, &item);
+    enum store_status status = fixture_get(&fixture, &key, &fetch, &item);
     store_fetch_release(&fetch);
     return status == STORE_OK;
 }
@@ -191,16 +191,16 @@ typedef bool verdict(void);
 static void check_layout(layout *lay_out, verdict *judge)
 {
     begin();
-    rig_open(&rig);
+    fixture_open(&fixture);
     uint64_t id = lay_out();
     assert_true(is_there(id));
     clean();
     assert_false(is_there(id));
     kill_and_open();
     bool right = judge();
-    rig_reopen(&rig);
+    fixture_reopen(&fixture);
     right = right && judge();
-    rig_release(&rig);
+    fixture_release(&fixture);
     assert_true(right);
 }
 
@@ -214,7 +214,7 @@ static uint64_t seal_and_bury(void)
 
 static void put_old_value(void)
 {
-    rig_put(&rig, "key", "old");
+    fixture_put(&fixture, "key", "old");
     put_ballast("keeps the old value's segment");
     seal();
 }
@@ -227,7 +227,7 @@ static bool key_is_absent(void)
 static uint64_t lay_out_deletion(void)
 {
     put_old_value();
-    rig_delete(&rig, "key");
+    fixture_delete(&fixture, "key");
     return seal_and_bury();
 }
 
@@ -239,14 +239,14 @@ static void test_a_deletion_is_carried(void **state)
 
 static void pass_time(uint32_t seconds)
 {
-    rig.now_s += seconds;
-    store_tick(rig.store, rig.now_s);
+    fixture.now_s += seconds;
+    store_tick(fixture.store, fixture.now_s);
 }
 
 static uint64_t lay_out_expired(void)
 {
     put_old_value();
-    rig_put_until(&rig, "key", "new", rig.now_s + 10);
+    fixture_put_until(&fixture, "key", "new", fixture.now_s + 10);
     uint64_t id = seal_and_bury();
     pass_time(20);
     return id;
@@ -261,7 +261,7 @@ static void test_an_expired_value_becomes_a_deletion(void **state)
 static uint64_t lay_out_expired_and_seen(void)
 {
     uint64_t id = lay_out_expired();
-    rig_expect(&rig, "key", NULL); /* takes it out of the index */
+    fixture_expect(&fixture, "key", NULL); /* takes it out of the index */
     return id;
 }
 
@@ -274,7 +274,7 @@ static void test_so_does_one_that_was_seen_to_be_expired(void **state)
 static uint64_t lay_out_expired_touch(void)
 {
     put_old_value();
-    rig_touch(&rig, "key", rig.now_s + 10);
+    fixture_touch(&fixture, "key", fixture.now_s + 10);
     uint64_t id = seal_and_bury();
     pass_time(20);
     return id;
@@ -288,13 +288,13 @@ static void test_an_expired_touch_becomes_a_deletion(void **state)
 
 static bool key_has_expiry(void)
 {
-    return is_present("key") && rig_expiry(&rig, "key") == RIG_NOW + 1000;
+    return is_present("key") && fixture_expiry(&fixture, "key") == FIXTURE_NOW + 1000;
 }
 
 static uint64_t lay_out_touch(void)
 {
     put_old_value();
-    rig_touch(&rig, "key", rig.now_s + 1000);
+    fixture_touch(&fixture, "key", fixture.now_s + 1000);
     return seal_and_bury();
 }
 
@@ -308,20 +308,20 @@ static void test_a_touch_is_not_carried_behind_a_later_one(void **state)
 {
     (void)state;
     put_old_value();
-    rig_touch(&rig, "key", rig.now_s + 500);
+    fixture_touch(&fixture, "key", fixture.now_s + 500);
     uint64_t id = seal_and_bury();
-    rig_touch(&rig, "key", rig.now_s + 1000);
+    fixture_touch(&fixture, "key", fixture.now_s + 1000);
     clean();
     assert_false(is_there(id));
     kill_and_open();
-    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 1000);
+    assert_int_equal(fixture_expiry(&fixture, "key"), FIXTURE_NOW + 1000);
 }
 
 static uint64_t lay_out_touched_value(void)
 {
-    rig_put(&rig, "key", "value");
+    fixture_put(&fixture, "key", "value");
     uint64_t id = seal_and_bury();
-    rig_touch(&rig, "key", rig.now_s + 1000);
+    fixture_touch(&fixture, "key", fixture.now_s + 1000);
     return id;
 }
 
@@ -335,14 +335,14 @@ static uint64_t stored_cas;
 
 static uint64_t lay_out_cas(void)
 {
-    rig_put(&rig, "key", "value");
-    stored_cas = rig_cas(&rig, "key");
+    fixture_put(&fixture, "key", "value");
+    stored_cas = fixture_cas(&fixture, "key");
     return seal_and_bury();
 }
 
 static bool key_has_its_cas(void)
 {
-    return rig_cas(&rig, "key") == stored_cas;
+    return fixture_cas(&fixture, "key") == stored_cas;
 }
 
 static void test_a_moved_value_keeps_its_cas_unique(void **state)
@@ -354,17 +354,17 @@ static void test_a_moved_value_keeps_its_cas_unique(void **state)
 /* The maintainer would take what is flushed out of the index before the cleaner sees it. */
 static void stop_maintainer(void)
 {
-    background_stop(rig.store);
-    rig.store->background_runs = false;
+    background_stop(fixture.store);
+    fixture.store->background_runs = false;
 }
 
 static uint64_t lay_out_flush(void)
 {
-    rig_put(&rig, "key", "value");
+    fixture_put(&fixture, "key", "value");
     uint64_t id = seal_and_bury();
     settle();
     stop_maintainer();
-    rig_flush(&rig, 0);
+    fixture_flush(&fixture, 0);
     return id;
 }
 
@@ -391,7 +391,7 @@ static bool is_synced_before(const struct faulty *faulty, uint32_t number)
 /* Whether that was so each time that a segment was removed; the syncer may still be at work. */
 static bool writes_are_synced_before_unlinks(void)
 {
-    struct faulty *faulty = &rig.faulty;
+    struct faulty *faulty = &fixture.faulty;
     uint32_t unlinked = 0, synced = 0;
     pthread_mutex_lock(&faulty->lock);
     for (uint32_t i = 0; i < faulty->event_count; i++) {
@@ -408,20 +408,20 @@ static bool writes_are_synced_before_unlinks(void)
 static bool is_synced_first(layout *lay_out)
 {
     begin();
-    rig_open(&rig);
+    fixture_open(&fixture);
     uint64_t id = lay_out();
-    faulty_forget_events(&rig.faulty);
-    while (cleaner_step(rig.store))
+    faulty_forget_events(&fixture.faulty);
+    while (cleaner_step(fixture.store))
         ;
     assert_false(is_there(id));
     bool right = writes_are_synced_before_unlinks();
-    rig_release(&rig);
+    fixture_release(&fixture);
     return right;
 }
 
 static uint64_t lay_out_move(void)
 {
-    rig_put(&rig, "key", "value");
+    fixture_put(&fixture, "key", "value");
     uint64_t id = seal_and_bury();
     settle();
     return id;
@@ -435,10 +435,10 @@ static void test_copies_are_on_disk_before_the_segment_goes(void **state)
 
 static uint64_t lay_out_replaced(void)
 {
-    rig_put(&rig, "key", "value");
+    fixture_put(&fixture, "key", "value");
     uint64_t id = seal();
     settle();
-    rig_put(&rig, "key", "newer"); /* in the log's buffer, not even written */
+    fixture_put(&fixture, "key", "newer"); /* in the log's buffer, not even written */
     return id;
 }
 
@@ -460,22 +460,22 @@ static void take_picture(enum file_call call, const char *name)
         return;
     picture.taken = true;
     picture.seen = is_present("key");
-    rig_take_picture(&rig, &picture.dir);
+    fixture_take_picture(&fixture, &picture.dir);
 }
 
 static void open_the_picture(void)
 {
-    faulty_watch(&rig.faulty, NULL);
+    faulty_watch(&fixture.faulty, NULL);
     assert_true(picture.taken);
-    rig_go_on_in(&rig, &picture.dir);
-    rig_open(&rig);
+    fixture_go_on_in(&fixture, &picture.dir);
+    fixture_open(&fixture);
 }
 
 /* Segments full of what lives, and a limit that asks for less. */
 static uint64_t lay_out_crowd(void)
 {
     char name[20];
-    rig_put(&rig, "key", "oldest");
+    fixture_put(&fixture, "key", "oldest");
     put_ballast("oldest");
     uint64_t id = seal();
     for (int i = 0; i < 16; i++) {
@@ -489,24 +489,24 @@ static uint64_t lay_out_crowd(void)
 
 static void limit_to_what_there_is(void)
 {
-    store_set_disk_limit(rig.store, rig_stats(&rig).disk_bytes);
+    store_set_disk_limit(fixture.store, fixture_stats(&fixture).disk_bytes);
 }
 
 static bool stays_gone(void)
 {
     begin();
-    rig.options.no_evictions = false;
-    rig_open(&rig);
+    fixture.options.no_evictions = false;
+    fixture_open(&fixture);
     uint64_t id = lay_out_crowd();
     limit_to_what_there_is();
     picture.taken = false;
-    faulty_watch(&rig.faulty, take_picture);
+    faulty_watch(&fixture.faulty, take_picture);
     clean();
     assert_false(is_there(id));
     assert_true(!is_present("key"));
     open_the_picture();
     bool right = picture.seen || !is_present("key");
-    rig_release(&rig);
+    fixture_release(&fixture);
     return right;
 }
 
@@ -540,7 +540,7 @@ static void see_evicted(void *context, const struct store_evicted *evicted)
     assert_int_equal(evicted->expire_s, 0);
     seen->keys++;
     assert_false(evicted->fetched);
-    assert_true(evicted->accessed_s == 0 || evicted->accessed_s == rig.now_s);
+    assert_true(evicted->accessed_s == 0 || evicted->accessed_s == fixture.now_s);
     seen->in_memory += evicted->accessed_s != 0; /* else nobody knows any more */
     seen->value_bytes += evicted->value_len;
 }
@@ -549,11 +549,12 @@ static void see_evicted(void *context, const struct store_evicted *evicted)
 static bool put_in_memory(void *context)
 {
     (void)context;
-    struct store_key key = rig_key(&rig, "in memory");
+    struct store_key key = fixture_key(&fixture, "in memory");
     struct store_fetch fetch = {0};
     struct store_item item = {0};
-    rig_put(&rig, "in memory", "small");
-    enum store_status status = store_get_no_touch(rig.session, &key, rig.now_s, &fetch, &item);
+    fixture_put(&fixture, "in memory", "small");
+    enum store_status status =
+        store_get_no_touch(at(fixture.session, fixture.now_s), &key, &fetch, &item);
     store_fetch_release(&fetch);
     return status == STORE_OK && item.in_ram;
 }
@@ -561,15 +562,15 @@ static bool put_in_memory(void *context)
 static void evict_seen_by(struct seen *seen, uint64_t memory_limit)
 {
     begin();
-    rig.options.memory_limit = memory_limit;
-    rig.options.no_evictions = false;
-    rig.options.observer = (struct store_observer){seen, wants_evicted, see_evicted};
-    rig_open(&rig);
+    fixture.options.memory_limit = memory_limit;
+    fixture.options.no_evictions = false;
+    fixture.options.observer = (struct store_observer){seen, wants_evicted, see_evicted};
+    fixture_open(&fixture);
     assert_true(wait_until(put_in_memory, NULL));
     lay_out_crowd();
     limit_to_what_there_is();
     clean();
-    assert_true(rig_stats(&rig).evicted_items > 0);
+    assert_true(fixture_stats(&fixture).evicted_items > 0);
     assert_true(seen->asked > 0);
 }
 
@@ -579,14 +580,14 @@ static void test_who_wants_to_know_is_told_what_is_evicted(void **state)
     for (int mib = 1; mib <= 16; mib *= 16) { /* what is evicted is no more in memory, or is */
         struct seen seen = {.wants = true}, nobody = {.wants = false};
         evict_seen_by(&seen, UINT64_C(1048576) * (uint64_t)mib);
-        assert_int_equal(seen.keys, rig_stats(&rig).evicted_items);
+        assert_int_equal(seen.keys, fixture_stats(&fixture).evicted_items);
         assert_true(seen.value_bytes > 0);
         assert_true(mib == 1 || seen.in_memory > 0);
         assert_false(is_present(seen.last));
-        rig_release(&rig);
+        fixture_release(&fixture);
         evict_seen_by(&nobody, UINT64_C(1048576) * (uint64_t)mib);
         assert_int_equal(nobody.keys, 0);
-        rig_release(&rig);
+        fixture_release(&fixture);
     }
 }
 
@@ -601,24 +602,24 @@ static void test_a_large_value_is_moved_and_the_clean_rate_kept(void **state)
     (void)state;
     static char value[DISCARD];
     fill_pattern(value, sizeof value, 3);
-    rig.options.segment_size = 8 * LARGE;
-    rig.options.clean_rate = RATE;
-    rig_open(&rig);
-    rig_put_bytes(&rig, "large", value, LARGE);
-    rig_put_bytes(&rig, "discarded", value, DISCARD);
+    fixture.options.segment_size = 8 * LARGE;
+    fixture.options.clean_rate = RATE;
+    fixture_open(&fixture);
+    fixture_put_bytes(&fixture, "large", value, LARGE);
+    fixture_put_bytes(&fixture, "discarded", value, DISCARD);
     uint64_t id = seal();
-    rig_delete(&rig, "discarded");
+    fixture_delete(&fixture, "discarded");
     seal();
     settle();
     uint64_t start_us = monotonic_us();
-    assert_true(cleaner_step(rig.store));
+    assert_true(cleaner_step(fixture.store));
     /* It has kept to the rate when it comes to the second record. */
     assert_true(monotonic_us() - start_us >= UINT64_C(1000000) * LARGE / RATE);
     assert_false(is_there(id));
-    assert_in_range(rig_stats(&rig).cleaner_moved_bytes, LARGE, LARGE + 1000);
-    rig_expect_bytes(&rig, "large", value, LARGE);
+    assert_in_range(fixture_stats(&fixture).cleaner_moved_bytes, LARGE, LARGE + 1000);
+    fixture_expect_bytes(&fixture, "large", value, LARGE);
     kill_and_open();
-    rig_expect_bytes(&rig, "large", value, LARGE);
+    fixture_expect_bytes(&fixture, "large", value, LARGE);
     assert_false(is_present("discarded"));
 }
 
@@ -636,7 +637,7 @@ static void take_every_picture(enum file_call call, const char *name)
     (void)name;
     pthread_mutex_lock(&pictures_lock); /* the syncer's calls and the allocator's are told, too */
     if (picture_count < PICTURES_MAX)
-        rig_take_picture(&rig, &pictures[picture_count++]);
+        fixture_take_picture(&fixture, &pictures[picture_count++]);
     pthread_mutex_unlock(&pictures_lock);
 }
 
@@ -645,37 +646,37 @@ static void test_a_kill_before_the_commit_of_what_replaces_a_value(void **state)
     (void)state;
     uint64_t id = lay_out_replaced();
     picture_count = 0;
-    faulty_watch(&rig.faulty, take_every_picture);
-    while (cleaner_step(rig.store))
+    faulty_watch(&fixture.faulty, take_every_picture);
+    while (cleaner_step(fixture.store))
         ;
-    faulty_watch(&rig.faulty, NULL);
+    faulty_watch(&fixture.faulty, NULL);
     assert_false(is_there(id));
     for (uint32_t i = 0; i < picture_count; i++) {
-        rig_go_on_in(&rig, &pictures[i]);
-        rig_open(&rig);
+        fixture_go_on_in(&fixture, &pictures[i]);
+        fixture_open(&fixture);
         assert_true(is_present("key")); /* this value or that */
     }
-    rig_expect(&rig, "key", "newer");
+    fixture_expect(&fixture, "key", "newer");
 }
 
 static void lay_out_everything(void)
 {
     put_old_value();
-    rig_put(&rig, "deleted", "x");
-    rig_put(&rig, "expired", "old");
-    rig_put(&rig, "touched", "x");
-    rig_put(&rig, "touched away", "x");
+    fixture_put(&fixture, "deleted", "x");
+    fixture_put(&fixture, "expired", "old");
+    fixture_put(&fixture, "touched", "x");
+    fixture_put(&fixture, "touched away", "x");
     put_ballast("more");
     seal();
-    rig_delete(&rig, "deleted");
-    rig_put_until(&rig, "expired", "new", rig.now_s + 10);
-    rig_touch(&rig, "touched", rig.now_s + 1000);
-    rig_touch(&rig, "touched away", rig.now_s + 10);
-    rig_put(&rig, "moved", "x");
+    fixture_delete(&fixture, "deleted");
+    fixture_put_until(&fixture, "expired", "new", fixture.now_s + 10);
+    fixture_touch(&fixture, "touched", fixture.now_s + 1000);
+    fixture_touch(&fixture, "touched away", fixture.now_s + 10);
+    fixture_put(&fixture, "moved", "x");
     seal_and_bury();
-    rig_touch(&rig, "moved", rig.now_s + 1000);
+    fixture_touch(&fixture, "moved", fixture.now_s + 1000);
     seal_and_bury();
-    rig_delete(&rig, "garbage");
+    fixture_delete(&fixture, "garbage");
     seal();
     pass_time(20);
     settle();
@@ -683,15 +684,15 @@ static void lay_out_everything(void)
 
 static void expect_everything(void)
 {
-    rig_expect(&rig, "key", "old");
-    rig_expect(&rig, "deleted", NULL);
-    rig_expect(&rig, "expired", NULL);
-    rig_expect(&rig, "touched", "x");
-    assert_int_equal(rig_expiry(&rig, "touched"), RIG_NOW + 1000);
-    rig_expect(&rig, "touched away", NULL);
-    rig_expect(&rig, "moved", "x");
-    assert_int_equal(rig_expiry(&rig, "moved"), RIG_NOW + 1000);
-    rig_expect(&rig, "garbage", NULL);
+    fixture_expect(&fixture, "key", "old");
+    fixture_expect(&fixture, "deleted", NULL);
+    fixture_expect(&fixture, "expired", NULL);
+    fixture_expect(&fixture, "touched", "x");
+    assert_int_equal(fixture_expiry(&fixture, "touched"), FIXTURE_NOW + 1000);
+    fixture_expect(&fixture, "touched away", NULL);
+    fixture_expect(&fixture, "moved", "x");
+    assert_int_equal(fixture_expiry(&fixture, "moved"), FIXTURE_NOW + 1000);
+    fixture_expect(&fixture, "garbage", NULL);
     expect_big("more", 7);
 }
 
@@ -700,14 +701,14 @@ static void test_a_kill_at_any_step_changes_nothing(void **state)
     (void)state;
     lay_out_everything();
     picture_count = 0;
-    faulty_watch(&rig.faulty, take_every_picture);
+    faulty_watch(&fixture.faulty, take_every_picture);
     assert_true(clean() >= 2);
-    faulty_watch(&rig.faulty, NULL);
+    faulty_watch(&fixture.faulty, NULL);
     expect_everything();
     assert_true(picture_count >= 8 && picture_count < PICTURES_MAX);
     for (uint32_t i = 0; i < picture_count; i++) {
-        rig_go_on_in(&rig, &pictures[i]);
-        rig_open(&rig);
+        fixture_go_on_in(&fixture, &pictures[i]);
+        fixture_open(&fixture);
         expect_everything();
         clean(); /* and the rest of it after the kill */
         expect_everything();
@@ -719,25 +720,25 @@ static void test_a_kill_at_any_step_changes_nothing(void **state)
 static void test_a_moved_value_keeps_flags_expiry_and_bytes(void **state)
 {
     (void)state;
-    struct store_key key = rig_key(&rig, "key");
+    struct store_key key = fixture_key(&fixture, "key");
     struct store_put put = {
-        .value = {{"val", 3}, {"ue", 2}}, .client_flags = 0xdeadbeef, .expire_s = RIG_NOW + 77};
-    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+        .value = {{"val", 3}, {"ue", 2}}, .client_flags = 0xdeadbeef, .expire_s = FIXTURE_NOW + 77};
+    assert_int_equal(wait_put(fixture.session, &key, fixture.now_s, &put), STORE_OK);
     uint64_t id = seal_and_bury();
     clean();
     assert_false(is_there(id));
     for (int i = 0; i < 2; i++) {
         struct store_fetch fetch = {0};
         struct store_item item;
-        assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_OK);
+        assert_int_equal(fixture_get(&fixture, &key, &fetch, &item), STORE_OK);
         assert_int_equal(item.value_len, 5);
         assert_memory_equal(item.value, "value", 5);
         assert_int_equal(item.client_flags, 0xdeadbeef);
-        assert_int_equal(item.expire_s, RIG_NOW + 77);
+        assert_int_equal(item.expire_s, FIXTURE_NOW + 77);
         assert_int_equal(item.cas, put.cas);
         store_fetch_release(&fetch);
         kill_and_open();
-        key = rig_key(&rig, "key");
+        key = fixture_key(&fixture, "key");
     }
 }
 
@@ -751,31 +752,31 @@ static void test_a_dead_segment_goes_unread(void **state)
     uint64_t dead = seal();
     put_garbage();
     settle();
-    uint64_t reads = faulty_calls(&rig.faulty, CALL_PREAD);
-    assert_true(cleaner_step(rig.store));
+    uint64_t reads = faulty_calls(&fixture.faulty, CALL_PREAD);
+    assert_true(cleaner_step(fixture.store));
     assert_false(is_there(dead));
-    assert_int_equal(faulty_calls(&rig.faulty, CALL_PREAD), reads);
-    assert_int_equal(rig_stats(&rig).cleaner_moved_bytes, 0);
+    assert_int_equal(faulty_calls(&fixture.faulty, CALL_PREAD), reads);
+    assert_int_equal(fixture_stats(&fixture).cleaner_moved_bytes, 0);
 }
 
 static void test_the_oldest_goes_unread_with_all_its_deletions(void **state)
 {
     (void)state;
-    rig_put(&rig, "key", "x");
-    rig_delete(&rig, "key");
+    fixture_put(&fixture, "key", "x");
+    fixture_delete(&fixture, "key");
     put_garbage();
     uint64_t oldest = seal();
-    rig_put(&rig, "other", "x");
-    rig_delete(&rig, "other");
+    fixture_put(&fixture, "other", "x");
+    fixture_delete(&fixture, "other");
     put_ballast("lives");
     uint64_t newer = seal();
     put_garbage();
     settle();
-    uint64_t reads = faulty_calls(&rig.faulty, CALL_PREAD);
-    assert_true(cleaner_step(rig.store));
+    uint64_t reads = faulty_calls(&fixture.faulty, CALL_PREAD);
+    assert_true(cleaner_step(fixture.store));
     assert_false(is_there(oldest));
     assert_true(is_there(newer));
-    assert_int_equal(faulty_calls(&rig.faulty, CALL_PREAD), reads);
+    assert_int_equal(faulty_calls(&fixture.faulty, CALL_PREAD), reads);
 }
 
 static void test_a_file_is_closed_when_its_last_reader_is_done(void **state)
@@ -783,29 +784,30 @@ static void test_a_file_is_closed_when_its_last_reader_is_done(void **state)
     (void)state;
     struct store_fetch fetch = {0};
     struct store_item item;
-    rig_put(&rig, "key", "value");
+    fixture_put(&fixture, "key", "value");
     uint64_t id = seal_and_bury();
-    rig_reopen(&rig); /* now it is cold */
-    struct store_key key = rig_key(&rig, "key");
-    assert_int_equal(store_get(rig.session, &key, rig.now_s, &fetch, &item), STORE_COLD);
-    rig_put(&rig, "key", "newer");
+    fixture_reopen(&fixture); /* now it is cold */
+    struct store_key key = fixture_key(&fixture, "key");
+    assert_int_equal(store_get(at(fixture.session, fixture.now_s), &key, &fetch, &item),
+                     STORE_WAIT_READ);
+    fixture_put(&fixture, "key", "newer");
     clean();
     assert_false(is_there(id));
-    assert_int_equal(log_reap(&rig.store->log), 1);
-    assert_int_equal(store_fetch_now(rig.session, &fetch),
+    assert_int_equal(log_reap(&fixture.store->log), 1);
+    assert_int_equal(store_fetch_now(fixture.session, &fetch),
                      STORE_OK); /* from a file without a name */
     assert_int_equal(fetch.status, STORE_OK);
-    assert_int_equal(rig_get(&rig, &key, &fetch, &item), STORE_OK);
+    assert_int_equal(fixture_get(&fixture, &key, &fetch, &item), STORE_OK);
     assert_memory_equal(item.value, "newer", 5);
     store_fetch_release(&fetch);
-    assert_int_equal(log_reap(&rig.store->log), 0);
+    assert_int_equal(log_reap(&fixture.store->log), 0);
 }
 
 /* The byte of a file where the words stand. */
 static size_t find_in_file(const char *name, const char *words)
 {
     size_t len;
-    char *data = file_load(&rig.dir, name, &len);
+    char *data = file_load(&fixture.dir, name, &len);
     char *at = memmem(data, len, words, strlen(words));
     assert_non_null(at);
     size_t offset = (size_t)(at - data);
@@ -818,46 +820,46 @@ static void test_a_damaged_record_keeps_its_segment_until_it_is_the_oldest(void 
     (void)state;
     char name[SEGMENT_NAME_SIZE];
     put_old_value();
-    rig_put(&rig, "key", "this will be damaged");
-    rig_put(&rig, "other", "x");
+    fixture_put(&fixture, "key", "this will be damaged");
+    fixture_put(&fixture, "other", "x");
     uint64_t id = seal_and_bury();
     settle();
     segment_name(name, id, "seg");
-    file_flip_bit(&rig.dir, name, find_in_file(name, "this will be damaged"), 3);
+    file_flip_bit(&fixture.dir, name, find_in_file(name, "this will be damaged"), 3);
     clean();
     assert_true(is_there(id));
-    assert_true(told_has(&rig.told, "damaged"));
-    assert_int_equal(rig.told.warnings, 1);
-    rig_delete(&rig, "keeps the old value's segment");
+    assert_true(told_has(&fixture.told, "damaged"));
+    assert_int_equal(fixture.told.warnings, 1);
+    fixture_delete(&fixture, "keeps the old value's segment");
     clean(); /* the oldest goes, then this one is it */
     settle();
-    store_set_disk_limit(rig.store, 1);
+    store_set_disk_limit(fixture.store, 1);
     clean();
     assert_false(is_there(id));
-    rig_expect(&rig, "key", NULL);
-    rig_expect(&rig, "other", "x");
+    fixture_expect(&fixture, "key", NULL);
+    fixture_expect(&fixture, "other", "x");
     kill_and_open();
-    rig_expect(&rig, "key", NULL);
-    rig_expect(&rig, "other", "x");
+    fixture_expect(&fixture, "key", NULL);
+    fixture_expect(&fixture, "other", "x");
 }
 
 static void test_nothing_flushed_comes_back(void **state)
 {
     (void)state;
-    rig_put(&rig, "key", "x");
+    fixture_put(&fixture, "key", "x");
     put_ballast("lives");
     uint64_t first = seal();
-    rig_put(&rig, "key", "y");
+    fixture_put(&fixture, "key", "y");
     uint64_t second = seal_and_bury();
-    rig_flush(&rig, 0);
-    rig_put(&rig, "after", "x");
+    fixture_flush(&fixture, 0);
+    fixture_put(&fixture, "after", "x");
     while (clean() || is_there(first) || is_there(second))
         ; /* the sweep takes its time */
     kill_and_open();
-    rig_expect(&rig, "key", NULL);
-    rig_expect(&rig, "lives", NULL);
-    rig_expect(&rig, "after", "x");
-    assert_int_equal(rig_stats(&rig).keydir_entries, 1);
+    fixture_expect(&fixture, "key", NULL);
+    fixture_expect(&fixture, "lives", NULL);
+    fixture_expect(&fixture, "after", "x");
+    assert_int_equal(fixture_stats(&fixture).keydir_entries, 1);
 }
 
 /* Marks: what dies, and when. */
@@ -868,19 +870,19 @@ static void test_a_deletion_dies_when_nothing_older_is_left(void **state)
     (void)state;
     static const char keeper[] = "keeps the old value's segment";
     put_old_value();
-    rig_delete(&rig, "key");
+    fixture_delete(&fixture, "key");
     uint64_t id = seal_and_bury();
     put_ballast("static");
     seal();
     clean(); /* carries it behind the static value */
     assert_false(is_there(id));
-    rig_delete(&rig, keeper);
+    fixture_delete(&fixture, keeper);
     clean(); /* takes the old value away, and with it all that the deletion masks */
     id = seal_and_bury();
-    uint64_t before = rig_stats(&rig).cleaner_moved_bytes;
+    uint64_t before = fixture_stats(&fixture).cleaner_moved_bytes;
     clean();
     assert_false(is_there(id));
-    uint64_t moved = rig_stats(&rig).cleaner_moved_bytes - before;
+    uint64_t moved = fixture_stats(&fixture).cleaner_moved_bytes - before;
     assert_true(moved == record_size(sizeof keeper - 1, 0)); /* the other deletion is younger */
     kill_and_open();
     assert_false(is_present("key") || is_present(keeper));
@@ -891,14 +893,14 @@ static void test_a_carried_deletion_keeps_its_birth(void **state)
 {
     (void)state;
     put_old_value();
-    uint64_t born = atomic_load(&rig.store->log.next_lsn);
-    rig_delete(&rig, "key");
+    uint64_t born = atomic_load(&fixture.store->log.next_lsn);
+    fixture_delete(&fixture, "key");
     uint64_t id = seal_and_bury();
     clean();
     assert_false(is_there(id));
     uint64_t carried = seal();
     settle();
-    struct segment *segment = rig.store->log.first;
+    struct segment *segment = fixture.store->log.first;
     while (segment->header.id != carried)
         segment = segment->next;
     struct segment_cursor cursor;
@@ -920,29 +922,29 @@ static void test_of_several_touches_of_a_key_the_last_is_carried(void **state)
     (void)state;
     put_old_value();
     for (uint32_t i = 0; i < 100; i++) {
-        rig_touch(&rig, "key", rig.now_s + 1000 + i % 2);
-        rig_touch(&rig, "key", rig.now_s + 1000);
+        fixture_touch(&fixture, "key", fixture.now_s + 1000 + i % 2);
+        fixture_touch(&fixture, "key", fixture.now_s + 1000);
     }
-    uint64_t before = rig_stats(&rig).cleaner_moved_bytes;
+    uint64_t before = fixture_stats(&fixture).cleaner_moved_bytes;
     uint64_t id = seal_and_bury();
     clean();
     assert_false(is_there(id));
-    assert_true(rig_stats(&rig).cleaner_moved_bytes - before <= 2 * record_size(3, 0));
+    assert_true(fixture_stats(&fixture).cleaner_moved_bytes - before <= 2 * record_size(3, 0));
     kill_and_open();
-    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 1000);
+    assert_int_equal(fixture_expiry(&fixture, "key"), FIXTURE_NOW + 1000);
 }
 
 static void test_a_touch_that_changes_nothing_writes_nothing(void **state)
 {
     (void)state;
-    rig_put_until(&rig, "key", "x", rig.now_s + 100);
-    uint64_t lsn = rig_stats(&rig).lsn;
+    fixture_put_until(&fixture, "key", "x", fixture.now_s + 100);
+    uint64_t lsn = fixture_stats(&fixture).lsn;
     for (int i = 0; i < 10; i++)
-        rig_touch(&rig, "key", rig.now_s + 100);
-    rig_commit(&rig);
-    assert_true(rig_stats(&rig).lsn == lsn);
+        fixture_touch(&fixture, "key", fixture.now_s + 100);
+    fixture_commit(&fixture);
+    assert_true(fixture_stats(&fixture).lsn == lsn);
     kill_and_open();
-    assert_int_equal(rig_expiry(&rig, "key"), RIG_NOW + 100);
+    assert_int_equal(fixture_expiry(&fixture, "key"), FIXTURE_NOW + 100);
 }
 
 /* What fails (G7). With the cleaner's steps taken by hand, back-off must be waited for. */
@@ -966,10 +968,10 @@ static void test_a_segment_whose_file_is_gone_counts_as_removed(void **state)
     uint64_t id = lay_out_deletion();
     settle();
     segment_name(name, id, "seg");
-    assert_int_equal(unlinkat(rig.dir.fd, name, 0), 0);
+    assert_int_equal(unlinkat(fixture.dir.fd, name, 0), 0);
     clean_until_gone(id);
-    rig_put(&rig, "goes on", "x");
-    rig_expect(&rig, "goes on", "x");
+    fixture_put(&fixture, "goes on", "x");
+    fixture_expect(&fixture, "goes on", "x");
     assert_false(is_present("key"));
 }
 
@@ -977,8 +979,8 @@ static void test_a_segment_whose_file_is_gone_counts_as_removed(void **state)
 static void fail_to_sync_dir(void)
 {
     settle();
-    assert_true(wait_until(has_spares, &rig.store->log));
-    faulty_fail(&rig.faulty, CALL_SYNC_DIR, 1, 1, EIO);
+    assert_true(wait_until(has_spares, &fixture.store->log));
+    faulty_fail(&fixture.faulty, CALL_SYNC_DIR, 1, 1, EIO);
 }
 
 static void test_an_unlink_that_is_not_durable_is_made_so_before_the_next(void **state)
@@ -986,10 +988,10 @@ static void test_an_unlink_that_is_not_durable_is_made_so_before_the_next(void *
     (void)state;
     uint64_t id = lay_out_deletion();
     fail_to_sync_dir();
-    uint32_t errors = rig.told.errors;
+    uint32_t errors = fixture.told.errors;
     clean_until_gone(id);
-    faulty_heal(&rig.faulty);
-    assert_int_equal(rig.told.errors, errors + 1);
+    faulty_heal(&fixture.faulty);
+    assert_int_equal(fixture.told.errors, errors + 1);
     kill_and_open();
     assert_false(is_present("key"));
 }
@@ -1014,9 +1016,9 @@ static void test_what_is_not_durable_comes_first(void **state)
     put_garbage();
     fail_to_sync_dir();
     dir_syncs = segments_unlinked = 0;
-    faulty_watch(&rig.faulty, note_order);
+    faulty_watch(&fixture.faulty, note_order);
     clean();
-    faulty_watch(&rig.faulty, NULL);
+    faulty_watch(&fixture.faulty, NULL);
     assert_int_equal(segments_unlinked, 2);
     assert_int_equal(dir_syncs_at[1], dir_syncs_at[0] + 2);
 }
@@ -1028,10 +1030,10 @@ static enum store_status put_growing(uint32_t *count, uint32_t expire_s)
     static char value[1000];
     char name[24];
     snprintf(name, sizeof name, "growing %u", *count);
-    struct store_key key = rig_key(&rig, name);
+    struct store_key key = fixture_key(&fixture, name);
     struct store_put put = {.value = {{value, sizeof value}}, .expire_s = expire_s};
-    enum store_status status = store_put(rig.session, &key, rig.now_s, &put);
-    rig_commit(&rig);
+    enum store_status status = store_put(at(fixture.session, fixture.now_s), &key, &put);
+    fixture_commit(&fixture);
     *count += status == STORE_OK;
     return status;
 }
@@ -1041,9 +1043,9 @@ static void grow_until_full(uint32_t *count, uint32_t expire_s)
 {
     enum store_status status;
     while ((status = put_growing(count, expire_s)) != STORE_FULL)
-        if (status == STORE_AGAIN) {
+        if (status == STORE_WAIT_SPACE) {
             settle();
-            cleaner_step(rig.store);
+            cleaner_step(fixture.store);
         }
 }
 
@@ -1052,22 +1054,22 @@ static void test_a_store_fills_no_further_than_its_share(void **state)
     (void)state;
     uint32_t count = 0;
     uint64_t limit = 40 * (uint64_t)SEGMENT;
-    store_set_disk_limit(rig.store, limit);
+    store_set_disk_limit(fixture.store, limit);
     settle();
-    cleaner_step(rig.store);
+    cleaner_step(fixture.store);
     grow_until_full(&count, 0);
-    uint64_t live = rig_stats(&rig).live_bytes;
+    uint64_t live = fixture_stats(&fixture).live_bytes;
     assert_in_range(live, limit / 2, (limit - 6 * SEGMENT) / 8 * 7);
     for (uint32_t i = 0; i < 3 * count; i++) { /* and can be overwritten as often as one likes */
         uint32_t again = i % count;
         enum store_status status = put_growing(&again, 0);
-        while (status == STORE_AGAIN) {
+        while (status == STORE_WAIT_SPACE) {
             clean();
             status = put_growing(&again, 0);
         }
         assert_int_equal(status, STORE_OK);
     }
-    assert_true(rig_stats(&rig).disk_bytes <= limit);
+    assert_true(fixture_stats(&fixture).disk_bytes <= limit);
 }
 
 /* What has expired a moment ago is still the gets', and not the crawler's; but before a write is refused it goes. */
@@ -1075,22 +1077,22 @@ static void test_what_has_expired_goes_before_a_write_is_refused(void **state)
 {
     (void)state;
     uint32_t count = 0;
-    store_set_disk_limit(rig.store, 40 * (uint64_t)SEGMENT);
+    store_set_disk_limit(fixture.store, 40 * (uint64_t)SEGMENT);
     settle();
-    cleaner_step(rig.store);
-    grow_until_full(&count, rig.now_s + 10);
+    cleaner_step(fixture.store);
+    grow_until_full(&count, fixture.now_s + 10);
     uint32_t old = count;
     pass_time(11);
     while (put_growing(&count, 0) != STORE_OK) {
         settle();
-        cleaner_step(rig.store);
+        cleaner_step(fixture.store);
     }
-    assert_true(rig_stats(&rig).expired_items >= old);
+    assert_true(fixture_stats(&fixture).expired_items >= old);
 }
 
 static void forget_failures(void)
 {
-    for (struct segment *segment = rig.store->log.first; segment; segment = segment->next)
+    for (struct segment *segment = fixture.store->log.first; segment; segment = segment->next)
         segment->retry_us = 0;
 }
 
@@ -1098,26 +1100,26 @@ static void forget_failures(void)
 static void test_the_oldest_segment_goes_though_it_cannot_be_read(void **state)
 {
     (void)state;
-    rig_put(&rig, "unreadable", "x");
+    fixture_put(&fixture, "unreadable", "x");
     uint64_t id = seal_and_bury();
-    rig_put(&rig, "other", "y");
+    fixture_put(&fixture, "other", "y");
     seal();
     settle();
-    faulty_fail(&rig.faulty, CALL_PREAD, 1, FOREVER, EIO);
+    faulty_fail(&fixture.faulty, CALL_PREAD, 1, FOREVER, EIO);
     for (int attempt = 0; attempt < 3; attempt++) {
         forget_failures();
         clean();
         assert_true(is_there(id));
-        assert_int_equal(rig.told.errors, 1); /* the first is told */
+        assert_int_equal(fixture.told.errors, 1); /* the first is told */
     }
-    assert_false(told_has(&rig.told, "1 keys whose records"));
+    assert_false(told_has(&fixture.told, "1 keys whose records"));
     forget_failures();
     clean();
     assert_false(is_there(id));
-    assert_true(told_has(&rig.told, "1 keys whose records could not be read"));
-    faulty_heal(&rig.faulty);
-    rig_expect(&rig, "unreadable", NULL);
-    rig_expect(&rig, "other", "y");
+    assert_true(told_has(&fixture.told, "1 keys whose records could not be read"));
+    faulty_heal(&fixture.faulty);
+    fixture_expect(&fixture, "unreadable", NULL);
+    fixture_expect(&fixture, "other", "y");
 }
 
 /* A deletion that cannot be read could not be carried: what it masks must not come back. */
@@ -1126,14 +1128,14 @@ static void test_a_segment_with_an_unreadable_deletion_stays(void **state)
     (void)state;
     uint64_t id = lay_out_deletion();
     settle();
-    faulty_fail(&rig.faulty, CALL_PREAD, 2, FOREVER, EIO); /* but for the hint file */
+    faulty_fail(&fixture.faulty, CALL_PREAD, 2, FOREVER, EIO); /* but for the hint file */
     for (int attempt = 0; attempt < 6; attempt++) {
         forget_failures();
         clean();
     }
     assert_true(is_there(id));
-    assert_true(told_has(&rig.told, "kept until it is the oldest"));
-    faulty_heal(&rig.faulty);
+    assert_true(told_has(&fixture.told, "kept until it is the oldest"));
+    faulty_heal(&fixture.faulty);
     kill_and_open();
     assert_false(is_present("key"));
 }
@@ -1144,16 +1146,16 @@ static void open_with_bad_place(uint64_t id, off_t from, off_t to)
     char name[SEGMENT_NAME_SIZE], hint[SEGMENT_NAME_SIZE];
     segment_name(name, id, "seg");
     segment_name(hint, id, "hint");
-    rig_crash(&rig);
-    unlinkat(rig.dir.fd, hint, 0);
-    faulty_bad_place(&rig.faulty, name, from, to);
-    rig_open(&rig);
+    fixture_crash(&fixture);
+    unlinkat(fixture.dir.fd, hint, 0);
+    faulty_bad_place(&fixture.faulty, name, from, to);
+    fixture_open(&fixture);
 }
 
 /* Room is wanted: the segment goes after a few attempts to read all of it. */
 static void clean_until_it_goes(uint64_t id)
 {
-    store_set_disk_limit(rig.store, 2 * SEGMENT);
+    store_set_disk_limit(fixture.store, 2 * SEGMENT);
     for (int attempt = 0; attempt < 4; attempt++) {
         assert_true(is_there(id));
         forget_failures();
@@ -1167,51 +1169,51 @@ static void test_what_a_start_could_not_read_goes_only_when_room_is_wanted(void 
 {
     (void)state;
     char name[SEGMENT_NAME_SIZE], hint[SEGMENT_NAME_SIZE];
-    rig_put(&rig, "unreadable", "x");
+    fixture_put(&fixture, "unreadable", "x");
     uint64_t id = seal();
     segment_name(name, id, "seg");
     segment_name(hint, id, "hint");
-    rig_put(&rig, "other", "y");
+    fixture_put(&fixture, "other", "y");
     seal();
     for (int start = 0; start < 2; start++) {
-        told_clear(&rig.told);
+        told_clear(&fixture.told);
         if (start == 0)
             open_with_bad_place(id, SEGMENT_HEADER_SIZE, SEGMENT);
         else
-            rig_open(&rig);
-        assert_true(told_has(&rig.told, name));
+            fixture_open(&fixture);
+        assert_true(told_has(&fixture.told, name));
         clean();
-        rig_expect(&rig, "unreadable", NULL);
-        rig_expect(&rig, "other", "y");
-        rig_close(&rig);
-        assert_true(is_there(id) && !file_exists(&rig.dir, hint));
-        assert_false(told_has(&rig.told, "hint file"));
+        fixture_expect(&fixture, "unreadable", NULL);
+        fixture_expect(&fixture, "other", "y");
+        fixture_close(&fixture);
+        assert_true(is_there(id) && !file_exists(&fixture.dir, hint));
+        assert_false(told_has(&fixture.told, "hint file"));
     }
-    faulty_bad_place(&rig.faulty, NULL, 0, 0);
-    rig_open(&rig);
-    rig_expect(&rig, "unreadable", "x");
+    faulty_bad_place(&fixture.faulty, NULL, 0, 0);
+    fixture_open(&fixture);
+    fixture_expect(&fixture, "unreadable", "x");
     open_with_bad_place(id, SEGMENT_HEADER_SIZE, SEGMENT);
     clean_until_it_goes(id);
-    rig_expect(&rig, "other", "y");
+    fixture_expect(&fixture, "other", "y");
 }
 
 static void test_what_stands_beside_a_bad_block_is_moved(void **state)
 {
     (void)state;
     static char value[8000];
-    rig_put(&rig, "before", "x");
-    rig_put_bytes(&rig, "unreadable", value, sizeof value);
-    rig_put(&rig, "after", "y");
+    fixture_put(&fixture, "before", "x");
+    fixture_put_bytes(&fixture, "unreadable", value, sizeof value);
+    fixture_put(&fixture, "after", "y");
     uint64_t id = seal();
-    rig_put(&rig, "other", "z");
+    fixture_put(&fixture, "other", "z");
     seal();
     open_with_bad_place(id, 4096, 8192);
     clean_until_it_goes(id);
     for (int start = 0; start < 2; start++) {
-        rig_expect(&rig, "before", "x");
-        rig_expect(&rig, "unreadable", NULL);
-        rig_expect(&rig, "after", "y");
-        rig_expect(&rig, "other", "z");
+        fixture_expect(&fixture, "before", "x");
+        fixture_expect(&fixture, "unreadable", NULL);
+        fixture_expect(&fixture, "after", "y");
+        fixture_expect(&fixture, "other", "z");
         kill_and_open();
     }
 }
@@ -1233,58 +1235,58 @@ static void fill_disk(void)
         seal();
     }
     settle();
-    rig_close(&rig);
-    faulty_set_space(&rig.faulty, 0);
+    fixture_close(&fixture);
+    faulty_set_space(&fixture.faulty, 0);
 }
 
 static void test_a_store_on_a_full_disk_starts_and_deletions_make_room(void **state)
 {
     (void)state;
     char hints[32][NAME_LEN], said[64];
-    rig_put(&rig, "small", "x");
+    fixture_put(&fixture, "small", "x");
     fill_disk();
-    size_t before = files_with_suffix(&rig.dir, ".hint", hints, 32);
+    size_t before = files_with_suffix(&fixture.dir, ".hint", hints, 32);
     assert_true(before > 0);
-    faulty_set_space(&rig.faulty,
+    faulty_set_space(&fixture.faulty,
                      2 * SEGMENT + 20000); /* a little less than it needs: the hint files go */
-    rig_open(&rig);
+    fixture_open(&fixture);
     snprintf(said, sizeof said, "%zu hint files were removed", before);
-    assert_true(told_has(&rig.told, said));
-    assert_int_equal(files_with_suffix(&rig.dir, ".hint", hints, 32), 0);
-    rig_expect(&rig, "small", "x");
+    assert_true(told_has(&fixture.told, said));
+    assert_int_equal(files_with_suffix(&fixture.dir, ".hint", hints, 32), 0);
+    fixture_expect(&fixture, "small", "x");
     expect_big("big 3", 3);
     for (int i = 0; i < 14; i++) {
         char name[24];
         snprintf(name, sizeof name, "big %d", i);
-        rig_delete(&rig, name);
-        rig_commit(&rig);
+        fixture_delete(&fixture, name);
+        fixture_commit(&fixture);
     }
     clean();
     put_big("new", 1);
-    rig_commit(&rig);
+    fixture_commit(&fixture);
     kill_and_open();
     expect_big("new", 1);
-    rig_expect(&rig, "small", "x");
+    fixture_expect(&fixture, "small", "x");
     assert_false(is_present("big 5"));
 }
 
 static void test_a_store_without_any_room_is_read_only_until_there_is_some(void **state)
 {
     (void)state;
-    rig_put(&rig, "small", "x");
+    fixture_put(&fixture, "small", "x");
     fill_disk();
-    rig_open(&rig);
-    assert_true(rig_stats(&rig).read_only);
-    assert_true(told_has(&rig.told, "read-only until there is room"));
-    rig_expect(&rig, "small", "x");
+    fixture_open(&fixture);
+    assert_true(fixture_stats(&fixture).read_only);
+    assert_true(told_has(&fixture.told, "read-only until there is room"));
+    fixture_expect(&fixture, "small", "x");
     expect_big("big 13", 13);
-    assert_int_equal(rig_try_put(&rig, "new", "y", 0), STORE_READ_ONLY);
-    faulty_set_space(&rig.faulty, 20 * SEGMENT);
-    assert_true(wait_until(is_writable, rig.store));
-    rig_put(&rig, "new", "y");
-    rig_commit(&rig);
+    assert_int_equal(fixture_try_put(&fixture, "new", "y", 0), STORE_READ_ONLY);
+    faulty_set_space(&fixture.faulty, 20 * SEGMENT);
+    assert_true(wait_until(is_writable, fixture.store));
+    fixture_put(&fixture, "new", "y");
+    fixture_commit(&fixture);
     kill_and_open();
-    rig_expect(&rig, "new", "y");
+    fixture_expect(&fixture, "new", "y");
     expect_big("big 13", 13);
 }
 
@@ -1292,29 +1294,29 @@ static void test_a_store_without_any_room_is_read_only_until_there_is_some(void 
 static void test_a_clean_stop_keeps_room_for_the_next_start(void **state)
 {
     (void)state;
-    rig.keep_ready = true;
-    rig_put(&rig, "small", "x");
+    fixture.keep_ready = true;
+    fixture_put(&fixture, "small", "x");
     fill_disk();
-    rig_open(&rig);
-    assert_false(rig_stats(&rig).read_only);
-    assert_false(told_has(&rig.told, "hint files were removed"));
-    rig_delete(&rig, "big 3");
-    rig_commit(&rig);
+    fixture_open(&fixture);
+    assert_false(fixture_stats(&fixture).read_only);
+    assert_false(told_has(&fixture.told, "hint files were removed"));
+    fixture_delete(&fixture, "big 3");
+    fixture_commit(&fixture);
     kill_and_open();
     assert_false(is_present("big 3"));
-    rig_expect(&rig, "small", "x");
+    fixture_expect(&fixture, "small", "x");
 }
 
 static void test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so(void **state)
 {
     (void)state;
-    rig.options.no_evictions = false;
-    rig_open(&rig);
+    fixture.options.no_evictions = false;
+    fixture_open(&fixture);
     fill_disk();
-    rig_open(&rig);
-    assert_false(rig_stats(&rig).read_only);
-    assert_true(rig_stats(&rig).evicted_disk_full > 0);
-    assert_true(told_has(&rig.told, "values evicted"));
+    fixture_open(&fixture);
+    assert_false(fixture_stats(&fixture).read_only);
+    assert_true(fixture_stats(&fixture).evicted_disk_full > 0);
+    assert_true(told_has(&fixture.told, "values evicted"));
     assert_false(is_present("big 0"));
     expect_big("big 13", 13);
 }
@@ -1324,20 +1326,20 @@ static void test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so(void **s
 static void test_a_cache_drops_its_oldest_and_keeps_what_was_read(void **state)
 {
     (void)state;
-    rig.options.no_evictions = false;
-    rig_open(&rig);
-    rig_put(&rig, "read", "x");
+    fixture.options.no_evictions = false;
+    fixture_open(&fixture);
+    fixture_put(&fixture, "read", "x");
     uint64_t id = lay_out_crowd();
-    rig_expect(&rig, "read", "x");
+    fixture_expect(&fixture, "read", "x");
     limit_to_what_there_is();
     clean();
     assert_false(is_there(id));
-    assert_true(rig_stats(&rig).evicted_items >= 2);
-    assert_true(rig_stats(&rig).evicted_unfetched >= 2);
+    assert_true(fixture_stats(&fixture).evicted_items >= 2);
+    assert_true(fixture_stats(&fixture).evicted_unfetched >= 2);
     for (int i = 0; i < 2; i++) {
-        rig_expect(&rig, "read", "x");
-        rig_expect(&rig, "key", NULL);
-        rig_expect(&rig, "oldest", NULL);
+        fixture_expect(&fixture, "read", "x");
+        fixture_expect(&fixture, "key", NULL);
+        fixture_expect(&fixture, "oldest", NULL);
         expect_big("ballast 15", 7);
         kill_and_open();
     }
@@ -1347,21 +1349,21 @@ static void test_a_cache_drops_its_oldest_and_keeps_what_was_read(void **state)
 
 static void open_with_thread(bool cache, uint32_t segments)
 {
-    rig.manual_cleaner = false;
-    rig.options.no_evictions = !cache;
-    rig.options.sync_interval_ms = 10;
-    rig.options.disk_limit = segments * (uint64_t)SEGMENT;
-    rig_open(&rig);
+    fixture.manual_cleaner = false;
+    fixture.options.no_evictions = !cache;
+    fixture.options.sync_interval_ms = 10;
+    fixture.options.disk_limit = segments * (uint64_t)SEGMENT;
+    fixture_open(&fixture);
 }
 
 static enum store_status try_put_bytes(const char *name, uint32_t len, uint64_t seed)
 {
     static char value[BIG];
-    struct store_key key = rig_key(&rig, name);
+    struct store_key key = fixture_key(&fixture, name);
     struct store_put put = {.value = {{value, len}}};
     fill_pattern(value, len, seed);
-    enum store_status status = wait_put(rig.session, &key, rig.now_s, &put);
-    rig_commit(&rig);
+    enum store_status status = wait_put(fixture.session, &key, fixture.now_s, &put);
+    fixture_commit(&fixture);
     return status;
 }
 
@@ -1379,7 +1381,7 @@ static uint32_t fill_up(void)
     for (; status == STORE_OK && count < 5000; count++) {
         numbered(name, count);
         status = try_put_bytes(name, 3000, count);
-        assert_true(temp_dir_bytes(&rig.dir) <= rig.options.disk_limit + SEGMENT);
+        assert_true(temp_dir_bytes(&fixture.dir) <= fixture.options.disk_limit + SEGMENT);
     }
     assert_int_equal(status, STORE_FULL);
     return count - 1;
@@ -1398,7 +1400,7 @@ static void expect_numbers(uint32_t from, uint32_t to)
     for (uint32_t i = from; i < to; i++) {
         numbered(name, i);
         fill_pattern(value, sizeof value, i);
-        rig_expect_bytes(&rig, name, value, sizeof value);
+        fixture_expect_bytes(&fixture, name, value, sizeof value);
     }
 }
 
@@ -1415,33 +1417,33 @@ static void test_a_full_store_refuses_growth_and_nothing_else(void **state)
     assert_int_equal(try_put_bytes("number 0", 100, 1), STORE_OK);
     for (uint32_t i = 1; i < count / 3; i++) {
         numbered(name, i);
-        rig_delete(&rig, name);
-        rig_commit(&rig);
-        assert_true(temp_dir_bytes(&rig.dir) <= rig.options.disk_limit + SEGMENT);
+        fixture_delete(&fixture, name);
+        fixture_commit(&fixture);
+        assert_true(temp_dir_bytes(&fixture.dir) <= fixture.options.disk_limit + SEGMENT);
     }
     assert_true(wait_until(may_grow_again, NULL));
     expect_numbers(count / 3, count);
     kill_and_open();
     expect_numbers(count / 3, count);
-    rig_expect(&rig, "number 1", NULL);
-    assert_int_equal(rig_stats(&rig).evicted_items, 0);
+    fixture_expect(&fixture, "number 1", NULL);
+    assert_int_equal(fixture_stats(&fixture).evicted_items, 0);
 }
 
 static void test_a_full_disk_is_a_limit(void **state)
 {
     (void)state;
     open_with_thread(false, 200);
-    faulty_set_space(&rig.faulty, 20 * SEGMENT);
+    faulty_set_space(&fixture.faulty, 20 * SEGMENT);
     uint32_t count = fill_up();
     assert_true(count * 3000 > 8 * SEGMENT);
     expect_numbers(0, count);
-    rig_delete(&rig, "number 0");
-    faulty_set_space(&rig.faulty, -1);
+    fixture_delete(&fixture, "number 0");
+    faulty_set_space(&fixture.faulty, -1);
     assert_true(wait_until(may_grow_again, NULL));
     expect_numbers(1, count);
     kill_and_open();
     expect_numbers(1, count);
-    rig_expect(&rig, "number 0", NULL);
+    fixture_expect(&fixture, "number 0", NULL);
 }
 
 static void test_a_full_disk_can_be_emptied(void **state)
@@ -1449,12 +1451,12 @@ static void test_a_full_disk_can_be_emptied(void **state)
     (void)state;
     char name[20];
     open_with_thread(false, 200);
-    faulty_set_space(&rig.faulty, 20 * SEGMENT);
+    faulty_set_space(&fixture.faulty, 20 * SEGMENT);
     uint32_t count = fill_up();
     for (uint32_t i = 0; i < count / 2; i++) {
         numbered(name, i);
-        rig_delete(&rig, name);
-        rig_commit(&rig);
+        fixture_delete(&fixture, name);
+        fixture_commit(&fixture);
     }
     assert_true(wait_until(may_grow_again, NULL));
     expect_numbers(count / 2, count);
@@ -1468,13 +1470,13 @@ static void test_a_cache_takes_every_write_within_its_limit(void **state)
     for (uint32_t i = 0; i < 2000; i++) {
         numbered(name, i);
         assert_int_equal(try_put_bytes(name, 3000, i), STORE_OK);
-        assert_true(temp_dir_bytes(&rig.dir) <= rig.options.disk_limit + SEGMENT);
+        assert_true(temp_dir_bytes(&fixture.dir) <= fixture.options.disk_limit + SEGMENT);
     }
     expect_numbers(1900, 2000);
-    rig_expect(&rig, "number 0", NULL);
-    assert_true(rig_stats(&rig).evicted_items > 1000);
+    fixture_expect(&fixture, "number 0", NULL);
+    assert_true(fixture_stats(&fixture).evicted_items > 1000);
     kill_and_open();
-    rig_expect(&rig, "number 0", NULL);
+    fixture_expect(&fixture, "number 0", NULL);
     expect_numbers(1900, 2000);
 }
 
@@ -1489,8 +1491,8 @@ static void test_room_is_made_for_a_large_value(void **state)
         numbered(name, i);
         assert_int_equal(try_put_bytes(name, 3000, i), STORE_OK);
     }
-    rig_put_bytes(&rig, "large", value, sizeof value);
-    rig_expect_bytes(&rig, "large", value, sizeof value);
+    fixture_put_bytes(&fixture, "large", value, sizeof value);
+    fixture_expect_bytes(&fixture, "large", value, sizeof value);
 }
 
 static void test_what_can_never_fit_is_refused_at_once(void **state)
@@ -1498,12 +1500,12 @@ static void test_what_can_never_fit_is_refused_at_once(void **state)
     (void)state;
     static char value[24 * SEGMENT];
     open_with_thread(true, 24);
-    rig_put(&rig, "key", "x");
-    struct store_key key = rig_key(&rig, "too large");
+    fixture_put(&fixture, "key", "x");
+    struct store_key key = fixture_key(&fixture, "too large");
     struct store_put put = {.value = {{value, sizeof value}}};
-    assert_int_equal(wait_put(rig.session, &key, rig.now_s, &put), STORE_FULL);
-    rig_expect(&rig, "key", "x"); /* nothing was evicted for it */
-    rig_put(&rig, "key", "y");
+    assert_int_equal(wait_put(fixture.session, &key, fixture.now_s, &put), STORE_FULL);
+    fixture_expect(&fixture, "key", "x"); /* nothing was evicted for it */
+    fixture_put(&fixture, "key", "y");
 }
 
 /* The index. */
@@ -1521,7 +1523,7 @@ static enum store_status fill_index(uint32_t count)
 
 static void limit_index(void)
 {
-    atomic_store(&rig.store->keydir.bytes_max, 16 * 72 * sizeof(struct keydir_bucket));
+    atomic_store(&fixture.store->keydir.bytes_max, 16 * 72 * sizeof(struct keydir_bucket));
 }
 
 static void test_a_cache_evicts_when_its_index_is_full(void **state)
@@ -1530,8 +1532,8 @@ static void test_a_cache_evicts_when_its_index_is_full(void **state)
     open_with_thread(true, 100);
     limit_index();
     assert_int_equal(fill_index(8000), STORE_OK);
-    assert_true(rig_stats(&rig).evicted_items > 3000);
-    rig_expect(&rig, "number 0", NULL);
+    assert_true(fixture_stats(&fixture).evicted_items > 3000);
+    fixture_expect(&fixture, "number 0", NULL);
     assert_true(is_present("number 7999"));
 }
 
@@ -1541,10 +1543,10 @@ static void test_a_store_refuses_when_its_index_is_full(void **state)
     open_with_thread(false, 100);
     limit_index();
     assert_int_equal(fill_index(8000), STORE_FULL);
-    assert_int_equal(rig_stats(&rig).evicted_items, 0);
+    assert_int_equal(fixture_stats(&fixture).evicted_items, 0);
     assert_true(is_present("number 0"));
     assert_int_equal(try_put_bytes("number 0", 50, 1), STORE_OK); /* no new key */
-    assert_true(rig_stats(&rig).keydir_entries > 2000);
+    assert_true(fixture_stats(&fixture).keydir_entries > 2000);
 }
 
 /* Slots. */
@@ -1560,10 +1562,10 @@ static void test_slots_are_used_again(void **state)
         assert_int_equal(try_put_bytes(name, 40000, i), STORE_OK);
         assert_int_equal(try_put_bytes("always", 20000, i), STORE_OK);
         if (i % 16 == 0)
-            store_check(rig.store);
+            store_check(fixture.store);
     }
-    assert_true(rig_stats(&rig).cleaner_segments > segments - 40);
-    assert_true(rig.store->log.slot_count < 60);
+    assert_true(fixture_stats(&fixture).cleaner_segments > segments - 40);
+    assert_true(fixture.store->log.slot_count < 60);
     kill_and_open();
     assert_true(is_present("always"));
     assert_true(is_present(name));

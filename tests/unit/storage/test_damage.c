@@ -31,8 +31,8 @@
 #define REOPENED                                                                                   \
     16 /* in the long form, one case of so many is also written to and opened once more */
 
-static struct rig rig;
-static struct dice dice;
+static struct fixture fixture;
+static struct rng rng;
 
 static bool is_long(void)
 {
@@ -90,7 +90,7 @@ static void add_entries(struct picture *made, size_t index)
     struct record record;
     uint32_t offset;
     enum cursor_status status;
-    if (segment_open(&file_system_os, rig.dir.fd, file->id, &segment) != STORE_OK) {
+    if (segment_open(&file_system_os, fixture.dir.fd, file->id, &segment) != STORE_OK) {
         file->id = 0; /* allocated ahead */
         return;
     }
@@ -115,13 +115,13 @@ static struct picture *take_picture(void)
     static char names[FILES_MAX][NAME_LEN];
     struct picture *made = calloc(1, sizeof *made);
     made->entries = calloc(ENTRIES_MAX, sizeof *made->entries);
-    size_t count = files_with_suffix(&rig.dir, "", names, FILES_MAX);
+    size_t count = files_with_suffix(&fixture.dir, "", names, FILES_MAX);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(names[i], "lock") == 0 || names[i][0] == '.')
             continue;
         struct file *file = &made->files[made->file_count++];
         memcpy(file->name, names[i], NAME_LEN);
-        file->data = file_load(&rig.dir, names[i], &file->len);
+        file->data = file_load(&fixture.dir, names[i], &file->len);
         file->id = segment_id_of(names[i], "seg");
     }
     for (size_t i = 0; i < made->file_count;
@@ -161,20 +161,20 @@ static void write_store(int operations, uint32_t value_max)
 {
     char name[16], *value = malloc(value_max + 8);
     for (int i = 0; i < operations; i++) {
-        name_key(name, (int)dice_below(&dice, KEYS));
-        uint32_t len = dice_below(&dice, value_max);
+        name_key(name, (int)rng_below(&rng, KEYS));
+        uint32_t len = rng_below(&rng, value_max);
         fill_pattern(value, len, (uint64_t)i + 1);
-        bool there = rig_cas(&rig, name) != 0;
-        if (there && dice_one_in(&dice, 6))
-            rig_delete(&rig, name);
-        else if (there && dice_one_in(&dice, 6))
-            rig_touch(&rig, name, RIG_NOW + 1000 + (uint32_t)i);
+        bool there = fixture_cas(&fixture, name) != 0;
+        if (there && rng_one_in(&rng, 6))
+            fixture_delete(&fixture, name);
+        else if (there && rng_one_in(&rng, 6))
+            fixture_touch(&fixture, name, FIXTURE_NOW + 1000 + (uint32_t)i);
         else
-            rig_put_bytes(&rig, name, value, len);
+            fixture_put_bytes(&fixture, name, value, len);
         if (i % 10 == 0)
-            rig_commit(&rig);
+            fixture_commit(&fixture);
     }
-    rig_commit(&rig);
+    fixture_commit(&fixture);
     free(value);
 }
 
@@ -188,9 +188,9 @@ static struct picture *make_picture(enum kind kind, int operations, uint32_t val
 {
     write_store(operations, value_max);
     if (kind == STOPPED)
-        rig_close(&rig);
+        fixture_close(&fixture);
     else
-        rig_crash(&rig);
+        fixture_crash(&fixture);
     struct picture *made = take_picture();
     if (kind == KILLED)
         drop_hints(made);
@@ -200,12 +200,12 @@ static struct picture *make_picture(enum kind kind, int operations, uint32_t val
 static int set_up(void **state)
 {
     (void)state;
-    rig_init(&rig);
-    rig.manual_cleaner = true; /* what is on disk stays there */
+    fixture_init(&fixture);
+    fixture.manual_cleaner = true; /* what is on disk stays there */
     if (is_long())
-        rig.options.reader_threads = rig.options.load_threads =
+        fixture.options.reader_threads = fixture.options.load_threads =
             1; /* a third of a case was their start */
-    rig_open(&rig);
+    fixture_open(&fixture);
     return 0;
 }
 
@@ -215,7 +215,7 @@ static int tear_down(void **state)
     if (picture)
         free_picture(picture);
     picture = NULL;
-    rig_release(&rig);
+    fixture_release(&fixture);
     return 0;
 }
 
@@ -228,17 +228,18 @@ static size_t damaged_count;
 static void lay_out(void)
 {
     static char names[FILES_MAX][NAME_LEN];
-    rig_close(&rig);
-    size_t count = files_with_suffix(&rig.dir, "", names, FILES_MAX);
+    fixture_close(&fixture);
+    size_t count = files_with_suffix(&fixture.dir, "", names, FILES_MAX);
     for (size_t i = 0; i < count; i++)
         if (names[i][0] != '.')
-            unlinkat(rig.dir.fd, names[i], 0);
+            unlinkat(fixture.dir.fd, names[i], 0);
     for (size_t i = 0; i < picture->file_count; i++)
-        file_save(&rig.dir, picture->files[i].name, picture->files[i].data, picture->files[i].len);
+        file_save(&fixture.dir, picture->files[i].name, picture->files[i].data,
+                  picture->files[i].len);
     for (size_t i = 0; i < picture->entry_count; i++)
         picture->entries[i].damaged = false;
     damaged_count = 0;
-    told_clear(&rig.told);
+    told_clear(&fixture.told);
 }
 
 static struct file *file_named(const char *name)
@@ -275,7 +276,7 @@ static void note_all_damaged(const struct file *file)
 
 static void flip(const struct file *file, uint64_t bit)
 {
-    file_flip_bit(&rig.dir, file->name, bit / 8, (int)(bit % 8));
+    file_flip_bit(&fixture.dir, file->name, bit / 8, (int)(bit % 8));
     note_damage(file, bit / 8, bit / 8 + 1, true);
 }
 
@@ -321,8 +322,8 @@ static bool check_key(int key, bool *lost)
     struct store_item item = {0};
     uint32_t whole_expiry = 0, rest_expiry = 0;
     name_key(name, key);
-    struct store_key made = rig_key(&rig, name);
-    enum store_status status = rig_get(&rig, &made, &fetch, &item);
+    struct store_key made = fixture_key(&fixture, name);
+    enum store_status status = fixture_get(&fixture, &made, &fetch, &item);
     const struct entry *whole = state_of(key, true, &whole_expiry);
     const struct entry *rest = state_of(key, false, &rest_expiry);
     bool right = equals(whole, whole_expiry, status, &item);
@@ -331,7 +332,7 @@ static bool check_key(int key, bool *lost)
                             status == STORE_IO || equals(rest, rest_expiry, status, &item));
     if (!right && !allowed)
         print_error("%s: status %d, %u bytes; messages:\n%s", name, status, item.value_len,
-                    rig.told.text);
+                    fixture.told.text);
     assert_true(right || allowed);
     *lost = *lost || !right;
     store_fetch_release(&fetch);
@@ -345,8 +346,8 @@ static bool check_keys(uint32_t others)
     uint32_t present = others;
     for (int key = 0; key < KEYS; key++)
         present += check_key(key, &lost);
-    assert_int_equal(rig_stats(&rig).keydir_entries, present); /* nothing was invented */
-    store_check(rig.store);
+    assert_int_equal(fixture_stats(&fixture).keydir_entries, present); /* nothing was invented */
+    store_check(fixture.store);
     return lost;
 }
 
@@ -355,7 +356,7 @@ static bool told_of_damage(void)
     char id[20];
     for (size_t i = 0; i < damaged_count; i++) {
         snprintf(id, sizeof id, "%016llx", (unsigned long long)damaged_ids[i]);
-        if (told_has(&rig.told, id))
+        if (told_has(&fixture.told, id))
             return true;
     }
     return false;
@@ -364,18 +365,18 @@ static bool told_of_damage(void)
 /* Opens what was damaged, and compares. True: something was lost. */
 static bool check_case(bool may_be_silent)
 {
-    if (rig_try_open(&rig) != STORE_OK)
-        give_up("the store does not open:\n%s", rig.told.text);
+    if (fixture_try_open(&fixture) != STORE_OK)
+        give_up("the store does not open:\n%s", fixture.told.text);
     bool lost = check_keys(0);
     if (lost && !may_be_silent && !told_of_damage())
         print_error("nothing told of segment %llx but:\n%s", (unsigned long long)damaged_ids[0],
-                    rig.told.text);
+                    fixture.told.text);
     assert_true(!lost || may_be_silent || told_of_damage());
-    if (is_long() && !dice_one_in(&dice, REOPENED))
+    if (is_long() && !rng_one_in(&rng, REOPENED))
         return lost;
-    rig_put(&rig, "afterwards", "written");
-    rig_reopen(&rig);
-    rig_expect(&rig, "afterwards", "written");
+    fixture_put(&fixture, "afterwards", "written");
+    fixture_reopen(&fixture);
+    fixture_expect(&fixture, "afterwards", "written");
     check_keys(1);
     return lost;
 }
@@ -388,7 +389,7 @@ static uint64_t case_count(uint64_t all, uint64_t some)
 
 static uint64_t case_number(uint64_t i, uint64_t all)
 {
-    return is_long() ? i : dice_next(&dice) % all;
+    return is_long() ? i : rng_next(&rng) % all;
 }
 
 static struct file *segment_number(size_t number)
@@ -449,7 +450,7 @@ static void flip_bits_of_a_segment(enum kind kind)
     for (uint64_t i = 0; i < count; i++) {
         lay_out();
         bool in_header = !is_long() && i % 4 == 0; /* which would hardly be met by chance */
-        flip(file, in_header ? dice_below(&dice, SEGMENT_HEADER_SIZE * 8) : case_number(i, all));
+        flip(file, in_header ? rng_below(&rng, SEGMENT_HEADER_SIZE * 8) : case_number(i, all));
         check_case(false);
     }
 }
@@ -470,10 +471,10 @@ static void test_a_flipped_bit_costs_its_record_without_a_hint(void **state)
 static void test_flipped_bits_of_a_large_segment_cost_their_records(void **state)
 {
     (void)state;
-    rig_close(&rig);
-    rig.options.segment_size = LARGE;
-    rig.options.memory_limit = 4 << 20;
-    rig_open(&rig);
+    fixture_close(&fixture);
+    fixture.options.segment_size = LARGE;
+    fixture.options.memory_limit = 4 << 20;
+    fixture_open(&fixture);
     picture = make_picture(KILLED, 3000, 3000);
     const struct file *file = last_segment();
     uint64_t end = end_of(file), flips = is_long() ? 20000 : SLOW_BUILD ? 30 : 100;
@@ -481,7 +482,7 @@ static void test_flipped_bits_of_a_large_segment_cost_their_records(void **state
     for (uint64_t i = 0; i < flips; i += 5) {
         lay_out();
         for (int k = 0; k < 5; k++)
-            flip(file, dice_below(&dice, (uint32_t)end * 8));
+            flip(file, rng_below(&rng, (uint32_t)end * 8));
         check_case(false);
     }
 }
@@ -494,11 +495,11 @@ static void test_a_flipped_bit_of_a_hint_file_costs_nothing(void **state)
     uint64_t all = file->len * 8, count = case_count(all, CASES);
     for (uint64_t i = 0; i < count; i++) {
         bool in_header = !is_long() && i % 2 == 0;
-        uint64_t bit = in_header ? dice_below(&dice, HINT_HEADER_SIZE * 8) : case_number(i, all);
+        uint64_t bit = in_header ? rng_below(&rng, HINT_HEADER_SIZE * 8) : case_number(i, all);
         lay_out();
-        file_flip_bit(&rig.dir, file->name, bit / 8, (int)(bit % 8));
+        file_flip_bit(&fixture.dir, file->name, bit / 8, (int)(bit % 8));
         assert_false(check_case(false));
-        assert_true(told_has(&rig.told, "hint file of segment 0000000000000002 is damaged"));
+        assert_true(told_has(&fixture.told, "hint file of segment 0000000000000002 is damaged"));
     }
 }
 
@@ -509,7 +510,7 @@ static void cut(const struct file *file, uint64_t keep, bool zeros)
     char *data = malloc(file->len + 1);
     memcpy(data, file->data, file->len);
     memset(data + keep, 0, file->len - keep);
-    file_save(&rig.dir, file->name, data, zeros ? file->len : keep);
+    file_save(&fixture.dir, file->name, data, zeros ? file->len : keep);
     free(data);
     while (zeros && keep < file->len && file->data[keep] == 0)
         keep++;
@@ -558,7 +559,7 @@ static void cut_segments(bool last, bool zeros)
 {
     for (enum kind kind = 0; kind < KINDS; kind++) {
         cut_a_segment(kind, last, zeros);
-        rig_release(&rig);
+        fixture_release(&fixture);
         set_up(NULL);
     }
 }
@@ -599,10 +600,10 @@ static void test_a_hint_file_that_was_cut_costs_nothing(void **state)
         if (i % 2) {
             char *data = calloc(1, file->len);
             memcpy(data, file->data, keep);
-            file_save(&rig.dir, file->name, data, file->len);
+            file_save(&fixture.dir, file->name, data, file->len);
             free(data);
         } else {
-            file_save(&rig.dir, file->name, file->data, keep);
+            file_save(&fixture.dir, file->name, file->data, keep);
         }
         assert_false(check_case(false));
     }
@@ -619,16 +620,16 @@ static void test_a_segment_that_begins_with_zeros_is_told_and_stays(void **state
             const struct file *file = segment_number(i);
             assert_true(end_of(file) > 8192);
             lay_out();
-            int fd = openat(rig.dir.fd, file->name, O_WRONLY);
+            int fd = openat(fixture.dir.fd, file->name, O_WRONLY);
             assert_int_equal(pwrite(fd, zeros, 4096, 0), 4096);
             close(fd);
             note_all_damaged(file);
             assert_true(check_case(false));
-            assert_true(file_exists(&rig.dir, file->name));
+            assert_true(file_exists(&fixture.dir, file->name));
         }
         free_picture(picture);
         picture = NULL;
-        rig_release(&rig);
+        fixture_release(&fixture);
         set_up(NULL);
     }
     free(zeros);
@@ -641,7 +642,7 @@ static void test_a_segment_that_begins_with_zeros_is_told_and_stays(void **state
 
 static struct picture *make_same_picture(enum kind kind, int operations, uint32_t value_max)
 {
-    dice.state = number_from_env("SEED", 1);
+    rng.state = number_from_env("SEED", 1);
     return make_picture(kind, operations, value_max);
 }
 
@@ -658,17 +659,17 @@ static bool check_bad_place(enum kind kind, const struct file *file, uint64_t fr
 {
     bool whole = from == 0 && to >= SEGMENT_HEADER_SIZE;
     lay_out();
-    faulty_bad_place(&rig.faulty, file->name, (off_t)from, (off_t)to);
+    faulty_bad_place(&fixture.faulty, file->name, (off_t)from, (off_t)to);
     note_damage(file, whole ? 0 : from, whole ? UINT64_MAX : to, false);
     bool lost = check_case(false);
-    struct store_stats stats = rig_stats(&rig);
+    struct store_stats stats = fixture_stats(&fixture);
     assert_true(!lost || stats.corrupt_records + stats.read_errors > 0);
-    assert_true(file_exists(&rig.dir, file->name));
-    faulty_bad_place(&rig.faulty, NULL, 0, 0);
+    assert_true(file_exists(&fixture.dir, file->name));
+    faulty_bad_place(&fixture.faulty, NULL, 0, 0);
     if (kind == KILLED)
-        rig_crash(&rig);
-    rig_reopen(&rig);
-    expect_all_again(rig_cas(&rig, "afterwards") != 0);
+        fixture_crash(&fixture);
+    fixture_reopen(&fixture);
+    expect_all_again(fixture_cas(&fixture, "afterwards") != 0);
     return lost;
 }
 
@@ -678,7 +679,7 @@ static void check_each_block(enum kind kind, bool new_boot, uint64_t size, uint6
     uint64_t lost = 0;
     picture = make_same_picture(kind, OPERATIONS, 800);
     assert_true(segment_count() >= 3);
-    rig.options.boot_id += new_boot;
+    fixture.options.boot_id += new_boot;
     for (size_t i = 0; i < segment_count(); i++) {
         const struct file *file = segment_number(i);
         for (int copy = 0; copy < 2; copy++) /* S2 */
@@ -724,19 +725,19 @@ static void test_an_end_that_cannot_be_read_makes_no_hole_later(void **state)
     uint64_t from = (end_of(file) / BLOCK + 1) * BLOCK;
     assert_true(from < file->len);
     lay_out();
-    rig.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
-    faulty_bad_place(&rig.faulty, file->name, (off_t)from, INT32_MAX);
-    rig_open(&rig);
-    assert_true(told_has(&rig.told, file->name));
-    rig_put(&rig, "afterwards", "written");
-    rig_commit(&rig);
-    rig_crash(&rig);
-    faulty_bad_place(&rig.faulty, NULL, 0, 0);
-    rig.options.boot_id++;
-    told_clear(&rig.told);
-    rig_open(&rig);
-    assert_int_equal(rig.told.warnings, 0);
-    rig_expect(&rig, "afterwards", "written");
+    fixture.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
+    faulty_bad_place(&fixture.faulty, file->name, (off_t)from, INT32_MAX);
+    fixture_open(&fixture);
+    assert_true(told_has(&fixture.told, file->name));
+    fixture_put(&fixture, "afterwards", "written");
+    fixture_commit(&fixture);
+    fixture_crash(&fixture);
+    faulty_bad_place(&fixture.faulty, NULL, 0, 0);
+    fixture.options.boot_id++;
+    told_clear(&fixture.told);
+    fixture_open(&fixture);
+    assert_int_equal(fixture.told.warnings, 0);
+    fixture_expect(&fixture, "afterwards", "written");
     expect_all_again(1);
 }
 
@@ -750,25 +751,25 @@ static void test_a_hint_file_that_cannot_be_read_costs_nothing(void **state)
             continue;
         for (uint64_t from = 0; from < file->len; from += BLOCK) {
             lay_out();
-            faulty_bad_place(&rig.faulty, file->name, (off_t)from, (off_t)from + BLOCK);
+            faulty_bad_place(&fixture.faulty, file->name, (off_t)from, (off_t)from + BLOCK);
             assert_false(check_case(false));
-            assert_true(told_has(&rig.told, file->name));
+            assert_true(told_has(&fixture.told, file->name));
         }
     }
-    faulty_bad_place(&rig.faulty, NULL, 0, 0);
+    faulty_bad_place(&fixture.faulty, NULL, 0, 0);
 }
 
 static void test_a_bad_place_in_a_large_value_costs_that_value(void **state)
 {
     (void)state;
-    rig_close(&rig);
-    rig.options.segment_size = LARGE;
-    rig.options.memory_limit = 4 << 20;
-    rig_open(&rig);
+    fixture_close(&fixture);
+    fixture.options.segment_size = LARGE;
+    fixture.options.memory_limit = 4 << 20;
+    fixture_open(&fixture);
     picture = make_same_picture(KILLED, 40, 700000);
     for (int i = 0; i < 12; i++) {
-        const struct file *file = segment_number(dice_below(&dice, (uint32_t)segment_count()));
-        uint64_t from = (1 + dice_below(&dice, (uint32_t)file->len / BLOCK - 1)) * (uint64_t)BLOCK;
+        const struct file *file = segment_number(rng_below(&rng, (uint32_t)segment_count()));
+        uint64_t from = (1 + rng_below(&rng, (uint32_t)file->len / BLOCK - 1)) * (uint64_t)BLOCK;
         check_bad_place(KILLED, file, from, from + BLOCK);
     }
 }
@@ -781,17 +782,18 @@ static void test_a_log_that_cannot_be_read_at_all_is_there_when_it_can(void **st
         for (int headers_too = 0; headers_too < 2; headers_too++) {
             picture = make_picture(kind, OPERATIONS, 800);
             lay_out();
-            faulty_bad_place(&rig.faulty, ".seg", headers_too ? 0 : SEGMENT_HEADER_SIZE, INT32_MAX);
-            rig_open(&rig);
+            faulty_bad_place(&fixture.faulty, ".seg", headers_too ? 0 : SEGMENT_HEADER_SIZE,
+                             INT32_MAX);
+            fixture_open(&fixture);
             for (size_t i = 0; i < segment_count(); i++)
-                assert_true(told_has(&rig.told, segment_number(i)->name) || !headers_too);
-            rig_close(&rig);
-            faulty_bad_place(&rig.faulty, NULL, 0, 0);
-            rig_open(&rig);
+                assert_true(told_has(&fixture.told, segment_number(i)->name) || !headers_too);
+            fixture_close(&fixture);
+            faulty_bad_place(&fixture.faulty, NULL, 0, 0);
+            fixture_open(&fixture);
             expect_all_again(0);
             free_picture(picture);
             picture = NULL;
-            rig_release(&rig);
+            fixture_release(&fixture);
             set_up(NULL);
         }
 }
@@ -801,15 +803,15 @@ static void test_a_store_file_that_cannot_be_read_is_refused_by_its_name(void **
     (void)state;
     picture = make_picture(STOPPED, OPERATIONS, 800);
     lay_out();
-    faulty_bad_place(&rig.faulty, "/store", 0, BLOCK);
-    uint64_t before = temp_dir_digest(&rig.dir);
-    assert_int_equal(rig_try_open(&rig), STORE_IO);
-    rig.store = NULL;
-    assert_true(told_has(&rig.told, "the file `store` in data directory"));
-    assert_int_equal(rig.told.errors, 1);
-    assert_true(temp_dir_digest(&rig.dir) == before); /* D2 */
-    faulty_bad_place(&rig.faulty, NULL, 0, 0);
-    rig_open(&rig);
+    faulty_bad_place(&fixture.faulty, "/store", 0, BLOCK);
+    uint64_t before = temp_dir_digest(&fixture.dir);
+    assert_int_equal(fixture_try_open(&fixture), STORE_IO);
+    fixture.store = NULL;
+    assert_true(told_has(&fixture.told, "the file `store` in data directory"));
+    assert_int_equal(fixture.told.errors, 1);
+    assert_true(temp_dir_digest(&fixture.dir) == before); /* D2 */
+    faulty_bad_place(&fixture.faulty, NULL, 0, 0);
+    fixture_open(&fixture);
     expect_all_again(0);
 }
 
@@ -830,9 +832,9 @@ static void test_a_missing_segment_costs_its_records(void **state)
             char hint[SEGMENT_NAME_SIZE];
             hint_name(hint, file);
             lay_out();
-            unlinkat(rig.dir.fd, file->name, 0);
+            unlinkat(fixture.dir.fd, file->name, 0);
             if (hint_too)
-                unlinkat(rig.dir.fd, hint, 0);
+                unlinkat(fixture.dir.fd, hint, 0);
             note_all_damaged(file);
             assert_true(check_case(hint_too)); /* without both it looks as if it was cleaned (L4) */
         }
@@ -846,7 +848,7 @@ static void test_missing_hint_files_cost_nothing(void **state)
         char hint[SEGMENT_NAME_SIZE];
         hint_name(hint, segment_number(i));
         lay_out();
-        unlinkat(rig.dir.fd, hint, 0);
+        unlinkat(fixture.dir.fd, hint, 0);
         assert_false(check_case(false));
     }
 }
@@ -858,21 +860,21 @@ static void test_the_id_of_a_missing_segment_is_not_given_again(void **state)
     picture = make_picture(STOPPED, OPERATIONS, 800);
     const struct file *file = last_segment();
     lay_out();
-    unlinkat(rig.dir.fd, file->name, 0);
-    rig_open(&rig);
-    assert_true(rig.store->log.active->header.id > file->id);
+    unlinkat(fixture.dir.fd, file->name, 0);
+    fixture_open(&fixture);
+    assert_true(fixture.store->log.active->header.id > file->id);
     for (int i = 0; i < 200; i++) { /* more than the lone hint file tells of */
         char name[16];
         snprintf(name, sizeof name, "new %d", i);
-        rig_put_bytes(&rig, name, file->data, 250);
+        fixture_put_bytes(&fixture, name, file->data, 250);
     }
-    rig_commit(&rig);
-    rig_crash(&rig);
-    rig_open(&rig);
+    fixture_commit(&fixture);
+    fixture_crash(&fixture);
+    fixture_open(&fixture);
     for (int i = 0; i < 200; i++) {
         char name[16];
         snprintf(name, sizeof name, "new %d", i);
-        rig_expect_bytes(&rig, name, file->data, 250);
+        fixture_expect_bytes(&fixture, name, file->data, 250);
     }
 }
 
@@ -880,7 +882,7 @@ static void move_to(const char *from, uint64_t id, const char *suffix)
 {
     char name[SEGMENT_NAME_SIZE];
     segment_name(name, id, suffix);
-    assert_int_equal(renameat(rig.dir.fd, from, rig.dir.fd, name), 0);
+    assert_int_equal(renameat(fixture.dir.fd, from, fixture.dir.fd, name), 0);
 }
 
 /* Also to the last name there is: no id is left behind that. */
@@ -915,21 +917,21 @@ static void test_a_duplicate_of_a_segment_changes_nothing(void **state)
             char name[SEGMENT_NAME_SIZE], hint[SEGMENT_NAME_SIZE];
             lay_out();
             segment_name(name, ids[k], "seg");
-            file_save(&rig.dir, name, file->data, file->len);
+            file_save(&fixture.dir, name, file->data, file->len);
             hint_name(hint, file);
             segment_name(name, ids[k], "hint");
-            file_save(&rig.dir, name, file_named(hint)->data, file_named(hint)->len);
+            file_save(&fixture.dir, name, file_named(hint)->data, file_named(hint)->len);
             assert_false(check_case(false));
             segment_name(name, ids[k], "seg");
-            assert_true(told_has(&rig.told, name));
+            assert_true(told_has(&fixture.told, name));
         }
 }
 
 static void swap_files(const char *left, const char *right)
 {
-    assert_int_equal(renameat(rig.dir.fd, left, rig.dir.fd, "aside"), 0);
-    assert_int_equal(renameat(rig.dir.fd, right, rig.dir.fd, left), 0);
-    assert_int_equal(renameat(rig.dir.fd, "aside", rig.dir.fd, right), 0);
+    assert_int_equal(renameat(fixture.dir.fd, left, fixture.dir.fd, "aside"), 0);
+    assert_int_equal(renameat(fixture.dir.fd, right, fixture.dir.fd, left), 0);
+    assert_int_equal(renameat(fixture.dir.fd, "aside", fixture.dir.fd, right), 0);
 }
 
 static void test_swapped_segments_cost_their_records(void **state)
@@ -946,7 +948,7 @@ static void test_swapped_segments_cost_their_records(void **state)
         }
         free_picture(picture);
         picture = NULL;
-        rig_release(&rig);
+        fixture_release(&fixture);
         set_up(NULL);
     }
 }
@@ -962,7 +964,7 @@ static void test_swapped_hint_files_cost_nothing(void **state)
         lay_out();
         swap_files(left, right);
         assert_false(check_case(false));
-        assert_true(told_has(&rig.told, "hint file of segment"));
+        assert_true(told_has(&fixture.told, "hint file of segment"));
     }
 }
 
@@ -977,22 +979,22 @@ static void test_segments_that_are_found_again_are_older_than_what_was_written_s
     for (int times = 0; times < 2; times++) {
         lay_out();
         swap_files(segment_number(last - 1)->name, segment_number(last)->name);
-        rig_open(&rig);
+        fixture_open(&fixture);
         for (int key = 0; key < KEYS; key += 2) {
             name_key(name, key);
-            rig_put(&rig, name, "since");
+            fixture_put(&fixture, name, "since");
         }
         if (times)
-            rig_reopen(&rig);
-        rig_close(&rig);
+            fixture_reopen(&fixture);
+        fixture_close(&fixture);
         swap_files(segment_number(last - 1)->name, segment_number(last)->name);
-        rig_open(&rig);
+        fixture_open(&fixture);
         for (int key = 0; key < KEYS; key++) {
             name_key(name, key);
             if (key % 2)
                 check_key(key, &lost);
             else
-                rig_expect(&rig, name, "since");
+                fixture_expect(&fixture, name, "since");
         }
         assert_false(lost);
     }
@@ -1003,7 +1005,7 @@ static void test_a_segment_of_another_store_is_never_served(void **state)
 {
     (void)state;
     struct picture *other = make_picture(STOPPED, OPERATIONS, 800);
-    rig_release(&rig);
+    fixture_release(&fixture);
     set_up(NULL);
     picture = make_picture(STOPPED, OPERATIONS, 800);
     for (size_t i = 0; i < other->file_count; i++) {
@@ -1015,7 +1017,7 @@ static void test_a_segment_of_another_store_is_never_served(void **state)
         for (int with_hint = 0; with_hint < 2; with_hint++) {
             char hint[SEGMENT_NAME_SIZE];
             lay_out();
-            file_save(&rig.dir, file->name, file->data, file->len);
+            file_save(&fixture.dir, file->name, file->data, file->len);
             if (file->id) {
                 hint_name(hint, file);
                 note_all_damaged(file_named(file->name));
@@ -1023,7 +1025,7 @@ static void test_a_segment_of_another_store_is_never_served(void **state)
             if (file->id && with_hint)
                 for (size_t k = 0; k < other->file_count; k++)
                     if (strcmp(other->files[k].name, hint) == 0)
-                        file_save(&rig.dir, hint, other->files[k].data, other->files[k].len);
+                        file_save(&fixture.dir, hint, other->files[k].data, other->files[k].len);
             assert_true(check_case(false) == (file->id != 0));
         }
     }
@@ -1034,19 +1036,19 @@ static void test_the_store_file_of_another_store_makes_all_of_them_foreign(void 
 {
     (void)state;
     struct picture *other = make_picture(STOPPED, 10, 100);
-    rig_release(&rig);
+    fixture_release(&fixture);
     set_up(NULL);
     picture = make_picture(STOPPED, OPERATIONS, 800);
     lay_out();
     for (size_t i = 0; i < other->file_count; i++)
         if (strcmp(other->files[i].name, "store") == 0)
-            file_save(&rig.dir, "store", other->files[i].data, other->files[i].len);
+            file_save(&fixture.dir, "store", other->files[i].data, other->files[i].len);
     for (size_t i = 0; i < segment_count(); i++)
         note_all_damaged(segment_number(i));
     assert_true(check_case(false));
     for (size_t i = 0; i < segment_count(); i++) {
         size_t len;
-        char *data = file_load(&rig.dir, segment_number(i)->name, &len);
+        char *data = file_load(&fixture.dir, segment_number(i)->name, &len);
         assert_int_equal(len, segment_number(i)->len);
         assert_memory_equal(data, segment_number(i)->data, len);
         free(data);
@@ -1061,15 +1063,15 @@ static void forge(bool same_segment)
     static char value[4000], pad[1000];
     const char *file = same_segment ? "0000000000000001.seg" : "0000000000000002.seg";
     size_t len, offset = SEGMENT_HEADER_SIZE; /* of the record that carries them */
-    rig_put_bytes(&rig, "pad", pad, sizeof pad);
-    rig_put(&rig, "victim", "forged");
-    rig_put(&rig, "victim", "right");
-    rig_commit(&rig);
+    fixture_put_bytes(&fixture, "pad", pad, sizeof pad);
+    fixture_put(&fixture, "victim", "forged");
+    fixture_put(&fixture, "victim", "right");
+    fixture_commit(&fixture);
     if (same_segment)
         offset += record_size(3, sizeof pad) + 2 * record_size(6, 6);
     else
-        rig_reopen(&rig);
-    char *first = file_load(&rig.dir, "0000000000000001.seg", &len);
+        fixture_reopen(&fixture);
+    char *first = file_load(&fixture.dir, "0000000000000001.seg", &len);
     size_t real = SEGMENT_HEADER_SIZE + record_size(3, sizeof pad), size = record_size(6, 6);
     size_t begin = offset + RECORD_HEADER_SIZE + 8; /* of the value in its file */
     assert_memory_equal(first + real + RECORD_HEADER_SIZE, "victimforged", 12);
@@ -1077,27 +1079,27 @@ static void forge(bool same_segment)
     for (; at + size <= begin + sizeof value; at += size)
         memcpy(value + at - begin, first + real, size);
     free(first);
-    rig_put_bytes(&rig, "carrier!", value, sizeof value);
-    rig_put(&rig, "behind", "it");
-    rig_commit(&rig);
-    rig_expect_bytes(&rig, "carrier!", value, sizeof value);
-    rig_crash(&rig);
-    char *data = file_load(&rig.dir, file, &len);
+    fixture_put_bytes(&fixture, "carrier!", value, sizeof value);
+    fixture_put(&fixture, "behind", "it");
+    fixture_commit(&fixture);
+    fixture_expect_bytes(&fixture, "carrier!", value, sizeof value);
+    fixture_crash(&fixture);
+    char *data = file_load(&fixture.dir, file, &len);
     assert_memory_equal(data + offset + RECORD_HEADER_SIZE, "carrier!", 8);
     if (!same_segment) /* where the real one lies in its own file */
         assert_memory_equal(data + real + RECORD_HEADER_SIZE, "victimforged", 12);
     free(data);
-    unlinkat(rig.dir.fd, "0000000000000001.hint", 0);
-    file_flip_bit(&rig.dir, file, offset + 9, 1);
-    told_clear(&rig.told);
+    unlinkat(fixture.dir.fd, "0000000000000001.hint", 0);
+    file_flip_bit(&fixture.dir, file, offset + 9, 1);
+    told_clear(&fixture.told);
     for (int times = 0; times < 2; times++) {
-        rig_open(&rig);
-        rig_expect(&rig, "victim", "right");
-        rig_expect(&rig, "carrier!", NULL);
-        rig_expect(&rig, "behind", "it");
-        assert_int_equal(rig_stats(&rig).keydir_entries, 3);
-        assert_true(told_has(&rig.told, "no valid record at bytes"));
-        rig_close(&rig);
+        fixture_open(&fixture);
+        fixture_expect(&fixture, "victim", "right");
+        fixture_expect(&fixture, "carrier!", NULL);
+        fixture_expect(&fixture, "behind", "it");
+        assert_int_equal(fixture_stats(&fixture).keydir_entries, 3);
+        assert_true(told_has(&fixture.told, "no valid record at bytes"));
+        fixture_close(&fixture);
     }
 }
 
@@ -1106,7 +1108,7 @@ static void test_a_forged_record_in_a_value_is_none(void **state)
 {
     (void)state;
     forge(true);
-    rig_release(&rig);
+    fixture_release(&fixture);
     set_up(NULL);
     forge(false);
 }
@@ -1136,16 +1138,16 @@ static void test_a_segment_of_a_newer_version_is_refused_and_all_left_untouched(
                     set_version(data + copy * 128);
                 else
                     data[copy * 128 + 50] ^= 4;
-            file_save(&rig.dir, file->name, data, file->len);
+            file_save(&fixture.dir, file->name, data, file->len);
             free(data);
-            file_save(&rig.dir, "0000000000000003.hint-tmp", "half", 4);
-            file_save(&rig.dir, "0000000000000099.seg", "\0\0\0\0", 4);
-            uint64_t before = temp_dir_digest(&rig.dir);
-            assert_int_equal(rig_try_open(&rig), STORE_BAD_VERSION);
-            rig.store = NULL;
-            assert_true(told_has(&rig.told, file->name));
-            unlinkat(rig.dir.fd, "lock", 0);
-            assert_true(temp_dir_digest(&rig.dir) == before);
+            file_save(&fixture.dir, "0000000000000003.hint-tmp", "half", 4);
+            file_save(&fixture.dir, "0000000000000099.seg", "\0\0\0\0", 4);
+            uint64_t before = temp_dir_digest(&fixture.dir);
+            assert_int_equal(fixture_try_open(&fixture), STORE_BAD_VERSION);
+            fixture.store = NULL;
+            assert_true(told_has(&fixture.told, file->name));
+            unlinkat(fixture.dir.fd, "lock", 0);
+            assert_true(temp_dir_digest(&fixture.dir) == before);
         }
 }
 
@@ -1189,8 +1191,8 @@ int main(void)
     uint64_t entropy;
     if (getentropy(&entropy, sizeof entropy) < 0)
         give_up("no entropy");
-    dice.state = number_from_env("SEED", entropy & UINT32_MAX);
-    print_message("SEED=%llu\n", (unsigned long long)dice.state);
+    rng.state = number_from_env("SEED", entropy & UINT32_MAX);
+    print_message("SEED=%llu\n", (unsigned long long)rng.state);
     cmocka_set_test_filter(getenv("TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,7 @@ struct state {
     uint32_t expire_s;
 };
 
-static struct rig rig;
+static struct fixture fixture;
 static struct power power;
 static const struct scene *scene;
 static struct state wanted[KEYS], found[KEYS];
@@ -53,7 +53,7 @@ static struct store_key key_of(uint32_t i)
 {
     static char name[32];
     snprintf(name, sizeof name, "key-%u", i);
-    return rig_key(&rig, name);
+    return fixture_key(&fixture, name);
 }
 
 static void make_value(uint32_t i, uint32_t version)
@@ -65,14 +65,14 @@ static void make_value(uint32_t i, uint32_t version)
 
 static bool is_synced(void *context)
 {
-    const struct log *log = &rig.store->log;
+    const struct log *log = &fixture.store->log;
     (void)context;
     return !atomic_load(&log->failed) && log_synced_lsn(log) >= log_written_lsn(log);
 }
 
 static void sync_all(void)
 {
-    log_request_sync(&rig.store->log, log_written_lsn(&rig.store->log));
+    log_request_sync(&fixture.store->log, log_written_lsn(&fixture.store->log));
     assert_true(wait_until(is_synced, NULL));
 }
 
@@ -80,12 +80,13 @@ static enum store_status do_once(uint32_t i, uint32_t version)
 {
     struct store_key key = key_of(i);
     if (version == 2 && i % 10 == 0)
-        return store_delete(rig.session, &key, rig.now_s, STORE_IF_PRESENT, 0);
+        return store_delete(at(fixture.session, fixture.now_s), &key, STORE_IF_PRESENT, 0);
     if (version == 2 && i % 10 == 1)
-        return store_touch(rig.session, &key, rig.now_s, RIG_NOW + 1000, STORE_IF_PRESENT, 0);
+        return store_touch(at(fixture.session, fixture.now_s), &key, FIXTURE_NOW + 1000,
+                           STORE_IF_PRESENT, 0);
     struct store_put put = {.value = {{value, scene->value_len}}};
     make_value(i, version);
-    return store_put(rig.session, &key, rig.now_s, &put);
+    return store_put(at(fixture.session, fixture.now_s), &key, &put);
 }
 
 /* Where all are to be hot: a value for which no page was ready is stored again. */
@@ -94,8 +95,8 @@ static bool is_cold(uint32_t i)
     struct store_key key = key_of(i);
     struct store_fetch fetch = {0};
     struct store_item item;
-    bool cold =
-        scene->hot && store_get_no_touch(rig.session, &key, rig.now_s, &fetch, &item) == STORE_COLD;
+    bool cold = scene->hot && store_get_no_touch(at(fixture.session, fixture.now_s), &key, &fetch,
+                                                 &item) == STORE_WAIT_READ;
     store_fetch_release(&fetch);
     return cold;
 }
@@ -105,14 +106,14 @@ static void do_one(uint32_t i, uint32_t version)
 {
     enum store_status status;
     for (int ms = 0; (status = do_once(i, version)) != STORE_OK || is_cold(i); ms++) {
-        assert_true(status == STORE_OK || status == STORE_AGAIN || status == STORE_READ_ONLY);
+        assert_true(status == STORE_OK || status == STORE_WAIT_SYNC || status == STORE_READ_ONLY);
         assert_true(ms < SOON_MS);
         refused = refused || status == STORE_READ_ONLY;
-        rig_try_commit(&rig);
+        fixture_try_commit(&fixture);
         usleep(1000);
     }
     if (version == 2 && i % 10 == 1)
-        wanted[i].expire_s = RIG_NOW + 1000;
+        wanted[i].expire_s = FIXTURE_NOW + 1000;
     else
         wanted[i] = (struct state){.version = version == 2 && i % 10 == 0 ? 0 : version};
 }
@@ -121,18 +122,18 @@ static void do_one(uint32_t i, uint32_t version)
 static bool end_batch(void)
 {
     enum store_status status = STORE_OK;
-    for (int ms = 0; store_commit(rig.session) != STORE_OK; ms++) {
+    for (int ms = 0; store_commit(fixture.session) != STORE_OK; ms++) {
         refused = true;
         assert_true(ms < SOON_MS);
         usleep(1000);
     }
-    uint64_t lsn = store_commit_lsn(rig.session);
-    while (sem_trywait(&rig.woken) == 0)
+    uint64_t lsn = store_commit_lsn(fixture.session);
+    while (sem_trywait(&fixture.woken) == 0)
         ; /* of earlier syncs */
-    while ((status = store_durable(rig.session, lsn)) == STORE_AGAIN)
-        sem_wait(&rig.woken); /* it does not look in between, when the log has failed */
-    store_leave(rig.session);
-    store_enter(rig.session);
+    while ((status = store_durable(fixture.session, lsn)) == STORE_WAIT_SYNC)
+        sem_wait(&fixture.woken); /* it does not look in between, when the log has failed */
+    store_leave(fixture.session);
+    store_enter(fixture.session, fixture.now_s);
     bool ok = status == STORE_OK && !refused;
     refused = false;
     return ok;
@@ -158,7 +159,7 @@ static struct state look_at(uint32_t i)
     struct store_fetch fetch = {0};
     struct store_item item;
     struct state state = {0};
-    enum store_status status = rig_get(&rig, &key, &fetch, &item);
+    enum store_status status = fixture_get(&fixture, &key, &fetch, &item);
     assert_true(status == STORE_OK || status == STORE_NOT_FOUND);
     if (status == STORE_OK) {
         memcpy(&state.version, item.value, sizeof state.version);
@@ -174,26 +175,26 @@ static struct state look_at(uint32_t i)
 static bool cache_is_ready(void *context)
 {
     (void)context;
-    return rig_stats(&rig).cache_pages >= 2;
+    return fixture_stats(&fixture).cache_pages >= 2;
 }
 
 static void open_store(void)
 {
-    rig_open(&rig);
+    fixture_open(&fixture);
     assert_true(wait_until(cache_is_ready, NULL));
 }
 
 static void lose_power(void)
 {
     power_cut(&power);
-    rig_close(&rig);
+    fixture_close(&fixture);
     power_restore(&power);
-    rig.options.boot_id++;
+    fixture.options.boot_id++;
 }
 
 static void drop_hint_writer(void)
 {
-    struct log *log = &rig.store->log;
+    struct log *log = &fixture.store->log;
     pthread_mutex_lock(&log->write_lock);
     hint_abandon(log->active->hint_writer);
     log->active->hint_writer = NULL;
@@ -215,7 +216,7 @@ static void fail_a_sync(void)
     if (scene->sync_interval_ms != STORE_SYNC_ALWAYS)
         power_drop_in(&power, 1, scene->share, scene->of_all);
     do_all(2);
-    log_request_sync(&rig.store->log, log_written_lsn(&rig.store->log));
+    log_request_sync(&fixture.store->log, log_written_lsn(&fixture.store->log));
     assert_true(wait_until(has_dropped_and_works, NULL));
 }
 
@@ -240,13 +241,13 @@ static uint32_t compare(void)
 static void check_told(uint32_t missing)
 {
     char text[64];
-    const char *line = strstr(rig.told.text, "the disk works again");
+    const char *line = strstr(fixture.told.text, "the disk works again");
     assert_non_null(line);
     if (scene->sync_interval_ms == STORE_SYNC_ALWAYS)
         return;
     assert_null(strstr(line + 1, "the disk works again"));
     snprintf(text, sizeof text, "and their keys absent now: %u;", missing);
-    assert_true(told_has(&rig.told, missing ? text : "nothing acknowledged was lost"));
+    assert_true(told_has(&fixture.told, missing ? text : "nothing acknowledged was lost"));
 }
 
 static void check_again(void)
@@ -263,7 +264,7 @@ static void check_again(void)
 
 static bool is_hinted(void *context)
 {
-    struct log *log = &rig.store->log;
+    struct log *log = &fixture.store->log;
     bool hinted = true;
     (void)context;
     pthread_mutex_lock(&log->lock);
@@ -277,12 +278,12 @@ static bool is_hinted(void *context)
 static void clean_all(void)
 {
     const struct clean_order order = {0};
-    struct log *log = &rig.store->log;
+    struct log *log = &fixture.store->log;
     const struct segment *last = log->active;
     assert_true(wait_until(is_hinted, NULL));
     for (struct segment *segment = log->first->next; segment != last;) {
         struct segment *next = segment->next;
-        assert_int_equal(clean_segment(rig.store, segment, &order), CLEAN_DONE);
+        assert_int_equal(clean_segment(fixture.store, segment, &order), CLEAN_DONE);
         segment = next;
     }
 }
@@ -291,9 +292,9 @@ static void clean_all(void)
 static void remove_hints(void)
 {
     static char names[POWER_NAMES][NAME_LEN];
-    size_t count = files_with_suffix(&rig.dir, ".hint", names, POWER_NAMES);
+    size_t count = files_with_suffix(&fixture.dir, ".hint", names, POWER_NAMES);
     for (size_t i = 0; i < count; i++)
-        unlinkat(rig.dir.fd, names[i], 0);
+        unlinkat(fixture.dir.fd, names[i], 0);
 }
 
 static int finish(void **state)
@@ -303,7 +304,7 @@ static int finish(void **state)
         return 0;
     scene = NULL;
     power_cut(&power);
-    rig_release(&rig);
+    fixture_release(&fixture);
     power_release(&power);
     return 0;
 }
@@ -312,13 +313,13 @@ static void open_for(const struct scene *what)
 {
     scene = what;
     key_count = scene->keys ? scene->keys : KEYS;
-    rig_init(&rig);
-    power_init(&power, &rig.dir, number_from_env("SEED", 7));
-    rig.options.files = &power.files;
-    rig.options.sync_interval_ms = scene->sync_interval_ms;
-    rig.options.memory_limit = scene->memory_limit;
-    rig.options.segment_size = scene->segment_size;
-    rig.manual_cleaner = true;
+    fixture_init(&fixture);
+    power_init(&power, &fixture.dir, number_from_env("SEED", 7));
+    fixture.options.files = &power.files;
+    fixture.options.sync_interval_ms = scene->sync_interval_ms;
+    fixture.options.memory_limit = scene->memory_limit;
+    fixture.options.segment_size = scene->segment_size;
+    fixture.manual_cleaner = true;
     open_store();
 }
 
@@ -332,17 +333,17 @@ static void play(const struct scene *what)
         assert_int_equal(missing, 0);
     else if (scene->sync_interval_ms != 1000) /* else who knows what was synced before */
         assert_true(missing > 0);
-    assert_int_equal(rig_stats(&rig).corrupt_records, missing);
+    assert_int_equal(fixture_stats(&fixture).corrupt_records, missing);
     check_told(missing);
-    rig_reopen(&rig);
+    fixture_reopen(&fixture);
     check_again();
     lose_power();
     open_store();
     check_again();
     clean_all();
-    rig_close(&rig);
+    fixture_close(&fixture);
     remove_hints();
-    rig_open(&rig);
+    fixture_open(&fixture);
     check_again();
     finish(NULL);
 }
@@ -391,20 +392,20 @@ static void test_what_the_cleaner_has_moved_is_read_from_where_it_was(void **sta
     (void)state;
     open_for(&(struct scene){3600 * 1000, VALUE_LEN, MIB, MIB, .share = 8});
     do_all(1);
-    rig_reopen(&rig);
+    fixture_reopen(&fixture);
     assert_true(wait_until(is_hinted, NULL));
     const struct clean_order order = {0};
-    struct log *log = &rig.store->log;
+    struct log *log = &fixture.store->log;
     for (int i = 0; i < 3; i++) {
         power_drop_in(&power, 1, scene->share, false);
         enum clean_result result;
-        while ((result = clean_segment(rig.store, log->first, &order)) != CLEAN_DONE)
+        while ((result = clean_segment(fixture.store, log->first, &order)) != CLEAN_DONE)
             assert_true((result == CLEAN_STOPPED || result == CLEAN_NO_ROOM) &&
                         wait_until(is_synced, NULL));
         assert_true(power_has_dropped(&power));
     }
     assert_int_equal(compare(), 0);
-    assert_int_equal(rig_stats(&rig).corrupt_records, 0);
+    assert_int_equal(fixture_stats(&fixture).corrupt_records, 0);
     lose_power();
     open_store();
     assert_int_equal(compare(), 0);

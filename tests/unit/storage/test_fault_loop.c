@@ -21,16 +21,16 @@
 #define CHURN_LEN   20000
 #define PATIENCE_MS 20 /* of a client while the disk is broken */
 
-static struct rig rig;
+static struct fixture fixture;
 static uint32_t versions[CHURNED]; /* last one that was stored, or may have been */
 static bool certain[CHURNED];
 
 static void begin(bool cache, uint32_t segments)
 {
-    rig_init(&rig);
-    rig.options.no_evictions = !cache;
-    rig.options.sync_interval_ms = 10;
-    rig.options.disk_limit = segments * (uint64_t)SEGMENT;
+    fixture_init(&fixture);
+    fixture.options.no_evictions = !cache;
+    fixture.options.sync_interval_ms = 10;
+    fixture.options.disk_limit = segments * (uint64_t)SEGMENT;
 }
 
 static int set_up(void **state)
@@ -43,7 +43,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    rig_release(&rig);
+    fixture_release(&fixture);
     return 0;
 }
 
@@ -54,22 +54,22 @@ static void rest_ms(uint32_t ms)
     until.tv_nsec += (long)ms * 1000000;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    sem_timedwait(&rig.woken, &until);
+    sem_timedwait(&fixture.woken, &until);
 }
 
 /* Puts, and waits for room and for the disk no longer than that. */
 static enum store_status put_patiently(const char *name, const char *value, uint32_t len,
                                        uint32_t expire_s, uint64_t patience_ms)
 {
-    struct store_key key = rig_key(&rig, name);
+    struct store_key key = fixture_key(&fixture, name);
     uint64_t until_us = monotonic_us() + patience_ms * 1000;
     for (;;) {
         struct store_put put = {.value = {{value, len}}, .expire_s = expire_s};
-        enum store_status status = store_put(rig.session, &key, rig.now_s, &put);
-        enum store_status committed = rig_try_commit(&rig);
+        enum store_status status = store_put(at(fixture.session, fixture.now_s), &key, &put);
+        enum store_status committed = fixture_try_commit(&fixture);
         if (status == STORE_OK)
             return committed;
-        if (status != STORE_AGAIN || monotonic_us() > until_us)
+        if (status != STORE_WAIT_SPACE || monotonic_us() > until_us)
             return status;
         rest_ms(5);
     }
@@ -86,9 +86,9 @@ static void put_keepsakes(void)
     char name[24], value[40];
     for (int i = 0; i < KEEPSAKES; i++) {
         keepsake(name, value, i);
-        rig_put(&rig, name, value);
+        fixture_put(&fixture, name, value);
     }
-    rig_commit(&rig);
+    fixture_commit(&fixture);
 }
 
 static void churn_name(char name[24], uint32_t i)
@@ -119,23 +119,24 @@ static void delete_and_touch(uint32_t round)
     char name[24];
     struct store_key key;
     snprintf(name, sizeof name, "passing %u", round);
-    put_patiently(name, "x", 1, rig.now_s + 1000, PATIENCE_MS);
-    key = rig_key(&rig, name);
-    store_touch(rig.session, &key, rig.now_s, rig.now_s + 2000 + round, STORE_IF_PRESENT, 0);
-    store_delete(rig.session, &key, rig.now_s, STORE_IF_PRESENT, 0);
-    rig_try_commit(&rig);
+    put_patiently(name, "x", 1, fixture.now_s + 1000, PATIENCE_MS);
+    key = fixture_key(&fixture, name);
+    store_touch(at(fixture.session, fixture.now_s), &key, fixture.now_s + 2000 + round,
+                STORE_IF_PRESENT, 0);
+    store_delete(at(fixture.session, fixture.now_s), &key, STORE_IF_PRESENT, 0);
+    fixture_try_commit(&fixture);
 }
 
 /* Twice the limit, so that each segment is taken back. */
 static void work(uint64_t patience_ms, bool must_be_stored)
 {
-    uint64_t rounds = 2 * rig.options.disk_limit / CHURN_LEN;
+    uint64_t rounds = 2 * fixture.options.disk_limit / CHURN_LEN;
     for (uint32_t round = 0; round < rounds; round++) {
         enum store_status status = churn(round % CHURNED, patience_ms);
         if (must_be_stored && status != STORE_OK)
-            give_up(
-                "a write is not stored on a disk that works again: status %d, %s", (int)status,
-                clean_reason_name((enum clean_reason)atomic_load(&rig.store->cleaner.last_reason)));
+            give_up("a write is not stored on a disk that works again: status %d, %s", (int)status,
+                    clean_reason_name(
+                        (enum clean_reason)atomic_load(&fixture.store->cleaner.last_reason)));
         if (round % 4 == 0)
             delete_and_touch(round);
         if (!must_be_stored && status != STORE_OK && round > rounds / 4)
@@ -148,7 +149,7 @@ static void expect_keepsakes(void)
     char name[24], value[40];
     for (int i = 0; i < KEEPSAKES; i++) {
         keepsake(name, value, i);
-        rig_expect(&rig, name, value);
+        fixture_expect(&fixture, name, value);
     }
 }
 
@@ -159,14 +160,14 @@ static void expect_churned(void)
     for (uint32_t i = 0; i < CHURNED; i++) {
         churn_name(name, i);
         fill_pattern(value, sizeof value, pattern_of(i, versions[i]));
-        rig_expect_bytes(&rig, name, value, sizeof value);
+        fixture_expect_bytes(&fixture, name, value, sizeof value);
     }
 }
 
 /* Calls that the work does by itself, so that there is something to fail. */
 static uint64_t calls_of(enum file_call call)
 {
-    return faulty_calls(&rig.faulty, call);
+    return faulty_calls(&fixture.faulty, call);
 }
 
 /* A log that was broken, and a segment that could not be made, are tried again after a second or two. */
@@ -186,19 +187,19 @@ static bool try_point(bool cache, enum file_call call, uint64_t nth, uint64_t ti
 {
     memset(versions, 0, sizeof versions);
     begin(cache, 24);
-    rig_open(&rig);
+    fixture_open(&fixture);
     put_keepsakes();
     uint64_t before = calls_of(call);
-    faulty_fail(&rig.faulty, call, nth, times, EIO);
+    faulty_fail(&fixture.faulty, call, nth, times, EIO);
     work(PATIENCE_MS, false);
     bool met = calls_of(call) >= before + nth;
-    faulty_heal(&rig.faulty);
+    faulty_heal(&fixture.faulty);
     recover();
     work(SOON_MS, true);
     expect_churned();
     if (!cache)
         expect_keepsakes();
-    rig_release(&rig);
+    fixture_release(&fixture);
     return met;
 }
 

@@ -166,19 +166,18 @@ static void test_a_hint_tells_of_each_record(void **state)
 static void test_hint_and_scan_say_the_same(void **state)
 {
     (void)state;
-    struct dice dice = {number_from_env("SEED", 1)};
+    struct rng rng = {number_from_env("SEED", 1)};
     expect_hint_equals_scan();
     add_some();
     expect_hint_equals_scan();
     for (int i = 0; i < 15000; i++) { /* more than are written at a time */
         char key[32];
         snprintf(key, sizeof key, "key %d", i);
-        segment_file_add(
-            &file,
-            (struct record){.type = dice_one_in(&dice, 5) ? RECORD_TOUCH : RECORD_DELETE,
-                            .cas = dice_below(&dice, 1000),
-                            .expire_s = dice_below(&dice, 1000)},
-            key, "", 0);
+        segment_file_add(&file,
+                         (struct record){.type = rng_one_in(&rng, 5) ? RECORD_TOUCH : RECORD_DELETE,
+                                         .cas = rng_below(&rng, 1000),
+                                         .expire_s = rng_below(&rng, 1000)},
+                         key, "", 0);
     }
     expect_hint_equals_scan();
 }
@@ -186,11 +185,11 @@ static void test_hint_and_scan_say_the_same(void **state)
 static void test_hint_and_scan_say_the_same_of_a_damaged_segment(void **state)
 {
     (void)state;
-    struct dice dice = {number_from_env("SEED", 1)};
+    struct rng rng = {number_from_env("SEED", 1)};
     add_some();
     add_some();
     for (int i = 0; i < 30; i++) {
-        file.data[SEGMENT_HEADER_SIZE + dice_below(&dice, file.end - SEGMENT_HEADER_SIZE)] ^= 1;
+        file.data[SEGMENT_HEADER_SIZE + rng_below(&rng, file.end - SEGMENT_HEADER_SIZE)] ^= 1;
         expect_hint_equals_scan();
     }
     assert_true(told_has(&told, "segment 0000000000000005: no valid record at bytes"));

@@ -56,9 +56,9 @@ static void test_percentiles_are_those_of_the_sorted_times(void **state)
     (void)state;
     static uint64_t times[1000];
     struct histogram histogram = {0};
-    struct dice dice = {3};
+    struct rng rng = {3};
     for (int i = 0; i < 1000; i++) {
-        times[i] = dice_next(&dice) >> (30 + dice_below(&dice, 30));
+        times[i] = rng_next(&rng) >> (30 + rng_below(&rng, 30));
         histogram_add(&histogram, times[i]);
     }
     qsort(times, 1000, sizeof *times, by_value);

@@ -10,20 +10,20 @@
 
 #define MUCH (UINT64_C(1) << 30)
 
-static struct dice dice;
+static struct rng rng;
 
 static int set_up(void **state)
 {
     (void)state;
-    dice.state = number_from_env("SEED", 1);
+    rng.state = number_from_env("SEED", 1);
     return 0;
 }
 
 /* The nth tag of a sequence that never repeats: splitmix64 is a permutation. */
 static uint64_t tag_of(uint64_t n)
 {
-    struct dice one = {n};
-    return dice_next(&one);
+    struct rng one = {n};
+    return rng_next(&one);
 }
 
 static struct keydir_shard *shard_of(const struct keydir *keydir, uint64_t n)
@@ -154,9 +154,9 @@ static void change_one(struct keydir *keydir, struct reference *table, uint32_t 
         assert_true(entry.location == wanted->location);
         assert_int_equal(entry.expire_s, wanted->expire_s);
     }
-    bool remove = found && dice_one_in(&dice, mostly_insert ? 8 : 2);
-    *wanted = (struct reference){.location = remove ? 0 : dice_next(&dice) | 1,
-                                 .expire_s = (uint32_t)dice_next(&dice)};
+    bool remove = found && rng_one_in(&rng, mostly_insert ? 8 : 2);
+    *wanted = (struct reference){.location = remove ? 0 : rng_next(&rng) | 1,
+                                 .expire_s = (uint32_t)rng_next(&rng)};
     if (remove) {
         keydir_remove(shard, ref);
     } else if (found) {
@@ -195,7 +195,7 @@ static void test_it_says_what_a_plain_table_says_while_it_grows(void **state)
     for (uint32_t step = 1; step <= (SLOW_BUILD ? 10 : 40); step++) {
         uint32_t numbers = step < 20 ? NUMBERS / 20 * step : NUMBERS;
         for (uint32_t i = 0; i < numbers; i++)
-            change_one(&keydir, table, dice_below(&dice, numbers), step < 25);
+            change_one(&keydir, table, rng_below(&rng, numbers), step < 25);
         compare_all(&keydir, table, NUMBERS);
     }
     keydir_release(&keydir);
@@ -210,7 +210,7 @@ static void test_its_invariants_hold_after_every_step(void **state)
     assert_true(keydir_init(&keydir, 1, MUCH));
     for (uint32_t i = 0; i < (SLOW_BUILD ? 4000 : 12000); i++) {
         uint32_t numbers = i / 3 + 1 < 2000 ? i / 3 + 1 : 2000;
-        change_one(&keydir, table, dice_below(&dice, numbers), i < 8000);
+        change_one(&keydir, table, rng_below(&rng, numbers), i < 8000);
         keydir_check(&keydir.shards[0]);
     }
     compare_all(&keydir, table, 2000);
@@ -539,12 +539,12 @@ static void uneven_shrink(struct uneven *uneven, uint32_t changes)
     uint64_t steps = 0, most = 64 + atomic_load(&uneven->shard->next_size);
     while (keydir_shrink(&uneven->keydir, uneven->shard)) {
         assert_true(++steps <= most);
-        uint64_t n = 1 + dice_next(&dice) % uneven->last;
+        uint64_t n = 1 + rng_next(&rng) % uneven->last;
         if (!changes || steps % 4)
             continue;
         if (uneven->present[n])
             uneven_remove(uneven, n);
-        for (uint32_t i = dice_below(&dice, changes); i > 0; i--)
+        for (uint32_t i = rng_below(&rng, changes); i > 0; i--)
             uneven_add(uneven);
     }
 }
@@ -573,10 +573,10 @@ static void test_a_shard_with_uneven_holes_shrinks_or_turns_back_and_loses_nothi
     (void)state;
     const uint64_t rares[] = {UINT64_MAX, 7, 2};
     uint64_t most = SLOW_BUILD ? 20000 : 60000;
-    for (uint64_t count = 100; count <= most; count += count / 3 + dice_below(&dice, 50))
-        for (uint32_t from = 0; from < PARTS; from += 1 + dice_below(&dice, 3))
-            for (uint32_t to = from + 1; to <= PARTS; to += 1 + dice_below(&dice, 5))
-                uneven_case(count, from, to, rares[dice_below(&dice, 3)], dice_below(&dice, 40));
+    for (uint64_t count = 100; count <= most; count += count / 3 + rng_below(&rng, 50))
+        for (uint32_t from = 0; from < PARTS; from += 1 + rng_below(&rng, 3))
+            for (uint32_t to = from + 1; to <= PARTS; to += 1 + rng_below(&rng, 5))
+                uneven_case(count, from, to, rares[rng_below(&rng, 3)], rng_below(&rng, 40));
 }
 
 /* Case 01: what is left of a shard lies in its last part, and would be far too dense after a shrink by its count alone. */
@@ -727,7 +727,7 @@ static void test_a_glance_says_what_is_there_or_that_it_does_not_know(void **sta
 
 struct glances {
     struct keydir_shard *shard;
-    struct dice dice;
+    struct rng rng;
     atomic_bool *done;
     uint64_t answered;
 };
@@ -746,7 +746,7 @@ static void *glance_about(void *context)
         struct keydir_entry entry;
         bool present;
         uint64_t mark_lsn;
-        uint64_t n = dice_below(&glances->dice, STEADY), never = tag_of(n + (UINT64_C(1) << 40));
+        uint64_t n = rng_below(&glances->rng, STEADY), never = tag_of(n + (UINT64_C(1) << 40));
         if (keydir_find_optimistic(glances->shard, tag_of(n), &entry, &present, &mark_lsn)) {
             glances->answered++;
             if (!present || !is_whole(n, &entry))
@@ -789,7 +789,7 @@ static void write_about(struct keydir *keydir, struct keydir_shard *shard, uint3
     for (uint32_t round = 2; round < rounds + 2; round++) {
         for (uint64_t n = STEADY; n < 5 * STEADY; n++) {
             assert_true(insert(keydir, shard, tag_of(n), n, 0));
-            set_steady(keydir, shard, dice_below(&dice, STEADY), round);
+            set_steady(keydir, shard, rng_below(&rng, STEADY), round);
         }
         for (uint64_t n = STEADY; n < 5 * STEADY; n++)
             remove_tag(shard, tag_of(n));
@@ -812,7 +812,7 @@ static void test_a_glance_beside_a_writer_sees_nothing_half_done(void **state)
     for (uint64_t n = 0; n < STEADY; n++)
         set_steady(&keydir, shard, n, 1);
     for (int i = 0; i < READERS; i++) {
-        glances[i] = (struct glances){.shard = shard, .dice = {dice_next(&dice)}, .done = &done};
+        glances[i] = (struct glances){.shard = shard, .rng = {rng_next(&rng)}, .done = &done};
         assert_int_equal(pthread_create(&threads[i], NULL, glance_about, &glances[i]), 0);
     }
     write_about(&keydir, shard, SLOW_BUILD ? 3 : 20);
@@ -914,7 +914,7 @@ static void test_a_scan_sees_once_what_inserts_move(void **state)
     while (n < SCANNED) {
         n++;
         assert_true(insert(&keydir, &keydir.shards[0], tag_of(n), n, 0));
-        scan_while_inserting(&keydir, &n, 1 + dice_below(&dice, 30));
+        scan_while_inserting(&keydir, &n, 1 + rng_below(&rng, 30));
     }
     keydir_release(&keydir);
 }

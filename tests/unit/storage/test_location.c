@@ -24,11 +24,11 @@ static void check_rounding(uint64_t size)
 static void test_sizes_are_rounded_up_by_less_than_0_4_percent(void **state)
 {
     (void)state;
-    struct dice dice = {1};
+    struct rng rng = {1};
     for (uint64_t size = 1; size < 100000; size++)
         check_rounding(size);
     for (int i = 0; i < 1000000; i++)
-        check_rounding(1 + dice_next(&dice) % SEGMENT_SIZE_MAX);
+        check_rounding(1 + rng_next(&rng) % SEGMENT_SIZE_MAX);
     for (int shift = 3; shift <= 31; shift++)
         for (int by = -8; by <= 8; by++)
             if ((1LL << shift) + by > 0)
@@ -59,11 +59,11 @@ static void test_the_largest_segment_has_a_code(void **state)
 static void test_each_place_goes_round(void **state)
 {
     (void)state;
-    struct dice dice = {2};
+    struct rng rng = {2};
     for (int i = 0; i < 1000000; i++) {
-        uint32_t slot = dice_below(&dice, SEGMENT_SLOTS_MAX);
-        uint32_t offset = dice_below(&dice, SEGMENT_SIZE_MAX / 8) * 8;
-        uint64_t size = 1 + dice_next(&dice) % SEGMENT_SIZE_MAX;
+        uint32_t slot = rng_below(&rng, SEGMENT_SLOTS_MAX);
+        uint32_t offset = rng_below(&rng, SEGMENT_SIZE_MAX / 8) * 8;
+        uint64_t size = 1 + rng_next(&rng) % SEGMENT_SIZE_MAX;
         uint64_t location = location_of(slot, offset, size);
         assert_int_equal(location_slot(location), slot);
         assert_int_equal(location_offset(location), offset);

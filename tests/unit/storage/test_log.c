@@ -55,7 +55,7 @@ static int start(int sync_interval_ms, uint32_t segment_size)
         .on_room = on_room,
     };
     assert_true(log_init(&lg, &options));
-    assert_int_equal(log_start(&lg, 1, 1000, 1, RIG_NOW), STORE_OK);
+    assert_int_equal(log_start(&lg, 1, 1000, 1, FIXTURE_NOW), STORE_OK);
     return 0;
 }
 
@@ -124,8 +124,8 @@ static enum store_status append_outside(uint32_t value_len, void (*meanwhile)(vo
     uint32_t size = (uint32_t)record_size(8, value_len);
     const struct hint_entry entry = {.size = size / RECORD_ALIGN, .type = RECORD_PUT};
     enum store_status status;
-    while ((status = log_reserve(&lg, &entry, &outside, LOG_NORMAL, LOG_RESTS_ON_NONE, RIG_NOW,
-                                 &room)) == STORE_AGAIN)
+    while ((status = log_reserve(&lg, &entry, &outside, LOG_NORMAL, LOG_RESTS_ON_NONE, FIXTURE_NOW,
+                                 &room)) == STORE_WAIT_SPACE)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     if (status == STORE_OK) {
         struct record record = {
@@ -159,7 +159,7 @@ static enum store_status append_now(uint32_t value_len, enum log_use use, uint64
     uint32_t size = (uint32_t)record_size(8, value_len);
     const struct hint_entry entry = {.size = size / RECORD_ALIGN, .type = RECORD_PUT};
     enum store_status status =
-        log_reserve(&lg, &entry, NULL, use, LOG_RESTS_ON_NONE, RIG_NOW, &room);
+        log_reserve(&lg, &entry, NULL, use, LOG_RESTS_ON_NONE, FIXTURE_NOW, &room);
     if (status != STORE_OK)
         return status;
     fill_and_publish(&room, value_len);
@@ -177,7 +177,7 @@ static void rest(void)
 static enum store_status try_append(uint32_t value_len, enum log_use use, uint64_t *end_lsn)
 {
     enum store_status status;
-    while ((status = append_now(value_len, use, end_lsn)) == STORE_AGAIN)
+    while ((status = append_now(value_len, use, end_lsn)) == STORE_WAIT_SPACE)
         rest();
     return status;
 }
@@ -276,8 +276,9 @@ static void test_a_commit_waits_for_copies_under_way(void **state)
     struct log_room room;
     void *result;
     const struct hint_entry entry = {.size = 40 / RECORD_ALIGN, .type = RECORD_PUT};
-    assert_int_equal(log_reserve(&lg, &entry, NULL, LOG_NORMAL, LOG_RESTS_ON_NONE, RIG_NOW, &room),
-                     STORE_OK);
+    assert_int_equal(
+        log_reserve(&lg, &entry, NULL, LOG_NORMAL, LOG_RESTS_ON_NONE, FIXTURE_NOW, &room),
+        STORE_OK);
     committer.lsn = append(10);
     assert_int_equal(pthread_create(&committer.thread, NULL, run_commit, &committer), 0);
     nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
@@ -294,10 +295,10 @@ static void test_a_commit_waits_for_copies_under_way(void **state)
 static void *run_appends(void *context)
 {
     bool *failed = context;
-    struct dice dice = {.state = (uint64_t)(uintptr_t)context};
+    struct rng rng = {.state = (uint64_t)(uintptr_t)context};
     uint64_t end;
     for (int i = 0; i < APPENDS; i++)
-        if (try_append(dice_below(&dice, 500), LOG_NORMAL, &end) != STORE_OK ||
+        if (try_append(rng_below(&rng, 500), LOG_NORMAL, &end) != STORE_OK ||
             log_commit(&lg, end) != STORE_OK || log_written_lsn(&lg) < end)
             *failed = true;
     return NULL;
@@ -606,8 +607,8 @@ static void test_writers_wait_for_a_disk_that_is_behind_its_window(void **state)
     uint32_t count = write_until_held();
     assert_true(count > 0 && count < 1000);
     assert_true(log_is_held(&lg));
-    assert_int_equal(append_now(8, LOG_DELETION, &end), STORE_AGAIN);
-    assert_int_equal(log_flush(&lg, 0, RIG_NOW, &end), STORE_AGAIN);
+    assert_int_equal(append_now(8, LOG_DELETION, &end), STORE_WAIT_SPACE);
+    assert_int_equal(log_flush(&lg, 0, FIXTURE_NOW, &end), STORE_WAIT_SPACE);
     assert_int_equal(append_now(8, LOG_CLEANING, &end), STORE_OK);
     assert_int_equal(atomic_load(&room_calls), 0);
     atomic_store(&disk_stands_still, false);

@@ -62,8 +62,8 @@ struct undo {
 };
 
 struct model {
-    struct rig rig;
-    struct dice dice;
+    struct fixture fixture;
+    struct rng rng;
     uint64_t operation; /* counts up */
     uint32_t key_count;
     uint32_t value_max;   /* usual ones */
@@ -104,7 +104,7 @@ struct model {
 static _Noreturn void disagree(const struct model *model, int line, const char *condition)
 {
     fail_msg("operation %" PRIu64 ", line %d: the store and the model disagree: %s\n%s",
-             model->operation, line, condition, model->rig.told.text);
+             model->operation, line, condition, model->fixture.told.text);
     abort();
 }
 
@@ -119,18 +119,18 @@ static void key_name(uint32_t key, char name[STORE_KEY_MAX + 1])
 
 static bool flush_due(const struct model *model)
 {
-    return model->deadline_s && model->rig.now_s >= model->deadline_s;
+    return model->deadline_s && model->fixture.now_s >= model->deadline_s;
 }
 
 static bool is_cache(const struct model *model)
 {
-    return !model->rig.options.no_evictions;
+    return !model->fixture.options.no_evictions;
 }
 
 static bool alive(const struct model *model, const struct entry *entry)
 {
     return entry->value && !entry->evicted && entry->stored > model->flushed && !flush_due(model) &&
-           (!entry->expire_s || entry->expire_s > model->rig.now_s);
+           (!entry->expire_s || entry->expire_s > model->fixture.now_s);
 }
 
 /* The journal. */
@@ -201,8 +201,8 @@ static bool look(struct model *model, const struct store_key *key, uint32_t numb
 {
     const struct entry *entry = &model->entries[number];
     model->gets++;
-    model->rig.use_readers = model->gets % 8 == 0;
-    enum store_status status = rig_get(&model->rig, key, &model->fetch, &model->item);
+    model->fixture.use_readers = model->gets % 8 == 0;
+    enum store_status status = fixture_get(&model->fixture, key, &model->fetch, &model->item);
     if (!alive(model, entry)) {
         AGREE(model, status == STORE_NOT_FOUND);
         return false;
@@ -228,7 +228,7 @@ static void done_with(struct model *model)
 /* What the store says of evictions is what the model has noticed, or more: nobody asks for some keys. */
 static void check_evictions(struct model *model)
 {
-    AGREE(model, model->gone <= rig_stats(&model->rig).evicted_items);
+    AGREE(model, model->gone <= fixture_stats(&model->fixture).evicted_items);
 }
 
 static void note_missing(struct model *model)
@@ -236,12 +236,12 @@ static void note_missing(struct model *model)
     char name[STORE_KEY_MAX + 1];
     for (uint32_t i = 0; i < model->key_count; i++) {
         key_name(i, name);
-        struct store_key key = rig_key(&model->rig, name);
+        struct store_key key = fixture_key(&model->fixture, name);
         look(model, &key, i);
         done_with(model);
         if (i % 64 == 0) {
-            store_leave(model->rig.session); /* the cache wants its pages back */
-            store_enter(model->rig.session);
+            store_leave(model->fixture.session); /* the cache wants its pages back */
+            store_enter(model->fixture.session, model->fixture.now_s);
         }
     }
 }
@@ -256,21 +256,21 @@ static void look_at_all(struct model *model)
 
 static uint32_t random_len(struct model *model)
 {
-    if (dice_one_in(&model->dice, 400) && model->segments >= ROOMY)
-        return 100 * 1024 + dice_below(&model->dice, VALUE_LARGE - 100 * 1024 + 1);
-    if (dice_one_in(&model->dice, 8))
-        return dice_below(&model->dice, 16);
-    return dice_below(&model->dice, model->value_max + 1);
+    if (rng_one_in(&model->rng, 400) && model->segments >= ROOMY)
+        return 100 * 1024 + rng_below(&model->rng, VALUE_LARGE - 100 * 1024 + 1);
+    if (rng_one_in(&model->rng, 8))
+        return rng_below(&model->rng, 16);
+    return rng_below(&model->rng, model->value_max + 1);
 }
 
 static uint32_t random_expiry(struct model *model)
 {
-    if (model->mortal && dice_one_in(&model->dice, 3))
-        return model->rig.now_s + 1 + dice_below(&model->dice, 100);
-    switch (dice_below(&model->dice, 8)) {
-    case 0: return model->rig.now_s + 1 + dice_below(&model->dice, 20);
-    case 1: return model->rig.now_s + 1000 + dice_below(&model->dice, 1000);
-    case 2: return dice_one_in(&model->dice, 4) ? model->rig.now_s : 0; /* gone at once */
+    if (model->mortal && rng_one_in(&model->rng, 3))
+        return model->fixture.now_s + 1 + rng_below(&model->rng, 100);
+    switch (rng_below(&model->rng, 8)) {
+    case 0: return model->fixture.now_s + 1 + rng_below(&model->rng, 20);
+    case 1: return model->fixture.now_s + 1000 + rng_below(&model->rng, 1000);
+    case 2: return rng_one_in(&model->rng, 4) ? model->fixture.now_s : 0; /* gone at once */
     default: return 0;
     }
 }
@@ -295,9 +295,9 @@ static void store_in_model(struct model *model, uint32_t number, const struct st
 
 /* A write on condition that nothing has changed was refused: only the record's place may have. */
 static enum store_status note_move(struct model *model, const struct store_key *key,
-                                   uint32_t number, uint64_t place)
+                                   uint32_t number, uint64_t location)
 {
-    AGREE(model, !look(model, key, number) || model->item.place != place);
+    AGREE(model, !look(model, key, number) || model->item.location != location);
     model->moves++;
     return STORE_EXISTS;
 }
@@ -340,9 +340,9 @@ static enum store_status put(struct model *model, const struct store_key *key, u
                              const struct store_put *wanted, enum store_status expected)
 {
     struct store_put put = *wanted;
-    enum store_status status = wait_put(model->rig.session, key, model->rig.now_s, &put);
+    enum store_status status = wait_put(model->fixture.session, key, model->fixture.now_s, &put);
     if (status == STORE_EXISTS && expected == STORE_OK && put.condition == STORE_IF_SAME)
-        return note_move(model, key, number, put.place);
+        return note_move(model, key, number, put.location);
     if (status == STORE_FULL)
         return note_refusal(model);
     if (is_cache(model))
@@ -362,7 +362,7 @@ static enum store_status put(struct model *model, const struct store_key *key, u
 static struct store_bytes random_value(struct model *model)
 {
     uint32_t len = random_len(model);
-    fill_pattern(model->buffer, len, dice_next(&model->dice));
+    fill_pattern(model->buffer, len, rng_next(&model->rng));
     return (struct store_bytes){.data = model->buffer, .len = len};
 }
 
@@ -371,12 +371,12 @@ static void do_put(struct model *model, const struct store_key *key, uint32_t nu
 {
     bool there = alive(model, &model->entries[number]);
     struct store_put wanted = {.value = {random_value(model)},
-                               .client_flags = (uint32_t)dice_next(&model->dice),
+                               .client_flags = (uint32_t)rng_next(&model->rng),
                                .expire_s = random_expiry(model),
-                               .keep_expiry = dice_one_in(&model->dice, 16),
-                               .condition = (enum store_condition)dice_below(&model->dice, 3)};
-    if (dice_one_in(&model->dice, 32))
-        wanted.cas = 1 + dice_below(&model->dice, 1000);
+                               .keep_expiry = rng_one_in(&model->rng, 16),
+                               .condition = (enum store_condition)rng_below(&model->rng, 3)};
+    if (rng_one_in(&model->rng, 32))
+        wanted.cas = 1 + rng_below(&model->rng, 1000);
     enum store_status expected = STORE_OK;
     if (wanted.condition == STORE_IF_ABSENT && there)
         expected = STORE_EXISTS;
@@ -388,7 +388,7 @@ static void do_put(struct model *model, const struct store_key *key, uint32_t nu
 /* Between a look and a write, to let the cleaner move what was looked at. */
 static void hesitate(struct model *model)
 {
-    if (dice_one_in(&model->dice, 100))
+    if (rng_one_in(&model->rng, 100))
         usleep(200);
 }
 
@@ -396,10 +396,10 @@ static void hesitate(struct model *model)
 static void do_extend(struct model *model, const struct store_key *key, uint32_t number)
 {
     static char piece[64];
-    uint32_t len = 1 + dice_below(&model->dice, sizeof piece);
-    bool front = dice_one_in(&model->dice, 2);
+    uint32_t len = 1 + rng_below(&model->rng, sizeof piece);
+    bool front = rng_one_in(&model->rng, 2);
     struct store_put wanted;
-    fill_pattern(piece, len, dice_next(&model->dice));
+    fill_pattern(piece, len, rng_next(&model->rng));
     do {
         if (!look(model, key, number) || model->item.value_len + len > VALUE_LARGE)
             return;
@@ -410,7 +410,7 @@ static void do_extend(struct model *model, const struct store_key *key, uint32_t
                                     .client_flags = model->item.client_flags,
                                     .keep_expiry = true,
                                     .condition = STORE_IF_SAME,
-                                    .place = model->item.place};
+                                    .location = model->item.location};
     } while (put(model, key, number, &wanted, STORE_OK) == STORE_EXISTS);
 }
 
@@ -420,10 +420,10 @@ static enum store_status delete_same(struct model *model, const struct store_key
 {
     enum store_status status;
     do {
-        status = wait_delete(model->rig.session, key, model->rig.now_s, STORE_IF_SAME,
-                             model->item.place);
+        status = wait_delete(model->fixture.session, key, model->fixture.now_s, STORE_IF_SAME,
+                             model->item.location);
         if (status == STORE_EXISTS)
-            note_move(model, key, number, model->item.place);
+            note_move(model, key, number, model->item.location);
     } while (status == STORE_EXISTS && alive(model, &model->entries[number]));
     if (status == STORE_NOT_FOUND && alive(model, &model->entries[number]))
         note_gone(model, number);
@@ -455,7 +455,7 @@ static enum store_status disturb(struct model *model, const struct store_key *ke
 /* cas, incr and the like: read, and put on condition; sometimes another writer comes between. */
 static void do_compare_and_put(struct model *model, const struct store_key *key, uint32_t number)
 {
-    uint32_t how = dice_below(&model->dice, 8);
+    uint32_t how = rng_below(&model->rng, 8);
     struct store_put wanted = {
         .value = {random_value(model)}, .keep_expiry = how & 1, .condition = STORE_IF_SAME};
     enum store_status status, expected = STORE_OK;
@@ -463,7 +463,7 @@ static void do_compare_and_put(struct model *model, const struct store_key *key,
         if (!look(model, key, number))
             return;
         hesitate(model);
-        wanted.place = model->item.place;
+        wanted.location = model->item.location;
         wanted.client_flags = model->item.client_flags;
         if (how < 2)
             expected = disturb(model, key, number, how);
@@ -477,7 +477,7 @@ static void do_delete(struct model *model, const struct store_key *key, uint32_t
 {
     bool there = alive(model, &model->entries[number]);
     enum store_status status =
-        wait_delete(model->rig.session, key, model->rig.now_s, STORE_IF_PRESENT, 0);
+        wait_delete(model->fixture.session, key, model->fixture.now_s, STORE_IF_PRESENT, 0);
     if (there && status == STORE_NOT_FOUND) {
         note_gone(model, number);
         return;
@@ -490,17 +490,18 @@ static void do_delete(struct model *model, const struct store_key *key, uint32_t
 /* touch, and with a look before it, gat. */
 static void do_touch(struct model *model, const struct store_key *key, uint32_t number)
 {
-    bool get = dice_one_in(&model->dice, 2);
+    bool get = rng_one_in(&model->rng, 2);
     uint32_t expire_s = random_expiry(model);
     enum store_status status;
     do {
         bool same = get && look(model, key, number);
         hesitate(model);
-        status = wait_touch(model->rig.session, key, model->rig.now_s, expire_s,
-                            same ? STORE_IF_SAME : STORE_IF_PRESENT, same ? model->item.place : 0);
+        status =
+            wait_touch(model->fixture.session, key, model->fixture.now_s, expire_s,
+                       same ? STORE_IF_SAME : STORE_IF_PRESENT, same ? model->item.location : 0);
         AGREE(model, status != STORE_EXISTS || same);
         if (status == STORE_EXISTS)
-            note_move(model, key, number, model->item.place);
+            note_move(model, key, number, model->item.location);
     } while (status == STORE_EXISTS);
     bool there = alive(model, &model->entries[number]);
     if (there && status == STORE_NOT_FOUND)
@@ -517,15 +518,15 @@ static void do_touch(struct model *model, const struct store_key *key, uint32_t 
 
 static void commit(struct model *model)
 {
-    rig_commit(&model->rig);
+    fixture_commit(&model->fixture);
     forget_journal(model);
 }
 
 static void do_flush(struct model *model)
 {
     uint32_t when_s =
-        dice_one_in(&model->dice, 2) ? 0 : model->rig.now_s + 1 + dice_below(&model->dice, 10);
-    AGREE(model, wait_flush(model->rig.session, when_s, model->rig.now_s) == STORE_OK);
+        rng_one_in(&model->rng, 2) ? 0 : model->fixture.now_s + 1 + rng_below(&model->rng, 10);
+    AGREE(model, wait_flush(model->fixture.session, when_s, model->fixture.now_s) == STORE_OK);
     bool shows = when_s == 0 && model->deadline_s == 0;
     remember(model, KEYS_MAX);
     model->deadline_s = when_s;
@@ -538,13 +539,13 @@ static void do_flush(struct model *model)
 static void do_one(struct model *model)
 {
     char name[STORE_KEY_MAX + 1];
-    uint32_t number = dice_below(&model->dice, model->key_count);
-    uint32_t choice = dice_below(&model->dice, 1000);
-    if (dice_one_in(&model->dice, 4))
-        number = dice_below(&model->dice, 50); /* some are hot */
+    uint32_t number = rng_below(&model->rng, model->key_count);
+    uint32_t choice = rng_below(&model->rng, 1000);
+    if (rng_one_in(&model->rng, 4))
+        number = rng_below(&model->rng, 50); /* some are hot */
     model->operation++;
     key_name(number, name);
-    struct store_key key = rig_key(&model->rig, name);
+    struct store_key key = fixture_key(&model->fixture, name);
     settle_flush(model);
     if (choice < 200 && number % 4 == 3)
         choice = 900; /* some are never read, but touched */
@@ -569,7 +570,7 @@ static void do_one(struct model *model)
 
 static void run_batch(struct model *model)
 {
-    uint32_t size = 1 + dice_below(&model->dice, BATCH_MAX / 3);
+    uint32_t size = 1 + rng_below(&model->rng, BATCH_MAX / 3);
     for (uint32_t i = 0; i < size; i++)
         do_one(model); /* up to two entries in the journal each */
 }
@@ -582,8 +583,8 @@ static bool same(struct model *model)
     for (uint32_t i = 0; i < model->key_count && equal; i++) {
         key_name(i, name);
         const struct entry *entry = &model->entries[i];
-        struct store_key key = rig_key(&model->rig, name);
-        enum store_status status = rig_get(&model->rig, &key, &model->fetch, &model->item);
+        struct store_key key = fixture_key(&model->fixture, name);
+        enum store_status status = fixture_get(&model->fixture, &key, &model->fetch, &model->item);
         if (alive(model, entry) && !(is_cache(model) && status == STORE_NOT_FOUND))
             equal = status == STORE_OK && model->item.value_len == entry->value_len &&
                     memcmp(model->item.value, entry->value, entry->value_len) == 0 &&
@@ -630,16 +631,16 @@ static void step_into_trap(enum file_call call, const char *name)
 /* With the round's limits, which a store does not remember. */
 static void open_again(struct model *model)
 {
-    rig_open(&model->rig);
-    model->opened_bytes = temp_dir_bytes(&model->rig.dir);
+    fixture_open(&model->fixture);
+    model->opened_bytes = temp_dir_bytes(&model->fixture.dir);
     if (model->index_bytes)
-        atomic_store(&model->rig.store->keydir.bytes_max, model->index_bytes);
+        atomic_store(&model->fixture.store->keydir.bytes_max, model->index_bytes);
 }
 
 /* The store is about to be closed. */
 static void sum_up(struct model *model)
 {
-    struct store_stats stats = rig_stats(&model->rig);
+    struct store_stats stats = fixture_stats(&model->fixture);
     model->sum.uncached += stats.cache_items_evicted;
     model->sum.cleaned += stats.cleaner_segments;
     model->sum.evicted += stats.evicted_items;
@@ -658,16 +659,16 @@ static void begin_again(struct model *model)
 
 static void crash(struct model *model)
 {
-    if (is_cache(model) && (dice_one_in(&model->dice, 4) || atomic_load(&trap) == TRAP_SHUT))
+    if (is_cache(model) && (rng_one_in(&model->rng, 4) || atomic_load(&trap) == TRAP_SHUT))
         note_missing(model); /* what is seen to be gone now must not come back */
-    if (dice_one_in(&model->dice, 2))
-        usleep(dice_below(&model->dice, 6000)); /* the cleaner sees what is not committed */
+    if (rng_one_in(&model->rng, 2))
+        usleep(rng_below(&model->rng, 6000)); /* the cleaner sees what is not committed */
     model->crashes++;
     sum_up(model);
-    rig_crash(&model->rig);
+    fixture_crash(&model->fixture);
     atomic_store(&trap, TRAP_OPEN);
-    if (dice_one_in(&model->dice, 3))
-        model->rig.now_s += dice_below(&model->dice, 30);
+    if (rng_one_in(&model->rng, 3))
+        model->fixture.now_s += rng_below(&model->rng, 30);
     open_again(model);
     match_some_prefix(model);
     if (is_cache(model))
@@ -679,10 +680,10 @@ static void reopen(struct model *model)
 {
     model->reopenings++;
     sum_up(model);
-    rig_close(&model->rig);
+    fixture_close(&model->fixture);
     forget_journal(model);
-    if (dice_one_in(&model->dice, 3))
-        model->rig.now_s += dice_below(&model->dice, 30);
+    if (rng_one_in(&model->rng, 3))
+        model->fixture.now_s += rng_below(&model->rng, 30);
     open_again(model);
     note_missing(model);
     begin_again(model);
@@ -693,37 +694,37 @@ static void reopen(struct model *model)
 static void check_disk(struct model *model)
 {
     uint64_t segment = model->segments >= ROOMY ? VALUE_LARGE * 4 / 3 : STORE_SEGMENT_SIZE_MIN;
-    uint64_t limit = model->rig.options.disk_limit;
+    uint64_t limit = model->fixture.options.disk_limit;
     uint64_t found = model->opened_bytes > limit ? model->opened_bytes : limit;
-    AGREE(model, temp_dir_bytes(&model->rig.dir) <= found + (LOG_SPARES + 3) * segment);
+    AGREE(model, temp_dir_bytes(&model->fixture.dir) <= found + (LOG_SPARES + 3) * segment);
 }
 
 static void let_time_pass(struct model *model)
 {
-    model->rig.now_s += dice_below(&model->dice, model->mortal ? 8 : 3);
-    store_tick(model->rig.store, model->rig.now_s);
+    model->fixture.now_s += rng_below(&model->rng, model->mortal ? 8 : 3);
+    store_tick(model->fixture.store, model->fixture.now_s);
 }
 
 static void one_step(struct model *model)
 {
-    if (model->traps && dice_one_in(&model->dice, model->quiet))
+    if (model->traps && rng_one_in(&model->rng, model->quiet))
         atomic_store(&trap, TRAP_SET);
     run_batch(model);
-    if (atomic_load(&trap) == TRAP_SHUT || dice_one_in(&model->dice, model->quiet)) {
+    if (atomic_load(&trap) == TRAP_SHUT || rng_one_in(&model->rng, model->quiet)) {
         crash(model); /* before the commit */
         return;
     }
-    if (dice_one_in(&model->dice, model->quiet * 2)) {
+    if (rng_one_in(&model->rng, model->quiet * 2)) {
         reopen(model); /* closing commits */
         return;
     }
     commit(model);
-    if (dice_one_in(&model->dice, 4))
+    if (rng_one_in(&model->rng, 4))
         let_time_pass(model);
-    if (dice_one_in(&model->dice, model->quiet * 2))
+    if (rng_one_in(&model->rng, model->quiet * 2))
         crash(model);
-    if (dice_one_in(&model->dice, 300)) {
-        store_check(model->rig.store);
+    if (rng_one_in(&model->rng, 300)) {
+        store_check(model->fixture.store);
         check_disk(model);
         look_at_all(model);
     }
@@ -739,13 +740,13 @@ static uint64_t item_size(const struct model *model)
 static void draw_sizes(struct model *model, uint32_t alive, uint32_t percent)
 {
     uint64_t most;
-    model->value_max = 1000 * (1 + dice_below(&model->dice, 3));
+    model->value_max = 1000 * (1 + rng_below(&model->rng, 3));
     while ((most = KEYS_MAX * item_size(model) * alive / percent / STORE_SEGMENT_SIZE_MIN) <
            SEGMENTS_MIN)
         model->value_max += 1000; /* all the keys there are would not fill the least disk */
     if (most > SEGMENTS_MAX)
         most = SEGMENTS_MAX;
-    model->segments = SEGMENTS_MIN + dice_below(&model->dice, (uint32_t)most - SEGMENTS_MIN + 1);
+    model->segments = SEGMENTS_MIN + rng_below(&model->rng, (uint32_t)most - SEGMENTS_MIN + 1);
     uint64_t share = (uint64_t)model->segments * STORE_SEGMENT_SIZE_MIN * percent / 100;
     uint64_t keys = share * 100 / alive / item_size(model);
     model->key_count = keys > KEYS_MAX ? KEYS_MAX : (uint32_t)keys;
@@ -754,24 +755,24 @@ static void draw_sizes(struct model *model, uint32_t alive, uint32_t percent)
 static void draw_round(struct model *model)
 {
     static const uint32_t quiet[] = {80, 200, 400, 1000, 3000};
-    struct store_options *options = &model->rig.options;
-    struct dice *dice = &model->dice;
-    bool cache = dice_one_in(dice, 3);
-    model->quiet = quiet[dice_below(dice, 5)];
-    model->mortal = dice_one_in(dice, 2);
-    model->flushes = dice_one_in(dice, 3);
+    struct store_options *options = &model->fixture.options;
+    struct rng *rng = &model->rng;
+    bool cache = rng_one_in(rng, 3);
+    model->quiet = quiet[rng_below(rng, 5)];
+    model->mortal = rng_one_in(rng, 2);
+    model->flushes = rng_one_in(rng, 3);
     if (cache)
-        draw_sizes(model, model->mortal ? 15 : 40, 150 + dice_below(dice, 100));
+        draw_sizes(model, model->mortal ? 15 : 40, 150 + rng_below(rng, 100));
     else
-        draw_sizes(model, model->mortal ? 30 : 50, 40 + dice_below(dice, 31));
+        draw_sizes(model, model->mortal ? 30 : 50, 40 + rng_below(rng, 31));
     options->no_evictions = !cache;
     options->disk_limit = (uint64_t)model->segments * STORE_SEGMENT_SIZE_MIN;
-    options->sync_interval_ms = dice_one_in(dice, 4) ? STORE_SYNC_NEVER : 2;
-    if (cache && dice_one_in(dice, 3))
+    options->sync_interval_ms = rng_one_in(rng, 4) ? STORE_SYNC_NEVER : 2;
+    if (cache && rng_one_in(rng, 3))
         model->index_bytes = model->key_count / 8 * sizeof(struct keydir_bucket);
-    model->traps = cache || dice_one_in(dice, 2);
+    model->traps = cache || rng_one_in(rng, 2);
     if (model->traps)
-        faulty_watch(&model->rig.faulty, step_into_trap);
+        faulty_watch(&model->fixture.faulty, step_into_trap);
 }
 
 static void show(const struct model *model)
@@ -782,7 +783,7 @@ static void show(const struct model *model)
                   " segments cleaned, %" PRIu64 " moves met, %" PRIu64 " writes refused, %" PRIu64
                   " items evicted of which %" PRIu64 " missed\n",
                   is_cache(model) ? "cache" : "store", model->segments, model->key_count,
-                  model->sum.live_percent, model->gets, model->rig.cold, model->crashes,
+                  model->sum.live_percent, model->gets, model->fixture.cold, model->crashes,
                   model->lost, model->reopenings, model->sum.cleaned, model->moves, model->refused,
                   model->sum.evicted, model->sum.gone);
 }
@@ -813,20 +814,20 @@ static void run_round(uint64_t seed, uint64_t operations)
 {
     static struct model model;
     memset(&model, 0, sizeof model);
-    model.dice.state = seed;
-    rig_init(&model.rig);
+    model.rng.state = seed;
+    fixture_init(&model.fixture);
     draw_round(&model);
     open_again(&model);
     while (model.operation < operations)
         one_step(&model);
     look_at_all(&model);
-    store_check(model.rig.store);
+    store_check(model.fixture.store);
     for (uint32_t i = 0; i < KEYS_MAX; i++)
         free(model.entries[i].value);
     sum_up(&model);
     show(&model);
     note_met(&model);
-    rig_release(&model.rig);
+    fixture_release(&model.fixture);
 }
 
 /* Operations of all rounds, when the environment does not say. */

@@ -56,9 +56,9 @@ struct op {
 enum death { DEATH_POWER, DEATH_PROCESS, DEATH_CLOSE };
 
 struct model {
-    struct rig rig;
+    struct fixture fixture;
     struct power power;
-    struct dice dice;
+    struct rng rng;
     uint32_t key_count, value_max;
     bool mortal, stepwise;          /* many values expire; the cleaner runs when we say so */
     struct entry base[KEYS_MAX];    /* before the history */
@@ -87,8 +87,8 @@ static _Noreturn __attribute__((format(printf, 3, 4))) void disagree(struct mode
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     fail_msg("line %d: %s\n%u operations, %u committed, %u acknowledged; %s\n%s", line, text,
-             model->op_count, model->committed, model->acknowledged, model->rig.dir.path,
-             model->rig.told.text);
+             model->op_count, model->committed, model->acknowledged, model->fixture.dir.path,
+             model->fixture.told.text);
     abort();
 }
 
@@ -107,20 +107,22 @@ static void apply(struct entry *entries, uint32_t key_count, const struct op *op
 static void note_op(struct model *model, enum op_kind kind, uint32_t key, struct entry entry)
 {
     struct op *op = &model->ops[model->op_count++];
-    *op = (struct op){
-        .kind = kind, .key = key, .entry = entry, .end_lsn = store_commit_lsn(model->rig.session)};
+    *op = (struct op){.kind = kind,
+                      .key = key,
+                      .entry = entry,
+                      .end_lsn = store_commit_lsn(model->fixture.session)};
     apply(model->current, model->key_count, op);
     model->all_ops++;
 }
 
 static bool alive(const struct model *model, const struct entry *entry)
 {
-    return entry->version && (!entry->expire_s || entry->expire_s > model->rig.now_s);
+    return entry->version && (!entry->expire_s || entry->expire_s > model->fixture.now_s);
 }
 
 static bool is_cache(const struct model *model)
 {
-    return !model->rig.options.no_evictions;
+    return !model->fixture.options.no_evictions;
 }
 
 /* Whether the key was found as `entry` says. */
@@ -141,11 +143,11 @@ static void key_name(uint32_t key, char name[32])
 /* A value tells its version in its first bytes; the rest follows from that. */
 static uint32_t make_value(const struct model *model, uint64_t version, char *value)
 {
-    struct dice dice = {.state = version};
-    uint32_t max = dice_one_in(&dice, 100) ? VALUE_MAX - 8 : model->value_max;
-    uint32_t len = 8 + dice_below(&dice, max - 8);
+    struct rng rng = {.state = version};
+    uint32_t max = rng_one_in(&rng, 100) ? VALUE_MAX - 8 : model->value_max;
+    uint32_t len = 8 + rng_below(&rng, max - 8);
     memset(value, 0, len); /* a part of zeros: as holes in a file are */
-    fill_pattern(value, dice_one_in(&dice, 4) ? len / 2 : len, version);
+    fill_pattern(value, rng_one_in(&rng, 4) ? len / 2 : len, version);
     memcpy(value, &version, sizeof version);
     return len;
 }
@@ -159,8 +161,8 @@ static void look_at_all(struct model *model)
         struct store_item item;
         uint64_t version;
         key_name(i, name);
-        struct store_key key = rig_key(&model->rig, name);
-        enum store_status status = rig_get(&model->rig, &key, &fetch, &item);
+        struct store_key key = fixture_key(&model->fixture, name);
+        enum store_status status = fixture_get(&model->fixture, &key, &fetch, &item);
         model->found[i] = (struct entry){0};
         AGREE(model, status == STORE_OK || status == STORE_NOT_FOUND, "%s: status %d", name,
               status);
@@ -224,9 +226,9 @@ static uint32_t find_prefix(struct model *model, uint32_t least)
 
 static uint32_t random_expiry(struct model *model)
 {
-    if (model->mortal && dice_one_in(&model->dice, 3))
-        return model->rig.now_s + 1 + dice_below(&model->dice, 20);
-    return dice_one_in(&model->dice, 10) ? model->rig.now_s + 100000 : 0;
+    if (model->mortal && rng_one_in(&model->rng, 3))
+        return model->fixture.now_s + 1 + rng_below(&model->rng, 20);
+    return rng_one_in(&model->rng, 10) ? model->fixture.now_s + 100000 : 0;
 }
 
 /* Whether to ask for room once more. */
@@ -234,8 +236,8 @@ static bool wait_for_room(struct model *model, uint32_t *times)
 {
     if (++*times > PATIENCE || power_is_off(&model->power))
         return false;
-    store_commit(model->rig.session);
-    if (!model->stepwise || !cleaner_step(model->rig.store))
+    store_commit(model->fixture.session);
+    if (!model->stepwise || !cleaner_step(model->fixture.store))
         usleep(200);
     return true;
 }
@@ -249,8 +251,8 @@ static void do_put(struct model *model, const struct store_key *key, uint32_t nu
     enum store_status status;
     do {
         put = (struct store_put){.value = {{model->value, len}}, .expire_s = expire_s};
-        status = store_put(model->rig.session, key, model->rig.now_s, &put);
-    } while (status == STORE_AGAIN && wait_for_room(model, &times));
+        status = store_put(at(model->fixture.session, model->fixture.now_s), key, &put);
+    } while (status == STORE_WAIT_SPACE && wait_for_room(model, &times));
     if (status != STORE_OK)
         return;
     AGREE(model, put.cas > model->cas_max, "CAS unique %" PRIu64 " is given twice", put.cas);
@@ -263,8 +265,9 @@ static void do_delete(struct model *model, const struct store_key *key, uint32_t
     uint32_t times = 0;
     enum store_status status;
     do
-        status = store_delete(model->rig.session, key, model->rig.now_s, STORE_IF_PRESENT, 0);
-    while (status == STORE_AGAIN && wait_for_room(model, &times));
+        status = store_delete(at(model->fixture.session, model->fixture.now_s), key,
+                              STORE_IF_PRESENT, 0);
+    while (status == STORE_WAIT_SPACE && wait_for_room(model, &times));
     if (status == STORE_OK)
         note_op(model, OP_DELETE, number, (struct entry){0});
 }
@@ -274,28 +277,28 @@ static void do_touch(struct model *model, const struct store_key *key, uint32_t 
     uint32_t times = 0, expire_s = random_expiry(model);
     enum store_status status;
     do
-        status =
-            store_touch(model->rig.session, key, model->rig.now_s, expire_s, STORE_IF_PRESENT, 0);
-    while (status == STORE_AGAIN && wait_for_room(model, &times));
+        status = store_touch(at(model->fixture.session, model->fixture.now_s), key, expire_s,
+                             STORE_IF_PRESENT, 0);
+    while (status == STORE_WAIT_SPACE && wait_for_room(model, &times));
     if (status == STORE_OK)
         note_op(model, OP_TOUCH, number, (struct entry){.expire_s = expire_s});
 }
 
 static void do_flush(struct model *model)
 {
-    if (store_flush(model->rig.session, 0, model->rig.now_s) == STORE_OK)
+    if (store_flush(at(model->fixture.session, model->fixture.now_s), 0) == STORE_OK)
         note_op(model, OP_FLUSH, 0, (struct entry){0});
 }
 
 static void do_one(struct model *model)
 {
     char name[32];
-    uint32_t number = dice_below(&model->dice, model->key_count);
-    uint32_t choice = dice_below(&model->dice, 1000);
-    if (dice_one_in(&model->dice, 3))
+    uint32_t number = rng_below(&model->rng, model->key_count);
+    uint32_t choice = rng_below(&model->rng, 1000);
+    if (rng_one_in(&model->rng, 3))
         number = number % 16; /* some are hot */
     key_name(number, name);
-    struct store_key key = rig_key(&model->rig, name);
+    struct store_key key = fixture_key(&model->fixture, name);
     if (choice < 700)
         do_put(model, &key, number);
     else if (choice < 850)
@@ -310,28 +313,28 @@ static void do_one(struct model *model)
 static void acknowledge(struct model *model)
 {
     enum store_status status;
-    uint64_t lsn = store_commit_lsn(model->rig.session);
-    while ((status = store_durable(model->rig.session, lsn)) == STORE_AGAIN &&
+    uint64_t lsn = store_commit_lsn(model->fixture.session);
+    while ((status = store_durable(model->fixture.session, lsn)) == STORE_WAIT_SYNC &&
            !power_is_off(&model->power))
         usleep(20);
-    if (status == STORE_OK && model->rig.options.sync_interval_ms == STORE_SYNC_ALWAYS)
+    if (status == STORE_OK && model->fixture.options.sync_interval_ms == STORE_SYNC_ALWAYS)
         model->acknowledged = model->op_count;
 }
 
 static bool run_batch(struct model *model)
 {
-    uint32_t size = 1 + dice_below(&model->dice, BATCH_MAX);
+    uint32_t size = 1 + rng_below(&model->rng, BATCH_MAX);
     for (uint32_t i = 0; i < size; i++)
         do_one(model);
-    if (rig_try_commit(&model->rig) != STORE_OK)
+    if (fixture_try_commit(&model->fixture) != STORE_OK)
         return false;
     model->committed = model->op_count;
     acknowledge(model);
-    if (model->stepwise && dice_one_in(&model->dice, 4))
-        cleaner_step(model->rig.store);
-    if (dice_one_in(&model->dice, 16)) {
-        model->rig.now_s += dice_below(&model->dice, 3);
-        store_tick(model->rig.store, model->rig.now_s);
+    if (model->stepwise && rng_one_in(&model->rng, 4))
+        cleaner_step(model->fixture.store);
+    if (rng_one_in(&model->rng, 16)) {
+        model->fixture.now_s += rng_below(&model->rng, 3);
+        store_tick(model->fixture.store, model->fixture.now_s);
     }
     return !power_is_off(&model->power);
 }
@@ -341,7 +344,7 @@ static bool run_batch(struct model *model)
 /* What the log itself counts as synced must be there too. Nothing is synced any more when the power is off. */
 static void note_synced(struct model *model)
 {
-    uint64_t lsn = log_synced_lsn(&model->rig.store->log);
+    uint64_t lsn = log_synced_lsn(&model->fixture.store->log);
     uint32_t p = model->acknowledged;
     while (p < model->op_count && model->ops[p].end_lsn <= lsn)
         p++;
@@ -351,10 +354,10 @@ static void note_synced(struct model *model)
 /* A store that was opened goes: its threads do what they do when it closes, with or without power. */
 static void end_life(struct model *model)
 {
-    model->cleaned += rig_stats(&model->rig).cleaner_segments;
+    model->cleaned += fixture_stats(&model->fixture).cleaner_segments;
     if (power_is_off(&model->power))
         note_synced(model);
-    rig_close(&model->rig);
+    fixture_close(&model->fixture);
     if (!power_is_off(&model->power)) /* a clean stop leaves nothing to chance */
         model->committed = model->acknowledged = model->op_count;
 }
@@ -363,20 +366,20 @@ static void lose_power(struct model *model)
 {
     power_cut(&model->power);
     power_restore(&model->power);
-    model->rig.options.boot_id++;
+    model->fixture.options.boot_id++;
 }
 
 /* Starts in which the power fails again, or the process dies. */
 static void fail_to_start(struct model *model)
 {
-    while (dice_one_in(&model->dice, 2)) {
-        power_fail_in(&model->power, 1 + dice_below(&model->dice, 40));
-        if (rig_try_open(&model->rig) == STORE_OK) {
-            usleep(dice_below(&model->dice, 2000));
+    while (rng_one_in(&model->rng, 2)) {
+        power_fail_in(&model->power, 1 + rng_below(&model->rng, 40));
+        if (fixture_try_open(&model->fixture) == STORE_OK) {
+            usleep(rng_below(&model->rng, 2000));
             power_cut(&model->power);
-            rig_close(&model->rig);
+            fixture_close(&model->fixture);
         }
-        if (dice_one_in(&model->dice, 2))
+        if (rng_one_in(&model->rng, 2))
             lose_power(model);
         else
             power_revive(&model->power);
@@ -387,8 +390,8 @@ static void fail_to_start(struct model *model)
 static void check(struct model *model, enum death death)
 {
     uint32_t least = death == DEATH_PROCESS ? model->committed : model->acknowledged;
-    told_clear(&model->rig.told);
-    rig_open(&model->rig);
+    told_clear(&model->fixture.told);
+    fixture_open(&model->fixture);
     look_at_all(model);
     uint32_t left = find_prefix(model, least);
     model->lost += model->op_count - left;
@@ -403,16 +406,15 @@ static void check(struct model *model, enum death death)
 static enum death live(struct model *model)
 {
     static const uint32_t steps[] = {10, 100, 1000, 4000};
-    uint32_t batches = dice_below(&model->dice, OPS_MAX / BATCH_MAX / 2);
-    uint32_t how = dice_below(&model->dice, 8);
+    uint32_t batches = rng_below(&model->rng, OPS_MAX / BATCH_MAX / 2);
+    uint32_t how = rng_below(&model->rng, 8);
     if (how < 2) /* where one segment goes and not yet the next */
-        power_fail_after_unlinks(&model->power, 1 + dice_below(&model->dice, 40));
+        power_fail_after_unlinks(&model->power, 1 + rng_below(&model->rng, 40));
     else if (how < 6)
-        power_fail_in(&model->power,
-                      1 + dice_below(&model->dice, steps[dice_below(&model->dice, 4)]));
+        power_fail_in(&model->power, 1 + rng_below(&model->rng, steps[rng_below(&model->rng, 4)]));
     while (batches-- && model->op_count + BATCH_MAX < OPS_MAX && run_batch(model))
         ;
-    if (!power_is_off(&model->power) && dice_one_in(&model->dice, 2) &&
+    if (!power_is_off(&model->power) && rng_one_in(&model->rng, 2) &&
         model->op_count < OPS_MAX / 2) {
         power_cut(&model->power);
         end_life(model);
@@ -420,7 +422,7 @@ static enum death live(struct model *model)
         return DEATH_PROCESS;
     }
     end_life(model);
-    if (!power_is_off(&model->power) && dice_one_in(&model->dice, 2)) {
+    if (!power_is_off(&model->power) && rng_one_in(&model->rng, 2)) {
         power_fail_in(&model->power, 0);
         return DEATH_CLOSE;
     }
@@ -433,26 +435,26 @@ static enum death live(struct model *model)
 
 static void draw_round(struct model *model)
 {
-    struct store_options *options = &model->rig.options;
-    struct dice *dice = &model->dice;
+    struct store_options *options = &model->fixture.options;
+    struct rng *rng = &model->rng;
     static const int intervals[] = {STORE_SYNC_ALWAYS, STORE_SYNC_ALWAYS, 1, 5, 30};
     options->files = &model->power.files;
-    options->sync_interval_ms = intervals[dice_below(dice, 5)];
-    options->no_evictions = !dice_one_in(dice, 4);
-    options->disk_limit = (16 + dice_below(dice, 17)) * (uint64_t)STORE_SEGMENT_SIZE_MIN;
-    model->stepwise = model->rig.manual_cleaner = dice_one_in(dice, 2);
-    model->mortal = dice_one_in(dice, 2);
-    model->key_count = 20 + dice_below(dice, KEYS_MAX - 19);
-    model->value_max = 100 + dice_below(dice, 1500);
+    options->sync_interval_ms = intervals[rng_below(rng, 5)];
+    options->no_evictions = !rng_one_in(rng, 4);
+    options->disk_limit = (16 + rng_below(rng, 17)) * (uint64_t)STORE_SEGMENT_SIZE_MIN;
+    model->stepwise = model->fixture.manual_cleaner = rng_one_in(rng, 2);
+    model->mortal = rng_one_in(rng, 2);
+    model->key_count = 20 + rng_below(rng, KEYS_MAX - 19);
+    model->value_max = 100 + rng_below(rng, 1500);
 }
 
 static void run_round(uint64_t seed, uint64_t lives)
 {
     static struct model model;
     memset(&model, 0, sizeof model);
-    model.dice.state = seed;
-    rig_init(&model.rig);
-    power_init(&model.power, &model.rig.dir, seed * 7);
+    model.rng.state = seed;
+    fixture_init(&model.fixture);
+    power_init(&model.power, &model.fixture.dir, seed * 7);
     draw_round(&model);
     enum death death = DEATH_CLOSE;
     for (uint64_t i = 0; i < lives; i++) {
@@ -464,10 +466,10 @@ static void run_round(uint64_t seed, uint64_t lives)
     print_message("%s, sync %d, %u keys: %" PRIu64 " operations (%" PRIu64 " lost), %" PRIu64
                   " segments cleaned, deaths: %" PRIu64 " power, %" PRIu64 " process, %" PRIu64
                   " closed\n",
-                  is_cache(&model) ? "cache" : "store", model.rig.options.sync_interval_ms,
+                  is_cache(&model) ? "cache" : "store", model.fixture.options.sync_interval_ms,
                   model.key_count, model.all_ops, model.lost, model.cleaned, model.deaths[0],
                   model.deaths[1], model.deaths[2]);
-    rig_release(&model.rig);
+    fixture_release(&model.fixture);
     power_release(&model.power);
 }
 

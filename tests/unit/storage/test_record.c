@@ -190,11 +190,11 @@ static void test_zeros_and_noise_are_no_records(void **state)
 {
     (void)state;
     struct record out;
-    struct dice dice = {42};
+    struct rng rng = {42};
     static char data[64];
     assert_int_equal(record_decode(data, sizeof data, SEED, OFFSET, &out), RECORD_BAD_HEADER);
     for (int i = 0; i < 100000; i++) {
-        fill_pattern(data, sizeof data, dice_next(&dice));
+        fill_pattern(data, sizeof data, rng_next(&rng));
         assert_int_equal(record_decode(data, sizeof data, SEED, OFFSET, &out), RECORD_BAD_HEADER);
     }
 }

@@ -15,7 +15,7 @@
 #define CHURN  3000
 #define ROUNDS 200
 
-static struct rig rig;
+static struct fixture fixture;
 
 /* What a listing has shown of the keys name_of(0) to name_of(count - 1). */
 struct seen {
@@ -51,12 +51,12 @@ static void note(struct seen *seen, const struct store_scanned *item)
 static bool cache_is_ready(void *context)
 {
     (void)context;
-    return rig_stats(&rig).cache_pages >= 2;
+    return fixture_stats(&fixture).cache_pages >= 2;
 }
 
 static void open_and_wait(void)
 {
-    rig_open(&rig);
+    fixture_open(&fixture);
     assert_true(wait_until(cache_is_ready, NULL));
 }
 
@@ -64,7 +64,7 @@ static void open_and_wait(void)
 static bool next(struct store_scan *list, struct store_scanned *item)
 {
     enum store_status status;
-    while ((status = store_scan_next(list, rig.now_s, item)) == STORE_AGAIN)
+    while ((status = store_scan_next(list, fixture.now_s, item)) == STORE_MORE)
         ;
     if (status != STORE_OK)
         assert_int_equal(status, STORE_NOT_FOUND);
@@ -74,7 +74,7 @@ static bool next(struct store_scan *list, struct store_scanned *item)
 static void list_all(struct seen *seen)
 {
     struct store_scanned item;
-    struct store_scan *list = store_scan_new(rig.store);
+    struct store_scan *list = store_scan_new(fixture.store);
     assert_non_null(list);
     while (next(list, &item))
         note(seen, &item);
@@ -95,24 +95,24 @@ static void put_all(const char *kind, uint32_t from, uint32_t to)
     for (uint32_t i = from; i < to; i++) {
         name_of(name, kind, i);
         fill_pattern(value, sizeof value, i);
-        rig_put_bytes(&rig, name, value, sizeof value);
+        fixture_put_bytes(&fixture, name, value, sizeof value);
         if (i % 100 == 0)
-            rig_commit(&rig);
+            fixture_commit(&fixture);
     }
-    rig_commit(&rig);
+    fixture_commit(&fixture);
 }
 
 static int set_up(void **state)
 {
     (void)state;
-    rig_init(&rig);
+    fixture_init(&fixture);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    rig_release(&rig);
+    fixture_release(&fixture);
     return 0;
 }
 
@@ -121,9 +121,9 @@ static void test_an_empty_store_has_nothing_to_list(void **state)
     (void)state;
     struct store_scanned item;
     open_and_wait();
-    struct store_scan *list = store_scan_new(rig.store);
+    struct store_scan *list = store_scan_new(fixture.store);
     assert_false(next(list, &item));
-    assert_int_equal(store_scan_next(list, rig.now_s, &item), STORE_NOT_FOUND);
+    assert_int_equal(store_scan_next(list, fixture.now_s, &item), STORE_NOT_FOUND);
     store_scan_free(list);
 }
 
@@ -131,7 +131,7 @@ static void test_an_empty_store_has_nothing_to_list(void **state)
 static struct store_scanned list_one(void)
 {
     struct store_scanned item, more;
-    struct store_scan *list = store_scan_new(rig.store);
+    struct store_scan *list = store_scan_new(fixture.store);
     assert_true(next(list, &item));
     assert_false(next(list, &more));
     store_scan_free(list);
@@ -144,7 +144,7 @@ static void assert_listed(const struct store_scanned *item, uint32_t value_len, 
     assert_memory_equal(item->key, "single", 6);
     assert_int_equal(item->value_len, value_len);
     assert_int_equal(item->client_flags, 77);
-    assert_int_equal(item->expire_s, RIG_NOW + 50);
+    assert_int_equal(item->expire_s, FIXTURE_NOW + 50);
     assert_true(item->cas == cas);
     assert_int_equal(item->size, record_size(6, value_len));
 }
@@ -155,23 +155,23 @@ static void test_what_is_listed_of_a_key_hot_and_cold(void **state)
     const uint32_t lengths[] = {0, 1, 243, 244, 245, 252, 260, 300, 40000};
     static char value[40000];
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        rig_release(&rig);
-        rig_init(&rig);
-        rig.options.memory_limit = UINT64_C(32) << 20; /* all are cached */
+        fixture_release(&fixture);
+        fixture_init(&fixture);
+        fixture.options.memory_limit = UINT64_C(32) << 20; /* all are cached */
         open_and_wait();
-        struct store_key key = rig_key(&rig, "single");
+        struct store_key key = fixture_key(&fixture, "single");
         struct store_put put = {
-            .value = {{value, lengths[i]}}, .client_flags = 77, .expire_s = RIG_NOW + 20};
-        assert_int_equal(store_put(rig.session, &key, rig.now_s, &put), STORE_OK);
+            .value = {{value, lengths[i]}}, .client_flags = 77, .expire_s = FIXTURE_NOW + 20};
+        assert_int_equal(store_put(at(fixture.session, fixture.now_s), &key, &put), STORE_OK);
         struct store_scanned item = list_one();
         assert_false(item.fetched);
-        rig_touch(&rig, "single", RIG_NOW + 50); /* counts as a get */
+        fixture_touch(&fixture, "single", FIXTURE_NOW + 50); /* counts as a get */
         item = list_one();
         assert_listed(&item, lengths[i], put.cas);
-        assert_int_equal(item.accessed_s, RIG_NOW);
+        assert_int_equal(item.accessed_s, FIXTURE_NOW);
         assert_true(item.fetched);
-        rig_expect_bytes(&rig, "single", value, lengths[i]);
-        rig_reopen(&rig);
+        fixture_expect_bytes(&fixture, "single", value, lengths[i]);
+        fixture_reopen(&fixture);
         item = list_one();
         assert_listed(&item, lengths[i], put.cas);
         assert_int_equal(item.accessed_s, 0);
@@ -187,15 +187,15 @@ static void test_the_longest_and_the_shortest_key(void **state)
     memset(longest, 'k', STORE_KEY_MAX);
     longest[STORE_KEY_MAX] = '\0';
     open_and_wait();
-    rig_put(&rig, longest, "some value");
-    rig_put(&rig, "s", "some value");
-    rig_commit(&rig);
+    fixture_put(&fixture, longest, "some value");
+    fixture_put(&fixture, "s", "some value");
+    fixture_commit(&fixture);
     for (int turn = 0; turn < 2; turn++) {
         seen_init(&seen, 1);
         list_all(&seen);
         assert_int_equal(seen.others, 2);
         free(seen.times);
-        rig_reopen(&rig);
+        fixture_reopen(&fixture);
     }
 }
 
@@ -212,7 +212,7 @@ static void test_each_key_of_a_large_store_once(void **state)
         assert_times(&seen, 0, KEYS, 1);
         assert_int_equal(seen.others, 0);
         free(seen.times);
-        rig_reopen(&rig);
+        fixture_reopen(&fixture);
     }
 }
 
@@ -220,7 +220,7 @@ static void test_a_store_with_one_shard(void **state)
 {
     (void)state;
     struct seen seen;
-    rig.options.shard_count = 1;
+    fixture.options.shard_count = 1;
     open_and_wait();
     put_all("key", 0, KEYS);
     seen_init(&seen, KEYS);
@@ -233,11 +233,11 @@ static void test_one_listing_at_a_time(void **state)
 {
     (void)state;
     open_and_wait();
-    struct store_scan *list = store_scan_new(rig.store);
+    struct store_scan *list = store_scan_new(fixture.store);
     assert_non_null(list);
-    assert_null(store_scan_new(rig.store));
+    assert_null(store_scan_new(fixture.store));
     store_scan_free(list);
-    list = store_scan_new(rig.store);
+    list = store_scan_new(fixture.store);
     assert_non_null(list);
     store_scan_free(list);
 }
@@ -248,13 +248,13 @@ static void test_what_is_dead_is_not_listed(void **state)
     struct seen seen;
     open_and_wait();
     put_all("key", 0, 10);
-    rig_delete(&rig, "key-1");
-    rig_put_until(&rig, "key-2", "x", RIG_NOW + 10);
-    rig_touch(&rig, "key-3", RIG_NOW + 10);
-    rig_touch(&rig, "key-4", RIG_NOW + 11);
-    rig_put(&rig, "key-5", "another value");
-    rig_commit(&rig);
-    rig.now_s += 10;
+    fixture_delete(&fixture, "key-1");
+    fixture_put_until(&fixture, "key-2", "x", FIXTURE_NOW + 10);
+    fixture_touch(&fixture, "key-3", FIXTURE_NOW + 10);
+    fixture_touch(&fixture, "key-4", FIXTURE_NOW + 11);
+    fixture_put(&fixture, "key-5", "another value");
+    fixture_commit(&fixture);
+    fixture.now_s += 10;
     seen_init(&seen, 10);
     list_all(&seen);
     assert_times(&seen, 0, 1, 1);
@@ -262,9 +262,9 @@ static void test_what_is_dead_is_not_listed(void **state)
     assert_times(&seen, 4, 10, 1);
     free(seen.times);
 
-    background_stop(rig.store); /* what is flushed stays in the index */
-    rig.store->background_runs = false;
-    rig_flush(&rig, 0);
+    background_stop(fixture.store); /* what is flushed stays in the index */
+    fixture.store->background_runs = false;
+    fixture_flush(&fixture, 0);
     put_all("key", 7, 8);
     seen_init(&seen, 10);
     list_all(&seen);
@@ -273,9 +273,9 @@ static void test_what_is_dead_is_not_listed(void **state)
     assert_times(&seen, 8, 10, 0);
     free(seen.times);
 
-    rig_flush(&rig, rig.now_s + 5);
-    rig_commit(&rig);
-    rig.now_s += 5;
+    fixture_flush(&fixture, fixture.now_s + 5);
+    fixture_commit(&fixture);
+    fixture.now_s += 5;
     seen_init(&seen, 10);
     list_all(&seen);
     assert_times(&seen, 0, 10, 0);
@@ -308,16 +308,16 @@ static void test_what_changes_during_a_listing(void **state)
     open_and_wait();
     put_all("key", 0, 400);
     seen_init(&seen, 400);
-    struct store_scan *list = store_scan_new(rig.store);
+    struct store_scan *list = store_scan_new(fixture.store);
     for (uint32_t i = 0; i < 100; i++) {
         char name[32];
         name_of(name, "key", i);
-        rig_delete(&rig, name);
+        fixture_delete(&fixture, name);
         name_of(name, "key", i + 100);
-        rig_touch(&rig, name, RIG_NOW);
+        fixture_touch(&fixture, name, FIXTURE_NOW);
         name_of(name, "key", i + 200);
-        rig_delete(&rig, name);
-        rig_put(&rig, name, "stored again");
+        fixture_delete(&fixture, name);
+        fixture_put(&fixture, name, "stored again");
     }
     put_all("key", 300, 350);
     put_all("key", 300, 320);
@@ -335,15 +335,15 @@ static void test_keys_that_are_overwritten_during_a_listing(void **state)
     (void)state;
     for (int passes = 1; passes <= 2; passes++) {
         struct seen seen;
-        rig_release(&rig);
-        rig_init(&rig);
+        fixture_release(&fixture);
+        fixture_init(&fixture);
         open_and_wait();
         put_all("key", 0, 4000);
         seen_init(&seen, 4000);
         if (passes == 2) /* as if the tags of so many keys were an eighth of it and more */
-            atomic_store(&rig.store->memory_limit, 4000 * 8 * 8 - 1);
-        struct store_scan *list = store_scan_new(rig.store);
-        assert_int_equal(list->stop_shard, rig.store->keydir.shard_count / (uint32_t)passes);
+            atomic_store(&fixture.store->memory_limit, 4000 * 8 * 8 - 1);
+        struct store_scan *list = store_scan_new(fixture.store);
+        assert_int_equal(list->stop_shard, fixture.store->keydir.shard_count / (uint32_t)passes);
         for (uint32_t i = 0; i < 4; i++) {
             put_all("key", i * 1000, i * 1000 + 500);
             list_some(list, &seen, 300);
@@ -366,12 +366,12 @@ static void test_keys_that_are_overwritten_and_then_deleted(void **state)
     open_and_wait();
     put_all("key", 0, 300);
     seen_init(&seen, 300);
-    struct store_scan *list = store_scan_new(rig.store);
+    struct store_scan *list = store_scan_new(fixture.store);
     put_all("key", 0, 300);
     for (uint32_t i = 0; i < 200; i++) {
         char name[32];
         name_of(name, "key", i);
-        rig_delete(&rig, name);
+        fixture_delete(&fixture, name);
     }
     put_all("key", 100, 200);
     list_rest(list, &seen);
@@ -386,12 +386,12 @@ static void test_what_is_still_in_the_logs_buffer(void **state)
     (void)state;
     static char value[200000];
     struct seen seen;
-    rig.options.memory_limit = UINT64_C(4) << 20;
-    rig.options.segment_size = UINT32_C(4) << 20;
+    fixture.options.memory_limit = UINT64_C(4) << 20;
+    fixture.options.segment_size = UINT32_C(4) << 20;
     open_and_wait();
-    uint64_t commits = rig_stats(&rig).commits;
-    rig_put_bytes(&rig, "key-0", value, sizeof value);
-    assert_true(rig_stats(&rig).commits == commits);
+    uint64_t commits = fixture_stats(&fixture).commits;
+    fixture_put_bytes(&fixture, "key-0", value, sizeof value);
+    assert_true(fixture_stats(&fixture).commits == commits);
     seen_init(&seen, 1);
     list_all(&seen);
     assert_times(&seen, 0, 1, 1);
@@ -402,8 +402,8 @@ static void test_what_is_still_in_the_logs_buffer(void **state)
 static void damage(uint32_t offset)
 {
     char names[8][NAME_LEN];
-    assert_true(files_with_suffix(&rig.dir, ".seg", names, 8) >= 1);
-    file_flip_bit(&rig.dir, names[0], offset, 3);
+    assert_true(files_with_suffix(&fixture.dir, ".seg", names, 8) >= 1);
+    file_flip_bit(&fixture.dir, names[0], offset, 3);
 }
 
 static void test_damaged_records_are_left_out_and_told(void **state)
@@ -414,22 +414,22 @@ static void test_damaged_records_are_left_out_and_told(void **state)
     for (size_t i = 0; i < 6; i++) {
         static char value[1000];
         uint32_t len = i < 3 ? 4 : sizeof value;
-        uint32_t place = SEGMENT_HEADER_SIZE + places[i % 3];
+        uint32_t location = SEGMENT_HEADER_SIZE + places[i % 3];
         struct seen seen;
-        rig_release(&rig);
-        rig_init(&rig);
+        fixture_release(&fixture);
+        fixture_init(&fixture);
         open_and_wait();
-        rig_put_bytes(&rig, "key-0", value, len);
-        rig_put_bytes(&rig, "key-1", value, len);
-        rig_commit(&rig);
-        rig_reopen(&rig); /* what recovery reads is whole */
-        damage(place);
+        fixture_put_bytes(&fixture, "key-0", value, len);
+        fixture_put_bytes(&fixture, "key-1", value, len);
+        fixture_commit(&fixture);
+        fixture_reopen(&fixture); /* what recovery reads is whole */
+        damage(location);
         seen_init(&seen, 2);
         list_all(&seen);
         assert_times(&seen, 0, 1, 0);
         assert_times(&seen, 1, 2, 1);
-        assert_int_equal(rig.told.warnings, 1);
-        assert_true(told_has(&rig.told, "keys may be missing in a listing: 1 places"));
+        assert_int_equal(fixture.told.warnings, 1);
+        assert_true(told_has(&fixture.told, "keys may be missing in a listing: 1 places"));
         free(seen.times);
     }
 }
@@ -467,7 +467,7 @@ static void watch_reads(off_t bad, off_t bad_size)
     reads.thread = pthread_self();
     reads.bad = bad;
     reads.bad_size = bad_size;
-    rig.faulty.files.pread = watch_pread;
+    fixture.faulty.files.pread = watch_pread;
 }
 
 static void test_a_bad_block_costs_only_the_keys_in_it(void **state)
@@ -476,7 +476,7 @@ static void test_a_bad_block_costs_only_the_keys_in_it(void **state)
     struct seen seen;
     open_and_wait();
     put_all("key", 0, 200); /* 48 KB in one segment */
-    rig_reopen(&rig);
+    fixture_reopen(&fixture);
     for (off_t size = 4096; size >= 512; size /= 8) { /* a page, a sector of it */
         watch_reads(5 * 4096, size);
         seen_init(&seen, 200);
@@ -487,8 +487,8 @@ static void test_a_bad_block_costs_only_the_keys_in_it(void **state)
             listed += seen.times[i];
         }
         assert_true(listed < 200 && listed >= 200 - (uint32_t)size / 240 - 1);
-        assert_true(told_has(&rig.told, "keys may be missing in a listing"));
-        told_clear(&rig.told);
+        assert_true(told_has(&fixture.told, "keys may be missing in a listing"));
+        told_clear(&fixture.told);
         free(seen.times);
     }
 }
@@ -499,8 +499,8 @@ static void test_short_reads(void **state)
     struct seen seen;
     open_and_wait();
     put_all("key", 0, 100);
-    rig_reopen(&rig);
-    rig.faulty.short_io = true;
+    fixture_reopen(&fixture);
+    fixture.faulty.short_io = true;
     seen_init(&seen, 100);
     list_all(&seen);
     assert_times(&seen, 0, 100, 1);
@@ -513,8 +513,8 @@ static void test_files_are_read_in_order_by_large_reads(void **state)
     struct seen seen;
     open_and_wait();
     put_all("key", 0, 4000);
-    rig_reopen(&rig);
-    uint32_t segments = (uint32_t)rig_stats(&rig).segments;
+    fixture_reopen(&fixture);
+    uint32_t segments = (uint32_t)fixture_stats(&fixture).segments;
     watch_reads(0, 0);
     seen_init(&seen, 4000);
     list_all(&seen);
@@ -529,16 +529,16 @@ static void test_large_values_are_not_read(void **state)
     (void)state;
     static char value[1000000];
     struct seen seen;
-    rig.options.segment_size = UINT32_C(16) << 20;
+    fixture.options.segment_size = UINT32_C(16) << 20;
     open_and_wait();
     for (uint32_t i = 0; i < 20; i++) {
         char name[32];
         name_of(name, "key", i);
-        rig_put_bytes(&rig, name, value, sizeof value);
-        rig_commit(&rig);
+        fixture_put_bytes(&fixture, name, value, sizeof value);
+        fixture_commit(&fixture);
     }
     put_all("key", 20, 100);
-    rig_reopen(&rig);
+    fixture_reopen(&fixture);
     watch_reads(0, 0);
     seen_init(&seen, 100);
     list_all(&seen);
@@ -568,31 +568,31 @@ static void busy_put(struct busy *busy, const char *name, uint32_t len)
 {
     static const char value[VALUE];
     struct store_key key;
-    store_key_init(rig.store, &key, name, strlen(name));
+    store_key_init(fixture.store, &key, name, strlen(name));
     struct store_put put = {.value = {{value, len}}};
-    enum store_status status = wait_put(busy->session, &key, RIG_NOW, &put);
+    enum store_status status = wait_put(busy->session, &key, FIXTURE_NOW, &put);
     if (status != STORE_OK)
-        give_up("store_put: status %d %s", status, rig.told.text);
+        give_up("store_put: status %d %s", status, fixture.told.text);
 }
 
 static void busy_delete(struct busy *busy, const char *name)
 {
     struct store_key key;
-    store_key_init(rig.store, &key, name, strlen(name));
-    wait_delete(busy->session, &key, RIG_NOW, STORE_IF_PRESENT, 0);
+    store_key_init(fixture.store, &key, name, strlen(name));
+    wait_delete(busy->session, &key, FIXTURE_NOW, STORE_IF_PRESENT, 0);
 }
 
-static void run_round(struct busy *busy, struct dice *dice)
+static void run_round(struct busy *busy, struct rng *rng)
 {
     char name[32];
-    store_enter(busy->session);
+    store_enter(busy->session, FIXTURE_NOW);
     for (int i = 0; i < 50; i++) {
-        name_of(name, "key", dice_below(dice, KEYS / 2)); /* overwritten */
-        busy_put(busy, name, dice_below(dice, VALUE));
-        name_of(name, "new", dice_below(dice, KEYS)); /* the table grows */
+        name_of(name, "key", rng_below(rng, KEYS / 2)); /* overwritten */
+        busy_put(busy, name, rng_below(rng, VALUE));
+        name_of(name, "new", rng_below(rng, KEYS)); /* the table grows */
         busy_put(busy, name, 1);
     }
-    uint32_t first = dice_below(dice, CHURN - 100);
+    uint32_t first = rng_below(rng, CHURN - 100);
     for (uint32_t i = 0; i < 100; i++) {
         name_of(name, "churn", first + i);
         busy_delete(busy, name);
@@ -603,19 +603,19 @@ static void run_round(struct busy *busy, struct dice *dice)
     }
     store_leave(busy->session);
     if (store_commit(busy->session) != STORE_OK)
-        give_up("store_commit: %s", rig.told.text);
+        give_up("store_commit: %s", fixture.told.text);
     busy->rounds++;
 }
 
 static void *keep_busy(void *context)
 {
     struct busy *busy = context;
-    struct dice dice = {.state = 9};
+    struct rng rng = {.state = 9};
     do {
         sem_wait(&busy->listing);
         uint32_t rounds = 0;
         do
-            run_round(busy, &dice);
+            run_round(busy, &rng);
         while (++rounds < busy->at_a_time && !atomic_load(&busy->stop));
     } while (!atomic_load(&busy->stop));
     return NULL;
@@ -627,7 +627,7 @@ static uint32_t list_beside(void)
     struct store_scanned item;
     uint8_t stay[KEYS] = {0}, churn[CHURN] = {0};
     uint32_t wrong = 0;
-    struct store_scan *list = store_scan_new(rig.store);
+    struct store_scan *list = store_scan_new(fixture.store);
     while (next(list, &item)) {
         char name[STORE_KEY_MAX + 1] = "";
         unsigned number;
@@ -647,13 +647,13 @@ static uint32_t list_beside(void)
 
 static bool has_cleaned(void)
 {
-    return rig_stats(&rig).cleaner_moved_bytes > KEYS * VALUE;
+    return fixture_stats(&fixture).cleaner_moved_bytes > KEYS * VALUE;
 }
 
 static void start_busy(struct busy *busy)
 {
-    store_leave(rig.session); /* idle in a batch it would keep the cache from evicting */
-    busy->session = store_session_new(rig.store, no_wake, NULL, -1);
+    store_leave(fixture.session); /* idle in a batch it would keep the cache from evicting */
+    busy->session = store_session_new(fixture.store, no_wake, NULL, -1);
     assert_non_null(busy->session);
     assert_int_equal(sem_init(&busy->listing, 0, 0), 0);
     assert_int_equal(pthread_create(&busy->thread, NULL, keep_busy, busy), 0);
@@ -666,7 +666,7 @@ static void stop_busy(struct busy *busy)
     pthread_join(busy->thread, NULL);
     sem_destroy(&busy->listing);
     store_session_free(busy->session);
-    store_enter(rig.session);
+    store_enter(fixture.session, fixture.now_s);
 }
 
 static void test_while_others_write(void **state)
@@ -677,12 +677,12 @@ static void test_while_others_write(void **state)
         bool clean = i == 2; /* records are moved, and segments vanish */
         struct busy busy = {.at_a_time = clean ? UINT32_MAX : ROUNDS};
         uint32_t wrong = 0;
-        rig_release(&rig);
-        rig_init(&rig);
-        rig.options.shard_count = shards[i];
-        rig.options.memory_limit = UINT64_C(2) << 20;
-        rig.options.no_evictions = true;
-        rig.options.disk_limit = clean ? KEYS * UINT64_C(700) : 0;
+        fixture_release(&fixture);
+        fixture_init(&fixture);
+        fixture.options.shard_count = shards[i];
+        fixture.options.memory_limit = UINT64_C(2) << 20;
+        fixture.options.no_evictions = true;
+        fixture.options.disk_limit = clean ? KEYS * UINT64_C(700) : 0;
         open_and_wait();
         put_all("key", 0, KEYS);
         start_busy(&busy);
@@ -695,7 +695,7 @@ static void test_while_others_write(void **state)
         assert_int_equal(wrong, 0);
         assert_true(busy.rounds > 0);
         assert_true(!clean || has_cleaned());
-        store_check(rig.store);
+        store_check(fixture.store);
     }
 }
 

@@ -140,9 +140,9 @@ static void test_names_go_round_and_nothing_else_is_one(void **state)
 {
     (void)state;
     char name[SEGMENT_NAME_SIZE];
-    struct dice dice = {1};
+    struct rng rng = {1};
     for (int i = 0; i < 1000; i++) {
-        uint64_t id = dice_next(&dice) >> dice_below(&dice, 64);
+        uint64_t id = rng_next(&rng) >> rng_below(&rng, 64);
         segment_name(name, id, "seg");
         assert_int_equal(strlen(name), 20);
         assert_true(segment_id_of(name, "seg") == id);
@@ -454,14 +454,14 @@ static void test_a_file_shorter_than_its_log_ends_early(void **state)
 static void test_noise_is_survived(void **state)
 {
     (void)state;
-    struct dice dice = {number_from_env("SEED", 1)};
+    struct rng rng = {number_from_env("SEED", 1)};
     for (int round = 0; round < (SLOW_BUILD ? 50 : 300); round++) {
         segment_file_begin(&file, 5);
         put_five();
         put_five();
         uint32_t last = segment_file_put(&file, "last", "x");
-        for (uint32_t i = dice_below(&dice, 20); i > 0; i--)
-            file.data[256 + dice_below(&dice, last - 256)] = (char)dice_next(&dice);
+        for (uint32_t i = rng_below(&rng, 20); i > 0; i--)
+            file.data[256 + rng_below(&rng, last - 256)] = (char)rng_next(&rng);
         char *said = walk_file(file.end, 0);
         char wanted[40];
         snprintf(wanted, sizeof wanted, "R%u E%u", last, file.end);

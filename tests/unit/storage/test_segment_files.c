@@ -215,10 +215,10 @@ static _Atomic uint32_t wrong, refused;
 
 static void *use_many(void *context)
 {
-    struct dice dice = {.state = (uint64_t)(uintptr_t)context};
+    struct rng rng = {.state = (uint64_t)(uintptr_t)context};
     for (int i = 0; i < USES; i++) {
-        struct segment *segment = segments[dice_below(&dice, FILES)];
-        bool waits = dice_one_in(&dice, 2);
+        struct segment *segment = segments[rng_below(&rng, FILES)];
+        bool waits = rng_one_in(&rng, 2);
         if (waits ? segment_files_use(&table, segment) != STORE_OK
                   : !segment_files_try_use(segment)) {
             refused += waits;
@@ -260,23 +260,23 @@ static void test_threads_get_the_file_they_ask_for(void **state)
 #define LEN      60000
 #define OPEN_MAX 80 /* of 48, with those of readers and of the moment */
 
-static struct rig rig;
+static struct fixture fixture;
 
 static int open_store(void **state)
 {
     (void)state;
-    rig_init(&rig);
-    rig.options.open_files = 4;
-    rig.manual_cleaner = true;
-    rig_open(&rig);
+    fixture_init(&fixture);
+    fixture.options.open_files = 4;
+    fixture.manual_cleaner = true;
+    fixture_open(&fixture);
     return 0;
 }
 
 static int close_store(void **state)
 {
     (void)state;
-    faulty_heal(&rig.faulty);
-    rig_release(&rig);
+    faulty_heal(&fixture.faulty);
+    fixture_release(&fixture);
     return 0;
 }
 
@@ -286,8 +286,8 @@ static void put(uint32_t number, uint64_t version)
     char name[32];
     snprintf(name, sizeof name, "key-%u", number);
     fill_pattern(value, LEN, number + version * KEYS);
-    rig_put_bytes(&rig, name, value, LEN);
-    rig_commit(&rig);
+    fixture_put_bytes(&fixture, name, value, LEN);
+    fixture_commit(&fixture);
 }
 
 static void expect(uint32_t number, uint64_t version)
@@ -296,7 +296,7 @@ static void expect(uint32_t number, uint64_t version)
     char name[32];
     snprintf(name, sizeof name, "key-%u", number);
     fill_pattern(value, LEN, number + version * KEYS);
-    rig_expect_bytes(&rig, name, value, LEN);
+    fixture_expect_bytes(&fixture, name, value, LEN);
 }
 
 static void put_all(uint64_t version)
@@ -307,9 +307,9 @@ static void put_all(uint64_t version)
 
 static void expect_all(uint64_t version)
 {
-    struct dice dice = {.state = version};
+    struct rng rng = {.state = version};
     for (uint32_t i = 0; i < KEYS; i++)
-        expect(dice_below(&dice, KEYS), version);
+        expect(rng_below(&rng, KEYS), version);
 }
 
 /* Of this store, by the links of /proc: other tests' files are none of ours. */
@@ -325,7 +325,7 @@ static uint32_t descriptors(void)
         snprintf(link, sizeof link, "/proc/self/fd/%.20s", entry->d_name);
         ssize_t len = readlink(link, target, sizeof target - 1);
         target[len > 0 ? len : 0] = '\0';
-        count += strncmp(target, rig.dir.path, strlen(rig.dir.path)) == 0;
+        count += strncmp(target, fixture.dir.path, strlen(fixture.dir.path)) == 0;
     }
     closedir(all);
     return count;
@@ -340,14 +340,14 @@ static void test_many_segments_and_few_descriptors(void **state)
         most = descriptors() > most ? descriptors() : most;
     }
     expect_all(1);
-    assert_true(rig_stats(&rig).segments > KEYS / 2);
+    assert_true(fixture_stats(&fixture).segments > KEYS / 2);
     print_message("%llu segments, at most %u descriptors\n",
-                  (unsigned long long)rig_stats(&rig).segments, most);
+                  (unsigned long long)fixture_stats(&fixture).segments, most);
     assert_true(most < OPEN_MAX && descriptors() < OPEN_MAX);
-    rig_reopen(&rig);
+    fixture_reopen(&fixture);
     expect_all(1);
-    rig_crash(&rig);
-    rig_open(&rig);
+    fixture_crash(&fixture);
+    fixture_open(&fixture);
     expect_all(1);
     assert_true(descriptors() < OPEN_MAX);
 }
@@ -357,12 +357,12 @@ static void test_a_start_without_hint_files(void **state)
     char names[KEYS * 2][NAME_LEN];
     (void)state;
     put_all(1);
-    rig_close(&rig);
-    size_t count = files_with_suffix(&rig.dir, ".hint", names, KEYS * 2);
+    fixture_close(&fixture);
+    size_t count = files_with_suffix(&fixture.dir, ".hint", names, KEYS * 2);
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(unlinkat(rig.dir.fd, names[i], 0), 0);
-    rig.options.boot_id++; /* all of it is read to find the end of the log */
-    rig_open(&rig);
+        assert_int_equal(unlinkat(fixture.dir.fd, names[i], 0), 0);
+    fixture.options.boot_id++; /* all of it is read to find the end of the log */
+    fixture_open(&fixture);
     assert_true(count > KEYS / 2 && descriptors() < OPEN_MAX);
     expect_all(1);
 }
@@ -371,18 +371,18 @@ static void test_a_start_without_hint_files(void **state)
 static void test_what_is_never_synced_is_synced_for_its_descriptor(void **state)
 {
     (void)state;
-    rig_close(&rig);
-    rig.options.sync_interval_ms = STORE_SYNC_NEVER;
-    rig_open(&rig);
+    fixture_close(&fixture);
+    fixture.options.sync_interval_ms = STORE_SYNC_NEVER;
+    fixture_open(&fixture);
     put_all(1);
     expect_all(1);
     assert_true(descriptors() < OPEN_MAX);
-    assert_true(rig_stats(&rig).syncs > 0);
+    assert_true(fixture_stats(&fixture).syncs > 0);
 }
 
 static void clean_all(void)
 {
-    while (cleaner_step(rig.store))
+    while (cleaner_step(fixture.store))
         ;
 }
 
@@ -390,7 +390,7 @@ static bool is_clean(void *context)
 {
     (void)context;
     clean_all();
-    return rig_stats(&rig).segments < KEYS + KEYS / 4;
+    return fixture_stats(&fixture).segments < KEYS + KEYS / 4;
 }
 
 static void test_closed_segments_are_cleaned(void **state)
@@ -400,8 +400,8 @@ static void test_closed_segments_are_cleaned(void **state)
     put_all(2);
     assert_true(wait_until(is_clean, NULL));
     expect_all(2);
-    rig_crash(&rig);
-    rig_open(&rig);
+    fixture_crash(&fixture);
+    fixture_open(&fixture);
     expect_all(2);
 }
 
@@ -412,8 +412,8 @@ static void test_closed_segments_are_listed(void **state)
     uint32_t count = 0;
     (void)state;
     put_all(1);
-    struct store_scan *list = store_scan_new(rig.store);
-    while ((status = store_scan_next(list, rig.now_s, &listed)) != STORE_NOT_FOUND)
+    struct store_scan *list = store_scan_new(fixture.store);
+    while ((status = store_scan_next(list, fixture.now_s, &listed)) != STORE_NOT_FOUND)
         count += status == STORE_OK;
     store_scan_free(list);
     assert_int_equal(count, KEYS);
@@ -421,10 +421,11 @@ static void test_closed_segments_are_listed(void **state)
 
 static struct segment *segment_of(const char *name)
 {
-    struct store_key key = rig_key(&rig, name);
+    struct store_key key = fixture_key(&fixture, name);
     struct store_fetch fetch = {0};
     struct store_item item;
-    assert_int_equal(store_get(rig.session, &key, rig.now_s, &fetch, &item), STORE_COLD);
+    assert_int_equal(store_get(at(fixture.session, fixture.now_s), &key, &fetch, &item),
+                     STORE_WAIT_READ);
     struct segment *segment = fetch.segment;
     store_fetch_release(&fetch);
     return segment;
@@ -435,15 +436,16 @@ static void test_the_session_leaves_opening_to_the_readers(void **state)
 {
     (void)state;
     put_all(1);
-    rig_reopen(&rig);
+    fixture_reopen(&fixture);
     for (uint32_t i = 0; !segment_is_closed(segment_of("key-0")) && i < KEYS; i++)
         expect(KEYS - 1 - i, 1);
-    struct store_key key = rig_key(&rig, "key-0");
+    struct store_key key = fixture_key(&fixture, "key-0");
     struct store_fetch fetch = {0};
     struct store_item item;
-    assert_int_equal(store_get(rig.session, &key, rig.now_s, &fetch, &item), STORE_COLD);
+    assert_int_equal(store_get(at(fixture.session, fixture.now_s), &key, &fetch, &item),
+                     STORE_WAIT_READ);
     assert_true(segment_is_closed(fetch.segment));
-    assert_int_equal(store_fetch_now(rig.session, &fetch), STORE_AGAIN);
+    assert_int_equal(store_fetch_now(fixture.session, &fetch), STORE_WAIT_READ);
     assert_true(segment_is_closed(fetch.segment));
     store_fetch_release(&fetch);
     expect(0, 1);
@@ -454,17 +456,18 @@ static void test_a_pinned_segment_is_read_after_it_was_cleaned(void **state)
 {
     (void)state;
     put_all(1);
-    struct store_key key = rig_key(&rig, "key-5");
+    struct store_key key = fixture_key(&fixture, "key-5");
     struct store_fetch fetch = {0};
     struct store_item item;
-    assert_int_equal(store_get(rig.session, &key, rig.now_s, &fetch, &item), STORE_COLD);
+    assert_int_equal(store_get(at(fixture.session, fixture.now_s), &key, &fetch, &item),
+                     STORE_WAIT_READ);
     put_all(2);
     assert_true(wait_until(is_clean, NULL));
     expect_all(2);
     assert_int_equal(atomic_load(&fetch.segment->state), SEGMENT_DOOMED);
-    store_fetch_start(rig.session, &fetch);
-    while (store_fetch_next(rig.session) != &fetch)
-        sem_wait(&rig.woken);
+    store_fetch_start(fixture.session, &fetch);
+    while (store_fetch_next(fixture.session) != &fetch)
+        sem_wait(&fixture.woken);
     assert_int_equal(fetch.status, STORE_OK);
     store_fetch_release(&fetch);
 }
@@ -479,12 +482,13 @@ static void test_writers_do_not_wait_for_pinned_segments(void **state)
     for (uint32_t i = 0; i < 2 * SEGMENT_FILES_HELD_MIN; i++) {
         struct store_item item;
         snprintf(name, sizeof name, "key-%u", i);
-        struct store_key key = rig_key(&rig, name);
-        assert_int_equal(store_get(rig.session, &key, rig.now_s, &fetches[i], &item), STORE_COLD);
+        struct store_key key = fixture_key(&fixture, name);
+        assert_int_equal(store_get(at(fixture.session, fixture.now_s), &key, &fetches[i], &item),
+                         STORE_WAIT_READ);
     }
     put_all(2);
     assert_true(wait_until(is_clean, NULL));
-    assert_int_equal(rig.store->log.segment_files.kept, 2 * SEGMENT_FILES_HELD_MIN);
+    assert_int_equal(fixture.store->log.segment_files.kept, 2 * SEGMENT_FILES_HELD_MIN);
     put_all(3);
     expect_all(3);
     for (uint32_t i = 0; i < 2 * SEGMENT_FILES_HELD_MIN; i++)
@@ -495,25 +499,25 @@ static void test_reads_while_no_descriptor_is_to_be_had(void **state)
 {
     (void)state;
     put_all(1);
-    rig_reopen(&rig);
-    told_clear(&rig.told);
-    faulty_fail(&rig.faulty, CALL_OPEN, 1, FOREVER, EMFILE);
+    fixture_reopen(&fixture);
+    told_clear(&fixture.told);
+    faulty_fail(&fixture.faulty, CALL_OPEN, 1, FOREVER, EMFILE);
     uint32_t failed = 0;
     for (uint32_t i = 0; i < KEYS; i++) {
         char name[32];
         struct store_fetch fetch = {0};
         struct store_item item;
         snprintf(name, sizeof name, "key-%u", i);
-        struct store_key key = rig_key(&rig, name);
-        enum store_status status = rig_get(&rig, &key, &fetch, &item);
+        struct store_key key = fixture_key(&fixture, name);
+        enum store_status status = fixture_get(&fixture, &key, &fetch, &item);
         assert_true(status == STORE_OK || status == STORE_IO);
         failed += status == STORE_IO;
         store_fetch_release(&fetch);
     }
     print_message("%u of %u failed\n", failed, KEYS);
     assert_true(failed > 0);
-    assert_false(told_has(&rig.told, "disk space"));
-    faulty_heal(&rig.faulty);
+    assert_false(told_has(&fixture.told, "disk space"));
+    faulty_heal(&fixture.faulty);
     expect_all(1);
 }
 
@@ -525,15 +529,15 @@ static void test_every_open_fails_once(void **state)
     for (uint32_t round = 0; round < 2; round++) {
         put_all(round + 1);
         for (uint64_t nth = 1; nth < (SLOW_BUILD ? 20 : 40); nth++) {
-            faulty_fail(&rig.faulty, CALL_OPEN, nth, nth % 3 ? 1 : 3, errors[round]);
+            faulty_fail(&fixture.faulty, CALL_OPEN, nth, nth % 3 ? 1 : 3, errors[round]);
             for (uint32_t i = 0; i < 4; i++)
                 put((uint32_t)(nth + i) % KEYS, round + 1);
             clean_all();
-            faulty_heal(&rig.faulty);
+            faulty_heal(&fixture.faulty);
         }
         expect_all(round + 1);
-        rig_crash(&rig);
-        rig_open(&rig);
+        fixture_crash(&fixture);
+        fixture_open(&fixture);
         expect_all(round + 1);
     }
 }
