@@ -1,5 +1,6 @@
-/* landlock.c: the calls are made by number, and what newer kernels know stands here, for the headers of the oldest system that
- * we build on know less. */
+/* landlock.c: Landlock's system calls, by number. Rights that are newer than the headers of the
+ * oldest system that we build on are defined here.
+ */
 #define _GNU_SOURCE
 #include "src/landlock.h"
 
@@ -16,7 +17,7 @@
 #define ACCESS_REFER    (UINT64_C(1) << 13) /* version 2: to rename to another directory */
 #define ACCESS_TRUNCATE (UINT64_C(1) << 14) /* version 3 */
 
-/* All that changes something. */
+/* Everything that changes something. */
 #define ACCESS_CHANGE                                                                              \
     (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |                               \
      LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | \
@@ -26,7 +27,7 @@
     (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE |                              \
      LANDLOCK_ACCESS_FS_MAKE_REG | ACCESS_TRUNCATE)
 
-/* What this kernel can forbid; 0: it has no Landlock, or it is turned off. */
+/* What this kernel can forbid. 0: it has no Landlock, or it is disabled. */
 static uint64_t can_forbid(void)
 {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -40,7 +41,7 @@ static bool allow(int rules, uint64_t access, int dir_fd)
     return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
 }
 
-/* The directory of a file. One that is not there needs no right. */
+/* Allows it in the directory of a file. If there is no such directory, no right is needed. */
 static bool allow_beside(int rules, uint64_t access, const char *path)
 {
     char *copy = path ? strdup(path) : NULL;
@@ -52,7 +53,7 @@ static bool allow_beside(int rules, uint64_t access, const char *path)
     return ok;
 }
 
-/* Where a daemon's standard error goes. */
+/* The standard error of a daemon. */
 static bool allow_null(int rules, uint64_t access)
 {
     int fd = open("/dev/null", O_PATH | O_CLOEXEC);

@@ -1,16 +1,19 @@
-/* landlock.h: from here on this thread and its children change and make files only where a server must. */
+/* landlock.h: takes from this thread, and those it starts, the right to change files except where a
+ * server must.
+ */
 #ifndef CACHECASK_SRC_LANDLOCK_H
 #define CACHECASK_SRC_LANDLOCK_H
 
 #include <stdbool.h>
 
 struct landlock_places {
-    int dir_fd;            /* the data: everything is allowed */
-    const char *pid_file;  /* to be made and removed; NULL: none */
-    const char *unix_path; /* to be removed; NULL: none */
+    int dir_fd;            /* of the data, where everything is allowed */
+    const char *pid_file;  /* may be made and removed; NULL: none */
+    const char *unix_path; /* may be removed; NULL: none */
 };
 
-/* Reading stays as it is. Needs no_new_privs. True as well where the kernel has no Landlock. False with errno. */
+/* Reading stays allowed. Needs no_new_privs. Also true where the kernel has no Landlock. False with
+ * errno. */
 bool landlock_confine(const struct landlock_places *places);
 
 #endif

@@ -14,19 +14,19 @@
 #include <unistd.h>
 
 #include "src/base/address.h"
-#include "src/process.h"
 #include "src/base/replace_file.h"
+#include "src/process.h"
 #include "src/server.h"
 
 #define UDP_ROOM (1 << 20) /* bytes of datagrams that may wait in a socket */
 
-/* What to listen on: from -p, -U and -l. */
+/* One word of -l, or what -p and -U say without it. */
 struct endpoint {
     const char *host; /* NULL: all addresses */
     const char *port;
     enum transport transport;
     enum tls_clients clients;
-    bool optional; /* it is no error if the machine has no such address */
+    bool optional; /* the machine need not have this address */
 };
 
 static bool add_listener(struct server *server, int fd, const struct listener *kind)
@@ -34,7 +34,8 @@ static bool add_listener(struct server *server, int fd, const struct listener *k
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (server->listener_count == SERVER_LISTENERS_MAX) {
-        fprintf(stderr, "more than %d addresses to listen on\n", SERVER_LISTENERS_MAX);
+        fprintf(stderr, "more than %d addresses to listen on: name fewer with -l\n",
+                SERVER_LISTENERS_MAX);
         close(fd);
         errno = E2BIG;
         return false;
@@ -42,11 +43,10 @@ static bool add_listener(struct server *server, int fd, const struct listener *k
     struct listener *listener = &server->listeners[server->listener_count++];
     *listener = *kind;
     listener->fd = fd;
-    listener->server = server;
     getsockname(fd, (struct sockaddr *)&address, &len);
     address_format((struct sockaddr *)&address, len, listener->address, sizeof listener->address);
     if (listener->transport == TRANSPORT_UDP)
-        memcpy(listener->address, "udp", 3); /* it says tcp */
+        memcpy(listener->address, "udp", 3); /* instead of tcp */
     return true;
 }
 
@@ -88,7 +88,7 @@ static bool is_missing(int error)
     return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
-/* Listens on all addresses that a name stands for and that this machine has. */
+/* Listens on those addresses of a name that this machine has. False with errno. */
 static bool bind_all(struct server *server, const struct endpoint *endpoint,
                      const struct addrinfo *all)
 {
@@ -102,19 +102,21 @@ static bool bind_all(struct server *server, const struct endpoint *endpoint,
     return any;
 }
 
-static void say_listen_error(const struct endpoint *endpoint, int error)
+static void report_error(const struct endpoint *endpoint, int error)
 {
     const char *hint = "";
+
     if (error == EADDRINUSE)
         hint = ". Is another server running there? ";
     if (is_missing(error))
-        hint = ". This machine has no such address: -l names another";
+        hint = ". This machine has no such address: name another with -l";
     if (error == EACCES)
-        hint = ". Ports below 1024 are root's: ";
+        hint = ". Ports below 1024 are root's. ";
+
     fprintf(stderr, "cannot listen on %s:%s: %s%s", endpoint->host ? endpoint->host : "*",
             endpoint->port, strerror(error), hint);
     if (error == EADDRINUSE || error == EACCES)
-        fprintf(stderr, "%s names another port",
+        fprintf(stderr, "Name another port with %s",
                 endpoint->transport == TRANSPORT_UDP ? "-U" : "-p");
     fprintf(stderr, "\n");
 }
@@ -137,12 +139,13 @@ static bool listen_on(struct server *server, const struct endpoint *endpoint)
     }
     bool ok = bind_all(server, endpoint, all);
     if (!ok)
-        say_listen_error(endpoint, errno);
+        report_error(endpoint, errno);
     freeaddrinfo(all);
     return ok;
 }
 
-/* What stands in front of an address of -l: whether TLS is spoken there. */
+/* Reads what may stand before an address of -l, which says whether TLS is spoken there. Returns the
+ * address. */
 static char *read_prefix(char *word, struct endpoint *endpoint)
 {
     static const struct {
@@ -173,7 +176,8 @@ static bool is_port(const char *text)
     return len > 0 && len <= 5 && text[len] == '\0' && atoi(text) <= 65535;
 }
 
-/* host, host:port, [v6], [v6]:port, or a bare v6 address; `word` is cut where the host ends. False: it is none of them. */
+/* Reads host, host:port, [v6], [v6]:port or a bare v6 address, and cuts `word` where the host ends.
+ * False: it is none of them. */
 static bool read_address(char *word, struct endpoint *endpoint)
 {
     char *colon = strrchr(word, ':');
@@ -185,7 +189,7 @@ static bool read_address(char *word, struct endpoint *endpoint)
         if (colon && *colon != ':')
             return false;
     } else if (colon && strchr(word, ':') != colon) {
-        colon = NULL; /* several: they are part of the address */
+        colon = NULL; /* there are several, and they belong to the address */
     }
     if (colon) {
         *colon = '\0';
@@ -205,7 +209,7 @@ static bool can_speak(const struct server *server, const struct endpoint *endpoi
         return false;
     }
     if (endpoint->clients == TLS_CLIENTS_CERTIFIED && !tls_knows_clients(server->tls)) {
-        fprintf(stderr, "-l %s: nobody's certificate is accepted without -o ssl_ca_cert=FILE\n",
+        fprintf(stderr, "-l %s: no client's certificate is accepted without -o ssl_ca_cert=FILE\n",
                 word);
         return false;
     }
@@ -244,7 +248,7 @@ static bool listen_list(struct server *server, const char *list, const struct en
     return ok;
 }
 
-/* On loopback, as far as there is one: some machines have only IPv6, others have it turned off. */
+/* On loopback, IPv4 and IPv6 as far as the machine has them. */
 static bool listen_default(struct server *server, const struct endpoint *endpoint, bool any_port)
 {
     struct endpoint v4 = *endpoint, v6 = *endpoint;
@@ -266,7 +270,7 @@ static bool listen_default(struct server *server, const struct endpoint *endpoin
     return false;
 }
 
-/* Listens on a port of each address that is asked for; `number` is -p or -U: 0 is off, -1 any. */
+/* Listens on a port of each address. `number` is that of -p or -U: 0 is none, -1 any free one. */
 static bool listen_ports(struct server *server, int number, enum transport transport)
 {
     const struct settings *settings = &server->settings;
@@ -289,7 +293,8 @@ static bool listen_network(struct server *server)
            listen_ports(server, settings->udp_port, TRANSPORT_UDP);
 }
 
-/* Only a socket that refuses has been left behind: one that we may not connect to is somebody's. */
+/* A socket left by a server that died refuses connections. One that we may not connect to is in
+ * use. */
 static bool is_left_behind(const struct sockaddr_un *address)
 {
     struct stat status;
@@ -303,7 +308,8 @@ static bool is_left_behind(const struct sockaddr_un *address)
     return yes;
 }
 
-/* As the one who serves: it belongs to that user, and goes where that user may put it. False with errno. */
+/* With the rights of the user that serves: the socket belongs to that user, and must be where that
+ * user may make it. False with errno. */
 static bool bind_unix(const struct server *server, int fd, const struct sockaddr_un *address)
 {
     if (is_left_behind(address))
@@ -315,11 +321,11 @@ static bool bind_unix(const struct server *server, int fd, const struct sockaddr
     return ok;
 }
 
-static void say_unix_error(const char *path)
+static void report_unix_error(const char *path)
 {
     const char *hint = "";
     if (errno == EADDRINUSE)
-        hint = ": another server listens there, or it is no socket. -s names another";
+        hint = ": another server listens there, or it is no socket. Name another path with -s";
     if (errno == EACCES || errno == EPERM)
         hint = ". Its directory must be writable for the user that serves";
     fprintf(stderr, "cannot listen on the Unix socket %s: %s%s\n", path, strerror(errno), hint);
@@ -330,7 +336,10 @@ static bool listen_unix(struct server *server)
     const char *path = server->settings.unix_path;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
-        fprintf(stderr, "-s: the path %s is too long for a Unix socket\n", path);
+        fprintf(stderr,
+                "-s: the path %s is too long for a Unix socket: choose one of less than %zu "
+                "bytes\n",
+                path, sizeof address.sun_path);
         return false;
     }
     strcpy(address.sun_path, path);
@@ -339,7 +348,7 @@ static bool listen_unix(struct server *server)
         const struct listener kind = {.is_unix = true, .transport = TRANSPORT_PLAIN};
         return add_listener(server, fd, &kind);
     }
-    say_unix_error(path);
+    report_unix_error(path);
     if (fd >= 0)
         close(fd);
     return false;
@@ -373,7 +382,8 @@ static char *list_ports(const struct server *server)
     return text;
 }
 
-/* Names the ports for who started us with -p -1: one line an address, in the file of this variable. */
+/* Tells a program that has started us with -p -1 the ports, in the file that this variable names: a
+ * line for each address. */
 static bool write_port_file(const struct server *server)
 {
     const char *path = getenv("MEMCACHED_PORT_FILENAME");
@@ -383,14 +393,14 @@ static bool write_port_file(const struct server *server)
     bool ok = text && replace_file(path, text);
     if (!ok)
         fprintf(stderr,
-                "cannot write the ports to %s: %s. Its directory must be writable for the user "
-                "that serves\n",
+                "cannot write the ports to %s: %s. Its directory must be writable for the "
+                "user that serves\n",
                 path, strerror(errno));
     free(text);
     return ok;
 }
 
-/* Makes files: the Unix socket, and the list of the ports. */
+/* Makes two files: the Unix socket and the list of ports. */
 static bool listen_and_tell(struct server *server)
 {
     bool ok = server->settings.unix_path ? listen_unix(server) : listen_network(server);
@@ -401,7 +411,8 @@ static bool listen_and_tell(struct server *server)
     return ok && write_port_file(server);
 }
 
-/* Ports below 1024 are root's, and stay so: it is only files that are another user's. */
+/* Ports below 1024 are opened with root's rights, if we have them; files are made with the
+ * user's. */
 bool server_listen(struct server *server)
 {
     if (!process_begin_as_user(&server->settings))

@@ -11,9 +11,11 @@ server_sources = \
     src/command/command_internal.h \
     src/command/command_meta.c \
     src/net/conn.c src/net/conn.h src/net/conn_state.c \
-    src/observe/counters.def \
+    src/observe/counters.def src/observe/counters.h \
     src/observe/dump.c src/observe/dump.h \
     src/base/encode.h \
+    src/base/stats_row.h \
+    src/base/text.c src/base/text.h \
     src/command/fetches.c src/command/fetches.h \
     src/base/server_log.c src/base/server_log.h \
     src/listen.c \
@@ -27,13 +29,20 @@ server_sources = \
     src/base/replace_file.c src/base/replace_file.h \
     src/command/rights.c src/command/rights.h \
     src/command/sasl.h \
-    src/server.c src/server.h \
+    src/command/server_state.h \
+    src/net/listener.h \
+    src/server.c src/server.h src/server_stats.c \
     src/net/socket_ring.h \
     src/net/worker_round.c \
-    src/config/settings.c src/config/settings.h src/config/settings_check.c src/config/settings_check.h src/config/settings_stats.c \
+    src/config/option_value.c \
+    src/config/options.c src/config/options.h \
+    src/config/settings.c src/config/settings.h \
+    src/config/settings_check.c src/config/settings_check.h \
+    src/config/settings_file.c src/config/settings_file.h \
+    src/config/settings_stats.c \
     src/signals.c src/signals.h \
     src/net/buffer_pool.c src/net/buffer_pool.h \
-    src/observe/stats.c src/observe/stats.h \
+    src/observe/stats.c src/observe/stats.h src/observe/stats_text.c \
     src/net/tls.h \
     src/observe/request_log.c src/observe/request_log.h \
     src/net/udp.c src/net/udp.h \

@@ -14,8 +14,8 @@ static bool refuse(const char *path, const char *why)
     return false;
 }
 
-/* False with errno: ENOSYS where the system does not tell mounts apart. */
-static bool look(int dir_fd, const char *path, struct statx *found)
+/* False with errno: ENOSYS if the system cannot tell one mount from another. */
+static bool get_mount(int dir_fd, const char *path, struct statx *found)
 {
     if (statx(dir_fd, path, AT_EMPTY_PATH, STATX_MNT_ID, found) < 0)
         return false;
@@ -26,7 +26,7 @@ static bool look(int dir_fd, const char *path, struct statx *found)
 bool mount_is_there(const char *path)
 {
     struct statx found;
-    if (!look(AT_FDCWD, path, &found))
+    if (!get_mount(AT_FDCWD, path, &found))
         return refuse(path, strerror(errno));
     if (found.stx_attributes & STATX_ATTR_MOUNT_ROOT)
         return true;
@@ -36,13 +36,13 @@ bool mount_is_there(const char *path)
 bool mount_has(const char *path, int dir_fd, const char *name)
 {
     struct statx mounted, dir;
-    if (!look(AT_FDCWD, path, &mounted) || !look(dir_fd, "", &dir))
+    if (!get_mount(AT_FDCWD, path, &mounted) || !get_mount(dir_fd, "", &dir))
         return refuse(path, strerror(errno));
     if (mounted.stx_mnt_id == dir.stx_mnt_id)
         return true;
     fprintf(stderr,
-            "--require-mount=%s: the data directory %s lies on another file system. --data-dir "
-            "names one on it\n",
+            "--require-mount=%s: the data directory %s lies on another file system. Name "
+            "one on this with --data-dir\n",
             path, name);
     return false;
 }

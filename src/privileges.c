@@ -1,15 +1,17 @@
-/* privileges.c: what a server that has been taken over could still do: what it does anyway.
+/* privileges.c: leaves an attacker who has taken over the server nothing but what the server does
+ * anyway.
  *
- * The filter is a list of what is allowed, and all else ends the process, as in memcached: there is no way on for who has met
- * a call that we do not make, and what clients were told is in the log. It is put on when sockets listen, rings and event
- * bases are there, and all options are read. So there is no new socket, no other program, no other user, no memory that
- * can be run; and the rings, which the filter does not see into, only read files, receive and send (storage/base/uring.h).
+ * The filter lists what is allowed, and any other call ends the process, as in memcached: a call
+ * that we never make is a sign of an attack, and what clients were told is in the log. The filter
+ * is installed when sockets listen, rings and event bases exist, and all options are read. So there
+ * is no new socket, no other program, no other user and no new executable memory. The rings, whose
+ * operations the filter does not see, can only read files, receive and send (storage/base/uring.h).
  *
- * Before that, while there is one thread, files that are not the server's become unchangeable, /proc/self/mem among them, which
- * would be a way around the rule that no memory can be run.
+ * Before that, while there is one thread, files that are not the server's become read-only. One of
+ * them is /proc/self/mem, which would be a way around the rule about executable memory.
  *
- * The C library, OpenSSL and SASL call things in our name, newer ones other things: the list has what they may need for
- * what we ask of them, not only what a trace of one version shows.
+ * The C library, OpenSSL and SASL make calls in our name, and newer versions make others. The list
+ * has what they may need for our purposes, not only what a trace of one version shows.
  */
 #include "src/privileges.h"
 
@@ -28,7 +30,7 @@
 #include "src/landlock.h"
 
 static const int allowed[] = {
-    /* files: the log, and what a reload reads */
+    /* files: the log, and those that a reload reads */
     SCMP_SYS(openat), SCMP_SYS(open), SCMP_SYS(close), SCMP_SYS(read), SCMP_SYS(readv),
     SCMP_SYS(pread64), SCMP_SYS(preadv), SCMP_SYS(preadv2), SCMP_SYS(write), SCMP_SYS(writev),
     SCMP_SYS(pwrite64), SCMP_SYS(pwritev), SCMP_SYS(pwritev2), SCMP_SYS(lseek), SCMP_SYS(fsync),
@@ -52,7 +54,7 @@ static const int allowed[] = {
     SCMP_SYS(sched_getaffinity), SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction),
     SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(exit),
     SCMP_SYS(exit_group),
-    /* time, and who and where we are */
+    /* time, identity, resources */
     SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep),
     SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(gettid),
     SCMP_SYS(getuid), SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getegid), SCMP_SYS(getrusage),
@@ -73,7 +75,7 @@ static bool allow_listed(scmp_filter_ctx filter)
     return true;
 }
 
-/* A call whose argument, as far as the mask goes, must be this. */
+/* Allows a call if the bits of `mask` in one argument are those of `value`. */
 static bool allow_if(scmp_filter_ctx filter, int call, unsigned argument, uint64_t mask,
                      uint64_t value)
 {
@@ -87,7 +89,7 @@ static bool allow_some(scmp_filter_ctx filter)
     return allow_if(filter, SCMP_SYS(mmap), 2, PROT_EXEC, 0) &&
            allow_if(filter, SCMP_SYS(mprotect), 2, PROT_EXEC, 0) &&
            allow_if(filter, SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD) &&
-           /* whose flags cannot be seen: told that there is none, the C library takes clone */
+           /* its flags cannot be seen; when it is missing the C library uses clone */
            is_ok(seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0)) &&
            allow_if(filter, SCMP_SYS(kill), 0, low, self) &&   /* the command shutdown */
            allow_if(filter, SCMP_SYS(tgkill), 0, low, self) && /* abort */
@@ -96,7 +98,7 @@ static bool allow_some(scmp_filter_ctx filter)
            allow_if(filter, SCMP_SYS(prlimit64), 2, all, 0);         /* to ask */
 }
 
-/* Not those that send signals to whoever is named (F_SETOWN, F_SETSIG, F_NOTIFY, F_SETLEASE). */
+/* Without those that make the kernel send signals (F_SETOWN, F_SETSIG, F_NOTIFY, F_SETLEASE). */
 static bool allow_fcntl(scmp_filter_ctx filter)
 {
     static const int commands[] = {F_DUPFD,  F_DUPFD_CLOEXEC, F_GETFD,     F_SETFD,
@@ -108,14 +110,14 @@ static bool allow_fcntl(scmp_filter_ctx filter)
     return true;
 }
 
-/* libsasl2 may ask saslauthd, or write to the system's log. */
+/* libsasl2 may ask saslauthd, or write to the system log. */
 static bool allow_sasl(scmp_filter_ctx filter)
 {
     return allow_if(filter, SCMP_SYS(socket), 0, UINT32_MAX, AF_UNIX) &&
            is_ok(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0));
 }
 
-static bool put_on(scmp_filter_ctx filter, const struct settings *settings)
+static bool install(scmp_filter_ctx filter, const struct settings *settings)
 {
     return is_ok(seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS)) &&
            is_ok(seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1)) && /* all threads */
@@ -128,14 +130,14 @@ bool privileges_can_be_dropped(void)
     return true;
 }
 
-/* -r wants core files, and there are none of a process that may not be looked into. */
+/* With -r the process must stay open to inspection: one that is not writes no core file. */
 bool privileges_confine(const struct settings *settings, int dir_fd)
 {
     const struct landlock_places places = {dir_fd, settings->pid_file, settings->unix_path};
     bool ok = (settings->core_dumps || prctl(PR_SET_DUMPABLE, 0) == 0) &&
               prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && landlock_confine(&places);
     if (!ok)
-        fprintf(stderr, "-o drop_privileges: cannot give up the files of others: %s\n",
+        fprintf(stderr, "-o drop_privileges: cannot give up access to other files: %s\n",
                 strerror(errno));
     return ok;
 }
@@ -144,10 +146,9 @@ bool privileges_drop(const struct settings *settings)
 {
     errno = ENOMEM;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    bool ok = filter && put_on(filter, settings);
+    bool ok = filter && install(filter, settings);
     if (!ok)
-        fprintf(stderr, "-o drop_privileges: cannot filter the calls of the system: %s\n",
-                strerror(errno));
+        fprintf(stderr, "-o drop_privileges: cannot filter system calls: %s\n", strerror(errno));
     if (filter)
         seccomp_release(filter);
     return ok;

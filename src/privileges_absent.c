@@ -1,4 +1,6 @@
-/* privileges_absent.c: a build without libseccomp. Settings refuse -o drop_privileges, so nothing is ever to be dropped. */
+/* privileges_absent.c: a build without libseccomp, which refuses -o drop_privileges: these are
+ * never called.
+ */
 #include "src/privileges.h"
 
 bool privileges_can_be_dropped(void)

@@ -1,4 +1,4 @@
-/* process.c: limits, user, data directory, background, pid file. */
+/* process.c: see process.h. */
 #define _GNU_SOURCE
 #include "src/process.h"
 
@@ -18,27 +18,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "src/base/replace_file.h"
 #include "src/base/server_log.h"
 #include "src/mount.h"
-#include "src/base/replace_file.h"
 #include "storage/store.h"
 
 #define CONNECTIONS_DEFAULT 1024
-#define CONNECTIONS_MIN     16        /* of those that nobody asked for */
+#define CONNECTIONS_MIN     16        /* if -c is not given */
 #define FILES_MAX           (1 << 20) /* the kernel's usual bound (fs.nr_open) */
-#define FILES_BESIDES       4096 /* wanted where we may raise the hard limit: for segments above all */
-#define SEGMENTS_MAX        16384 /* open: each costs the kernel a kilobyte or two */
-#define FILES_A_WORKER      8     /* event base, eventfd, rings */
-#define FILES_RESERVE                                                                              \
-    32 /* lock, event base of the main thread, reloads, a connection to be refused */
-#define SEGMENTS_SHARE 8  /* part of the rest that the log gets, if -c does not say otherwise */
-#define FILES_UNKNOWN  64 /* open already, if /proc does not tell */
+#define FILES_BESIDES       4096      /* where we may raise the hard limit; most are for segments */
+#define FILES_A_WORKER      8         /* event base, eventfd, rings */
+#define FILES_RESERVE       32        /* lock, main thread, reloads, a connection to be refused */
+#define FILES_UNKNOWN       64        /* open already, if /proc does not tell */
+#define SEGMENTS_MAX        16384     /* open: each costs the kernel a kilobyte or two */
+#define SEGMENTS_SHARE      8         /* the log gets this part of the rest, if -c is not given */
 
 static bool pid_written;
 static int daemon_pipe = -1; /* the parent waits at its other end */
 
-/* What was closed is opened: a file or socket of ours at one of these numbers would be written messages to, or closed when a
- * daemon lets go of its terminal. A path opens everywhere, so this holds without a /dev as well. */
+/* Otherwise a file or socket of ours could get one of these numbers, and messages would be written
+ * to it, or a daemon that releases its terminal would close it. Where there is no /dev, "/" can
+ * still be opened as a path. */
 void process_open_descriptors(void)
 {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
@@ -52,14 +52,14 @@ static const struct passwd *target_user(const struct settings *settings)
     return geteuid() == 0 && settings->user ? getpwnam(settings->user) : NULL;
 }
 
-/* *user is NULL where we stay who we are. False, and told: process_check_user has found the user, and now the system fails; to go
- * on would be to stay root. */
+/* *user is NULL if we do not change. process_check_user() has found the user before, so when it
+ * fails now the system is at fault, and to go on would mean to stay root. */
 static bool find_user(const struct settings *settings, const struct passwd **user)
 {
     *user = target_user(settings);
     if (*user || geteuid() != 0)
         return true;
-    fprintf(stderr, "cannot look up the user %s again (%s): start once more\n", settings->user,
+    fprintf(stderr, "cannot look up the user %s a second time (%s): start again\n", settings->user,
             strerror(errno));
     return false;
 }
@@ -78,7 +78,8 @@ bool process_check_user(const struct settings *settings)
     return user != NULL;
 }
 
-/* Sets a limit to what is wanted, or as near to it as we may. Returns what holds. */
+/* Raises a limit to what is wanted, or as near to it as we may. Returns the limit that holds
+ * then. */
 static rlim_t raise_limit(int resource, rlim_t wanted)
 {
     struct rlimit limit;
@@ -98,7 +99,7 @@ static int wanted_connections(const struct settings *settings)
     return settings->max_connections ? settings->max_connections : CONNECTIONS_DEFAULT;
 }
 
-/* As many as we may have, within reason: the more, the more segments can stay open. */
+/* As many as we may have, within reason: more descriptors let more segments stay open. */
 static void raise_open_files(const struct settings *settings)
 {
     rlim_t wanted = (rlim_t)wanted_connections(settings) + FILES_BESIDES;
@@ -108,7 +109,7 @@ static void raise_open_files(const struct settings *settings)
     raise_limit(RLIMIT_NOFILE, wanted);
 }
 
-/* Those that were inherited count, too. */
+/* Inherited ones count as well. */
 static long count_open_files(void)
 {
     long count = 0;
@@ -124,13 +125,15 @@ static long count_open_files(void)
 static bool refuse_files(const struct settings *settings, long files, long besides)
 {
     long connections = wanted_connections(settings);
+    long log = STORE_OPEN_FILES_MIN;
+
     fprintf(stderr,
-            "the limit of open files (ulimit -n) is %ld: too low for %ld connections, %ld files "
-            "of the server and %d of the log. Raise it to %ld, start as root, or lower -c",
-            files, connections, besides, STORE_OPEN_FILES_MIN,
-            connections + besides + STORE_OPEN_FILES_MIN);
-    if (files > besides + STORE_OPEN_FILES_MIN)
-        fprintf(stderr, " to %ld", files - besides - STORE_OPEN_FILES_MIN);
+            "the limit of open files (ulimit -n) is %ld: too low for %ld connections, %ld "
+            "files of the server and %ld of the log. ",
+            files, connections, besides, log);
+    fprintf(stderr, "Raise it to %ld, start as root, or lower -c", connections + besides + log);
+    if (files > besides + log)
+        fprintf(stderr, " to %ld", files - besides - log);
     fprintf(stderr, "\n");
     return false;
 }
@@ -143,9 +146,11 @@ bool process_share_files(struct settings *settings, uint32_t *segment_files)
     long files = (long)limit.rlim_cur;
     long besides = count_open_files() + (long)settings->threads * FILES_A_WORKER + FILES_RESERVE;
     long connections = wanted_connections(settings);
+
     long shared = files - besides, most = shared - STORE_OPEN_FILES_MIN;
     if (!settings->max_connections && shared / SEGMENTS_SHARE > STORE_OPEN_FILES_MIN)
         most = shared - shared / SEGMENTS_SHARE;
+
     if (connections > most && (settings->max_connections || most < CONNECTIONS_MIN))
         return refuse_files(settings, files, besides);
     if (connections > most) {
@@ -154,6 +159,7 @@ bool process_share_files(struct settings *settings, uint32_t *segment_files)
                    "Raise it for more, or say -c %ld",
                    files, connections, connections);
     }
+
     settings->max_connections = (int)connections;
     long rest = shared - connections;
     *segment_files = rest < SEGMENTS_MAX ? (uint32_t)rest : SEGMENTS_MAX;
@@ -163,7 +169,7 @@ bool process_share_files(struct settings *settings, uint32_t *segment_files)
 bool process_set_limits(const struct settings *settings)
 {
     if (settings->lock_memory)
-        raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY); /* if it is not enough, the lock will say so */
+        raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY); /* lock_memory() tells if it is not enough */
     if (settings->core_dumps && raise_limit(RLIMIT_CORE, RLIM_INFINITY) == 0) {
         fprintf(stderr, "-r: cannot raise the limit of core files: %s\n", strerror(errno));
         return false;
@@ -172,7 +178,7 @@ bool process_set_limits(const struct settings *settings)
     return true;
 }
 
-/* The first of the directories that systemd names, with colons between them; NULL: it names none. */
+/* The first directory that systemd names; colons separate them. NULL: it names none. */
 static char *first_state_dir(void)
 {
     const char *list = getenv("STATE_DIRECTORY");
@@ -181,7 +187,7 @@ static char *first_state_dir(void)
     return len ? strndup(list, len) : NULL;
 }
 
-/* NULL: neither the environment nor the list of users knows it. */
+/* NULL: neither the environment nor the list of users has it. */
 static const char *home_dir(void)
 {
     const char *home = getenv("HOME");
@@ -210,7 +216,8 @@ static char *users_dir(int port)
     return path;
 }
 
-/* Where the data goes if nobody says: the directory of systemd's unit, /var/lib for root, else the user's own place. NULL: told. */
+/* The directory of the data if none is given: that of the systemd unit, or in /var/lib for root, or
+ * the user's own. NULL: there is none, and the operator has been told. */
 static char *default_dir(const struct settings *settings)
 {
     char *path = first_state_dir();
@@ -219,14 +226,14 @@ static char *default_dir(const struct settings *settings)
                               : users_dir(settings->tcp_port);
     if (!path)
         fprintf(stderr,
-                "no data directory: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set, and "
-                "the list of users has no home for user id %ld. Set one of them, or name a "
-                "directory with --data-dir\n",
+                "no data directory: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set, "
+                "and the list of users has no home for user id %ld. Set one of them, or "
+                "name a directory with --data-dir\n",
                 (long)geteuid());
     return path;
 }
 
-/* False with errno: it is missing, and cannot be made. */
+/* False with errno: it is missing and cannot be made. */
 static bool is_there_or_made(const char *path)
 {
     if (mkdir(path, 0755) == 0 || errno == EEXIST)
@@ -237,7 +244,8 @@ static bool is_there_or_made(const char *path)
     return is_there;
 }
 
-/* Returns the first directory above a path that is missing and cannot be made, for the caller to free, with errno; or NULL. */
+/* NULL: all directories above the path are there. Else the first that is missing and cannot be
+ * made, with errno; the caller frees it. */
 static char *make_parents(const char *path)
 {
     char *copy = strdup(path);
@@ -256,13 +264,14 @@ static void report_unusable(const char *data_dir, const char *missing, int error
     fprintf(stderr, "data directory %s: ", data_dir);
     if (missing)
         fprintf(stderr, "cannot make %s: ", missing);
-    fprintf(stderr, "%s. --data-dir names another", strerror(error));
+    fprintf(stderr, "%s. Name another with --data-dir", strerror(error));
     if (is_default)
-        fprintf(stderr, "; without it STATE_DIRECTORY, XDG_STATE_HOME or HOME does");
+        fprintf(stderr, ", or by STATE_DIRECTORY, XDG_STATE_HOME or HOME");
     fprintf(stderr, "\n");
 }
 
-/* Returns its descriptor, or -1 with errno. *missing: what could not be made above it, or NULL. */
+/* Returns its descriptor, or -1 with errno; then *missing is the directory above it that could not
+ * be made, or NULL. */
 static int make_data_dir(const char *path, const struct passwd *user, char **missing)
 {
     *missing = make_parents(path);
@@ -275,7 +284,7 @@ static int make_data_dir(const char *path, const struct passwd *user, char **mis
     int error = errno;
     if (fd >= 0)
         close(fd);
-    if (made) /* the next start would find that it is root's */
+    if (made) /* or the next start would find that it belongs to root */
         rmdir(path);
     errno = error;
     return -1;
@@ -292,7 +301,7 @@ int process_open_data_dir(struct settings *settings)
     if (!settings->data_dir)
         return -1;
     if (settings->require_mount && !mount_is_there(settings->require_mount))
-        return -1; /* before a directory is made that would hide behind the mount */
+        return -1; /* nothing has been made yet that the mount would hide later */
     char *missing;
     int fd = make_data_dir(settings->data_dir, user, &missing);
     if (fd < 0)
@@ -305,7 +314,8 @@ int process_open_data_dir(struct settings *settings)
     return -1;
 }
 
-/* Which ids the kernel has taken it tells when it is asked for those that nobody has. */
+/* setfsuid() and setfsgid() do not fail: asked for an id that nobody has, they tell which one
+ * holds. */
 static bool set_file_ids(uid_t uid, gid_t gid)
 {
     setfsgid(gid);
@@ -339,14 +349,14 @@ bool process_become_user(const struct settings *settings)
     if (setgroups(0, NULL) == 0 && setresgid(user->pw_gid, user->pw_gid, user->pw_gid) == 0 &&
         setresuid(user->pw_uid, user->pw_uid, user->pw_uid) == 0 && setuid(0) < 0) {
         if (settings->core_dumps)
-            prctl(PR_SET_DUMPABLE, 1); /* a change of user takes it away */
+            prctl(PR_SET_DUMPABLE, 1); /* a change of user has cleared it */
         return true;
     }
     fprintf(stderr, "cannot become the user %s: %s\n", settings->user, strerror(errno));
     return false;
 }
 
-/* Half of the random UUID that Linux has drawn. */
+/* The first half of the random UUID that Linux draws at each boot. */
 uint64_t process_boot_id(void)
 {
     unsigned first = 0, second = 0, third = 0;
@@ -362,15 +372,15 @@ bool process_daemonize(void)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0) {
-        fprintf(stderr, "-d: %s\n", strerror(errno));
+        fprintf(stderr, "-d: cannot run in the background: %s\n", strerror(errno));
         return false;
     }
     pid_t child = fork();
     if (child < 0) {
-        fprintf(stderr, "-d: %s\n", strerror(errno));
+        fprintf(stderr, "-d: cannot run in the background: %s\n", strerror(errno));
         return false;
     }
-    if (child > 0) { /* the child says why it failed, and we that it did */
+    if (child > 0) { /* if it fails the child says why; our status says that it has */
         char done;
         int status = 0;
         close(ends[1]);

@@ -1,4 +1,7 @@
-/* process.h: who and where the process is: its user, its data directory, background, limits. */
+/* process.h: the process and its surroundings: user, data directory, limits, background, pid file.
+ *
+ * A function that returns false has told the operator why.
+ */
 #ifndef CACHECASK_SRC_PROCESS_H
 #define CACHECASK_SRC_PROCESS_H
 
@@ -7,44 +10,45 @@
 
 #include "src/config/settings.h"
 
-/* Makes sure that descriptors 0 to 2 are open, before anything else is opened. */
+/* Makes sure that descriptors 0 to 2 are open. To be called before anything else is opened. */
 void process_open_descriptors(void);
 
-/* Refuses to serve as root. False: said why. */
+/* Refuses to serve as root. */
 bool process_check_user(const struct settings *settings);
 
-/* Raises the limits of open files, locked memory and core dumps as far as the settings need. False: said why. */
+/* Raises the limits of open files, locked memory and core dumps as far as the settings need. */
 bool process_set_limits(const struct settings *settings);
 
-/* Shares the descriptors that the process may have: for connections (settings->max_connections is set where it was left open),
- * what the server needs besides, and *segment_files for the segments of the log. Called when all that stays open has been
- * opened, but for what workers take. False: there are too few, said why. */
+/* Divides the descriptors that the process may have among connections (settings->max_connections is
+ * set if it was not given), the needs of the server, and the segments of the log (*segment_files).
+ * To be called when everything that stays open has been opened, except by the workers. */
 bool process_share_files(struct settings *settings, uint32_t *segment_files);
 
-/* Opens the data directory, making it if need be, for the user that will serve. Sets settings->data_dir where it was left
- * open. Returns its descriptor, or -1: said why. */
+/* Opens the data directory, which is made for the user that will serve if it is missing. Sets
+ * settings->data_dir if it was not given. Returns its descriptor, or -1. */
 int process_open_data_dir(struct settings *settings);
 
-/* Between these two, files are looked up and made as the user that will serve, though we are still root: what lies in that
- * user's directories gains nothing by it. False: said why. */
+/* Between these two, files are looked up and made with the rights of the user that will serve,
+ * although we are still root: so nothing in that user's directories can abuse root's rights. */
 bool process_begin_as_user(const struct settings *settings);
 void process_end_as_user(void);
 
-/* Gives up root, if it is ours, for good. False: said why. */
+/* Gives up root for good, if that is who we are. */
 bool process_become_user(const struct settings *settings);
 
-/* Which start of the machine this is; 0: the system does not say. */
+/* A number for this boot of the machine. 0: the system does not tell. */
 uint64_t process_boot_id(void);
 
-/* Forks; the parent waits until the child is ready or has failed, and exits. False: said why. */
+/* Forks. The parent waits until the child is ready or has failed, and exits. */
 bool process_daemonize(void);
 
-/* Tells the waiting parent, and lets go of the terminal. */
+/* Tells the waiting parent, and releases the terminal. */
 void process_daemon_ready(void);
 
-/* Writes our id to the pid file, as the user that serves and when we serve, so that a server that is refused does not touch that
- * of another. The file is there when it is whole; a link in its place is replaced, not followed. If it cannot be written that is
- * said, and there is none. Removed at the end. */
+/* The pid file. It is written by the user that serves, and only when the server does serve: so a
+ * second server, whose start is refused, does not touch the file of the first. It appears complete;
+ * a link in its place is replaced, not followed. If it cannot be written the operator is told, and
+ * the server runs without. */
 void process_write_pid(const struct settings *settings);
 void process_remove_pid(const struct settings *settings);
 

@@ -1,14 +1,14 @@
-/* progress.c: a line every few seconds, and none for a start that is quick.
+/* progress.c: a line every few seconds, and none if the start is quick.
  *
- * It goes wherever messages go: an operator who reads a log must see that a start is under way, and when it will be over, for
- * clients that connect meanwhile get no answer.
+ * Clients that connect during a start get no answer, so the log must tell the operator that one is
+ * under way, and how long it will take.
  */
 #include "src/progress.h"
 
 #include <stdio.h>
 
-#define FIRST_US 2000000 /* before the first line */
-#define EVERY_US 5000000 /* between two */
+#define FIRST_US 2000000 /* until the first line */
+#define EVERY_US 5000000 /* from one to the next */
 
 void progress_init(struct progress *progress, uint64_t now_us)
 {
@@ -33,7 +33,7 @@ static bool is_due(struct progress *progress, uint64_t now_us, uint64_t done_byt
     return due;
 }
 
-/* If the rest goes as fast as what is done. */
+/* If the rest is read as fast. */
 static double seconds_left(const struct progress *progress, uint64_t now_us, uint64_t done_bytes,
                            uint64_t all_bytes)
 {

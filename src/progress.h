@@ -1,4 +1,4 @@
-/* progress.h: how far a long start has come. See progress.c. */
+/* progress.h: how far a long start has got. See progress.c. */
 #ifndef CACHECASK_SRC_PROGRESS_H
 #define CACHECASK_SRC_PROGRESS_H
 
@@ -15,12 +15,12 @@ struct progress {
     uint64_t done_bytes; /* in the last line */
 };
 
-/* At the beginning of what may take long. Times are those of one monotonic clock. */
+/* To be called at the beginning. All times are of one monotonic clock. */
 void progress_init(struct progress *progress, uint64_t now_us);
 void progress_release(struct progress *progress);
 
-/* Whether a line is due: then *line says that `done_bytes` of `all_bytes` have been read (all_bytes 0: how many there are is not
- * known yet). Any thread: what one of them reports late is left out. */
+/* Whether a line is due. Then *line says that `done_bytes` of `all_bytes` have been read (0: their
+ * number is not known yet). Any thread; a report that another has overtaken is left out. */
 bool progress_line(struct progress *progress, uint64_t now_us, uint64_t done_bytes,
                    uint64_t all_bytes, char line[PROGRESS_LINE_MAX]);
 

@@ -1,12 +1,12 @@
 /* signals.c: one handler for the whole life of the process.
  *
- *     starting   signals_open        a stop ends the process as if it had no handler; SIGHUP is remembered
- *     serving    the event loop      libevent's handler, which puts back ours when its events are removed
- *     stopping   signals_stopping    a stop that comes again ends the process at once
+ *     starting   signals_open        a stop ends the process as by default; SIGHUP is remembered
+ *     serving    the event loop      libevent's handler, which restores ours when its events go
+ *     stopping   signals_stopping    another stop ends the process at once
  *
- * A stop during the start needs a handler although the default action would do: process 1 of a container has no default
- * actions, so the kernel would drop the signal. Ending there is safe at any instant, as after kill -9: nobody has been
- * answered yet, and recovery may die and be run again.
+ * The default action would do for a stop during the start, but process 1 of a container has no
+ * default actions: the kernel would drop the signal. To end there is as safe as kill -9, at any
+ * instant: nobody has been answered yet, and recovery may be interrupted and repeated.
  */
 #define _GNU_SOURCE
 #include "src/signals.h"
@@ -20,14 +20,15 @@
 #include "src/base/clock.h"
 #include "src/base/server_log.h"
 
-#define REPEAT_US 1000000 /* a signal that comes so soon after another means the same */
+#define REPEAT_US 1000000 /* a signal so soon after another means the same */
 
 const int signals_stops[SIGNALS_STOPS_COUNT] = {SIGTERM, SIGINT, SIGUSR1};
 
 static atomic_bool hung_up;
 static _Atomic uint64_t stopping_since_us; /* 0: not yet */
 
-/* Whoever waits for the process sees the signal that ended it; process 1 cannot die of one, and exits instead. */
+/* The parent sees which signal has ended the process. Process 1 cannot die of one, and exits
+ * instead. */
 static void end_start(int number)
 {
     sigset_t only;
@@ -40,7 +41,7 @@ static void end_start(int number)
     _exit(128 + number);
 }
 
-/* Has been asked to stop before, and is asked again: what is written to the kernel need not wait for its sync. */
+/* The second request to stop. What has been written to the kernel survives without a sync. */
 static void end_at_once(uint64_t since_us)
 {
     if (clock_monotonic_us() - since_us < REPEAT_US)
@@ -64,7 +65,7 @@ static void on_hangup(int number)
     atomic_store(&hung_up, true);
 }
 
-/* Whoever started us may have left the signal blocked. */
+/* The signal may be blocked: such masks are inherited. */
 static void handle(int number, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
@@ -78,7 +79,7 @@ static void handle(int number, void (*handler)(int))
 void signals_open(void)
 {
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write like others */
+    signal(SIGXFSZ, SIG_IGN); /* a file at its largest size is a failed write like others */
     handle(SIGHUP, on_hangup);
     for (int i = 0; i < SIGNALS_STOPS_COUNT; i++)
         handle(signals_stops[i], on_stop);

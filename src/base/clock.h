@@ -14,20 +14,21 @@ void clock_init(struct clock *clock);
 /* Seconds since 1970: the wall clock at the start, moved on by the monotonic one. */
 uint32_t clock_now_s(const struct clock *clock);
 
-/* For measuring how long something takes. May be called by a signal's handler. */
+/* For measuring how long something takes. May be called in a signal handler. */
 uint64_t clock_monotonic_us(void);
 
 /* Seconds since clock_init, at least 1: monitors divide by it. */
 uint32_t clock_uptime_s(const struct clock *clock);
 
-/* The last second that can be told, in 2106. */
+/* The last second that can be represented, in 2106. */
 #define CLOCK_LAST_S (UINT32_MAX - 1)
 
-/* A time as clients write it: 0 none; up to 30 days relative; above that absolute; negative or past: already over (1). Returns
- * absolute seconds, 0 for none, and CLOCK_LAST_S for all that lies beyond. */
+/* From a time as clients write it: 0 is none; up to 30 days it is relative, above that absolute;
+ * negative or past is already over (1). Returns absolute seconds, 0 for none, and CLOCK_LAST_S for
+ * any later time. */
 uint32_t clock_deadline(int64_t exptime, uint32_t now_s);
 
-/* The same for an expiry: 0 is never, and what cannot be told is never, too. */
+/* The same for an expiry: 0 is never, and so is a time that cannot be represented. */
 uint32_t clock_expiry(int64_t exptime, uint32_t now_s);
 
 #endif

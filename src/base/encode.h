@@ -1,4 +1,6 @@
-/* encode.h: keys as words of a line that nobody can forge: everything but letters, digits and -_.~ becomes %XX. */
+/* encode.h: keys as words of a line that no client can forge: everything except letters, digits and
+ * -_.~ becomes %XX.
+ */
 #ifndef CACHECASK_SRC_BASE_ENCODE_H
 #define CACHECASK_SRC_BASE_ENCODE_H
 

@@ -7,9 +7,10 @@
 #include <stdint.h>
 
 #define NUMBER_DIGITS_MAX 20
-#define NUMBER_LEN_MAX    1024 /* with blanks and zeros; what is longer is no number */
+#define NUMBER_LEN_MAX    1024 /* with blanks and zeros; anything longer is no number */
 
-/* Reads a stored value as memcached does: blanks around it, a plus and zeros in front are fine. False: not a 64-bit number. */
+/* Reads a stored value as memcached does: blanks around it, a plus sign and leading zeros are fine.
+ * False: it is not a 64-bit number. */
 static inline bool number_parse(const char *text, size_t len, uint64_t *out)
 {
     size_t at = 0;

@@ -10,10 +10,11 @@
 
 static bool write_new(const char *path, const char *text)
 {
-    unlink(path); /* left by one who died, or put there by somebody */
+    unlink(path); /* left by a process that died, or put there by somebody */
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
         return false;
+
     size_t len = strlen(text);
     bool ok = write(fd, text, len) == (ssize_t)len;
     return close(fd) == 0 && ok;
@@ -26,6 +27,7 @@ bool replace_file(const char *path, const char *text)
         errno = ENOMEM;
         return false;
     }
+
     bool ok = write_new(part, text) && rename(part, path) == 0;
     int error = errno;
     if (!ok)

@@ -4,8 +4,9 @@
 
 #include <stdbool.h>
 
-/* Puts a file of this text in the place of whatever is at `path`: made beside it and renamed, so it is whole when it is there.
- * A link at either name is replaced and not followed. False with errno: `path` is as it was. */
+/* Replaces whatever is at `path` by a file with this text. The file is made next to it and renamed,
+ * so it appears complete. A link at either name is replaced, not followed. False with errno: `path`
+ * is as it was. */
 bool replace_file(const char *path, const char *text);
 
 #endif

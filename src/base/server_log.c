@@ -1,18 +1,21 @@
 /* server_log.c: one line, one write, and nobody waits for it.
  *
- * A line reaches the file, pipe or terminal behind standard error with a single system call, so lines of several threads do
- * not mix. Bytes of clients are always escaped first: a key with a line end in it must not look like a line of ours.
+ * A line goes to standard error in a single system call, so lines of several threads do not mix.
+ * Bytes of clients are always escaped first: a key with a line end in it must not look like a line
+ * of ours.
  *
- * It may be that nobody reads them: a pipe fills up, a terminal was stopped, journald hangs. The service must not hang with it. So
- * a line that finds no room is dropped, and the number of those is told when there is room again. To find that out without
- * waiting,
+ * Perhaps nobody reads the lines: a pipe fills up, a terminal is stopped, journald hangs. The
+ * service must not hang as well. So a line that finds no room is dropped, and when there is room
+ * again a message gives the number of dropped lines. How to write without waiting depends on what
+ * standard error is:
  *
- * - a pipe or a terminal is opened once more, not to block: whether it does belongs to what was opened, and that of standard
- *   error we share with others, who may count on it;
- * - a socket is sent to, and told with each line not to block;
- * - where the first of these cannot be done (no /proc, a pipe that another user made), we ask before we write. A pipe that has
- *   room for something has room for a line, unless another process is faster; that is the one case in which we wait;
- * - a file takes what is written to it, or fails.
+ * - A pipe or a terminal is opened a second time, with O_NONBLOCK. Setting it on standard error
+ *   itself would change it for the processes that we share it with.
+ * - A socket is sent to with MSG_DONTWAIT.
+ * - If a pipe cannot be opened again (no /proc, or a pipe that another user made), poll() is asked
+ *   before each write. A pipe that has any room has room for a line, unless another process is
+ *   faster. This is the one case in which we wait.
+ * - A file accepts what is written, or fails.
  */
 #define _GNU_SOURCE
 #include "src/base/server_log.h"
@@ -33,10 +36,10 @@ enum way { WAY_ASK, WAY_WRITE, WAY_SEND };
 
 static _Atomic int server_log_fd = STDERR_FILENO;
 static _Atomic int way = WAY_ASK;
-static _Atomic uint64_t dropped; /* lines that nobody has been told of */
-static atomic_bool torn;         /* the last line has found room for its begin only */
+static _Atomic uint64_t dropped; /* lines that have not been reported yet */
+static atomic_bool torn;         /* only the beginning of the last line has found room */
 
-/* Whoever writes meanwhile writes to what was there before, or to what is there now. */
+/* A thread that writes meanwhile writes to the old one or to the new one. */
 static void write_to(int fd, enum way how)
 {
     int own_fd = atomic_load(&server_log_fd);

@@ -27,8 +27,8 @@ void command_reply(struct worker *worker, struct conn *conn, const struct reques
 void command_say(struct worker *worker, struct conn *conn, const struct request *request,
                  const struct reply *reply);
 
-/* The groups of stats that switch something, or say that it is off: sets the answer, a text or REPLY_OK. False: it is none
- * of them. */
+/* The groups of stats that switch something. False: their answer, or that of any other group, comes from
+ * stats_each(); else *reply has it, a text or REPLY_OK. */
 bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply);
 
 /* The commands that are about the server and not about items (command_admin.c). */

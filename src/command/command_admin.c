@@ -97,12 +97,6 @@ static void run_cachedump(struct worker *worker, struct conn *conn, const struct
         start_dump(worker, conn, DUMP_CACHE, limit, reply);
 }
 
-static void enable_sizes(struct worker *worker, bool on, struct reply *reply)
-{
-    atomic_store(&worker->server->sizes_enabled, on);
-    say(reply, on ? "STAT sizes_status enabled\r\n" : "STAT sizes_status disabled\r\n");
-}
-
 bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply)
 {
     struct words words = split(args);
@@ -110,16 +104,18 @@ bool command_switch_stats(struct worker *worker, struct bytes args, struct reply
         return false;
     struct bytes group = words.word[0];
     reply->status = REPLY_OK;
+
+    /* The answer to these two is a row of stats, the new state. */
+    if (is(group, "sizes_enable") || is(group, "sizes_disable")) {
+        atomic_store(&worker->server->sizes_enabled, is(group, "sizes_enable"));
+        return false;
+    }
     if (is(group, "detail") && is(words.word[1], "on"))
         watch_set_detail(worker->server->watch, true);
     else if (is(group, "detail") && is(words.word[1], "off"))
         watch_set_detail(worker->server->watch, false);
     else if (is(group, "detail") && !is(words.word[1], "dump"))
         say(reply, "CLIENT_ERROR usage: stats detail on|off|dump\r\n");
-    else if (is(group, "sizes") && !atomic_load(&worker->server->sizes_enabled))
-        say(reply, "STAT sizes_status disabled\r\nEND\r\n");
-    else if (is(group, "sizes_enable") || is(group, "sizes_disable"))
-        enable_sizes(worker, is(group, "sizes_enable"), reply);
     else
         return false;
     return true;
@@ -131,7 +127,8 @@ static bool run_listing_stats(struct worker *worker, struct conn *conn, const st
 {
     if (args->count && is(args->word[0], "cachedump"))
         run_cachedump(worker, conn, args, reply);
-    else if (args->count && is(args->word[0], "sizes"))
+    else if (args->count && is(args->word[0], "sizes") &&
+             atomic_load(&worker->server->sizes_enabled))
         start_dump(worker, conn, DUMP_SIZES, 0, reply);
     else
         return false;
@@ -148,7 +145,7 @@ static void run_stats(struct worker *worker, struct conn *conn, const struct req
         run_listing_stats(worker, conn, &args, reply))
         return;
     conn_set_state(conn, CONN_STATE_PARSE);
-    if (!stats_answer(worker->server, request->args.data, request->args.len, &text, &len)) {
+    if (!stats_text(&worker->server->stats, request->args.data, request->args.len, &text, &len)) {
         reply->status = REPLY_ERROR;
         return;
     }
@@ -366,14 +363,14 @@ static void run_disklimit(struct worker *worker, const struct request *request, 
     reply->status = REPLY_OK;
 }
 
-static void run_shutdown(const struct request *request, struct reply *reply)
+static void run_shutdown(struct worker *worker, const struct request *request, struct reply *reply)
 {
     if (request->args.len && !is(request->args, "graceful")) {
         say(reply, "CLIENT_ERROR invalid shutdown mode\r\n");
         return;
     }
     reply->status = REPLY_NONE;
-    server_stop();
+    worker->server->stop();
 }
 
 /* A client shows its password. What it has sent behind that is parsed in the next round, by the rule that holds then. */
@@ -447,7 +444,7 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
     case OP_STATS: run_stats(worker, conn, request, reply); break;
     case OP_CACHE_MEMLIMIT: run_memlimit(worker, request, reply); break;
     case OP_CACHE_DISKLIMIT: run_disklimit(worker, request, reply); break;
-    case OP_SHUTDOWN: run_shutdown(request, reply); break;
+    case OP_SHUTDOWN: run_shutdown(worker, request, reply); break;
     case OP_AUTHENTICATE: run_authenticate(worker, conn, request, reply); break;
     case OP_LRU: run_lru(request, reply); break;
     case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;

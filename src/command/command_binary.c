@@ -3,118 +3,82 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/text.h"
 #include "src/command/command.h"
 #include "src/command/rights.h"
 #include "src/command/sasl.h"
 
-/* stat: one packet a line of the text answer, and an empty one at the end. */
+/* stat: a packet for each row, and an empty one at the end. */
 
 struct packets {
     const struct request *request;
-    char *data;
-    size_t len;
+    struct text out;
+    struct text
+        prefixes; /* what `stats detail dump` prints is no list of rows: one packet, as text has it */
 };
 
 static void add_packet(struct packets *packets, struct bytes key, struct bytes value)
 {
-    char *out = packets->data + packets->len;
+    char *out = text_reserve(&packets->out, BINARY_HEADER_LEN + key.len + value.len);
+    if (!out)
+        return;
     size_t len = binary_reply_part(packets->request, key, value.len, out);
     if (value.len)
         memcpy(out + len, value.data, value.len);
-    packets->len += len + value.len;
+    packets->out.len += len + value.len;
 }
 
-static bool starts_with(struct bytes text, const char *start)
+static void take_row(void *context, const struct stats_row *row)
 {
-    size_t len = strlen(start);
-    return text.len >= len && memcmp(text.data, start, len) == 0;
-}
-
-/* The next line of the text, without its end. */
-static struct bytes take_line(struct bytes *text)
-{
-    const char *newline = memchr(text->data, '\n', text->len);
-    size_t len = newline ? (size_t)(newline - text->data) + 1 : text->len;
-    struct bytes line = {text->data, len - (newline ? 1 : 0)};
-    if (line.len && line.data[line.len - 1] == '\r')
-        line.len--;
-    text->data += len;
-    text->len -= len;
-    return line;
-}
-
-/* "STAT name value" */
-static void add_row(struct packets *packets, struct bytes line)
-{
-    const char *name = line.data + sizeof "STAT " - 1;
-    const char *end = line.data + line.len;
-    const char *blank = memchr(name, ' ', (size_t)(end - name));
-    struct bytes key = {name, (size_t)((blank ? blank : end) - name)};
-    struct bytes value = {0};
-    if (blank)
-        value = (struct bytes){blank + 1, (size_t)(end - blank - 1)};
-    add_packet(packets, key, value);
-}
-
-/* A line that is no row says that something has been done (RESET, OK), which the empty packet says here. */
-static void add_rows(struct packets *packets, struct bytes text)
-{
-    while (text.len) {
-        struct bytes line = take_line(&text);
-        if (starts_with(line, "STAT "))
-            add_row(packets, line);
-    }
-}
-
-static size_t count_lines(struct bytes text)
-{
-    size_t lines = 0;
-    while (text.len) {
-        take_line(&text);
-        lines++;
-    }
-    return lines;
-}
-
-static bool add_stats(struct packets *packets, struct bytes text)
-{
-    static const struct bytes nothing = {0}, detailed = {"detailed", sizeof "detailed" - 1};
-    /* A row is shorter than its line but for the header. */
-    packets->data = malloc((count_lines(text) + 1) * BINARY_HEADER_LEN + detailed.len + text.len);
-    if (!packets->data)
-        return false;
-    /* What `stats detail dump` prints is no list of rows, and goes as it is. */
-    if (starts_with(text, "PREFIX ") ||
-        (starts_with(text, "END\r\n") && starts_with(packets->request->args, "detail dump")))
-        add_packet(packets, detailed, text);
+    struct packets *packets = context;
+    struct bytes name = {row->name, strlen(row->name)};
+    struct bytes value = {row->value, strlen(row->value)};
+    if (row->kind == STATS_PREFIX)
+        text_add(&packets->prefixes, "PREFIX %s %s\r\n", row->name, row->value);
     else
-        add_rows(packets, text);
+        add_packet(packets, name, value);
+}
+
+static void add_prefixes(struct packets *packets)
+{
+    static const struct bytes detailed = {"detailed", sizeof "detailed" - 1};
+    text_add(&packets->prefixes, "END\r\n");
+    add_packet(packets, detailed, (struct bytes){packets->prefixes.data, packets->prefixes.len});
+}
+
+/* That something was done (RESET, OK) is said by the empty packet alone. */
+static enum reply_status add_stats(struct worker *worker, struct packets *packets)
+{
+    static const struct bytes nothing = {0};
+    const struct request *request = packets->request;
+    const struct stats_receiver to = {take_row, packets};
+    struct reply switched = {0};
+    enum stats_answer answer = STATS_SWITCHED;
+
+    if (!command_switch_stats(worker, request->args, &switched))
+        answer = stats_each(&worker->server->stats, request->args.data, request->args.len, &to);
+    if (answer == STATS_UNKNOWN)
+        return REPLY_NOT_FOUND;
+    if (answer == STATS_PREFIXES)
+        add_prefixes(packets);
     add_packet(packets, nothing, nothing);
-    return true;
+    return packets->out.failed || packets->prefixes.failed ? REPLY_NO_MEMORY : REPLY_NONE;
 }
 
 static void run_stats(struct worker *worker, struct conn *conn, const struct request *request)
 {
-    struct reply reply = {.status = REPLY_NOT_FOUND}; /* there is no such group */
     struct packets packets = {.request = request};
-    struct reply switched = {0};
-    char *text;
-    size_t len;
     conn_set_state(conn, CONN_STATE_PARSE);
-    if (command_switch_stats(worker, request->args, &switched)) {
-        struct bytes rows = {switched.text, switched.text_len}; /* an error has none */
-        reply.status = add_stats(&packets, rows) ? REPLY_NONE : REPLY_NO_MEMORY;
-    } else if (stats_answer(worker->server, request->args.data, request->args.len, &text, &len)) {
-        reply.status =
-            add_stats(&packets, (struct bytes){text, len}) ? REPLY_NONE : REPLY_NO_MEMORY;
-        free(text);
-    }
+    struct reply reply = {.status = add_stats(worker, &packets)};
+
+    free(packets.prefixes.data);
     if (reply.status != REPLY_NONE) {
+        free(packets.out.data);
         command_reply(worker, conn, request, &reply);
         return;
     }
-    output_add(&worker->output, packets.data, packets.len, PIECE_HEAP, packets.data);
-    conn->out_bytes += packets.len;
+    output_add(&worker->output, packets.out.data, packets.out.len, PIECE_HEAP, packets.out.data);
+    conn->out_bytes += packets.out.len;
 }
 
 /* SASL */

@@ -1,10 +1,13 @@
-/* settings.h: what the operator asked for: the command line, -o, and the configuration file, all from one table. */
+/* settings.h: what the operator has asked for: on the command line, in -o, in the configuration
+ * file. */
 #ifndef CACHECASK_SRC_CONFIG_SETTINGS_H
 #define CACHECASK_SRC_CONFIG_SETTINGS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+
+#include "src/base/stats_row.h"
 
 #define SETTINGS_LISTEN_MAX 64
 
@@ -15,8 +18,9 @@ enum ssl_keyformat {
     SSL_KEYFORMAT_DER = 2,
 };
 
-/* What `version` and `stats` say: the memcached whose behaviour this is. Three numbers and nothing after them, because some clients
- * take the last three that they find. Our own version is in `stats store`, in the first line of the log and in --version. */
+/* What `version` and `stats` say: the memcached whose behaviour this is. Three numbers and nothing
+ * after them, because some clients take the last three that they find. Our own version is in `stats
+ * store`, in the first line of the log and in --version. */
 #define SETTINGS_MEMCACHED_VERSION "1.6.45"
 
 #define SETTINGS_PORT_DEFAULT      11211
@@ -24,7 +28,13 @@ enum ssl_keyformat {
 
 #define SSL_VERIFY_REQUIRED        2
 
+/* What this build can do, as not every build can. */
+struct features {
+    bool tls, sasl, seccomp;
+};
+
 struct settings {
+    struct features built_in;
     int tcp_port;                            /* 0: off, -1: any free one */
     const char *unix_path;                   /* NULL: no Unix socket */
     int unix_mask;                           /* mode of its file */
@@ -41,7 +51,7 @@ struct settings {
     bool ssl_session_cache, ssl_kernel_tls;
     bool daemonize;
     bool core_dumps;
-    const char *user; /* NULL: stay who we are */
+    const char *user; /* NULL: no change */
     uint64_t memory_mib;
     bool no_evictions;   /* -M: a store, not a cache */
     int max_connections; /* 0: not given; process_share_files chooses */
@@ -53,18 +63,18 @@ struct settings {
     bool disable_cas;
     int backlog;
     const char *protocol;   /* -B: auto, ascii or binary */
-    bool enable_sasl;       /* -S: nothing is done for strangers; binary only */
+    bool enable_sasl;       /* -S: clients must authenticate; binary only */
     uint64_t item_size_max; /* bytes */
     bool disable_flush;
     bool disable_dump;
     bool disable_watch;
     bool enable_shutdown;
     bool maxconns_fast;
-    bool drop_privileges;      /* filter the calls of the system */
+    bool drop_privileges;      /* filter system calls */
     bool uring;                /* may read values from disk, receive and send */
     const char *data_dir;      /* NULL: the default for the port */
     const char *require_mount; /* where a file system must be mounted; NULL: anywhere */
-    bool any_owner;            /* take a data directory that another user owns */
+    bool any_owner;            /* accept a data directory that another user owns */
     int sync_interval_ms;      /* as storage/store.h has it */
     struct kept_text *kept;    /* what strings of -o and --config point into */
     uint64_t segment_size;     /* bytes; 0: chosen by the disk's size */
@@ -78,7 +88,7 @@ struct settings {
     bool track_sizes;       /* `stats sizes` is on */
     int watcher_logbuf_kib; /* of each `watch` */
     int worker_logbuf_kib;  /* of each worker, for all of them */
-    int read_buf_mem_limit; /* MiB of requests that are not whole yet; 0: see worker.c */
+    int read_buf_mem_limit; /* MiB of incomplete requests; 0: see worker.c */
     bool in_config;         /* while a configuration file is read */
 };
 
@@ -88,16 +98,17 @@ enum settings_result {
     SETTINGS_BAD,  /* printed what is wrong: exit with EXIT_USAGE */
 };
 
-/* Fills *settings from the command line. Strings point into argv, or are kept until settings_release, which is called
- * whatever the result. */
-enum settings_result settings_parse(struct settings *settings, int argc, char **argv);
+/* Fills *settings from the command line. Strings point into argv, or are kept until
+ * settings_release(), which must be called whatever the result. */
+enum settings_result settings_parse(struct settings *settings, const struct features *built_in,
+                                    int argc, char **argv);
 void settings_release(struct settings *settings);
 
-/* The least version of TLS, in the words of ssl_min_version. */
+/* The lowest version of TLS, in the words of ssl_min_version. */
 const char *settings_tls_version(const struct settings *settings);
 
-/* Calls emit for each setting that `stats settings` shows, in memcached's names and order. */
-void settings_each(const struct settings *settings,
-                   void (*emit)(void *context, const char *name, const char *value), void *context);
+/* Emits a row for each setting that `stats settings` shows, by memcached's names and in its
+ * order. */
+void settings_each(const struct settings *settings, const struct stats_receiver *to);
 
 #endif

@@ -3,10 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "src/privileges.h"
-#include "src/command/sasl.h"
-
-/* Passwords are for the text protocol: a client of another one would come in without. */
+/* Only the text protocol asks for passwords: in another one a client would get in without. */
 static enum settings_result check_auth_file(struct settings *settings)
 {
     if (!settings->auth_file)
@@ -27,7 +24,8 @@ static bool wants_certificates(const struct settings *settings)
     return settings->enable_ssl && wants;
 }
 
-/* What tells who a client is and has no place in a datagram; NULL: nothing does. */
+/* The option by which clients must say who they are, if there is one: a datagram cannot. Or
+ * NULL. */
 static const char *client_check(const struct settings *settings)
 {
     if (settings->auth_file)
@@ -37,7 +35,7 @@ static const char *client_check(const struct settings *settings)
     return wants_certificates(settings) ? "client certificates (mtls:, ssl_verify_mode)" : NULL;
 }
 
-/* A datagram says who it is from, and anybody can write that. */
+/* A datagram names its sender, but anybody can write any name. */
 static enum settings_result check_udp(struct settings *settings)
 {
     if (settings->udp_port == 0)
@@ -54,19 +52,19 @@ static enum settings_result check_udp(struct settings *settings)
     return SETTINGS_RUN;
 }
 
-/* As in memcached: -U alone moves both. */
+/* As in memcached, -U alone moves both ports. */
 static void choose_tcp_port(struct settings *settings)
 {
     if (settings->tcp_port == SETTINGS_NOT_GIVEN)
         settings->tcp_port = settings->udp_port ? settings->udp_port : SETTINGS_PORT_DEFAULT;
 }
 
-/* The text protocol has no SASL, so -S leaves the binary one alone. */
+/* The text protocol has no SASL, so -S leaves only the binary one. */
 static enum settings_result check_sasl(struct settings *settings)
 {
     if (!settings->enable_sasl)
         return SETTINGS_RUN;
-    if (!sasl_built_in()) {
+    if (!settings->built_in.sasl) {
         fprintf(stderr, "-S: this build has no SASL: build it where libsasl2 is installed\n");
         return SETTINGS_BAD;
     }
@@ -78,13 +76,13 @@ static enum settings_result check_sasl(struct settings *settings)
     return SETTINGS_RUN;
 }
 
-/* Who asks for it relies on it. */
+/* An operator who asks for it relies on it. */
 static enum settings_result check_privileges(const struct settings *settings)
 {
-    if (!settings->drop_privileges || privileges_can_be_dropped())
+    if (!settings->drop_privileges || settings->built_in.seccomp)
         return SETTINGS_RUN;
-    fprintf(stderr,
-            "-o drop_privileges: this build cannot: build it where libseccomp is installed\n");
+    fprintf(stderr, "-o drop_privileges: this build has no seccomp: build it where libseccomp is "
+                    "installed\n");
     return SETTINGS_BAD;
 }
 

@@ -4,8 +4,8 @@
 
 #include "src/config/settings.h"
 
-/* Once all are read: some choose the protocol, others exclude each other or want what this build lacks. SETTINGS_BAD: standard
- * error says what does not go. */
+/* To be called when all are read: some choose the protocol, others exclude each other, or need what
+ * this build lacks. SETTINGS_BAD: standard error tells what does not work. */
 enum settings_result settings_check(struct settings *settings);
 
 #endif

@@ -11,7 +11,8 @@
 
 #include "protocol/parser.h"
 #include "src/net/output.h"
-#include "src/server.h"
+#include "src/command/server_state.h"
+#include "src/net/listener.h"
 #include "src/net/socket_ring.h"
 
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */

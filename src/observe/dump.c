@@ -28,7 +28,7 @@
 #include "protocol/base64.h"
 #include "src/base/encode.h"
 #include "src/base/number.h"
-#include "src/server.h"
+#include "src/command/server_state.h"
 #include "src/net/worker.h"
 #include "storage/store.h"
 

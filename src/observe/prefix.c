@@ -1,4 +1,6 @@
-/* prefix.c: a table of prefixes under one lock: it is used only while an operator wants the details. */
+/* prefix.c: a table of prefixes under one lock, because it is used only while an operator wants
+ * details.
+ */
 #include "src/observe/prefix.h"
 
 #include <pthread.h>
@@ -40,7 +42,7 @@ void prefixes_free(struct prefixes *prefixes)
     free(prefixes);
 }
 
-/* FNV-1a: who wants to fill one bucket has only 10,000 prefixes to do it with. */
+/* FNV-1a. A client that tries to fill one bucket has only 10,000 prefixes to do it with. */
 static uint32_t bucket_of(const char *text, size_t len)
 {
     uint32_t hash = 2166136261;
@@ -49,17 +51,20 @@ static uint32_t bucket_of(const char *text, size_t len)
     return hash % BUCKETS;
 }
 
-/* Finds a prefix or makes it. NULL: no more are counted. With the lock. */
+/* Finds or adds a prefix. NULL: no more are counted. With the lock held. */
 static struct prefix *get_prefix(struct prefixes *prefixes, const char *text, size_t len)
 {
     struct prefix **bucket = &prefixes->buckets[bucket_of(text, len)];
     for (struct prefix *prefix = *bucket; prefix; prefix = prefix->next)
         if (prefix->len == len && memcmp(prefix->text, text, len) == 0)
             return prefix;
-    struct prefix *fresh =
-        prefixes->count < PREFIX_COUNT_MAX ? calloc(1, sizeof *fresh + len) : NULL;
+
+    struct prefix *fresh = NULL;
+    if (prefixes->count < PREFIX_COUNT_MAX)
+        fresh = calloc(1, sizeof *fresh + len);
     if (!fresh)
         return NULL;
+
     memcpy(fresh->text, text, len);
     fresh->len = (uint32_t)len;
     fresh->next = *bucket;

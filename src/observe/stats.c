@@ -1,324 +1,305 @@
-/* stats.c: the answers of `stats`. Plain `stats` stays below 4096 bytes: a monitor has no larger buffer. */
+/* stats.c: the rows of `stats`. Those of plain `stats` take less than 4096 bytes as text, because a
+ * monitor has no larger buffer.
+ */
 #define _GNU_SOURCE
 #include "src/observe/stats.h"
 
 #include <event2/event.h>
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "src/base/encode.h"
 #include "src/observe/prefix.h"
-#include "src/server.h"
 #include "src/observe/watch.h"
-#include "src/net/worker.h"
+#include "storage/store.h"
 
-/* A growing text. */
-struct text {
-    char *data;
-    size_t len, room;
-    bool failed;
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...)
+static void seconds(const struct stats_receiver *to, const char *name, struct timeval time)
 {
-    va_list arguments;
-    for (;;) {
-        va_start(arguments, format);
-        int len = vsnprintf(text->data ? text->data + text->len : NULL, text->room - text->len,
-                            format, arguments);
-        va_end(arguments);
-        if (text->data && text->len + (size_t)len < text->room) {
-            text->len += (size_t)len;
-            return;
-        }
-        size_t room = (text->len + (size_t)len + 1) * 2;
-        char *data = realloc(text->data, room);
-        if (!data) {
-            text->failed = true;
-            return;
-        }
-        text->data = data;
-        text->room = room;
-    }
+    char text[40];
+    snprintf(text, sizeof text, "%ld.%06ld", (long)time.tv_sec, (long)time.tv_usec);
+    stats_decimal(to, name, text);
 }
 
-static void number(struct text *text, const char *name, uint64_t value)
-{
-    add(text, "STAT %s %" PRIu64 "\r\n", name, value);
-}
-
-static void sum_counters(struct server *server, struct counters *sum)
-{
-    memset(sum, 0, sizeof *sum);
-    for (int i = 0; i < server->settings.threads; i++) {
-        const struct counters *counters = &server->workers[i]->counters;
-#define COUNTER(name) sum->name += atomic_load_explicit(&counters->name, memory_order_relaxed);
-#include "src/observe/counters.def"
-#undef COUNTER
-    }
-#define COUNTER(name)                                                                              \
-    sum->name -= atomic_load_explicit(&server->reset_counters.name, memory_order_relaxed);
-#include "src/observe/counters.def"
-#undef COUNTER
-}
-
-static void reset(struct server *server)
-{
-    struct counters sum;
-    sum_counters(server, &sum);
-#define COUNTER(name) atomic_fetch_add(&server->reset_counters.name, sum.name);
-#include "src/observe/counters.def"
-#undef COUNTER
-    atomic_store(&server->total_connections, 0);
-    atomic_store(&server->rejected_connections, 0);
-    prefixes_clear(server->prefixes);
-}
-
-static void process(struct server *server, struct text *text)
+static void process(const struct stats_process *process, const struct stats_receiver *to)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    number(text, "pid", (uint64_t)getpid());
-    number(text, "uptime", clock_uptime_s(&server->clock));
-    number(text, "time", clock_now_s(&server->clock));
-    add(text, "STAT version %s\r\n", SETTINGS_MEMCACHED_VERSION);
-    add(text, "STAT libevent %s\r\n", event_get_version());
-    number(text, "pointer_size", 8 * sizeof(void *));
-    add(text, "STAT rusage_user %ld.%06ld\r\n", (long)usage.ru_utime.tv_sec,
-        (long)usage.ru_utime.tv_usec);
-    add(text, "STAT rusage_system %ld.%06ld\r\n", (long)usage.ru_stime.tv_sec,
-        (long)usage.ru_stime.tv_usec);
+
+    stats_number(to, "pid", (uint64_t)getpid());
+    stats_number(to, "uptime", process->uptime_s);
+    stats_number(to, "time", process->now_s);
+    stats_string(to, "version", SETTINGS_MEMCACHED_VERSION);
+    stats_string(to, "libevent", event_get_version());
+    stats_number(to, "pointer_size", 8 * sizeof(void *));
+    seconds(to, "rusage_user", usage.ru_utime);
+    seconds(to, "rusage_system", usage.ru_stime);
 }
 
-static void zeros(struct text *text, const char *const *names, size_t count)
+static void zeros(const struct stats_receiver *to, const char *const *names, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        number(text, names[i], 0);
+        stats_number(to, names[i], 0);
 }
 
-static void connections(struct server *server, const struct counters *sum, struct text *text)
+static void connections(const struct stats_process *process, int max_connections,
+                        const struct counters *sum, const struct stats_receiver *to)
 {
-    /* There are no pools: a worker has one buffer for what it reads and one for its replies. And -c is for clients alone. */
+    /* There are no pools: a worker has one buffer for what it reads and one for its replies. No
+     * descriptors are reserved either: -c counts clients alone. */
     static const char *const pools[] = {"response_obj_count", "response_obj_bytes",
                                         "read_buf_count", "read_buf_bytes", "read_buf_bytes_free"};
-    uint64_t open = (uint64_t)atomic_load(&server->connections);
-    number(text, "max_connections", (uint64_t)server->settings.max_connections);
-    number(text, "curr_connections", open);
-    number(text, "total_connections", atomic_load(&server->total_connections));
-    number(text, "rejected_connections", atomic_load(&server->rejected_connections));
-    number(text, "connection_structures", open);
-    number(text, "response_obj_oom", sum->response_obj_oom);
-    zeros(text, pools, sizeof pools / sizeof *pools);
-    number(text, "read_buf_oom", sum->read_buf_oom);
-    number(text, "reserved_fds", 0);
+
+    stats_number(to, "max_connections", (uint64_t)max_connections);
+    stats_number(to, "curr_connections", process->connections);
+    stats_number(to, "total_connections", process->total_connections);
+    stats_number(to, "rejected_connections", process->rejected_connections);
+    stats_number(to, "connection_structures", process->connections);
+    stats_number(to, "response_obj_oom", sum->response_obj_oom);
+    zeros(to, pools, sizeof pools / sizeof *pools);
+    stats_number(to, "read_buf_oom", sum->read_buf_oom);
+    stats_number(to, "reserved_fds", 0);
 }
 
 static void commands(const struct counters *sum, const struct store_stats *store,
-                     bool has_idle_timeout, struct text *text)
+                     bool has_idle_timeout, const struct stats_receiver *to)
 {
-    number(text, "cmd_get", sum->cmd_get);
-    number(text, "cmd_set", sum->cmd_set);
-    number(text, "cmd_flush", sum->cmd_flush);
-    number(text, "cmd_touch", sum->cmd_touch);
-    number(text, "cmd_meta", sum->cmd_meta);
-    number(text, "get_hits", sum->get_hits);
-    number(text, "get_misses", sum->get_misses);
-    number(text, "get_expired", store->expired_items - store->crawler_reclaimed);
-    number(text, "get_flushed", store->flushed_items);
-    number(text, "delete_misses", sum->delete_misses);
-    number(text, "delete_hits", sum->delete_hits);
-    number(text, "incr_misses", sum->incr_misses);
-    number(text, "incr_hits", sum->incr_hits);
-    number(text, "decr_misses", sum->decr_misses);
-    number(text, "decr_hits", sum->decr_hits);
-    number(text, "cas_misses", sum->cas_misses);
-    number(text, "cas_hits", sum->cas_hits);
-    number(text, "cas_badval", sum->cas_badval);
-    number(text, "touch_hits", sum->touch_hits);
-    number(text, "touch_misses", sum->touch_misses);
-    number(text, "store_too_large", sum->store_too_large);
-    number(text, "store_no_memory", sum->store_no_memory);
-    number(text, "auth_cmds", sum->auth_cmds);
-    number(text, "auth_errors", sum->auth_errors);
+    stats_number(to, "cmd_get", sum->cmd_get);
+    stats_number(to, "cmd_set", sum->cmd_set);
+    stats_number(to, "cmd_flush", sum->cmd_flush);
+    stats_number(to, "cmd_touch", sum->cmd_touch);
+    stats_number(to, "cmd_meta", sum->cmd_meta);
+    stats_number(to, "get_hits", sum->get_hits);
+    stats_number(to, "get_misses", sum->get_misses);
+    stats_number(to, "get_expired", store->expired_items - store->crawler_reclaimed);
+    stats_number(to, "get_flushed", store->flushed_items);
+    stats_number(to, "delete_misses", sum->delete_misses);
+    stats_number(to, "delete_hits", sum->delete_hits);
+    stats_number(to, "incr_misses", sum->incr_misses);
+    stats_number(to, "incr_hits", sum->incr_hits);
+    stats_number(to, "decr_misses", sum->decr_misses);
+    stats_number(to, "decr_hits", sum->decr_hits);
+    stats_number(to, "cas_misses", sum->cas_misses);
+    stats_number(to, "cas_hits", sum->cas_hits);
+    stats_number(to, "cas_badval", sum->cas_badval);
+    stats_number(to, "touch_hits", sum->touch_hits);
+    stats_number(to, "touch_misses", sum->touch_misses);
+    stats_number(to, "store_too_large", sum->store_too_large);
+    stats_number(to, "store_no_memory", sum->store_no_memory);
+    stats_number(to, "auth_cmds", sum->auth_cmds);
+    stats_number(to, "auth_errors", sum->auth_errors);
     if (has_idle_timeout)
-        number(text, "idle_kicks", sum->idle_kicks);
-    number(text, "bytes_read", sum->bytes_read);
-    number(text, "bytes_written", sum->bytes_written);
+        stats_number(to, "idle_kicks", sum->idle_kicks);
+    stats_number(to, "bytes_read", sum->bytes_read);
+    stats_number(to, "bytes_written", sum->bytes_written);
 }
 
-static void tls(const struct server *server, const struct counters *sum, struct text *text)
+static void tls(const struct stats_process *process, bool session_cache, const struct counters *sum,
+                const struct stats_receiver *to)
 {
-    if (!server->tls)
+    if (!process->has_tls)
         return;
-    if (server->settings.ssl_session_cache)
-        number(text, "ssl_new_sessions", tls_new_sessions(server->tls));
-    number(text, "ssl_handshake_errors", sum->ssl_handshake_errors);
-    number(text, "ssl_proto_errors", sum->ssl_proto_errors);
-    number(text, "time_since_server_cert_refresh", tls_age_s(server->tls));
+    if (session_cache)
+        stats_number(to, "ssl_new_sessions", process->tls_new_sessions);
+    stats_number(to, "ssl_handshake_errors", sum->ssl_handshake_errors);
+    stats_number(to, "ssl_proto_errors", sum->ssl_proto_errors);
+    stats_number(to, "time_since_server_cert_refresh", process->tls_age_s);
 }
 
-static void watchers(struct server *server, struct text *text)
+static void watchers(struct watch *watch, const struct stats_receiver *to)
 {
-    struct watch_stats watch;
-    watch_get_stats(server->watch, &watch);
-    number(text, "log_worker_dropped", watch.worker_dropped);
-    number(text, "log_worker_written", watch.worker_written);
-    number(text, "log_watcher_skipped", watch.watcher_skipped);
-    number(text, "log_watcher_sent", watch.watcher_sent);
-    number(text, "log_watchers", watch.watchers);
+    struct watch_stats stats;
+    watch_get_stats(watch, &stats);
+
+    stats_number(to, "log_worker_dropped", stats.worker_dropped);
+    stats_number(to, "log_worker_written", stats.worker_written);
+    stats_number(to, "log_watcher_skipped", stats.watcher_skipped);
+    stats_number(to, "log_watcher_sent", stats.watcher_sent);
+    stats_number(to, "log_watchers", stats.watchers);
 }
 
-static void items(struct server *server, const struct counters *sum,
-                  const struct store_stats *store, struct text *text)
+/* memcached gives the size of its table as a power of two: here that of the index in buckets, which
+ * have 64 bytes. */
+static void index_size(const struct store_stats *store, const struct stats_receiver *to)
 {
-    /* The rows about slabs and LRU queues stand there for the tools that look for them. */
-    static const char *const none[] = {"slab_reassign_rescues",
-                                       "slab_reassign_chunk_rescues",
-                                       "slab_reassign_evictions_nomem",
-                                       "slab_reassign_inline_reclaim",
-                                       "slab_reassign_busy_items",
-                                       "slab_reassign_busy_deletes",
-                                       "slab_reassign_busy_nomem",
-                                       "slab_reassign_last_busy_status",
-                                       "slab_reassign_running",
-                                       "slabs_moved",
-                                       "lru_crawler_running"};
-    static const char *const some[] = {"lru_maintainer_juggles", "malloc_fails"};
-    static const char *const napi[] = {"unexpected_napi_ids", "round_robin_fallback"};
-    static const char *const last[] = {"lrutail_reflocked", "moves_to_cold",   "moves_to_warm",
-                                       "moves_within_lru",  "direct_reclaims", "lru_bumps_dropped"};
     uint64_t power = 0;
     while ((UINT64_C(64) << (power + 1)) <= store->keydir_bytes)
         power++;
-    number(text, "hash_power_level", power);
-    number(text, "hash_bytes", store->keydir_bytes);
-    number(text, "hash_is_expanding", 0);
-    zeros(text, none, sizeof none / sizeof *none);
-    number(text, "lru_crawler_starts", store->crawler_passes);
-    zeros(text, some, sizeof some / sizeof *some);
-    watchers(server, text);
-    tls(server, sum, text);
-    zeros(text, napi, sizeof napi / sizeof *napi);
-    number(text, "bytes", store->live_bytes);
-    number(text, "curr_items", store->keydir_entries);
-    number(text, "total_items", sum->total_items);
-    number(text, "slab_global_page_pool", 0);
-    number(text, "expired_unfetched", store->expired_unfetched);
-    number(text, "evicted_unfetched", store->evicted_unfetched);
-    number(text, "evicted_active", store->evicted_items - store->evicted_unfetched);
-    number(text, "evictions", store->evicted_items);
-    number(text, "reclaimed", store->expired_items);
-    number(text, "crawler_reclaimed", store->crawler_reclaimed);
-    number(text, "crawler_items_checked", store->crawler_checked);
-    zeros(text, last, sizeof last / sizeof *last);
-    number(text, "total_malloced", store->cache_bytes + store->keydir_bytes);
+
+    stats_number(to, "hash_power_level", power);
+    stats_number(to, "hash_bytes", store->keydir_bytes);
+    stats_number(to, "hash_is_expanding", 0);
 }
 
-static void general(struct server *server, struct text *text)
+/* Rows about slabs that some tools look for. */
+static void slab_moves(const struct stats_receiver *to)
+{
+    static const char *const names[] = {
+        "slab_reassign_rescues",         "slab_reassign_chunk_rescues",
+        "slab_reassign_evictions_nomem", "slab_reassign_inline_reclaim",
+        "slab_reassign_busy_items",      "slab_reassign_busy_deletes",
+        "slab_reassign_busy_nomem",      "slab_reassign_last_busy_status",
+        "slab_reassign_running",         "slabs_moved"};
+    zeros(to, names, sizeof names / sizeof *names);
+}
+
+static void crawler(const struct store_stats *store, const struct stats_receiver *to)
+{
+    static const char *const others[] = {"lru_maintainer_juggles", "malloc_fails"};
+
+    stats_number(to, "lru_crawler_running", 0);
+    stats_number(to, "lru_crawler_starts", store->crawler_passes);
+    zeros(to, others, sizeof others / sizeof *others);
+}
+
+static void items(const struct store_stats *store, uint64_t total_items,
+                  const struct stats_receiver *to)
+{
+    static const char *const queues[] = {"lrutail_reflocked", "moves_to_cold",
+                                         "moves_to_warm",     "moves_within_lru",
+                                         "direct_reclaims",   "lru_bumps_dropped"};
+
+    stats_number(to, "bytes", store->live_bytes);
+    stats_number(to, "curr_items", store->keydir_entries);
+    stats_number(to, "total_items", total_items);
+    stats_number(to, "slab_global_page_pool", 0);
+    stats_number(to, "expired_unfetched", store->expired_unfetched);
+    stats_number(to, "evicted_unfetched", store->evicted_unfetched);
+    stats_number(to, "evicted_active", store->evicted_items - store->evicted_unfetched);
+    stats_number(to, "evictions", store->evicted_items);
+    stats_number(to, "reclaimed", store->expired_items);
+    stats_number(to, "crawler_reclaimed", store->crawler_reclaimed);
+    stats_number(to, "crawler_items_checked", store->crawler_checked);
+    zeros(to, queues, sizeof queues / sizeof *queues);
+    stats_number(to, "total_malloced", store->cache_bytes + store->keydir_bytes);
+}
+
+static enum stats_answer general(const struct stats_source *source, const struct stats_receiver *to)
+{
+    static const char *const napi[] = {"unexpected_napi_ids", "round_robin_fallback"};
+    struct settings settings;
+    struct stats_process now;
+    struct counters sum;
+    struct store_stats store;
+    source->get_settings(source->context, &settings);
+    source->get_process(source->context, &now);
+    source->sum_counters(source->context, &sum);
+    store_stats(source->store, &store);
+
+    process(&now, to);
+    connections(&now, settings.max_connections, &sum, to);
+    commands(&sum, &store, settings.idle_timeout_s, to);
+    stats_number(to, "limit_maxbytes", store.memory_limit);
+    stats_number(to, "accepting_conns", now.accepting);
+    stats_number(to, "listen_disabled_num", now.listen_disabled_num);
+    stats_number(to, "time_in_listen_disabled_us", now.listen_disabled_us);
+    stats_number(to, "threads", (uint64_t)settings.threads);
+    stats_number(to, "conn_yields", sum.conn_yields);
+    index_size(&store, to);
+    slab_moves(to);
+    crawler(&store, to);
+    watchers(source->watch, to);
+    tls(&now, settings.ssl_session_cache, &sum, to);
+    zeros(to, napi, sizeof napi / sizeof *napi);
+    items(&store, sum.total_items, to);
+    return STATS_LIST;
+}
+
+static void uuid(const uint8_t bytes[16], const struct stats_receiver *to)
+{
+    char hex[33];
+    for (size_t i = 0; i < 16; i++)
+        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    stats_string(to, "store_uuid", hex);
+}
+
+static void write_amplification(const struct store_stats *store, const struct stats_receiver *to)
+{
+    double written = (double)store->bytes_written, wanted = (double)store->user_bytes;
+    char text[340]; /* %.2f of any double */
+    snprintf(text, sizeof text, "%.2f", store->user_bytes ? written / wanted : 0.0);
+    stats_decimal(to, "write_amplification", text);
+}
+
+static uint64_t limit_or_none(uint64_t limit)
+{
+    return limit == UINT64_MAX ? 0 : limit;
+}
+
+static enum stats_answer store_group(const struct stats_source *source,
+                                     const struct stats_receiver *to)
 {
     struct counters sum;
     struct store_stats store;
-    sum_counters(server, &sum);
-    store_stats(server->store, &store);
-    process(server, text);
-    connections(server, &sum, text);
-    commands(&sum, &store, server->settings.idle_timeout_s, text);
-    number(text, "limit_maxbytes", store.memory_limit);
-    number(text, "accepting_conns", atomic_load(&server->accepting));
-    number(text, "listen_disabled_num", atomic_load(&server->listen_disabled_num));
-    number(text, "time_in_listen_disabled_us", atomic_load(&server->listen_disabled_us));
-    number(text, "threads", (uint64_t)server->settings.threads);
-    number(text, "conn_yields", sum.conn_yields);
-    items(server, &sum, &store, text);
+    source->sum_counters(source->context, &sum);
+    store_stats(source->store, &store);
+
+    stats_string(to, "cachecask_version", PACKAGE_VERSION);
+    uuid(store.uuid, to);
+    stats_number(to, "epoch", store.epoch);
+    stats_number(to, "lsn", store.lsn);
+    stats_number(to, "lsn_synced", store.lsn_synced);
+    stats_number(to, "segments", store.segments);
+    stats_number(to, "segment_size", store.segment_size);
+    stats_number(to, "disk_bytes", store.disk_bytes);
+    stats_number(to, "disk_limit", limit_or_none(store.disk_limit));
+    stats_number(to, "disk_limit_effective", limit_or_none(store.disk_limit_effective));
+    stats_number(to, "live_bytes", store.live_bytes);
+    stats_number(to, "dead_bytes", store.dead_bytes);
+    stats_number(to, "keydir_entries", store.keydir_entries);
+    stats_number(to, "keydir_bytes", store.keydir_bytes);
+    stats_number(to, "cache_bytes", store.cache_bytes);
+    stats_number(to, "cache_pages", store.cache_pages);
+    stats_number(to, "cache_items_evicted", store.cache_items_evicted);
+    stats_number(to, "ram_hits", store.ram_hits);
+    stats_number(to, "disk_hits", store.disk_hits);
+    stats_number(to, "disk_reads", store.disk_reads);
+    stats_number(to, "uring_reads", store.uring_reads);
+    stats_number(to, "disk_read_us_p50", store.disk_read_us_p50);
+    stats_number(to, "disk_read_us_p99", store.disk_read_us_p99);
+    stats_number(to, "commits", store.commits);
+    stats_number(to, "commit_records", store.commit_records);
+    stats_number(to, "syncs", store.syncs);
+    stats_number(to, "sync_us_p99", store.sync_us_p99);
+    stats_number(to, "sync_held_us", store.sync_held_us);
+    write_amplification(&store, to);
+    stats_number(to, "cleaner_segments", store.cleaner_segments);
+    stats_number(to, "cleaner_moved_bytes", store.cleaner_moved_bytes);
+    stats_number(to, "cleaner_backlog_bytes", store.cleaner_backlog_bytes);
+    stats_string(to, "cleaner_action", store.cleaner_action);
+    stats_string(to, "cleaner_reason", store.cleaner_reason);
+    stats_number(to, "evicted_items", store.evicted_items);
+    stats_number(to, "evicted_disk_limit", store.evicted_disk_limit);
+    stats_number(to, "evicted_disk_full", store.evicted_disk_full);
+    stats_number(to, "evicted_index", store.evicted_index);
+    stats_number(to, "expired_items", store.expired_items);
+    stats_number(to, "corrupt_records", store.corrupt_records);
+    stats_number(to, "read_errors", store.read_errors);
+    stats_number(to, "recovery_us", store.recovery_us);
+    stats_number(to, "recovered_items", store.recovered_items);
+    stats_number(to, "read_only", store.read_only);
+    stats_number(to, "udp_dropped", sum.udp_dropped);
+    return STATS_LIST;
 }
 
-static void store_group(struct server *server, struct text *text)
+static enum stats_answer settings_group(const struct stats_source *source,
+                                        const struct stats_receiver *to)
 {
-    struct counters sum;
-    struct store_stats store;
-    sum_counters(server, &sum);
-    store_stats(server->store, &store);
-    add(text, "STAT cachecask_version %s\r\n", PACKAGE_VERSION);
-    add(text, "STAT store_uuid ");
-    for (size_t i = 0; i < sizeof store.uuid; i++)
-        add(text, "%02x", store.uuid[i]);
-    add(text, "\r\n");
-    number(text, "epoch", store.epoch);
-    number(text, "lsn", store.lsn);
-    number(text, "lsn_synced", store.lsn_synced);
-    number(text, "segments", store.segments);
-    number(text, "segment_size", store.segment_size);
-    number(text, "disk_bytes", store.disk_bytes);
-    number(text, "disk_limit", store.disk_limit == UINT64_MAX ? 0 : store.disk_limit);
-    number(text, "disk_limit_effective",
-           store.disk_limit_effective == UINT64_MAX ? 0 : store.disk_limit_effective);
-    number(text, "live_bytes", store.live_bytes);
-    number(text, "dead_bytes", store.dead_bytes);
-    number(text, "keydir_entries", store.keydir_entries);
-    number(text, "keydir_bytes", store.keydir_bytes);
-    number(text, "cache_bytes", store.cache_bytes);
-    number(text, "cache_pages", store.cache_pages);
-    number(text, "cache_items_evicted", store.cache_items_evicted);
-    number(text, "ram_hits", store.ram_hits);
-    number(text, "disk_hits", store.disk_hits);
-    number(text, "disk_reads", store.disk_reads);
-    number(text, "uring_reads", store.uring_reads);
-    number(text, "disk_read_us_p50", store.disk_read_us_p50);
-    number(text, "disk_read_us_p99", store.disk_read_us_p99);
-    number(text, "commits", store.commits);
-    number(text, "commit_records", store.commit_records);
-    number(text, "syncs", store.syncs);
-    number(text, "sync_us_p99", store.sync_us_p99);
-    number(text, "sync_held_us", store.sync_held_us);
-    add(text, "STAT write_amplification %.2f\r\n",
-        store.user_bytes ? (double)store.bytes_written / (double)store.user_bytes : 0.0);
-    number(text, "cleaner_segments", store.cleaner_segments);
-    number(text, "cleaner_moved_bytes", store.cleaner_moved_bytes);
-    number(text, "cleaner_backlog_bytes", store.cleaner_backlog_bytes);
-    add(text, "STAT cleaner_action %s\r\nSTAT cleaner_reason %s\r\n", store.cleaner_action,
-        store.cleaner_reason);
-    number(text, "evicted_items", store.evicted_items);
-    number(text, "evicted_disk_limit", store.evicted_disk_limit);
-    number(text, "evicted_disk_full", store.evicted_disk_full);
-    number(text, "evicted_index", store.evicted_index);
-    number(text, "expired_items", store.expired_items);
-    number(text, "corrupt_records", store.corrupt_records);
-    number(text, "read_errors", store.read_errors);
-    number(text, "recovery_us", store.recovery_us);
-    number(text, "recovered_items", store.recovered_items);
-    number(text, "read_only", store.read_only);
-    number(text, "udp_dropped", sum.udp_dropped);
+    struct settings now;
+    source->get_settings(source->context, &now);
+    settings_each(&now, to);
+    return STATS_LIST;
 }
 
-static void add_setting(void *context, const char *name, const char *value)
-{
-    add(context, "STAT %s %s\r\n", name, value);
-}
-
-static void settings_group(struct server *server, struct text *text)
-{
-    struct settings now = server->settings; /* with what was changed since the start */
-    struct store_stats store;
-    store_stats(server->store, &store);
-    now.memory_mib = store.memory_limit >> 20;
-    now.verbosity = atomic_load(&server->verbosity);
-    now.stats_detail = atomic_load(&server->observed) & WATCH_DETAIL;
-    now.track_sizes = atomic_load(&server->sizes_enabled);
-    settings_each(&now, add_setting, text);
-}
-
-/* One class, one queue: what memcached says of its queues is all of the cold one here. */
-static void items_group(struct server *server, struct text *text)
+/* There is one class with one queue, which memcached would call the cold one. */
+static enum stats_answer items_group(const struct stats_source *source,
+                                     const struct stats_receiver *to)
 {
     struct store_stats store;
-    store_stats(server->store, &store);
+    store_stats(source->store, &store);
     if (store.keydir_entries == 0)
-        return;
+        return STATS_LIST;
+
     const struct {
         const char *name;
         uint64_t value;
@@ -352,118 +333,173 @@ static void items_group(struct server *server, struct text *text)
         {"hits_to_cold", store.ram_hits + store.disk_hits},
         {"hits_to_temp", 0},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        add(text, "STAT items:1:%s %" PRIu64 "\r\n", rows[i].name, rows[i].value);
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "items:1:%s", rows[i].name);
+        stats_number(to, name, rows[i].value);
+    }
+    return STATS_LIST;
 }
 
-static void slabs_group(struct server *server, struct text *text)
+static enum stats_answer slabs_group(const struct stats_source *source,
+                                     const struct stats_receiver *to)
 {
     struct counters sum;
     struct store_stats store;
-    sum_counters(server, &sum);
-    store_stats(server->store, &store);
+    source->sum_counters(source->context, &sum);
+    store_stats(source->store, &store);
+
     if (store.keydir_entries) {
-        number(text, "1:chunk_size", store.live_bytes / store.keydir_entries);
-        number(text, "1:chunks_per_page", 1);
-        number(text, "1:total_pages", store.cache_pages ? store.cache_pages : 1);
-        number(text, "1:total_chunks", store.keydir_entries);
-        number(text, "1:used_chunks", store.keydir_entries);
-        number(text, "1:free_chunks", 0);
-        number(text, "1:free_chunks_end", 0);
-        number(text, "1:get_hits", sum.get_hits);
-        number(text, "1:cmd_set", sum.cmd_set);
-        number(text, "1:delete_hits", sum.delete_hits);
-        number(text, "1:incr_hits", sum.incr_hits);
-        number(text, "1:decr_hits", sum.decr_hits);
-        number(text, "1:cas_hits", sum.cas_hits);
-        number(text, "1:cas_badval", sum.cas_badval);
-        number(text, "1:touch_hits", sum.touch_hits);
+        stats_number(to, "1:chunk_size", store.live_bytes / store.keydir_entries);
+        stats_number(to, "1:chunks_per_page", 1);
+        stats_number(to, "1:total_pages", store.cache_pages ? store.cache_pages : 1);
+        stats_number(to, "1:total_chunks", store.keydir_entries);
+        stats_number(to, "1:used_chunks", store.keydir_entries);
+        stats_number(to, "1:free_chunks", 0);
+        stats_number(to, "1:free_chunks_end", 0);
+        stats_number(to, "1:get_hits", sum.get_hits);
+        stats_number(to, "1:cmd_set", sum.cmd_set);
+        stats_number(to, "1:delete_hits", sum.delete_hits);
+        stats_number(to, "1:incr_hits", sum.incr_hits);
+        stats_number(to, "1:decr_hits", sum.decr_hits);
+        stats_number(to, "1:cas_hits", sum.cas_hits);
+        stats_number(to, "1:cas_badval", sum.cas_badval);
+        stats_number(to, "1:touch_hits", sum.touch_hits);
     }
-    number(text, "active_slabs", store.keydir_entries > 0);
-    number(text, "total_malloced", store.cache_bytes + store.keydir_bytes);
+    stats_number(to, "active_slabs", store.keydir_entries > 0);
+    stats_number(to, "total_malloced", store.cache_bytes + store.keydir_bytes);
+    return STATS_LIST;
 }
 
-static void add_prefix(void *context, const char *prefix, size_t len,
-                       const uint64_t counts[PREFIX_COUNTERS])
+static bool is_word(const char *text, size_t len)
 {
-    char name[3 * STORE_KEY_MAX];
-    bool plain = true;
     for (size_t i = 0; i < len; i++)
-        plain = plain && (unsigned char)prefix[i] > ' ' && prefix[i] != 127;
-    size_t name_len = plain ? len : encode_url(name, prefix, len);
-    add(context, "PREFIX %.*s get %" PRIu64 " hit %" PRIu64 " set %" PRIu64 " del %" PRIu64 "\r\n",
-        (int)name_len, plain ? prefix : name, counts[PREFIX_GET], counts[PREFIX_HIT],
-        counts[PREFIX_SET], counts[PREFIX_DELETE]);
+        if ((unsigned char)text[i] <= ' ' || text[i] == 127)
+            return false;
+    return true;
 }
 
-/* `stats detail dump`: the other words of detail are no questions (command_admin.c). */
-static void detail_group(struct server *server, struct text *text)
+static void take_prefix(void *context, const char *prefix, size_t len,
+                        const uint64_t counts[PREFIX_COUNTERS])
 {
-    prefixes_each(server->prefixes, add_prefix, text);
+    const struct stats_receiver *to = context;
+    char name[3 * STORE_KEY_MAX + 1], value[128];
+    struct stats_row row = {STATS_PREFIX, name, value};
+
+    size_t name_len = len;
+    if (is_word(prefix, len))
+        memcpy(name, prefix, len);
+    else
+        name_len = encode_url(name, prefix, len);
+    name[name_len] = '\0';
+
+    snprintf(value, sizeof value, "get %" PRIu64 " hit %" PRIu64 " set %" PRIu64 " del %" PRIu64,
+             counts[PREFIX_GET], counts[PREFIX_HIT], counts[PREFIX_SET], counts[PREFIX_DELETE]);
+    to->take(to->context, &row);
 }
 
-static void one_conn(struct text *text, const struct conn *conn, uint32_t now_s)
+/* `stats detail dump`. The other words after detail ask for nothing: they switch something. */
+static enum stats_answer detail_group(const struct stats_source *source,
+                                      const struct stats_receiver *to)
 {
-    uint32_t last = atomic_load_explicit(&conn->last_command_s, memory_order_relaxed);
-    bool udp = conn->transport == TRANSPORT_UDP;
-    if (udp)
-        add(text, "STAT %d:UDP UDP\r\n", conn->fd);
-    add(text, "STAT %d:addr %s\r\n", conn->fd, conn->address);
-    if (!udp)
-        add(text, "STAT %d:listen_addr %s\r\n", conn->fd, conn->listener->address);
-    add(text, "STAT %d:state %s\r\n", conn->fd, conn_state_name(conn));
-    add(text, "STAT %d:secs_since_last_cmd %u\r\n", conn->fd, now_s > last ? now_s - last : 0);
+    struct stats_receiver receiver = *to;
+    prefixes_each(source->prefixes, take_prefix, &receiver);
+    return STATS_PREFIXES;
 }
 
-static void conns_group(struct server *server, struct text *text)
+static void connection_row(const struct stats_receiver *to, int fd, const char *name,
+                           const char *value)
 {
-    uint32_t now_s = clock_now_s(&server->clock);
-    for (int i = 0; i < server->listener_count; i++) {
-        const struct listener *listener = &server->listeners[i];
-        if (listener->transport == TRANSPORT_UDP)
-            continue; /* shown with the workers' ends of it */
-        add(text, "STAT %d:addr %s\r\n", listener->fd, listener->address);
-        add(text, "STAT %d:state conn_listening\r\n", listener->fd);
-        add(text, "STAT %d:secs_since_last_cmd 0\r\n", listener->fd);
-    }
-    for (int i = 0; i < server->settings.threads; i++) {
-        struct worker *worker = server->workers[i];
-        pthread_mutex_lock(&worker->lock);
-        for (const struct conn *conn = worker->conns; conn; conn = conn->next)
-            one_conn(text, conn, now_s);
-        pthread_mutex_unlock(&worker->lock);
-    }
+    char full_name[40];
+    snprintf(full_name, sizeof full_name, "%d:%s", fd, name);
+    stats_string(to, full_name, value);
+}
+
+static void take_connection(void *context, const struct stats_connection *conn)
+{
+    const struct stats_receiver *to = context;
+    char idle[40];
+    snprintf(idle, sizeof idle, "%d:secs_since_last_cmd", conn->fd);
+
+    if (conn->is_udp)
+        connection_row(to, conn->fd, "UDP", "UDP");
+    connection_row(to, conn->fd, "addr", conn->address);
+    if (conn->listen_address)
+        connection_row(to, conn->fd, "listen_addr", conn->listen_address);
+    connection_row(to, conn->fd, "state", conn->state);
+    stats_number(to, idle, conn->idle_s);
+}
+
+static enum stats_answer conns_group(const struct stats_source *source,
+                                     const struct stats_receiver *to)
+{
+    struct stats_receiver receiver = *to;
+    const struct stats_connections connections = {take_connection, &receiver};
+    source->each_connection(source->context, &connections);
+    return STATS_LIST;
+}
+
+static enum stats_answer reset_group(const struct stats_source *source,
+                                     const struct stats_receiver *to)
+{
+    (void)to;
+    source->reset(source->context);
+    prefixes_clear(source->prefixes);
+    return STATS_RESET;
+}
+
+/* While sizes are counted this group is a listing, which takes its time (dump.h). */
+static enum stats_answer sizes_group(const struct stats_source *source,
+                                     const struct stats_receiver *to)
+{
+    struct stats_process process;
+    source->get_process(source->context, &process);
+    if (process.sizes_enabled)
+        return STATS_UNKNOWN;
+    stats_string(to, "sizes_status", "disabled");
+    return STATS_LIST;
+}
+
+/* sizes_enable and sizes_disable: the command has switched it, and the answer is the new state. */
+static enum stats_answer sizes_switch_group(const struct stats_source *source,
+                                            const struct stats_receiver *to)
+{
+    struct stats_process process;
+    source->get_process(source->context, &process);
+    stats_string(to, "sizes_status", process.sizes_enabled ? "enabled" : "disabled");
+    return STATS_SWITCHED;
 }
 
 static const struct {
     const char *name;
-    void (*write)(struct server *server, struct text *text);
+    enum stats_answer (*emit)(const struct stats_source *source, const struct stats_receiver *to);
 } groups[] = {
-    {"", general},          {"settings", settings_group}, {"items", items_group},
-    {"slabs", slabs_group}, {"detail", detail_group},     {"conns", conns_group},
+    {"", general},
+    {"settings", settings_group},
+    {"items", items_group},
+    {"slabs", slabs_group},
+    {"detail", detail_group},
+    {"conns", conns_group},
     {"store", store_group},
+    {"reset", reset_group},
+    {"sizes", sizes_group},
+    {"sizes_enable", sizes_switch_group},
+    {"sizes_disable", sizes_switch_group},
 };
 
-bool stats_answer(struct server *server, const char *args, size_t args_len, char **out,
-                  size_t *out_len)
+enum stats_answer stats_each(const struct stats_source *source, const char *args, size_t args_len,
+                             const struct stats_receiver *to)
 {
-    struct text text = {0};
+    while (args_len && *args == ' ') {
+        args++;
+        args_len--;
+    }
     const char *blank = args_len ? memchr(args, ' ', args_len) : NULL;
     size_t len = blank ? (size_t)(blank - args) : args_len;
-    if (len == 5 && memcmp(args, "reset", 5) == 0) {
-        reset(server);
-        add(&text, "RESET\r\n");
-    }
+
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-        if (strlen(groups[i].name) == len && (len == 0 || memcmp(groups[i].name, args, len) == 0)) {
-            groups[i].write(server, &text);
-            add(&text, "END\r\n");
-        }
-    if (text.len == 0 || text.failed) {
-        free(text.data);
-        return false;
-    }
-    *out = text.data;
-    *out_len = text.len;
-    return true;
+        if (strlen(groups[i].name) == len && (len == 0 || memcmp(groups[i].name, args, len) == 0))
+            return groups[i].emit(source, to);
+    return STATS_UNKNOWN;
 }

@@ -1,30 +1,82 @@
-/* stats.h: what `stats` answers: memcached's names, order and meaning, and our own under `stats store`. */
+/* stats.h: what `stats` answers: memcached's names, order and meaning, and our own under
+ * `stats store`.
+ *
+ * stats_each() emits rows, and each protocol has a writer for them: stats_text() for text, and
+ * src/command/command_binary.c for packets. What the rows are made of comes from a source, so
+ * nothing here knows workers, connections or sockets.
+ */
 #ifndef CACHECASK_SRC_OBSERVE_STATS_H
 #define CACHECASK_SRC_OBSERVE_STATS_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct server;
+#include "src/base/stats_row.h"
+#include "src/config/settings.h"
+#include "src/observe/counters.h"
 
-/* Counted by one worker, read by any. */
-struct counters {
-#define COUNTER(name) _Atomic uint64_t name;
-#include "src/observe/counters.def"
-#undef COUNTER
+struct prefixes;
+struct store;
+struct watch;
+
+/* Numbers of the process as a whole. */
+struct stats_process {
+    uint32_t now_s, uptime_s;
+    uint64_t connections, total_connections, rejected_connections;
+    uint64_t listen_disabled_num, listen_disabled_us;
+    bool accepting;
+    bool sizes_enabled;
+    bool has_tls;
+    uint64_t tls_new_sessions;
+    uint64_t tls_age_s; /* since the certificates were read */
 };
 
-/* One writer, so no locked instruction is needed. */
-static inline void counter_add(_Atomic uint64_t *counter, uint64_t by)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
+/* A client, or a socket that clients connect to. */
+struct stats_connection {
+    int fd;
+    bool is_udp;
+    const char *address;
+    const char *listen_address; /* where it has connected; NULL: nowhere */
+    const char *state;
+    uint32_t idle_s; /* since its last command */
+};
 
-/* The answer to `stats ARGS` in *text, which the caller frees. False: it is no group that we know (ERROR), or no memory. */
-bool stats_answer(struct server *server, const char *args, size_t args_len, char **text,
-                  size_t *len);
+/* Receives connections, one at a time. */
+struct stats_connections {
+    void (*take)(void *context, const struct stats_connection *connection);
+    void *context;
+};
+
+/* Where the numbers come from. Any thread may call these functions. */
+struct stats_source {
+    void *context; /* their first argument */
+    void (*get_process)(void *context, struct stats_process *process);
+    void (*get_settings)(void *context, struct settings *now); /* with changes since the start */
+    void (*sum_counters)(void *context, struct counters *sum); /* of all workers, since a reset */
+    void (*each_connection)(void *context, const struct stats_connections *to);
+    void (*reset)(void *context);
+    struct store *store;
+    struct watch *watch;
+    struct prefixes *prefixes;
+};
+
+/* How an answer ends depends on what it is. */
+enum stats_answer {
+    STATS_UNKNOWN,  /* there is no such group, or it is not answered here */
+    STATS_LIST,     /* rows; in text END comes after them */
+    STATS_PREFIXES, /* likewise, rows of STATS_PREFIX */
+    STATS_SWITCHED, /* one row, the new state of something */
+    STATS_RESET,    /* no rows: the counters have been reset */
+};
+
+/* Emits the rows of `stats ARGS`. */
+enum stats_answer stats_each(const struct stats_source *source, const char *args, size_t args_len,
+                             const struct stats_receiver *to);
+
+/* The answer to `stats ARGS` in the text protocol, in *text, which the caller frees. False: no such
+ * group (ERROR), or no memory. */
+bool stats_text(const struct stats_source *source, const char *args, size_t args_len, char **text,
+                size_t *len);
 
 #endif

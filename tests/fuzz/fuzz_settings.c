@@ -1,4 +1,4 @@
-/* fuzz_settings.c: any words as a command line, or any bytes as a configuration file (src/config/settings.c).
+/* fuzz_settings.c: any words as a command line, or any bytes as a configuration file (src/config).
  *
  * - They run a server, or say what is wrong; and the same again when they are asked again.
  * - What runs a server keeps the limits that the help names, and contradicts itself in nothing (-S, -Y, -B, -U).
@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "src/command/sasl.h"
 #include "src/config/settings.h"
 #include "storage/store.h"
 
@@ -87,26 +86,28 @@ static void check_choices(const struct settings *settings)
     if (settings->auth_file) /* nobody comes in by another door */
         FUZZ_CHECK(ascii && !settings->enable_sasl && settings->udp_port == 0);
     if (settings->enable_sasl)
-        FUZZ_CHECK(binary && settings->udp_port == 0 && sasl_built_in());
+        FUZZ_CHECK(binary && settings->udp_port == 0);
     FUZZ_CHECK(settings->prefix_delimiter != '\0' && !settings->in_config);
     read_string(settings_tls_version(settings));
 }
 
-static void add_setting(void *context, const char *name, const char *value)
+static void take_row(void *context, const struct stats_row *row)
 {
-    summary_add(context, name, strlen(name) + 1);
-    summary_add(context, value, strlen(value) + 1);
+    summary_add(context, row->name, strlen(row->name) + 1);
+    summary_add(context, row->value, strlen(row->value) + 1);
 }
 
 static enum settings_result parse(int argc, char **argv, struct summary *summary)
 {
+    const struct features all = {true, true, true};
+    const struct stats_receiver to = {take_row, summary};
     struct settings settings;
-    enum settings_result result = settings_parse(&settings, argc, argv);
+    enum settings_result result = settings_parse(&settings, &all, argc, argv);
     if (result == SETTINGS_RUN) {
         check_strings(&settings);
         check_numbers(&settings);
         check_choices(&settings);
-        settings_each(&settings, add_setting, summary);
+        settings_each(&settings, &to);
         FUZZ_CHECK(summary->len > 0);
     }
     settings_release(&settings);

@@ -82,7 +82,6 @@ static struct listener *add_listener(struct server *server, int fd, enum transpo
     listener->fd = fd;
     listener->transport = transport;
     listener->is_unix = transport == TRANSPORT_PLAIN;
-    listener->server = server;
     strcpy(listener->address, "fuzz");
     return listener;
 }
@@ -99,28 +98,32 @@ static void parse_options(struct settings *settings, const char *const options[]
 {
     static char program[] = "cachecask";
     static char *argv[OPTIONS_MAX] = {program};
+    const struct features features = {0};
     int argc = 1;
     for (; options[argc - 1] && argc < OPTIONS_MAX; argc++)
         argv[argc] = strdup(options[argc - 1]);
-    FUZZ_CHECK(settings_parse(settings, argc, argv) == SETTINGS_RUN);
+    FUZZ_CHECK(settings_parse(settings, &features, argc, argv) == SETTINGS_RUN);
 }
 
 void served_start(struct served *served, const char *const options[], bool udp)
 {
-    struct server *server = &served->server;
+    struct main_thread *main_thread = &served->main_thread;
+    struct server *server = &main_thread->server;
     signal(SIGPIPE, SIG_IGN);
     parse_options(&server->settings, options);
+    server->listeners = main_thread->listeners;
     clock_init(&server->clock);
     server->prefixes = prefixes_new(server->settings.prefix_delimiter);
     server->watch = watch_new(1, 64, 64, &server->observed, false);
     server->dump = dump_new(server);
     FUZZ_CHECK(server->prefixes && server->watch && server->dump);
     open_store(server);
+    server_stats_init(main_thread);
     served->unix_listener = add_listener(server, -1, TRANSPORT_PLAIN);
     if (udp)
         add_udp(server);
     served->worker = worker_new(server, 0);
-    server->workers = &served->worker;
+    main_thread->workers = &served->worker;
     FUZZ_CHECK(served->worker != NULL);
 }
 
@@ -128,14 +131,14 @@ int served_connect(struct served *served)
 {
     int ends[2];
     FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-    atomic_fetch_add(&served->server.connections, 1);
+    atomic_fetch_add(&served->main_thread.server.connections, 1);
     FUZZ_CHECK(worker_add(served->worker, ends[1], served->unix_listener, "fuzz"));
     return ends[0];
 }
 
 void served_tick(struct served *served)
 {
-    store_tick(served->server.store, clock_now_s(&served->server.clock));
+    store_tick(served->main_thread.server.store, clock_now_s(&served->main_thread.server.clock));
 }
 
 /* *closed: the server has nothing more to say. Returns the bytes that came. */

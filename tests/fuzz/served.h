@@ -12,7 +12,7 @@
 #include "tests/fuzz/fuzz.h"
 
 struct served {
-    struct server server;
+    struct main_thread main_thread; /* which does not run: the part that the others see */
     struct worker *worker;
     struct listener *unix_listener; /* whose connections come from served_connect */
 };

@@ -1,0 +1,14 @@
+/* settings_file.h: the configuration file: a line is an option, and # begins a comment. */
+#ifndef CACHECASK_SRC_CONFIG_SETTINGS_FILE_H
+#define CACHECASK_SRC_CONFIG_SETTINGS_FILE_H
+
+#include "src/config/settings.h"
+
+typedef enum settings_result settings_apply(struct settings *settings, const char *line);
+
+/* Calls apply with each line that has an option, without blanks around it, until the result is not
+ * SETTINGS_RUN. SETTINGS_BAD: standard error tells the file's name, and the line or the reason. */
+enum settings_result settings_file_read(const char *path, struct settings *settings,
+                                        settings_apply *apply);
+
+#endif
