@@ -155,8 +155,8 @@ bool access_trace_parse(struct access_trace *trace, char *text, size_t len, uint
 
     for (size_t i = 0; i < len; i++)
         lines += text[i] == '\n';
-    *trace =
-        (struct access_trace){.text = text, .requests = calloc(lines, sizeof *trace->requests)};
+    *trace = (struct access_trace){.text = text};
+    trace->requests = calloc(lines, sizeof *trace->requests);
     *line = 0;
     if (trace->requests && parse_all(trace, len, line))
         return true;

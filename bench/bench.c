@@ -1,6 +1,6 @@
 /* bench.c: cachecask-bench, a load generator for memcached servers, and for Redis.
  *
- *     options       the command line
+ *     command_line  the options
  *     workload      keys and values from key numbers; distribution: which number comes next;
  *                   access_trace: keys and their order from a file
  *     endpoint      where the server is
@@ -21,7 +21,7 @@
 
 #include "bench/access_trace.h"
 #include "bench/endpoint.h"
-#include "bench/options.h"
+#include "bench/command_line.h"
 #include "bench/phase.h"
 #include "bench/phase_report.h"
 #include "bench/selftest.h"

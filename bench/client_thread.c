@@ -51,8 +51,7 @@ static enum request_kind choose_kind(struct client_thread *thread)
     case OPERATION_TOUCH: return REQUEST_TOUCH;
     case OPERATION_DELETE: return REQUEST_DELETE;
     case OPERATION_MIX:
-        if ((double)(random_next(&thread->chooser.random) >> 11) * 0x1p-53 >=
-            thread->run->options->get_share)
+        if (random_fraction(&thread->chooser.random) >= thread->run->options->get_share)
             return REQUEST_SET;
         break;
     case OPERATION_GET:

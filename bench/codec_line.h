@@ -47,7 +47,8 @@ static inline bool line_is_error(const char *at, const char *end)
            line_starts_with(at, end, "SERVER_ERROR");
 }
 
-/* Reads digits, none being 0, and returns where they end; NULL: the number has more than 32 bits. */
+/* Reads digits, if there are any, and returns where they end. NULL: the number has more than 32
+ * bits. */
 static inline const char *line_number(const char *at, const char *end, uint32_t *number)
 {
     uint64_t value = 0;

@@ -26,11 +26,11 @@
 #define DEPTH_MAX   64
 #define READERS_MAX 8 /* as many as the server has */
 
-struct slot {
+struct pending_read {
     char *data;
     uint64_t started_ns;
     off_t offset;
-    struct slot *next;
+    struct pending_read *next;
 };
 
 struct bench {
@@ -40,13 +40,13 @@ struct bench {
     uint32_t depth;
     double seconds;
     struct random random;
-    struct slot slots[DEPTH_MAX];
+    struct pending_read pending[DEPTH_MAX];
     struct hdr_histogram latency_ns;
     uint64_t reads;
 
     pthread_mutex_t lock;
     pthread_cond_t work, came_back;
-    struct slot *queued, *done;
+    struct pending_read *queued, *done;
     bool stopping;
 };
 
@@ -56,16 +56,16 @@ static void die(const char *what)
     exit(1);
 }
 
-static void begin(struct bench *bench, struct slot *slot)
+static void begin(struct bench *bench, struct pending_read *pending)
 {
-    uint64_t places = bench->file_bytes / bench->size;
-    slot->offset = (off_t)(scale64(random_next(&bench->random), places) * bench->size);
-    slot->started_ns = monotonic_ns();
+    uint64_t blocks = bench->file_bytes / bench->size;
+    pending->offset = (off_t)(scale64(random_next(&bench->random), blocks) * bench->size);
+    pending->started_ns = monotonic_ns();
 }
 
-static void end(struct bench *bench, const struct slot *slot)
+static void end(struct bench *bench, const struct pending_read *pending)
 {
-    hdr_histogram_record(&bench->latency_ns, monotonic_ns() - slot->started_ns, 1);
+    hdr_histogram_record(&bench->latency_ns, monotonic_ns() - pending->started_ns, 1);
     bench->reads++;
 }
 
@@ -76,29 +76,29 @@ static void *run_reader(void *context)
     struct bench *bench = context;
     pthread_mutex_lock(&bench->lock);
     while (!bench->stopping) {
-        struct slot *slot = bench->queued;
-        if (!slot) {
+        struct pending_read *pending = bench->queued;
+        if (!pending) {
             pthread_cond_wait(&bench->work, &bench->lock);
             continue;
         }
-        bench->queued = slot->next;
+        bench->queued = pending->next;
         pthread_mutex_unlock(&bench->lock);
-        if (pread(bench->fd, slot->data, bench->size, slot->offset) != (ssize_t)bench->size)
+        if (pread(bench->fd, pending->data, bench->size, pending->offset) != (ssize_t)bench->size)
             die("pread");
         pthread_mutex_lock(&bench->lock);
-        slot->next = bench->done;
-        bench->done = slot;
+        pending->next = bench->done;
+        bench->done = pending;
         pthread_cond_signal(&bench->came_back);
     }
     pthread_mutex_unlock(&bench->lock);
     return NULL;
 }
 
-static void push(struct bench *bench, struct slot *slot)
+static void push(struct bench *bench, struct pending_read *pending)
 {
-    begin(bench, slot);
-    slot->next = bench->queued;
-    bench->queued = slot;
+    begin(bench, pending);
+    pending->next = bench->queued;
+    bench->queued = pending;
     pthread_cond_signal(&bench->work);
 }
 
@@ -107,23 +107,26 @@ static void read_by_threads(struct bench *bench)
     pthread_t threads[READERS_MAX];
     uint32_t count = bench->depth < READERS_MAX ? bench->depth : READERS_MAX;
     uint64_t until = monotonic_ns() + (uint64_t)(bench->seconds * 1e9);
+
     for (uint32_t i = 0; i < count; i++)
         if (pthread_create(&threads[i], NULL, run_reader, bench) != 0)
             die("pthread_create");
+
     pthread_mutex_lock(&bench->lock);
     for (uint32_t i = 0; i < bench->depth; i++)
-        push(bench, &bench->slots[i]);
+        push(bench, &bench->pending[i]);
     while (monotonic_ns() < until) {
         while (!bench->done)
             pthread_cond_wait(&bench->came_back, &bench->lock);
-        struct slot *slot = bench->done;
-        bench->done = slot->next;
-        end(bench, slot);
-        push(bench, slot);
+        struct pending_read *pending = bench->done;
+        bench->done = pending->next;
+        end(bench, pending);
+        push(bench, pending);
     }
     bench->stopping = true;
     pthread_cond_broadcast(&bench->work);
     pthread_mutex_unlock(&bench->lock);
+
     for (uint32_t i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
     bench->queued = bench->done = NULL;
@@ -132,12 +135,13 @@ static void read_by_threads(struct bench *bench)
 
 /* By io_uring. */
 
-static void submit(struct bench *bench, struct io_uring *ring, struct slot *slot)
+static void submit(struct bench *bench, struct io_uring *ring, struct pending_read *pending)
 {
-    begin(bench, slot);
+    begin(bench, pending);
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-    io_uring_prep_read(sqe, bench->fd, slot->data, (unsigned)bench->size, (uint64_t)slot->offset);
-    io_uring_sqe_set_data(sqe, slot);
+    io_uring_prep_read(sqe, bench->fd, pending->data, (unsigned)bench->size,
+                       (uint64_t)pending->offset);
+    io_uring_sqe_set_data(sqe, pending);
 }
 
 static bool read_by_uring(struct bench *bench)
@@ -148,20 +152,21 @@ static bool read_by_uring(struct bench *bench)
     uint32_t under_way = bench->depth;
     if (io_uring_queue_init(DEPTH_MAX, &ring, 0) < 0)
         return false;
+
     for (uint32_t i = 0; i < bench->depth; i++)
-        submit(bench, &ring, &bench->slots[i]);
+        submit(bench, &ring, &bench->pending[i]);
     while (under_way) {
         io_uring_submit_and_wait(&ring, 1);
         while (io_uring_peek_cqe(&ring, &cqe) == 0) {
-            struct slot *slot = io_uring_cqe_get_data(cqe);
+            struct pending_read *pending = io_uring_cqe_get_data(cqe);
             if (cqe->res != (int)bench->size) {
                 errno = -cqe->res;
                 die("io_uring read");
             }
-            end(bench, slot);
+            end(bench, pending);
             io_uring_cqe_seen(&ring, cqe);
             if (monotonic_ns() < until)
-                submit(bench, &ring, slot);
+                submit(bench, &ring, pending);
             else
                 under_way--;
         }
@@ -179,12 +184,14 @@ static void measure(struct bench *bench, bool uring)
     posix_fadvise(bench->fd, 0, 0, POSIX_FADV_DONTNEED);
     uint64_t before_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     uint64_t started_ns = monotonic_ns();
+
     if (!uring)
         read_by_threads(bench);
     else if (!read_by_uring(bench)) {
         printf("| io_uring | the kernel refuses it | | | | | |\n");
         return;
     }
+
     double seconds = (double)(monotonic_ns() - started_ns) / 1e9;
     printf("| %s | %zu | %u | %.0f | %.2f | %.0f | %.0f |\n", uring ? "io_uring" : "threads",
            bench->size, bench->depth, (double)bench->reads / seconds,
@@ -200,6 +207,7 @@ static void make_file(struct bench *bench, const char *name)
     bench->fd = open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (bench->fd < 0)
         die(name);
+
     unlink(name);
     for (uint64_t at = 0; at < bench->file_bytes; at += sizeof data) {
         for (size_t i = 0; i < sizeof data; i += 8) {
@@ -226,12 +234,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench-reads FILE MEBIBYTES SECONDS\n");
         return 2;
     }
+
     bench.file_bytes = strtoull(argv[2], NULL, 10) << 20;
     bench.seconds = strtod(argv[3], NULL);
     make_file(&bench, argv[1]);
     for (uint32_t i = 0; i < DEPTH_MAX; i++)
-        if (!(bench.slots[i].data = malloc(sizes[1])))
+        if (!(bench.pending[i].data = malloc(sizes[1])))
             die("malloc");
+
     printf("| by | bytes | depth | reads/s | CPU µs a read | p50, µs | p99, µs |\n"
            "|---|---:|---:|---:|---:|---:|---:|\n");
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
@@ -241,7 +251,8 @@ int main(int argc, char **argv)
                 bench.depth = depths[d];
                 measure(&bench, uring);
             }
+
     for (uint32_t i = 0; i < DEPTH_MAX; i++)
-        free(bench.slots[i].data);
+        free(bench.pending[i].data);
     return 0;
 }

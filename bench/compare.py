@@ -287,8 +287,8 @@ def make_parser():
             f"{group.name}: {', '.join(row.name for row in group.rows())}."
             for group in groups.GROUPS.values()))
     parser.add_argument("--quick", action="store_true",
-                        help="about two minutes: gets and sets in each protocol, 3 rounds of 0.9 s, "
-                        "200,000 keys, unless they are given")
+                        help="about two minutes: gets and sets in each protocol; unless they are "
+                        "given, 3 rounds of 0.9 s and 200,000 keys")
     parser.add_argument("--groups", help="which groups (all)")
     parser.add_argument("--rows", help="which of their rows; 'readme' for those of README.md (all)")
     parser.add_argument("--servers", help="the contestants of every group; the first is what the "

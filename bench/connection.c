@@ -26,8 +26,8 @@ bool connection_init(struct connection *connection, int fd, const struct codec *
     connection->tally = tally;
     connection->options = *options;
     connection->out_cap = OUT_SIZE + codec->bound(options->multiget);
-    connection->requests =
-        calloc(options->fill ? key_count : options->pipeline, sizeof *connection->requests);
+    size_t request_count = options->fill ? key_count : options->pipeline;
+    connection->requests = calloc(request_count, sizeof *connection->requests);
     connection->keys = calloc(key_count, sizeof *connection->keys);
     connection->out = malloc(connection->out_cap);
     if (options->fill)
@@ -170,9 +170,10 @@ static enum connection_status start_fills(struct connection *connection)
     uint32_t count = connection->missed_count;
     enum connection_status status;
 
-    for (uint32_t i = 0; i < count; i++)
-        connection->requests[i] =
-            (struct request){.kind = REQUEST_SET, .key_count = 1, .keys = &connection->missed[i]};
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t *key = &connection->missed[i];
+        connection->requests[i] = (struct request){REQUEST_SET, 1, key};
+    }
     connection->missed_count = 0;
     connection_prepare(connection, count);
     status = connection_begin(connection, monotonic_ns());

@@ -88,8 +88,9 @@ void distribution_init(struct distribution *distribution,
     distribution->stride = choose_stride(n);
     distribution->area_first = area(distribution, 1.5) - 1;
     distribution->area_last = area(distribution, (double)n + 0.5);
-    distribution->accept =
-        2 - area_inverse(distribution, area(distribution, 2.5) - height(distribution, 2));
+
+    double second = area(distribution, 2.5) - height(distribution, 2);
+    distribution->accept = 2 - area_inverse(distribution, second);
 }
 
 static uint64_t first_key(const struct distribution *distribution, const struct chooser *chooser)
@@ -113,7 +114,7 @@ void chooser_init(struct chooser *chooser, const struct distribution *distributi
 uint64_t distribution_rank(const struct distribution *distribution, struct random *random)
 {
     for (;;) {
-        double uniform = (double)(random_next(random) >> 11) * 0x1p-53;
+        double uniform = random_fraction(random);
         double drawn = distribution->area_last +
                        uniform * (distribution->area_first - distribution->area_last);
         double x = area_inverse(distribution, drawn);

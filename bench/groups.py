@@ -150,7 +150,8 @@ def values(value_bytes):
 
 GROUPS = {group.name: group for group in [
     Group("base", "One worker", FLOORED,
-          [Setup(shown(GET) + MULTIGET + shown(SET) + OTHERS + in_protocol("meta") + in_protocol("binary"))]),
+          [Setup(shown(GET) + MULTIGET + shown(SET) + OTHERS + in_protocol("meta")
+                 + in_protocol("binary"))]),
     Group("connections", "Few and many connections", FLOORED, [
         setup("c1", "1 connection", GET + SET, connections=1),
         setup("c1000", "1,000 connections", GET + SET, connections=1_000)]),

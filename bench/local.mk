@@ -16,7 +16,7 @@ cachecask_bench_SOURCES = \
     bench/distribution.c bench/distribution.h \
     bench/endpoint.c bench/endpoint.h \
     bench/hdr_histogram.c bench/hdr_histogram.h \
-    bench/options.c bench/options.h \
+    bench/command_line.c bench/command_line.h \
     bench/phase.c bench/phase.h \
     bench/random.h \
     bench/phase_report.c bench/phase_report.h \

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "bench/endpoint.h"
-#include "bench/options.h"
+#include "bench/command_line.h"
 #include "bench/tally.h"
 
 struct phase {

@@ -22,6 +22,12 @@ static inline uint64_t random_next(struct random *random)
     return mix64(random->state);
 }
 
+/* From 0 to 1, without 1. */
+static inline double random_fraction(struct random *random)
+{
+    return (double)(random_next(random) >> 11) * 0x1p-53;
+}
+
 /* Maps 64 random bits to [0, n) by a multiplication: no division, and the bias is below 2^-32. */
 static inline uint64_t scale64(uint64_t bits, uint64_t n)
 {

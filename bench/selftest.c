@@ -67,9 +67,9 @@ static bool check_zipf_exponent(double exponent)
     double rest = 1;
     bool right = true;
 
-    distribution_init(
-        &distribution,
-        &(struct distribution_options){.kind = DISTRIBUTION_ZIPF, .exponent = exponent}, N);
+    const struct distribution_options options = {DISTRIBUTION_ZIPF, .exponent = exponent};
+
+    distribution_init(&distribution, &options, N);
     for (int k = N; k >= 1; k--)
         total += pow(k, -exponent);
     for (int i = 0; i < DRAWS; i++) {

@@ -53,9 +53,10 @@ static void get(struct store_session *session, const struct store_key *key)
 {
     struct store_fetch fetch = {0};
     struct store_item item;
+
     enum store_status status = store_get(session, key, &fetch, &item);
     if (status == STORE_WAIT_READ && store_fetch_now(session, &fetch) == STORE_OK)
-        status = store_get(session, key, &fetch, &item); /* it did not find room in the cache */
+        status = store_get(session, key, &fetch, &item); /* there was no room in the cache */
     store_fetch_release(&fetch);
     if (status != STORE_OK && status != STORE_WAIT_READ)
         die("get");
@@ -66,6 +67,7 @@ static void put(struct store_session *session, const struct store_key *key)
     static const char value[VALUE_BYTES];
     struct store_put put = {.value = {{.data = value, .len = VALUE_BYTES}}};
     enum store_status status;
+
     while ((status = store_put(session, key, &put)) == STORE_WAIT_SPACE) {
         store_commit(session); /* room is being made */
         store_leave(session);
@@ -90,6 +92,7 @@ static void run_batch(const struct bench *bench, struct store_session *session,
     char names[BATCH][KEY_BYTES];
     struct store_key keys[BATCH];
     enum store_use use = bench->work == PUT ? STORE_REPLACES : STORE_READS;
+
     store_enter(session, 1);
     for (int i = 0; i < BATCH; i++) {
         name_key(names[i], numbers[i]);
@@ -105,6 +108,13 @@ static void run_batch(const struct bench *bench, struct store_session *session,
     store_leave(session);
 }
 
+static uint64_t choose(struct thread *thread)
+{
+    if (thread->bench->work == GET_ONE_KEY)
+        return 0;
+    return scale64(random_next(&thread->random), thread->bench->keys);
+}
+
 static void *run_thread(void *context)
 {
     struct thread *thread = context;
@@ -113,10 +123,10 @@ static void *run_thread(void *context)
     uint64_t numbers[BATCH];
     if (!session)
         die("store_session_new");
+
     while (!atomic_load_explicit(&bench->stopping, memory_order_relaxed)) {
         for (int i = 0; i < BATCH; i++)
-            numbers[i] =
-                bench->work == GET_ONE_KEY ? 0 : scale64(random_next(&thread->random), bench->keys);
+            numbers[i] = choose(thread);
         run_batch(bench, session, numbers);
         thread->operations += BATCH;
     }
@@ -130,6 +140,7 @@ static void fill(struct bench *bench)
     uint64_t numbers[BATCH];
     if (!session)
         die("store_session_new");
+
     bench->work = PUT;
     for (uint64_t at = 0; at < bench->keys; at += BATCH) {
         for (uint64_t i = 0; i < BATCH; i++)
@@ -144,6 +155,7 @@ static void measure(struct bench *bench, const char *title, uint32_t count, doub
     struct thread threads[THREADS_MAX] = {0};
     uint64_t before_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     uint64_t started_ns = monotonic_ns(), operations = 0;
+
     atomic_store(&bench->stopping, false);
     for (uint32_t i = 0; i < count; i++) {
         threads[i].bench = bench;
@@ -151,12 +163,14 @@ static void measure(struct bench *bench, const char *title, uint32_t count, doub
         if (pthread_create(&threads[i].id, NULL, run_thread, &threads[i]) != 0)
             die("pthread_create");
     }
+
     usleep((useconds_t)(seconds * 1e6));
     atomic_store(&bench->stopping, true);
     for (uint32_t i = 0; i < count; i++) {
         pthread_join(threads[i].id, NULL);
         operations += threads[i].operations;
     }
+
     printf("| %s | %u | %.2f | %.0f |\n", title, count,
            (double)operations / (double)(monotonic_ns() - started_ns) * 1e3,
            (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - before_ns) / (double)operations);
@@ -179,7 +193,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench-store DIRECTORY KEYS SECONDS\n");
         return 2;
     }
-    struct store_options options = {
+
+    const struct store_options options = {
         .dir_fd = open(argv[1], O_RDONLY | O_DIRECTORY),
         .dir_name = argv[1],
         .memory_limit = UINT64_C(1) << 30,
@@ -191,14 +206,15 @@ int main(int argc, char **argv)
     };
     if (options.dir_fd < 0 || store_open(&bench.store, &options) != STORE_OK)
         die("opening the directory");
+
     fill(&bench);
-    printf(
-        "| work | threads | million operations/s | CPU ns an operation |\n|---|---:|---:|---:|\n");
+    puts("| work | threads | million operations/s | CPU ns an operation |\n|---|---:|---:|---:|");
     for (enum work work = GET; work <= PUT; work++)
         for (uint32_t count = 1; count <= THREADS_MAX; count *= 2) {
             bench.work = work;
             measure(&bench, titles[work], count, seconds);
         }
+
     store_close(bench.store);
     close(options.dir_fd);
     return 0;

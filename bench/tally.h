@@ -15,14 +15,13 @@ struct tally {
     uint64_t hits;       /* values that came, keys that incr, touch or delete found */
     uint64_t misses;
     uint64_t stored;
-    uint64_t filled;    /* of them: because a get had missed the key */
-    uint64_t errors;    /* error replies, refused sets, replies out of step, lost connections */
-    uint64_t wrong;     /* values that are not their key's; verify mode only */
-    uint64_t unsent;    /* requests that were due by --rate and never went out */
-    uint64_t bytes_in;  /* received */
-    uint64_t bytes_out; /* sent */
-    uint64_t
-        first_missing; /* a key that was not there, or TALLY_NO_KEY; gets: verify or fill only */
+    uint64_t filled;        /* of them: because a get had missed the key */
+    uint64_t errors;        /* error replies, refused sets, replies out of step, lost connections */
+    uint64_t wrong;         /* values that are not their key's; verify mode only */
+    uint64_t unsent;        /* requests that were due by --rate and never went out */
+    uint64_t bytes_in;      /* received */
+    uint64_t bytes_out;     /* sent */
+    uint64_t first_missing; /* a key that was not there, or TALLY_NO_KEY; of gets: verify, fill */
     char first_error[256];
     struct hdr_histogram latency[REQUEST_KINDS];
 };

@@ -1,6 +1,6 @@
-/* options.h: what the command line asks for. */
-#ifndef CACHECASK_BENCH_OPTIONS_H
-#define CACHECASK_BENCH_OPTIONS_H
+/* command_line.h: what the command line asks for. */
+#ifndef CACHECASK_BENCH_COMMAND_LINE_H
+#define CACHECASK_BENCH_COMMAND_LINE_H
 
 #include <stdbool.h>
 #include <stdint.h>

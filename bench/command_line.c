@@ -1,5 +1,5 @@
-/* options.c: one table gives the parser, the checks and the help. */
-#include "bench/options.h"
+/* command_line.c: one table gives the parser, the checks and the help. */
+#include "bench/command_line.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -55,10 +55,10 @@ static const struct option_row rows[] = {
     {'o', "op", "NAME", TYPE_OTHER, 0, 0, 0,
      "get, set, mix, multiget (get of 50 keys), incr, touch, delete [get; none with --load or "
      "--verify-all]"},
-    {'r', "ratio", "GETS:SETS", TYPE_OTHER, 0, 0, 0, "what mix consists of [90:10]"},
+    {'r', "ratio", "GETS:SETS", TYPE_OTHER, 0, 0, 0, "the requests of mix [90:10]"},
     {'k', "keys", "N", TYPE_U64, AT(workload.key_count), 1, DISTRIBUTION_MAX,
      "number of keys [1000000]"},
-    {0, "prefix", "TEXT", TYPE_OTHER, 0, 0, 0, "what every key begins with [key:]"},
+    {0, "prefix", "TEXT", TYPE_OTHER, 0, 0, 0, "the beginning of each key [key:]"},
     {0, "key-size", "N[-M]", TYPE_SIZES, AT(workload.key_size), 1, WORKLOAD_KEY_MAX,
      "bytes of a key [16]"},
     {'S', "value-size", "N[-M]", TYPE_SIZES, AT(workload.value_size), 0, WORKLOAD_VALUE_MAX,
@@ -69,9 +69,8 @@ static const struct option_row rows[] = {
      "expiry of what set and touch write [0, never]"},
     {'D', "distribution", "NAME", TYPE_OTHER, 0, 0, 0,
      "which keys: uniform, sequential, zipf (few are popular), scan (zipf, and now and then a run "
-     "of "
-     "keys beyond --keys that come only once), shift (zipf, and now and then other keys become the "
-     "popular ones); the last three may end in :EXPONENT [uniform; zipf:1.0]"},
+     "of keys beyond --keys that come only once), shift (zipf, and now and then other keys become "
+     "the popular ones); the last three may end in :EXPONENT [uniform; zipf:1.0]"},
     {0, "scan-every", "N", TYPE_U64, AT(options.distribution.scan_every), 0, INTERVAL_MAX,
      "-D scan: keys that a thread chooses between two scans [100k]"},
     {0, "scan-length", "N", TYPE_U64, AT(options.distribution.scan_length), 1, INTERVAL_MAX,
@@ -98,18 +97,18 @@ static const struct option_row rows[] = {
     {0, "timeout", "SECONDS", TYPE_SECONDS, AT(options.timeout_s), 0, 0,
      "give up after so long without any reply [10]"},
     {'l', "load", NULL, TYPE_FLAG, AT(options.load), 0, 0,
-     "first set every key once; stops at the first that is not stored"},
+     "first set each key once; stop at the first that is not stored"},
     {0, "fill", NULL, TYPE_FLAG, AT(options.fill), 0, 0,
      "set the keys that get does not find, as users of caches do: when a pipeline is answered, on "
      "the same connection"},
     {0, "verify", NULL, TYPE_FLAG, AT(options.verify), 0, 0,
-     "compare every value that gets return with what its key's value must be"},
+     "compare each value that a get returns with the one that its key must have"},
     {0, "verify-all", NULL, TYPE_FLAG, AT(options.verify_all), 0, 0,
-     "at the end get every key once and compare"},
+     "at the end get each key once, and compare"},
     {0, "allow-missing", NULL, TYPE_FLAG, AT(options.allow_missing), 0, 0,
-     "--verify-all: a key that is not there is no failure"},
+     "--verify-all: a missing key is no failure"},
     {0, "tolerate-errors", NULL, TYPE_FLAG, AT(options.tolerate_errors), 0, 0,
-     "count error replies and go on, and do not fail because of them"},
+     "count error replies, go on, and do not fail because of them"},
     {0, "json", NULL, TYPE_FLAG, AT(options.json), 0, 0, "print one JSON object"},
     {'q', "quiet", NULL, TYPE_FLAG, AT(options.quiet), 0, 0, "show no progress"},
     {0, "self-test", NULL, TYPE_OTHER, 0, 0, 0, "check the tool's own arithmetic and exit"},
@@ -132,9 +131,9 @@ const char *operation_name(enum operation operation)
 static void print_help(void)
 {
     puts("Usage: cachecask-bench [OPTION]…\n"
-         "Loads a memcached server, or a Redis, and prints how fast it answered.\n\n"
+         "Loads a memcached or Redis server, and prints how fast it answers.\n\n"
          "Phases, in this order: --load, the run of --op, --verify-all.\n"
-         "N may end in k or m (thousands, millions). In [brackets]: what holds if not given.\n");
+         "N may end in k or m (thousands, millions). [Brackets] hold the defaults.\n");
     for (size_t i = 0; i < ROW_COUNT; i++) {
         char left[64];
 
@@ -144,8 +143,8 @@ static void print_help(void)
                rows[i].letter ? rows[i].letter : ' ', rows[i].letter ? ',' : ' ', left,
                rows[i].help);
     }
-    puts("\nExit status: 0 all went well, 1 errors, wrong or missing values, or no connection,\n"
-         "2 the command line is wrong.");
+    puts("\nExit status: 0: all went well; 1: errors, wrong or missing values, or no connection;\n"
+         "2: the command line is wrong.");
 }
 
 static enum options_status refuse(const struct option_row *row, const char *text, const char *why)
@@ -155,7 +154,7 @@ static enum options_status refuse(const struct option_row *row, const char *text
     return OPTIONS_BAD;
 }
 
-/* A whole number, perhaps followed by k or m; `*end` is set behind it. */
+/* A whole number, perhaps followed by k or m; `*end` is what comes after it. */
 static bool read_number(const char *text, const char **end, uint64_t *number)
 {
     char *stop;
