@@ -457,10 +457,11 @@ static void count_unsent(struct client_thread *thread)
 
     if (end_ns > thread->run->end_ns)
         end_ns = thread->run->end_ns;
-    if (due_at(thread) < end_ns && work_left(thread) > 0)
-        thread->tally.unsent +=
-            (uint64_t)((double)(end_ns - due_at(thread)) / thread->interval_ns) *
-            thread->run->phase->pipeline;
+    if (due_at(thread) >= end_ns || work_left(thread) == 0)
+        return;
+
+    double batches = (double)(end_ns - due_at(thread)) / thread->interval_ns;
+    thread->tally.unsent += (uint64_t)batches * thread->run->phase->pipeline;
 }
 
 void *client_thread_main(void *argument)
