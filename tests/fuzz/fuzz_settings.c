@@ -1,7 +1,8 @@
 /* fuzz_settings.c: any words as a command line, or any bytes as a configuration file (src/config).
  *
  * - They run a server, or say what is wrong; and the same again when they are asked again.
- * - What runs a server keeps the limits that the help names, and contradicts itself in nothing (-S, -Y, -B, -U).
+ * - What runs a server keeps the limits that the help names, and contradicts itself in nothing (-S,
+ *   -Y, -B, -U).
  * - All strings can be read for as long as they are promised to be.
  */
 #define _GNU_SOURCE

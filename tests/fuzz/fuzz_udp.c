@@ -41,7 +41,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argv;
     served_start(&served, options, true);
     nobody = served_connect(&served);
-    int fd = served.server.listeners[1].fd;
+    int fd = served.main_thread.server.listeners[1].fd;
     FUZZ_CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
     client = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     FUZZ_CHECK(client >= 0 && connect(client, (struct sockaddr *)&address, len) == 0);
