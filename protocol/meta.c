@@ -41,10 +41,10 @@ static enum reply_status read_argument(struct request *request, char flag, struc
     case 'D': valid = token_uint64(word, &request->delta); break;
     case 'E': valid = token_uint64(word, &request->new_cas); break;
     case 'J': valid = token_uint64(word, &request->initial); break;
-    case 'N': valid = text_exptime(word, &request->vivify_exptime); break;
-    case 'R': valid = text_exptime(word, &request->recache_s); break;
+    case 'N': valid = token_exptime(word, &request->vivify_exptime); break;
+    case 'R': valid = token_exptime(word, &request->recache_s); break;
     case 'T':
-        valid = text_exptime(word, &request->exptime);
+        valid = token_exptime(word, &request->exptime);
         request->vivify_exptime = request->exptime;
         break;
     case 'M': request->mode = word.len > 0 ? word.data[0] : '\0'; break;

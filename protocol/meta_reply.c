@@ -19,12 +19,6 @@
 #include "protocol/text_output.h"
 #include "protocol/token.h"
 
-static char *put(char *out, const char *data, size_t len)
-{
-    memcpy(out, data, len);
-    return out + len;
-}
-
 static char *put_letter(char *out, char letter)
 {
     *out++ = ' ';
@@ -39,7 +33,7 @@ static char *put_flag(char *out, char letter, uint64_t number)
 
 static char *put_ttl(char *out, int64_t ttl_s)
 {
-    return ttl_s < 0 ? put(out, " t-1", 4) : put_flag(out, 't', (uint64_t)ttl_s);
+    return ttl_s < 0 ? text_put(out, " t-1", 4) : put_flag(out, 't', (uint64_t)ttl_s);
 }
 
 static char *put_key(char *out, const struct request *request)
@@ -47,7 +41,7 @@ static char *put_key(char *out, const struct request *request)
     struct bytes key = request->key;
     out = put_letter(out, 'k');
     if (!(request->meta_flags & META_FLAG('b')))
-        return put(out, key.data, key.len);
+        return text_put(out, key.data, key.len);
     out += base64_encode(out, key.data, key.len);
     return put_letter(out, 'b');
 }
@@ -65,7 +59,7 @@ static char *put_answer(char *out, const struct request *request, const struct r
     case 'l': return put_flag(out, 'l', meta->idle_s);
     case 's': return put_flag(out, 's', meta->size);
     case 't': return put_ttl(out, touched ? meta->new_ttl_s : meta->ttl_s);
-    default: *out++ = ' '; return put(out, flag.data, flag.len); /* O */
+    default: *out++ = ' '; return text_put(out, flag.data, flag.len); /* O */
     }
 }
 
@@ -124,7 +118,7 @@ static bool is_plain(struct bytes key)
 
 static char *put_named(char *out, const char *name, uint64_t number)
 {
-    return text_put_number(put(out, name, strlen(name)), number);
+    return text_put_number(text_put(out, name, strlen(name)), number);
 }
 
 /* The line of me; a key that would break it is in base64. */
@@ -134,15 +128,15 @@ static char *put_debug(char *out, const struct request *request, const struct re
     struct bytes key = request->key;
     *out++ = ' ';
     if (!(request->meta_flags & META_FLAG('b')) || is_plain(key))
-        out = put(out, key.data, key.len);
+        out = text_put(out, key.data, key.len);
     else
         out += base64_encode(out, key.data, key.len);
-    out = put(out, " exp=-1", meta->ttl_s < 0 ? 7 : 5);
+    out = text_put(out, " exp=-1", meta->ttl_s < 0 ? 7 : 5);
     if (meta->ttl_s >= 0)
         out = text_put_number(out, (uint64_t)meta->ttl_s);
     out = put_named(out, " la=", meta->idle_s);
     out = put_named(out, " cas=", reply->cas);
-    out = put(out, meta->fetched ? " fetch=yes" : " fetch=no", meta->fetched ? 10 : 9);
+    out = text_put(out, meta->fetched ? " fetch=yes" : " fetch=no", meta->fetched ? 10 : 9);
     return put_named(out, " cls=1 size=", meta->size);
 }
 
@@ -167,7 +161,7 @@ bool meta_reply_head(const struct request *request, const struct reply *reply, c
     const char *code = code_of(request, reply->status);
     if (code == NULL)
         return false;
-    char *at = put(out, code, 2);
+    char *at = text_put(out, code, 2);
     if (reply->status == REPLY_VALUE) {
         *at++ = ' ';
         at = text_put_number(at, reply->value_len);
@@ -176,7 +170,7 @@ bool meta_reply_head(const struct request *request, const struct reply *reply, c
         at = put_debug(at, request, reply);
     else
         at = put_states(put_answers(at, request, reply), reply->meta);
-    at = put(at, "\r\n", 2);
+    at = text_put(at, "\r\n", 2);
     *len = (size_t)(at - out);
     return true;
 }

@@ -62,17 +62,6 @@ static enum parse_status wait_for_line(struct text_input *in, size_t len)
     return PARSE_PARTIAL;
 }
 
-void text_end_line(struct text_input *in, const char *newline)
-{
-    const char *end = newline;
-    if (end > in->line && end[-1] == '\r')
-        end--;
-    while (end > in->line && end[-1] == ' ')
-        end--;
-    in->line_end = end;
-    in->next = newline + 1;
-}
-
 static enum parse_status parse_next(struct text_input *in)
 {
     if (in->parser->guard)

@@ -81,24 +81,6 @@ int text_words_before_length(struct bytes name)
     return command != NULL && command->shape == SHAPE_STORE ? 3 : -1;
 }
 
-uint32_t text_noreply(const struct text_input *in)
-{
-    static const char noreply[] = " noreply";
-    const size_t len = sizeof(noreply) - 1;
-    if ((size_t)(in->line_end - in->at) < len)
-        return 0;
-    return memcmp(in->line_end - len, noreply, len) == 0 ? REQUEST_NOREPLY : 0;
-}
-
-bool text_exptime(struct bytes word, int64_t *out)
-{
-    int64_t exptime;
-    if (!token_int64(word, &exptime) || exptime < INT32_MIN || exptime > INT32_MAX)
-        return false;
-    *out = exptime;
-    return true;
-}
-
 /* The first word behind the command, which is its key; false if there is none, or none that can be
  * a key. */
 static bool read_key(struct text_input *in)
@@ -127,7 +109,7 @@ static enum parse_status parse_touch(struct text_input *in, enum request_op op)
     struct bytes exptime = text_word(in);
     if (exptime.len == 0)
         return text_refuse(in, REPLY_BAD_FORMAT);
-    if (!text_exptime(exptime, &in->request->exptime))
+    if (!token_exptime(exptime, &in->request->exptime))
         return text_refuse(in, REPLY_BAD_EXPTIME);
     return text_accept(in, op);
 }
@@ -154,7 +136,7 @@ static enum parse_status parse_flush_all(struct text_input *in, enum request_op 
     bool last = in->at == in->line_end;
     if (delay.len == 0 || (last && token_is(delay, "noreply", 7)))
         return text_accept(in, op);
-    if (!text_exptime(delay, &in->request->exptime))
+    if (!token_exptime(delay, &in->request->exptime))
         return text_refuse(in, REPLY_BAD_EXPTIME);
     return text_accept(in, op);
 }

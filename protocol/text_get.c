@@ -63,7 +63,7 @@ static enum parse_status parse_touching(struct text_input *in)
     struct bytes word = text_word(in);
     if (in->at == in->line_end)
         return text_refuse(in, REPLY_BAD_FORMAT);
-    if (!text_exptime(word, &in->parser->get_exptime))
+    if (!token_exptime(word, &in->parser->get_exptime))
         return text_refuse(in, REPLY_BAD_EXPTIME);
     return parse_keys(in);
 }

@@ -41,6 +41,28 @@ static inline bool text_key_ok(struct bytes key)
     return key.len - 1 < KEY_LEN_MAX;
 }
 
+/* REQUEST_NOREPLY if the last word not yet read is `noreply`, else 0. */
+static inline uint32_t text_noreply(const struct text_input *in)
+{
+    static const char noreply[] = " noreply";
+    const size_t len = sizeof(noreply) - 1;
+    if ((size_t)(in->line_end - in->at) < len)
+        return 0;
+    return memcmp(in->line_end - len, noreply, len) == 0 ? REQUEST_NOREPLY : 0;
+}
+
+/* The line ends at this newline: sets line_end and next. */
+static inline void text_end_line(struct text_input *in, const char *newline)
+{
+    const char *end = newline;
+    if (end > in->line && end[-1] == '\r')
+        end--;
+    while (end > in->line && end[-1] == ' ')
+        end--;
+    in->line_end = end;
+    in->next = newline + 1;
+}
+
 /* The line is refused and done with. */
 static inline enum parse_status text_refuse(struct text_input *in, enum reply_status error)
 {
@@ -61,16 +83,6 @@ static inline enum parse_status text_accept(struct text_input *in, enum request_
 /* How many words stand between the name of a command and the length of its data block; -1: it has
  * none. */
 int text_words_before_length(struct bytes name);
-
-/* REQUEST_NOREPLY if the last of the words that are still to be read is `noreply`, else 0. */
-uint32_t text_noreply(const struct text_input *in);
-
-/* The expiry of touch and gat, and the delay of flush_all: it must fit into 32 bits with its sign, as in memcached. False for a word
- * of no bytes, too. */
-bool text_exptime(struct bytes word, int64_t *out);
-
-/* The line ends at this newline: sets line_end and next. */
-void text_end_line(struct text_input *in, const char *newline);
 
 /* The next request of a client that has not shown a password yet. */
 enum parse_status text_parse_guarded(struct text_input *in);

@@ -7,9 +7,6 @@
  *     any other   its line                                  -       -
  *
  * An error takes the place of END, whichever key it is about: nothing of that get follows it.
- *
- * The writer is on the hot path: numbers are written by hand, two digits at a time, and nothing is
- * formatted.
  */
 #include <string.h>
 
@@ -66,84 +63,19 @@ static const struct line lines[REPLY_STATUS_COUNT] = {
     [REPLY_BAD_ARITHMETIC_MODE] = LINE("CLIENT_ERROR invalid mode for ma M token"),
 };
 
-static const char digit_pairs[] = "0001020304050607080910111213141516171819"
-                                  "2021222324252627282930313233343536373839"
-                                  "4041424344454647484950515253545556575859"
-                                  "6061626364656667686970717273747576777879"
-                                  "8081828384858687888990919293949596979899";
-
-static const uint64_t powers_of_ten[] = {
-    0,
-    10,
-    100,
-    1000,
-    10000,
-    100000,
-    1000000,
-    10000000,
-    100000000,
-    1000000000,
-    10000000000,
-    100000000000,
-    1000000000000,
-    10000000000000,
-    100000000000000,
-    1000000000000000,
-    10000000000000000,
-    100000000000000000,
-    1000000000000000000,
-    10000000000000000000U,
-};
-
-/* 1233 / 4096 is a little more than log10(2), so this is right or one too high. */
-static unsigned count_digits(uint64_t number)
-{
-    unsigned bits = 64 - (unsigned)__builtin_clzll(number | 1);
-    unsigned digits = bits * 1233 >> 12;
-    return digits + 1 - (number < powers_of_ten[digits]);
-}
-
-static char *put_number(char *out, uint64_t number)
-{
-    if (number < 10) {
-        *out = (char)('0' + number);
-        return out + 1;
-    }
-    char *end = out + count_digits(number);
-    char *at = end;
-    for (; number >= 100; number /= 100)
-        memcpy(at -= 2, digit_pairs + 2 * (number % 100), 2);
-    if (number >= 10)
-        memcpy(at - 2, digit_pairs + 2 * number, 2);
-    else
-        at[-1] = (char)('0' + number);
-    return end;
-}
-
-char *text_put_number(char *out, uint64_t number)
-{
-    return put_number(out, number);
-}
-
-static char *put(char *out, const char *data, size_t len)
-{
-    memcpy(out, data, len);
-    return out + len;
-}
-
 static size_t write_value_head(const struct request *request, const struct reply *reply, char *out)
 {
-    char *at = put(out, "VALUE ", 6);
-    at = put(at, request->key.data, request->key.len);
+    char *at = text_put(out, "VALUE ", 6);
+    at = text_put(at, request->key.data, request->key.len);
     *at++ = ' ';
-    at = put_number(at, reply->client_flags);
+    at = text_put_number(at, reply->client_flags);
     *at++ = ' ';
-    at = put_number(at, reply->value_len);
+    at = text_put_number(at, reply->value_len);
     if (request->flags & REQUEST_CAS) {
         *at++ = ' ';
-        at = put_number(at, reply->cas);
+        at = text_put_number(at, reply->cas);
     }
-    at = put(at, "\r\n", 2);
+    at = text_put(at, "\r\n", 2);
     return (size_t)(at - out);
 }
 
@@ -157,17 +89,17 @@ static size_t write_miss(const struct request *request, char *out)
 
 static size_t write_number(const struct reply *reply, char *out)
 {
-    char *at = put_number(out, reply->number);
-    at = put(at, "\r\n", 2);
+    char *at = text_put_number(out, reply->number);
+    at = text_put(at, "\r\n", 2);
     return (size_t)(at - out);
 }
 
 static size_t write_version(const struct reply *reply, char *out)
 {
     const size_t room = TEXT_REPLY_MAX - sizeof("VERSION \r\n");
-    char *at = put(out, "VERSION ", 8);
-    at = put(at, reply->text, reply->text_len < room ? reply->text_len : room);
-    at = put(at, "\r\n", 2);
+    char *at = text_put(out, "VERSION ", 8);
+    at = text_put(at, reply->text, reply->text_len < room ? reply->text_len : room);
+    at = text_put(at, "\r\n", 2);
     return (size_t)(at - out);
 }
 

@@ -55,3 +55,12 @@ bool token_int64(struct bytes token, int64_t *out)
     *out = negative ? (int64_t)(0 - number) : (int64_t)number;
     return true;
 }
+
+bool token_exptime(struct bytes token, int64_t *out)
+{
+    int64_t exptime;
+    if (!token_int64(token, &exptime) || exptime < INT32_MIN || exptime > INT32_MAX)
+        return false;
+    *out = exptime;
+    return true;
+}

@@ -14,7 +14,7 @@
 
 #include "protocol/request.h"
 
-/* The next word of [*at, end), and *at moved behind it; a word of no bytes when none is left. */
+/* The next word of [*at, end), with *at moved past it; an empty word when none is left. */
 static inline struct bytes token_next(const char **at, const char *end)
 {
     const char *start = *at;
@@ -32,18 +32,23 @@ static inline bool token_is(struct bytes token, const char *word, size_t word_le
     return token.len == word_len && memcmp(token.data, word, word_len) == 0;
 }
 
-/* Without its plus, if it begins with one. A plus is part of a number only where memcached takes it for that: in the flags and the
- * expiry of set and its like, and in the settings of an operator. */
+/* The token without a leading plus. A plus is part of a number only where memcached reads it so: in
+ * the flags and the expiry of storage commands, and in an operator's settings. */
 static inline struct bytes token_without_plus(struct bytes token)
 {
     size_t plus = token.len > 0 && *token.data == '+';
     return (struct bytes){token.data + plus, token.len - plus};
 }
 
-/* Each reads the whole token or refuses it: no blanks, no hexadecimal, no plus, nothing after the number, no overflow. *out is set
- * on success only. Leading zeros are accepted, a minus by token_int64 alone. */
+/* Each reads the whole token or refuses it: no blanks, no hexadecimal, no plus, nothing after the
+ * number, no overflow. *out is set on success only. Leading zeros are accepted, a minus only by
+ * token_int64 and token_exptime. */
 bool token_uint64(struct bytes token, uint64_t *out);
 bool token_uint32(struct bytes token, uint32_t *out);
 bool token_int64(struct bytes token, int64_t *out);
+
+/* The expiry of touch, gat and the meta commands, and the delay of flush_all: a signed number that
+ * fits in 32 bits, as in memcached. */
+bool token_exptime(struct bytes token, int64_t *out);
 
 #endif
