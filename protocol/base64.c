@@ -30,8 +30,8 @@ static int digit_of(char c)
     return -1;
 }
 
-/* The next group of four: its 24 bits, how many of the four are digits and not padding, and *at moved behind it. False: there
- * are not four. */
+/* Reads the next group of four: its 24 bits, and how many of the four are digits and not padding.
+ * Moves *at past it. False: there are not four. */
 static bool next_group(struct bytes word, size_t *at, uint32_t *bits, size_t *digits)
 {
     size_t count = 0;
@@ -42,7 +42,7 @@ static bool next_group(struct bytes word, size_t *at, uint32_t *bits, size_t *di
         if (digit < 0 && word.data[*at] != '=')
             continue;
         *bits = *bits << 6 | (digit < 0 ? 0 : (uint32_t)digit);
-        *digits += digit >= 0 && *digits == count; /* no digit counts behind a padding */
+        *digits += digit >= 0 && *digits == count; /* no digit counts after padding */
         count++;
     }
     return count == 4;

@@ -7,15 +7,16 @@
  *          1     1  opcode
  *          2     2  length of the key
  *          4     1  length of the extras
- *          5     1  data type, not looked at
- *          6     2  virtual bucket, not looked at
+ *          5     1  data type, ignored
+ *          6     2  virtual bucket, ignored
  *          8     4  length of the body: extras, key and value together
  *         12     4  opaque: the answer repeats it
  *         16     8  CAS unique
  *
  * The table below says what each opcode carries. A request that carries something else ends the
- * connection, for its client and we do not mean the same. An unknown opcode does not: its body is
- * dropped, as is a value over the item limit. Nothing is remembered of an incomplete request.
+ * connection, because client and server disagree about its meaning. An unknown opcode does not: its
+ * body is dropped, like a value over the item limit. An incomplete request leaves nothing in the
+ * state.
  */
 #include "protocol/binary.h"
 
@@ -92,11 +93,11 @@ static const struct command commands[] = {
     [0x24] = {OP_GET, PARTS_KEY, EXTRAS_EXPTIME, TOUCH | KEY | QUIET},
 };
 
-/* An incr with this expiry does not make the counter. */
+/* An incr with this expiry does not create the counter. */
 #define EXPTIME_DO_NOT_CREATE UINT32_MAX
 
 struct input {
-    const char *extras; /* and behind it key and value */
+    const char *extras; /* key and value follow */
     size_t extras_len, key_len, value_len;
     uint64_t cas;
 };
@@ -141,7 +142,7 @@ static const struct command *find_command(uint8_t opcode)
     return opcode < sizeof commands / sizeof *commands ? &commands[opcode] : &unknown;
 }
 
-/* Whether a request carries what its opcode wants. */
+/* True when a request carries what its opcode needs. */
 static bool has_shape(const struct command *command, const struct input *in)
 {
     bool extras_ok = in->extras_len == extras_lens[command->extras] ||
@@ -178,7 +179,7 @@ static void read_extras(const struct command *command, const struct input *in,
         request->flags |= REQUEST_CREATE;
 }
 
-/* With a CAS unique, whatever replaces a value does so on that condition. */
+/* A CAS unique makes every replacement of a value conditional. */
 static enum request_op storing_op(enum request_op op, const struct input *in)
 {
     bool replaces = op == OP_SET || op == OP_ADD || op == OP_REPLACE;
@@ -217,7 +218,7 @@ static enum parse_status refuse_large(struct binary_parser *parser, const struct
     read_parts(command, &without, request);
     request->flags |= REQUEST_TOO_LARGE;
     if (command->op == OP_SET)
-        request->op = OP_SET; /* takes the old value away, whatever its unique, as memcached does */
+        request->op = OP_SET; /* removes the old value whatever its unique, as memcached does */
     request->value = (struct bytes){0};
     return PARSE_REQUEST;
 }
@@ -298,8 +299,7 @@ enum parse_status binary_parse(struct binary_parser *parser, const char *data, s
     memset(request, 0, REQUEST_COMMON_SIZE);
     if (len == 0)
         return PARSE_PARTIAL;
-    if ((uint8_t)data[0] !=
-        BINARY_MAGIC) { /* there is nobody to whom an answer would mean something */
+    if ((uint8_t)data[0] != BINARY_MAGIC) { /* the client would not understand an answer */
         *consumed += len;
         return close_with(request, REPLY_NONE);
     }

@@ -14,19 +14,18 @@
 
 #define BINARY_HEADER_LEN  24
 
-/* What a client may send to authenticate itself: it is kept before anybody knows who that is. */
+/* The most that a client may send to authenticate itself: the server keeps it for a stranger. */
 #define BINARY_SASL_MAX    (64 << 10)
 
-/* The state between two calls. Copying it is a way to come back to this point. */
+/* The state between two calls. A copy is a way back to this point. */
 struct binary_parser {
-    uint64_t swallow; /* bytes of a refused body still to be dropped */
-    uint64_t
-        allowed; /* the client has yet to say who it is: refuse all but these (OP_BIT); 0: do not */
+    uint64_t swallow;       /* bytes of a refused body still to be dropped */
+    uint64_t allowed;       /* OP_BIT of what is accepted before authentication; 0: everything */
     uint32_t item_size_max; /* -I, in bytes */
 };
 
-/* Starts a connection's parser; no item is larger than item_size_max bytes (ITEM_OVERHEAD
- * included). */
+/* Starts a connection's parser; no item may be larger than item_size_max bytes, including
+ * ITEM_OVERHEAD. */
 void binary_parser_init(struct binary_parser *parser, uint32_t item_size_max);
 
 /* Parses one request from data[0..len), with the results of enum parse_status and the meaning of
@@ -37,9 +36,8 @@ enum parse_status binary_parse(struct binary_parser *parser, const char *data, s
 /* Room for the longest head: the header, flags and a key of KEY_LEN_MAX bytes need 278 bytes. */
 #define BINARY_REPLY_MAX 384
 
-/* Writes the answer up to its value to out, which has room for BINARY_REPLY_MAX bytes; the value,
- * if there is one, is the end of the packet. Returns the bytes written: 0 where a quiet request
- * wants no answer. */
+/* Writes the answer up to its value to out, which has room for BINARY_REPLY_MAX bytes; a value is
+ * the end of the packet. Returns the bytes written: 0 if a quiet request gets no answer. */
 size_t binary_reply_head(const struct request *request, const struct reply *reply, char *out);
 
 /* One packet of an answer of several (stat): header and key; value_len bytes follow. Returns the

@@ -1,13 +1,13 @@
 /* binary_reply.c: answers in the binary protocol.
  *
- * An answer is a packet like its request, with a status where that has a virtual bucket:
+ * An answer is a packet like its request, with a status in the place of the virtual bucket:
  *
  *     header  extras                     key              value
  *             flags: value, touched      getk and gatk    the value, a number, or why not
  *
- * A value is the packet's end, so nothing stands behind it. A quiet request is not answered when
- * it has succeeded, and a quiet get when it has missed; so what is left out says that all is well,
- * and the answer to a later noop that it is over.
+ * A value is the end of the packet. A quiet request is not answered when it succeeds, nor a quiet
+ * get when it misses. So a missing answer means that all is well, and the answer to a later noop
+ * that nothing more will come.
  */
 #include <endian.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static const struct answer answers[REPLY_STATUS_COUNT] = {
     [REPLY_SASL_FAILED] = {CODE_AUTH_ERROR, "Auth failure."},
 };
 
-/* What an add or a replace could not do is told apart here. */
+/* Tells apart why an add and why a replace stored nothing. */
 static struct answer find_answer(const struct request *request, const struct reply *reply)
 {
     if (reply->status == REPLY_NOT_STORED && request->op == OP_ADD)

@@ -3,19 +3,20 @@
  *     mg <key> <flag>*        ms <key> <length> <flag>*, and a data block        mn
  *     md <key> <flag>*        ma <key> <flag>*                                   me <key> [b]
  *
- * A flag is a letter, some with an argument behind it, without a blank. All commands read the flags of all: one that
- * means nothing to a command is checked and ignored. The data block of an ms whose length can be read is dropped, whatever else is
- * wrong in its line; memcached runs it as commands where a word cannot be a flag at all (no letter).
+ * A flag is a letter; some have an argument, which follows without a blank. Every command accepts
+ * the flags of all: one that means nothing to it is checked and ignored. The data block of an ms
+ * with a readable length is dropped if anything else in its line is wrong. (memcached runs it as
+ * commands when a word cannot be a flag at all because it does not begin with a letter.)
  */
 #include <string.h>
 
 #include "protocol/base64.h"
 #include "protocol/text_input.h"
 
-#define WORDS_MAX  20 /* of a line, the command's name included */
-#define OPAQUE_MAX 32 /* bytes of an O flag, its letter included */
+#define WORDS_MAX  20 /* in a line, including the command's name */
+#define OPAQUE_MAX 32 /* bytes of an O flag, including its letter */
 
-/* The letters that are flags of some command; P and L are for proxies and say nothing to a server. */
+/* The flags of all commands; P and L are for proxies and mean nothing to a server. */
 #define FLAGS_KNOWN                                                                                \
     (META_FLAG('b') | META_FLAG('c') | META_FLAG('f') | META_FLAG('h') | META_FLAG('k') |          \
      META_FLAG('l') | META_FLAG('q') | META_FLAG('s') | META_FLAG('t') | META_FLAG('u') |          \
@@ -32,7 +33,7 @@ static bool is_letter(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* REPLY_NONE when the argument of a flag is right. F comes later: see read_client_flags. */
+/* REPLY_NONE when a flag's argument is valid. F comes later: see read_client_flags. */
 static enum reply_status read_argument(struct request *request, char flag, struct bytes word)
 {
     bool valid = true;
@@ -66,7 +67,7 @@ static enum reply_status note_flag(struct request *request, char letter)
     return REPLY_NONE;
 }
 
-/* Which flags there are, from in->at on: REPLY_NONE, or the first thing that is wrong. */
+/* Notes the flags from in->at on. Returns REPLY_NONE, or the first error. */
 static enum reply_status note_flags(struct text_input *in, int words_before)
 {
     const char *at = in->at;
@@ -79,7 +80,7 @@ static enum reply_status note_flags(struct text_input *in, int words_before)
     return count > WORDS_MAX ? REPLY_TOO_MANY_FLAGS : REPLY_NONE;
 }
 
-/* The flags' arguments, once the flags are right. */
+/* Reads the flags' arguments, once the flags are known to be valid. */
 static enum reply_status read_arguments(struct text_input *in)
 {
     const char *at = in->at;
@@ -92,7 +93,7 @@ static enum reply_status read_arguments(struct text_input *in)
     return REPLY_NONE;
 }
 
-/* The word of a flag, which is there. */
+/* The word of a flag that was given. */
 static struct bytes find_flag(const struct text_input *in, char letter)
 {
     const char *at = in->at;
@@ -116,7 +117,7 @@ static bool key_word_ok(const struct request *request)
     return len > 0 && len <= (base64 ? BASE64_LEN(KEY_LEN_MAX) : KEY_LEN_MAX);
 }
 
-/* With the b flag the key becomes what it stands for. */
+/* Replaces a key in base64 (the b flag) by the bytes it stands for. */
 static bool decode_key(struct request *request)
 {
     if (!(request->meta_flags & META_FLAG('b')))
@@ -126,9 +127,9 @@ static bool decode_key(struct request *request)
     return len > 0;
 }
 
-/* What may stand behind M, and the error for everything else. */
+/* The letters that M may name, and the error for all others. */
 struct modes {
-    const char *letters; /* the first is meant where there is no M */
+    const char *letters; /* the first is the default */
     enum reply_status error;
 };
 
@@ -136,7 +137,7 @@ static const struct modes set_modes = {"SEAPR", REPLY_BAD_SET_MODE};
 static const struct modes arithmetic_modes = {"I+D-", REPLY_BAD_ARITHMETIC_MODE};
 static const struct modes no_modes = {NULL, REPLY_NONE};
 
-/* What the flags say, once they are noted, and the key: REPLY_NONE, or the first thing that is wrong. */
+/* Reads the key, and the arguments of the flags noted. Returns REPLY_NONE, or the first error. */
 static enum reply_status read_flags(struct text_input *in, struct modes modes)
 {
     struct request *request = in->request;
@@ -170,7 +171,7 @@ static enum parse_status parse_key_and_flags(struct text_input *in, enum request
     return error == REPLY_NONE ? text_accept(in, op) : text_refuse(in, error);
 }
 
-/* ma has one error for most of what can be wrong with a flag, as memcached. */
+/* ma has one error for most invalid flags, like memcached. */
 static enum parse_status parse_arithmetic(struct text_input *in)
 {
     in->request->delta = 1;
@@ -202,7 +203,7 @@ static enum parse_status parse_set(struct text_input *in)
     return text_parse_block(in, OP_META_SET, len);
 }
 
-/* me takes its b as a word of its own, and ignores another word. */
+/* me takes its b as a separate word, and ignores any other word there. */
 static enum parse_status parse_debug(struct text_input *in)
 {
     struct request *request = in->request;

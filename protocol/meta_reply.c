@@ -7,11 +7,11 @@
  *     ME <key> <name>=<value>*             me
  *     MN                                   mn
  *
- * The flags come back in the order in which they were asked for; behind them stand W, X and Z, which nobody asks for. Where
- * nothing was found only the key and the opaque come back.
+ * Flags are answered in the order of the request, followed by W, X and Z, which are not asked for.
+ * If nothing was found, only the key and the opaque are repeated.
  *
- * A key comes back as it was sent: with the b flag in base64, and a b behind it. (memcached gives the raw bytes of a key that it
- * has not learnt as base64, even with a line end in it.)
+ * A key is repeated as it was sent: with the b flag in base64, followed by a b. (memcached sends
+ * the raw bytes of a key that was not stored as base64, even if they contain a line end.)
  */
 #include <string.h>
 
@@ -46,7 +46,7 @@ static char *put_key(char *out, const struct request *request)
     return put_letter(out, 'b');
 }
 
-/* What a flag that was given gets in the answer. `touched`: a T stood before it. */
+/* Answers one flag of the request. `touched`: a T came before it. */
 static char *put_answer(char *out, const struct request *request, const struct reply *reply,
                         struct bytes flag, bool touched)
 {
@@ -63,7 +63,7 @@ static char *put_answer(char *out, const struct request *request, const struct r
     }
 }
 
-/* The flags that come back. */
+/* The flags that are answered. */
 static uint64_t answered_flags(const struct request *request, enum reply_status status)
 {
     const uint64_t echo = META_FLAG('k') | META_FLAG('O');
@@ -82,7 +82,7 @@ static char *put_answers(char *out, const struct request *request, const struct 
 {
     const uint64_t answered = answered_flags(request, reply->status) & request->meta_flags;
     bool touched = false;
-    if (!answered) /* of mn there are not even args */
+    if (!answered) /* mn does not even have args */
         return out;
     const char *at = request->args.data;
     const char *end = at + request->args.len;
@@ -94,7 +94,8 @@ static char *put_answers(char *out, const struct request *request, const struct 
     return out;
 }
 
-/* What nobody asks for. The one who shall make a stale item anew sees `X W`, the others `Z X`. */
+/* The states, which are not asked for. The client that is to renew a stale item sees `X W`, the
+ * others `Z X`. */
 static char *put_states(char *out, const struct reply_meta *meta)
 {
     if (meta == NULL)
@@ -121,7 +122,7 @@ static char *put_named(char *out, const char *name, uint64_t number)
     return text_put_number(text_put(out, name, strlen(name)), number);
 }
 
-/* The line of me; a key that would break it is in base64. */
+/* The line of me; a key that would break the line is written in base64. */
 static char *put_debug(char *out, const struct request *request, const struct reply *reply)
 {
     const struct reply_meta *meta = reply->meta;
@@ -140,7 +141,7 @@ static char *put_debug(char *out, const struct request *request, const struct re
     return put_named(out, " cls=1 size=", meta->size);
 }
 
-/* The two letters, or NULL: the answer has its usual line. */
+/* The two letters, or NULL when the answer is the status's usual line. */
 static const char *code_of(const struct request *request, enum reply_status status)
 {
     switch (status) {

@@ -1,4 +1,4 @@
-/* parser.c: which protocol a connection speaks. */
+/* parser.c: selects the protocol that a connection speaks. */
 #include "protocol/parser.h"
 
 void parser_init(struct parser *parser, enum protocol protocol, uint32_t item_size_max)

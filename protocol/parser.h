@@ -1,6 +1,6 @@
-/* parser.h: one connection's parser, whatever protocol the client speaks.
+/* parser.h: one connection's parser, for any protocol.
  *
- * Text is the common case: it costs one branch here that always goes the same way.
+ * Text is the common case: it costs one branch here, which always goes the same way.
  */
 #ifndef CACHECASK_PROTOCOL_PARSER_H
 #define CACHECASK_PROTOCOL_PARSER_H
@@ -8,9 +8,9 @@
 #include "protocol/binary.h"
 #include "protocol/text.h"
 
-/* The state between two calls. Copying it is a way to come back to this point. */
+/* The state between two calls. A copy is a way back to this point. */
 struct parser {
-    enum protocol protocol; /* PROTOCOL_AUTO: its first byte has yet to come */
+    enum protocol protocol; /* PROTOCOL_AUTO: the first byte has not arrived yet */
     union {
         struct text_parser text; /* PROTOCOL_AUTO, too */
         struct binary_parser binary;
@@ -20,12 +20,12 @@ struct parser {
 /* Starts a connection's parser. With PROTOCOL_AUTO the client's first byte decides. */
 void parser_init(struct parser *parser, enum protocol protocol, uint32_t item_size_max);
 
-/* What the client may ask for until it has authenticated itself (OP_BIT of each; 0: it may ask for
- * all, or has done so). That is for the binary protocol; of a locked text parser it is a password,
- * whatever is given. Not with PROTOCOL_AUTO. */
+/* Sets what the client may ask for until it has authenticated itself: OP_BIT of each operation,
+ * or 0 for everything. This is for the binary protocol; a locked text parser accepts only a
+ * password. Not with PROTOCOL_AUTO. */
 void parser_lock(struct parser *parser, uint64_t allowed);
 
-/* Behind parser_next: a parser of the binary protocol, or one that must choose. */
+/* The rest of parser_next: the binary protocol, or none chosen yet. */
 enum parse_status parser_next_other(struct parser *parser, const char *data, size_t len,
                                     struct request *request, size_t *consumed, size_t *need);
 
@@ -38,13 +38,13 @@ static inline enum parse_status parser_next(struct parser *parser, const char *d
     return parser_next_other(parser, data, len, request, consumed, need);
 }
 
-/* Bytes at the front of the data that belong to something refused before. */
+/* How many bytes at the front of the data belong to something that was refused. */
 static inline uint64_t parser_swallows(const struct parser *parser)
 {
     return parser->protocol == PROTOCOL_BINARY ? parser->binary.swallow : parser->text.swallow;
 }
 
-/* Whether what comes next is a further key of a line whose beginning has been parsed. */
+/* True when the next request is a further key of a line that has been parsed in part. */
 static inline bool parser_is_in_line(const struct parser *parser)
 {
     return parser->protocol != PROTOCOL_BINARY && parser->text.in_get;
@@ -53,7 +53,7 @@ static inline bool parser_is_in_line(const struct parser *parser)
 /* Room for the longest head or tail. */
 #define REPLY_HEAD_MAX (TEXT_REPLY_MAX > BINARY_REPLY_MAX ? TEXT_REPLY_MAX : BINARY_REPLY_MAX)
 
-/* What stands before and behind the value of an answer, in the protocol of its request: see
+/* The parts of an answer before and after its value, in the protocol of its request: see
  * text_reply_head. */
 static inline size_t reply_head(const struct request *request, const struct reply *reply, char *out)
 {

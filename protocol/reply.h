@@ -1,8 +1,8 @@
-/* reply.h: what the server answers, whatever protocol the client speaks.
+/* reply.h: the server's answer, in no particular protocol.
  *
- * command.c fills a struct reply; the protocol's writer turns it into bytes. A value is not copied
- * by the writer: it writes what stands before the value (head) and behind it (tail), so that large
- * values can be sent from where they lie.
+ * command.c fills a struct reply; the protocol's writer turns it into bytes. The writer does not
+ * copy the value: it writes the parts before (head) and after it (tail), so that a large value can
+ * be sent from where it is.
  */
 #ifndef CACHECASK_PROTOCOL_REPLY_H
 #define CACHECASK_PROTOCOL_REPLY_H
@@ -41,18 +41,18 @@ enum reply_status {
     REPLY_UNREADABLE,         /* SERVER_ERROR cannot read the value from disk */
     REPLY_READ_NO_MEMORY,     /* SERVER_ERROR out of memory reading the value */
     REPLY_CONTENDED,          /* SERVER_ERROR the item keeps changing, try again */
-    REPLY_LINE_TOO_LONG,      /* CLIENT_ERROR line too long, then the connection closes: in a get */
+    REPLY_LINE_TOO_LONG,      /* CLIENT_ERROR line too long, of a get; the connection closes */
 
     REPLY_UNAUTHENTICATED,   /* CLIENT_ERROR unauthenticated */
     REPLY_WRONG_PASSWORD,    /* CLIENT_ERROR authentication failure */
     REPLY_BAD_PASSWORD_FORM, /* CLIENT_ERROR bad authentication token format */
 
-    /* The binary protocol's own: what a value is in them is the mechanism's. */
+    /* Of the binary protocol only: their value is defined by the SASL mechanism. */
     REPLY_SASL_DONE,
-    REPLY_SASL_CONTINUE, /* the client must say more */
+    REPLY_SASL_CONTINUE, /* the client must send more */
     REPLY_SASL_FAILED,
 
-    /* What is wrong with a meta command. */
+    /* Errors of a meta command. */
     REPLY_BAD_TOKEN,           /* CLIENT_ERROR bad token in command line format */
     REPLY_BAD_KEY,             /* CLIENT_ERROR error decoding key */
     REPLY_INVALID_FLAG,        /* CLIENT_ERROR invalid flag */
@@ -65,16 +65,16 @@ enum reply_status {
     REPLY_STATUS_COUNT,
 };
 
-/* What the flags of a meta command can ask for. */
+/* The facts that flags of a meta command can ask for. */
 struct reply_meta {
     size_t size;       /* s: bytes of the value (me: of the item) */
-    int64_t ttl_s;     /* t: seconds to live, before this command; -1: for ever */
-    int64_t new_ttl_s; /* t behind a T */
-    uint32_t idle_s;   /* l: seconds since it was accessed last, before this */
-    bool fetched;      /* h: a get has hit it before this */
-    bool won;          /* W: this client shall make it anew */
+    int64_t ttl_s;     /* t: seconds to live before this command; -1: forever */
+    int64_t new_ttl_s; /* t after a T */
+    uint32_t idle_s;   /* l: seconds since its last access before this one */
+    bool fetched;      /* h: a get has hit it before this one */
+    bool won;          /* W: this client is to renew it */
     bool stale;        /* X: it was invalidated */
-    bool win_sent;     /* Z: another client has been told to make it anew */
+    bool win_sent;     /* Z: another client has been told to renew it */
 };
 
 struct reply {
@@ -87,7 +87,7 @@ struct reply {
     const char *text; /* REPLY_VERSION, REPLY_TEXT */
     size_t text_len;
 
-    const struct reply_meta *meta; /* of a meta command that has found something, else NULL */
+    const struct reply_meta *meta; /* of a meta command that found an item, else NULL */
 };
 
 #endif

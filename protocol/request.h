@@ -1,10 +1,10 @@
-/* request.h: what a client asks for, whatever protocol it speaks.
+/* request.h: a client's request, in no particular protocol.
  *
- * A parser turns bytes into these; command.c carries them out. A request is a view: key, value and
- * args point into the bytes that were parsed and live as long as they do.
+ * A parser turns bytes into requests; command.c carries them out. A request is a view: key, value
+ * and args point into the bytes that were parsed, and are valid as long as these.
  *
- * A multiget is not one request but one a key: all but the last carry REQUEST_MORE. So a pipeline of
- * gets and a multiget are the same work to everybody behind the parser.
+ * A multiget becomes one request per key; all but the last have REQUEST_MORE. So a multiget and a
+ * pipeline of gets are the same work from here on.
  */
 #ifndef CACHECASK_PROTOCOL_REQUEST_H
 #define CACHECASK_PROTOCOL_REQUEST_H
@@ -20,10 +20,10 @@
 enum protocol {
     PROTOCOL_TEXT,
     PROTOCOL_BINARY,
-    PROTOCOL_AUTO, /* of a connection: the first byte will tell */
+    PROTOCOL_AUTO, /* of a connection: its first byte will decide */
 };
 
-/* What -I measures: the value, its key, and this much for the header that every item has. */
+/* The size that -I limits is that of value and key, and this much for an item's header. */
 #define ITEM_OVERHEAD 56
 
 struct bytes {
@@ -61,11 +61,11 @@ enum request_op {
 
     OP_AUTHENTICATE, /* value: `user password`, of a guarded stream only */
 
-    /* The binary protocol's own. */
+    /* Of the binary protocol only. */
     OP_NOOP,
     OP_SASL_LIST,
-    OP_SASL_AUTH, /* args: the mechanism; V: the client's first word */
-    OP_SASL_STEP, /* the same: its next one */
+    OP_SASL_AUTH, /* args: the mechanism; V: the client's first message */
+    OP_SASL_STEP, /* the same, with the next one */
 
     /* The meta commands, all with REQUEST_META; what else they carry: see struct request. */
     OP_META_GET,        /* K */
@@ -74,7 +74,7 @@ enum request_op {
     OP_META_ARITHMETIC, /* K */
     OP_META_DEBUG,      /* K */
     OP_META_NOOP,
-    OP_COUNT, /* none: how many there are */
+    OP_COUNT, /* not an operation: their number */
 };
 
 /* An operation in a set of them. */
@@ -85,10 +85,10 @@ enum request_flag {
     REQUEST_CAS = 1 << 1,       /* the answer shows the CAS unique (gets, gats) */
     REQUEST_TOUCH = 1 << 2,     /* a get that sets the expiry (gat, gats) */
     REQUEST_MORE = 1 << 3,      /* another key of the same multiget follows */
-    REQUEST_TOO_LARGE = 1 << 4, /* over the item limit: no value here, the parser swallows it */
+    REQUEST_TOO_LARGE = 1 << 4, /* over the item limit: the parser drops the value */
     REQUEST_META = 1 << 8,      /* a meta command: the answer has its form */
 
-    /* The binary protocol's own; far up, so that the others may grow. */
+    /* Of the binary protocol only; far up, so that the others can grow. */
     REQUEST_QUIET = 1 << 24,    /* success is not answered, nor is the miss of a get */
     REQUEST_SHOW_KEY = 1 << 25, /* the answer of a get repeats the key */
     REQUEST_CREATE = 1 << 26,   /* incr, decr: a counter that is missing begins with `initial` */
@@ -104,31 +104,30 @@ struct request {
     enum protocol protocol;  /* whose answer is wanted: PROTOCOL_TEXT or PROTOCOL_BINARY */
     struct bytes key;
     struct bytes value; /* without its final \r\n */
-    struct bytes args;  /* the words behind the command's name, without blanks around them */
+    struct bytes args;  /* the words after the command's name, without blanks around them */
     uint32_t client_flags;
     int64_t exptime; /* as the client wrote it: relative, absolute or negative */
     uint64_t cas;    /* OP_CAS; of others, if it is not 0: only if the item's is the same */
     uint64_t delta;
-    uint64_t
-        initial; /* of a counter that is missing: J, or REQUEST_CREATE's; its expiry is exptime */
+    uint64_t initial; /* of a missing counter: J, or REQUEST_CREATE's; its expiry is exptime */
 
-    /* What a binary answer repeats of its request. */
+    /* Repeated in a binary answer. */
     struct {
         uint32_t opaque; /* as its bytes came */
         uint8_t opcode;
     } binary;
 
-    /* Of the meta commands; in all others not set. T, F, C and D are exptime, client_flags, cas and
-     * delta; args are the flags, in the order in which they come back. */
+    /* Of the meta commands; not set in others. T, F, C and D are exptime, client_flags, cas and
+     * delta; args are the flags, in the order in which they are answered. */
     uint64_t meta_flags;        /* META_FLAG of each flag that was given */
     uint64_t new_cas;           /* E */
-    int64_t vivify_exptime;     /* N, or the T behind it */
+    int64_t vivify_exptime;     /* N, or a T after it */
     int64_t recache_s;          /* R */
     char mode;                  /* M; where it was not given, the usual one */
     char key_room[KEY_LEN_MAX]; /* the key, when it came in base64 */
 };
 
-/* So much of a request is the same for all commands, and set by every parser. */
+/* The part of a request that all commands have, and every parser sets. */
 #define REQUEST_COMMON_SIZE offsetof(struct request, meta_flags)
 
 #endif

@@ -1,18 +1,18 @@
 /* text.c: the framing of the text protocol.
  *
- * The stream is a sequence of lines, some of which announce a data block that follows them. This
- * file cuts it up:
+ * The stream is a sequence of lines, some of which announce a data block that follows. This file
+ * cuts it up:
  *
  *     swallow > 0     a refused data block: dropped
  *     guard           a password is missing: text_guard.c
  *     in_get          keys of a get line: text_get.c
- *     otherwise       a line: whole: text_command.c
- *                             else: wait_for_line
+ *     otherwise       a line; complete: text_command.c
+ *                             not yet: wait_for_line
  *
- * `\n` ends a line, a `\r` before it belongs to the end. Of an incomplete line or block only this is
- * remembered: how much of a long line has been searched for its end (line_seen). Else the parser
- * starts over at the line when more bytes are there. The line is short, and the block is skipped
- * over, not read.
+ * `\n` ends a line; a `\r` before it belongs to the end. An incomplete line or block leaves one
+ * thing in the state: how much of a long line has been searched for its end (line_seen). When more
+ * bytes have arrived the parser starts again at the beginning of the line, which is short; the
+ * block is skipped over, not read.
  */
 #include "protocol/text.h"
 
@@ -25,7 +25,7 @@ void text_parser_init(struct text_parser *parser, uint32_t item_size_max)
     *parser = (struct text_parser){.item_size_max = item_size_max};
 }
 
-/* Drops what it can of a refused data block. Returns how many bytes that is. */
+/* Drops as much of a refused data block as has arrived. Returns the number of bytes. */
 static size_t drop(struct text_parser *parser, size_t len)
 {
     size_t dropped = parser->swallow < len ? (size_t)parser->swallow : len;
@@ -45,8 +45,8 @@ static enum parse_status close_with(struct text_input *in, enum reply_status err
     return PARSE_CLOSE;
 }
 
-/* A line of `len` bytes up to now. Over LINE_LEN_MAX bytes all but a get is no client of ours, and gets no answer, as in
- * memcached. */
+/* A line has no end yet after `len` bytes. If that is more than LINE_LEN_MAX and not a get, the
+ * connection is closed without an answer, as in memcached. */
 static enum parse_status wait_for_line(struct text_input *in, size_t len)
 {
     if (len <= LINE_LEN_MAX)

@@ -1,7 +1,7 @@
-/* text_command.c: the commands, and the arguments of those that are one short line.
+/* text_command.c: the table of commands, and the arguments of commands of one short line.
  *
- * What is wrong with a line's form is found here; what a well-formed argument means is the command
- * layer's business.
+ * Errors in the form of a line are found here. The meaning of a well-formed argument is up to the
+ * command layer.
  */
 #include <string.h>
 
@@ -16,7 +16,7 @@ enum shape {
     SHAPE_FLUSH_ALL,
     SHAPE_VERBOSITY,
     SHAPE_MEMLIMIT,
-    SHAPE_ARGS, /* free words; with flag REQUEST_NOREPLY the last may be noreply */
+    SHAPE_ARGS, /* any words; with flag REQUEST_NOREPLY the last may be noreply */
 };
 
 struct command {
@@ -32,8 +32,7 @@ struct command {
         name, sizeof(name) - 1, shape, op, flags                                                   \
     }
 
-/* The common ones first: the table is searched from the top, and get and set do not even come here.
- */
+/* The most frequent first: the table is searched from the top. get and set do not come here. */
 static const struct command commands[] = {
     COMMAND("gets", SHAPE_GET, OP_GET, REQUEST_CAS),
     COMMAND("add", SHAPE_STORE, OP_ADD, 0),
@@ -81,8 +80,7 @@ int text_words_before_length(struct bytes name)
     return command != NULL && command->shape == SHAPE_STORE ? 3 : -1;
 }
 
-/* The first word behind the command, which is its key; false if there is none, or none that can be
- * a key. */
+/* Reads the first argument, the key. False if it is missing or cannot be a key. */
 static bool read_key(struct text_input *in)
 {
     in->request->key = text_word(in);
@@ -114,8 +112,7 @@ static enum parse_status parse_touch(struct text_input *in, enum request_op op)
     return text_accept(in, op);
 }
 
-/* `delete k`, `delete k 0`, either with noreply. The 0 is left from days when delete took a time.
- */
+/* `delete k` or `delete k 0`, either with noreply. The 0 dates from when delete took a time. */
 static enum parse_status parse_delete(struct text_input *in, enum request_op op)
 {
     if (!read_key(in))
@@ -184,7 +181,7 @@ static enum parse_status parse_command(struct text_input *in, const struct comma
     return parse_args(in, op, command->flags);
 }
 
-/* A browser, or something that wants to be taken for one (`POST / HTTP/1.1`), gets no answer. */
+/* A browser, or something that acts like one (`POST / HTTP/1.1`), gets no answer. */
 static bool is_http(const struct text_input *in)
 {
     const char *word = in->line_end;

@@ -1,10 +1,11 @@
-/* text_get.c: get, gets, gat, gats: one request a key.
+/* text_get.c: get, gets, gat, gats: one request per key.
  *
- * The line is whole before its first key is given (text.c), and stays at hand until its last one is. All its keys are checked
- * first: a bad one gives its error and nothing else, as in memcached. Many clients write all of a line before they read
- * anything, so answers must not go out earlier.
+ * The line is complete before its first key is returned (text.c), and stays in memory until the
+ * last one is. All keys are checked first: an invalid one makes an error the only answer, as in
+ * memcached. Many clients write a whole line before they read anything, so answers must not go out
+ * earlier.
  *
- * Between two keys the parser stands in front of the next one.
+ * Between two calls the parser stands before the next key.
  */
 #include <assert.h>
 #include <string.h>
@@ -86,7 +87,7 @@ static const char *find_key_end(const char *at, const char *end)
 {
     while (at < end && *at != ' ' && *at != '\n')
         at++;
-    assert(at < end); /* the rest of the line is at hand */
+    assert(at < end); /* the rest of the line is in memory */
     return *at == '\n' && at[-1] == '\r' ? at - 1 : at;
 }
 

@@ -1,19 +1,19 @@
-/* text_guard.c: the stream of a client that has not shown a password yet.
+/* text_guard.c: the stream of a client that has not yet shown a password.
  *
- * Its only command is `set <key> <flags> <exptime> <length>` with `user password` as the data block.
- * Nothing is stored, so key, flags and time may be anything, and `noreply` does not hide the answer.
- * All other lines are refused one by one, each with the data block that it announces: a value must not
- * pass for a password. Until the server has decided (OP_AUTHENTICATE) nothing behind the block is looked
- * at: what it means depends on the answer.
+ * The only command is `set <key> <flags> <exptime> <length>` with `user password` as its data
+ * block. Nothing is stored, so key, flags and time may be anything, and `noreply` does not hide the
+ * answer. Every other line is refused together with the data block that it announces: a value must
+ * not be taken for a password. Nothing after the password is parsed until the server has checked it
+ * (OP_AUTHENTICATE), because the meaning of these bytes depends on the result.
  */
 #include "protocol/text_input.h"
 
 #include <string.h>
 
-/* A longer block is no password, and is not waited for. */
+/* A longer block is not a password, and the parser does not wait for it. */
 #define TOKEN_LEN_MAX 1024
 
-/* False: the line announces no data block. */
+/* Reads the length of the data block. False: the line announces none. */
 static bool read_len(struct text_input *in, struct bytes name, uint64_t *len)
 {
     int words = text_words_before_length(name);

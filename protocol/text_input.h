@@ -1,8 +1,9 @@
 /* text_input.h: what the files of the text parser share. Private to protocol/.
  *
- * text.c finds the line and its end, text_command.c the command in it, and one function for each
- * shape of command reads the arguments. All of them work on one struct text_input and leave in it
- * how far they came (done).
+ * text.c finds the line and its end, text_command.c finds the command in it, and a function for
+ * each shape of command reads the arguments. They all work on one struct text_input, and note in it
+ * how far they have come (done). Calls go from text.c through text_guard.c or text_command.c to the
+ * files of the single commands, and never back.
  */
 #ifndef CACHECASK_PROTOCOL_TEXT_INPUT_H
 #define CACHECASK_PROTOCOL_TEXT_INPUT_H
@@ -10,25 +11,25 @@
 #include "protocol/text.h"
 #include "protocol/token.h"
 
-/* A line longer than this is waited for only if it is a get's, and that one up to TEXT_GET_LINE_MAX. */
+/* The longest line of all commands but get, whose limit is TEXT_GET_LINE_MAX. */
 #define LINE_LEN_MAX       2048
 
-/* memcached counts in 32 bits, the block's line end included; it cannot read a longer length. */
+/* memcached counts in 32 bits, including the block's line end, and refuses a longer length. */
 #define BLOCK_LEN_MAX      (INT32_MAX - 2)
 
-/* As many blanks may stand before the `get` of a line that is longer than that. */
+/* The most blanks before the `get` of a line of more than LINE_LEN_MAX bytes. */
 #define LEADING_BLANKS_MAX 100
 
 struct text_input {
     struct text_parser *parser;
     struct request *request;
-    const char *line;     /* where the line begins */
-    const char *at;       /* how far its words have been read */
-    const char *line_end; /* behind its last word */
-    const char *next;     /* behind its newline: a data block begins here */
-    const char *data_end; /* nothing is read from here on */
-    const char *done;     /* result: what lies before is consumed */
-    size_t need; /* result, with PARSE_PARTIAL: bytes wanted from `line` on, 0 if unknown */
+    const char *line;     /* the beginning of the line */
+    const char *at;       /* the end of the words already read */
+    const char *line_end; /* the end of its last word */
+    const char *next;     /* after its newline: a data block begins here */
+    const char *data_end; /* the parser reads nothing from here on */
+    const char *done;     /* result: everything before is consumed */
+    size_t need;          /* result, with PARSE_PARTIAL: bytes needed from `line` on; 0: unknown */
 };
 
 static inline struct bytes text_word(struct text_input *in)
@@ -63,7 +64,7 @@ static inline void text_end_line(struct text_input *in, const char *newline)
     in->next = newline + 1;
 }
 
-/* The line is refused and done with. */
+/* The line is refused, and used up. */
 static inline enum parse_status text_refuse(struct text_input *in, enum reply_status error)
 {
     in->request->op = OP_INVALID;
@@ -72,7 +73,7 @@ static inline enum parse_status text_refuse(struct text_input *in, enum reply_st
     return PARSE_REQUEST;
 }
 
-/* The line made a request and is done with. */
+/* The line is a request, and used up. */
 static inline enum parse_status text_accept(struct text_input *in, enum request_op op)
 {
     in->request->op = op;
@@ -80,37 +81,37 @@ static inline enum parse_status text_accept(struct text_input *in, enum request_
     return PARSE_REQUEST;
 }
 
-/* How many words stand between the name of a command and the length of its data block; -1: it has
- * none. */
+/* The number of words between the name of a command and the length of its data block; -1: it has no
+ * block. */
 int text_words_before_length(struct bytes name);
 
-/* The next request of a client that has not shown a password yet. */
+/* The next request of a client that has not yet shown a password. */
 enum parse_status text_parse_guarded(struct text_input *in);
 
-/* Dispatches a complete line; in->at stands at its beginning. */
+/* Parses a complete line, from in->at on. */
 enum parse_status text_parse_line(struct text_input *in);
 
 /* The arguments of get, gets (request flags 0 or REQUEST_CAS) and gat, gats (with REQUEST_TOUCH) of
  * a complete line. */
 enum parse_status text_parse_get(struct text_input *in, uint32_t flags);
 
-/* The next key of a get line whose keys are all good, from in->line on. */
+/* The next key of a get line whose keys are all valid, from in->line on. */
 enum parse_status text_parse_get_key(struct text_input *in);
 
-/* The arguments of the storage commands, and their data block. */
+/* The arguments and the data block of the storage commands. */
 enum parse_status text_parse_store(struct text_input *in, enum request_op op);
 
-/* The data block of `len` bytes behind the line: sets request->value, or refuses it, or waits for
- * it. ms uses it too. */
+/* The data block of `len` bytes after the line of a storage command or ms: sets request->value,
+ * refuses the block, or waits for the rest of it. */
 enum parse_status text_parse_block(struct text_input *in, enum request_op op, uint64_t len);
 
-/* The same, however large it is: request->op is `op` when it is taken. */
+/* The same without the item limit. request->op is `op` if the block is accepted. */
 enum parse_status text_take_block(struct text_input *in, enum request_op op, uint64_t len);
 
-/* `word` is the first of a line: if it is a meta command, parses the rest (meta.c) and sets *status. */
+/* If `word`, the first of a line, is a meta command: parses the rest (meta.c), sets *status. */
 bool text_parse_meta(struct text_input *in, struct bytes word, enum parse_status *status);
 
-/* As text_refuse, and the data block of `len` bytes that was announced is dropped when it comes. */
+/* As text_refuse, and the announced data block of `len` bytes is dropped as it arrives. */
 enum parse_status text_refuse_block(struct text_input *in, enum reply_status error, uint64_t len);
 
 #endif

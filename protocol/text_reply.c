@@ -6,7 +6,7 @@
  *     miss        nothing (last key: END\r\n)               -       -
  *     any other   its line                                  -       -
  *
- * An error takes the place of END, whichever key it is about: nothing of that get follows it.
+ * An error of any key takes the place of END: nothing of that get follows it.
  */
 #include <string.h>
 
@@ -22,7 +22,7 @@ struct line {
         text "\r\n", sizeof(text) + 1                                                              \
     }
 
-/* The answers that are always the same; the rest is empty here. */
+/* The answers that never vary; all others are empty here. */
 static const struct line lines[REPLY_STATUS_COUNT] = {
     [REPLY_STORED] = LINE("STORED"),
     [REPLY_NOT_STORED] = LINE("NOT_STORED"),

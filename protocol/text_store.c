@@ -1,15 +1,15 @@
-/* text_store.c: set, add, replace, append, prepend, cas: a line and the data block behind it, given
- * as one request.
+/* text_store.c: set, add, replace, append, prepend, cas: a line and its data block make one
+ * request.
  *
- * The length decides how the stream goes on, so it is read before anything is judged: a line whose
- * length can be read announces a block, and the block is dropped when something else in the line is
- * wrong. Running it as commands would let a value speak for its client. A line without a readable
- * length announces nothing, and its error is shown even to a client that wants no reply: it may be
- * out of step.
+ * The length decides how the stream goes on, so it is read before anything is judged: a line with a
+ * readable length announces a block, which is dropped if anything else in the line is wrong. If it
+ * were run as commands, a value could speak for its client. A line without a readable length
+ * announces no block, and its error is sent even to a client that wants no reply, because client
+ * and server may be out of step.
  */
 #include "protocol/text_input.h"
 
-/* As memcached: 64 bits are read, the lower 32 are kept. */
+/* Like memcached: reads 64 bits and keeps the lower 32. */
 static bool read_client_flags(struct bytes word, uint32_t *out)
 {
     uint64_t flags;
@@ -19,7 +19,7 @@ static bool read_client_flags(struct bytes word, uint32_t *out)
     return true;
 }
 
-/* As memcached: 64 bits are read, the lower 32 are kept, with their sign. */
+/* Like memcached: reads 64 bits and keeps the lower 32, as a signed number. */
 static bool read_exptime(struct bytes word, int64_t *out)
 {
     int64_t exptime;
