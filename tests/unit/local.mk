@@ -24,33 +24,17 @@ storage_tests = \
     tests/unit/storage/test_fault_loop \
     tests/unit/storage/test_recover
 
-storage_support = tests/unit/storage/support.c tests/unit/storage/support.h
-tests_unit_storage_test_model_SOURCES = tests/unit/storage/test_model.c $(storage_support)
-tests_unit_storage_test_power_SOURCES = tests/unit/storage/test_power.c tests/unit/storage/power.c \
-    tests/unit/storage/power.h $(storage_support)
-tests_unit_storage_test_dropped_SOURCES = tests/unit/storage/test_dropped.c tests/unit/storage/power.c \
-    tests/unit/storage/power.h $(storage_support)
-tests_unit_storage_test_backpressure_SOURCES = tests/unit/storage/test_backpressure.c $(storage_support)
-tests_unit_storage_test_cache_SOURCES = tests/unit/storage/test_cache.c $(storage_support)
-tests_unit_storage_test_log_SOURCES = tests/unit/storage/test_log.c $(storage_support)
-tests_unit_storage_test_fault_loop_SOURCES = tests/unit/storage/test_fault_loop.c $(storage_support)
-tests_unit_storage_test_clean_plan_SOURCES = tests/unit/storage/test_clean_plan.c $(storage_support)
-tests_unit_storage_test_cleaner_SOURCES = tests/unit/storage/test_cleaner.c $(storage_support)
-tests_unit_storage_test_store_SOURCES = tests/unit/storage/test_store.c $(storage_support)
-tests_unit_storage_test_damage_SOURCES = tests/unit/storage/test_damage.c $(storage_support)
-tests_unit_storage_test_datadir_SOURCES = tests/unit/storage/test_datadir.c $(storage_support)
-tests_unit_storage_test_hint_SOURCES = tests/unit/storage/test_hint.c tests/unit/storage/segment_file.h \
-    $(storage_support)
-tests_unit_storage_test_histogram_SOURCES = tests/unit/storage/test_histogram.c $(storage_support)
-tests_unit_storage_test_keydir_SOURCES = tests/unit/storage/test_keydir.c $(storage_support)
-tests_unit_storage_test_scan_SOURCES = tests/unit/storage/test_scan.c $(storage_support)
-tests_unit_storage_test_background_SOURCES = tests/unit/storage/test_background.c $(storage_support)
-tests_unit_storage_test_location_SOURCES = tests/unit/storage/test_location.c $(storage_support)
-tests_unit_storage_test_record_SOURCES = tests/unit/storage/test_record.c $(storage_support)
-tests_unit_storage_test_segment_SOURCES = tests/unit/storage/test_segment.c tests/unit/storage/segment_file.h \
-    $(storage_support)
-tests_unit_storage_test_segment_files_SOURCES = tests/unit/storage/test_segment_files.c $(storage_support)
-tests_unit_storage_test_recover_SOURCES = tests/unit/storage/test_recover.c $(storage_support)
+# What they share.
+storage_support = tests/unit/storage/support/libsupport.a
+tests_unit_storage_support_libsupport_a_SOURCES = \
+    tests/unit/storage/support/basics.c tests/unit/storage/support/basics.h \
+    tests/unit/storage/support/faulty.c tests/unit/storage/support/faulty.h \
+    tests/unit/storage/support/fixture.c tests/unit/storage/support/fixture.h \
+    tests/unit/storage/support/messages.c tests/unit/storage/support/messages.h \
+    tests/unit/storage/support/power.c tests/unit/storage/support/power.h \
+    tests/unit/storage/support/random.c tests/unit/storage/support/random.h \
+    tests/unit/storage/support/segment_file.h \
+    tests/unit/storage/support/temp_dir.c tests/unit/storage/support/temp_dir.h
 
 protocol_tests = \
     tests/unit/protocol/test_base64 \
@@ -94,6 +78,7 @@ tests_unit_src_test_buffer_pool_SOURCES = tests/unit/src/test_buffer_pool.c src/
 tests_unit_src_test_watch_log_SOURCES = tests/unit/src/test_watch_log.c src/observe/watch_log.c src/observe/watch_log.h
 
 if HAVE_CMOCKA
+check_LIBRARIES = $(storage_support)
 check_PROGRAMS += $(storage_tests) $(protocol_tests) $(server_tests)
 else
 check-local:
@@ -102,4 +87,4 @@ check-local:
 endif
 
 # What a program links when it names nothing itself.
-LDADD = libcachecask.a libprotocol.a $(CMOCKA_LIBS) $(XXHASH_LIBS) $(URING_LIBS)
+LDADD = $(storage_support) libcachecask.a libprotocol.a $(CMOCKA_LIBS) $(XXHASH_LIBS) $(URING_LIBS)

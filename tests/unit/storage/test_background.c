@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "storage/store_internal.h"
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #define KEYS 2000
 

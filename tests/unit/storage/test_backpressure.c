@@ -1,5 +1,6 @@
 /* test_backpressure.c: when writers are held for the disk, and when the disk is asked to begin (L5). */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #include "storage/log/backpressure.h"
 

@@ -1,5 +1,5 @@
 /* test_cache.c: what leaves the cache, what stays, and when memory comes back (C1 to C3). */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <stdio.h>
 

@@ -5,7 +5,9 @@
  * store of segments, live values and marks, at whose brim a few kinds of clients work, and checks that none of them is ever
  * refused while garbage is left. It takes each step the cleaner's way; what the real one does with bytes is test_cleaner's.
  */
-#include "tests/unit/storage/support.h"
+#include "storage/store.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #include <stdio.h>
 #include <stdlib.h>

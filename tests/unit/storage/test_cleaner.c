@@ -7,7 +7,7 @@
  * Each rule of clean_segment.c has a test whose layout goes wrong without it: script/mutate shows that.
  */
 #define _GNU_SOURCE
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -828,8 +828,8 @@ static void test_a_damaged_record_keeps_its_segment_until_it_is_the_oldest(void 
     file_flip_bit(&fixture.dir, name, find_in_file(name, "this will be damaged"), 3);
     clean();
     assert_true(is_there(id));
-    assert_true(told_has(&fixture.told, "damaged"));
-    assert_int_equal(fixture.told.warnings, 1);
+    assert_true(messages_have(&fixture.messages, "damaged"));
+    assert_int_equal(fixture.messages.warnings, 1);
     fixture_delete(&fixture, "keeps the old value's segment");
     clean(); /* the oldest goes, then this one is it */
     settle();
@@ -988,10 +988,10 @@ static void test_an_unlink_that_is_not_durable_is_made_so_before_the_next(void *
     (void)state;
     uint64_t id = lay_out_deletion();
     fail_to_sync_dir();
-    uint32_t errors = fixture.told.errors;
+    uint32_t errors = fixture.messages.errors;
     clean_until_gone(id);
     faulty_heal(&fixture.faulty);
-    assert_int_equal(fixture.told.errors, errors + 1);
+    assert_int_equal(fixture.messages.errors, errors + 1);
     kill_and_open();
     assert_false(is_present("key"));
 }
@@ -1110,13 +1110,13 @@ static void test_the_oldest_segment_goes_though_it_cannot_be_read(void **state)
         forget_failures();
         clean();
         assert_true(is_there(id));
-        assert_int_equal(fixture.told.errors, 1); /* the first is told */
+        assert_int_equal(fixture.messages.errors, 1); /* the first is told */
     }
-    assert_false(told_has(&fixture.told, "1 keys whose records"));
+    assert_false(messages_have(&fixture.messages, "1 keys whose records"));
     forget_failures();
     clean();
     assert_false(is_there(id));
-    assert_true(told_has(&fixture.told, "1 keys whose records could not be read"));
+    assert_true(messages_have(&fixture.messages, "1 keys whose records could not be read"));
     faulty_heal(&fixture.faulty);
     fixture_expect(&fixture, "unreadable", NULL);
     fixture_expect(&fixture, "other", "y");
@@ -1134,7 +1134,7 @@ static void test_a_segment_with_an_unreadable_deletion_stays(void **state)
         clean();
     }
     assert_true(is_there(id));
-    assert_true(told_has(&fixture.told, "kept until it is the oldest"));
+    assert_true(messages_have(&fixture.messages, "kept until it is the oldest"));
     faulty_heal(&fixture.faulty);
     kill_and_open();
     assert_false(is_present("key"));
@@ -1176,18 +1176,18 @@ static void test_what_a_start_could_not_read_goes_only_when_room_is_wanted(void 
     fixture_put(&fixture, "other", "y");
     seal();
     for (int start = 0; start < 2; start++) {
-        told_clear(&fixture.told);
+        messages_clear(&fixture.messages);
         if (start == 0)
             open_with_bad_place(id, SEGMENT_HEADER_SIZE, SEGMENT);
         else
             fixture_open(&fixture);
-        assert_true(told_has(&fixture.told, name));
+        assert_true(messages_have(&fixture.messages, name));
         clean();
         fixture_expect(&fixture, "unreadable", NULL);
         fixture_expect(&fixture, "other", "y");
         fixture_close(&fixture);
         assert_true(is_there(id) && !file_exists(&fixture.dir, hint));
-        assert_false(told_has(&fixture.told, "hint file"));
+        assert_false(messages_have(&fixture.messages, "hint file"));
     }
     faulty_bad_place(&fixture.faulty, NULL, 0, 0);
     fixture_open(&fixture);
@@ -1251,7 +1251,7 @@ static void test_a_store_on_a_full_disk_starts_and_deletions_make_room(void **st
                      2 * SEGMENT + 20000); /* a little less than it needs: the hint files go */
     fixture_open(&fixture);
     snprintf(said, sizeof said, "%zu hint files were removed", before);
-    assert_true(told_has(&fixture.told, said));
+    assert_true(messages_have(&fixture.messages, said));
     assert_int_equal(files_with_suffix(&fixture.dir, ".hint", hints, 32), 0);
     fixture_expect(&fixture, "small", "x");
     expect_big("big 3", 3);
@@ -1277,7 +1277,7 @@ static void test_a_store_without_any_room_is_read_only_until_there_is_some(void 
     fill_disk();
     fixture_open(&fixture);
     assert_true(fixture_stats(&fixture).read_only);
-    assert_true(told_has(&fixture.told, "read-only until there is room"));
+    assert_true(messages_have(&fixture.messages, "read-only until there is room"));
     fixture_expect(&fixture, "small", "x");
     expect_big("big 13", 13);
     assert_int_equal(fixture_try_put(&fixture, "new", "y", 0), STORE_READ_ONLY);
@@ -1299,7 +1299,7 @@ static void test_a_clean_stop_keeps_room_for_the_next_start(void **state)
     fill_disk();
     fixture_open(&fixture);
     assert_false(fixture_stats(&fixture).read_only);
-    assert_false(told_has(&fixture.told, "hint files were removed"));
+    assert_false(messages_have(&fixture.messages, "hint files were removed"));
     fixture_delete(&fixture, "big 3");
     fixture_commit(&fixture);
     kill_and_open();
@@ -1316,7 +1316,7 @@ static void test_a_cache_on_a_full_disk_gives_up_its_oldest_and_says_so(void **s
     fixture_open(&fixture);
     assert_false(fixture_stats(&fixture).read_only);
     assert_true(fixture_stats(&fixture).evicted_disk_full > 0);
-    assert_true(told_has(&fixture.told, "values evicted"));
+    assert_true(messages_have(&fixture.messages, "values evicted"));
     assert_false(is_present("big 0"));
     expect_big("big 13", 13);
 }

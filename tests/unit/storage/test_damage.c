@@ -10,7 +10,7 @@
  * TEST=… runs the tests whose names match, so that parts can run side by side.
  */
 #define XXH_INLINE_ALL
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -239,7 +239,7 @@ static void lay_out(void)
     for (size_t i = 0; i < picture->entry_count; i++)
         picture->entries[i].damaged = false;
     damaged_count = 0;
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
 }
 
 static struct file *file_named(const char *name)
@@ -332,7 +332,7 @@ static bool check_key(int key, bool *lost)
                             status == STORE_IO || equals(rest, rest_expiry, status, &item));
     if (!right && !allowed)
         print_error("%s: status %d, %u bytes; messages:\n%s", name, status, item.value_len,
-                    fixture.told.text);
+                    fixture.messages.text);
     assert_true(right || allowed);
     *lost = *lost || !right;
     store_fetch_release(&fetch);
@@ -356,7 +356,7 @@ static bool told_of_damage(void)
     char id[20];
     for (size_t i = 0; i < damaged_count; i++) {
         snprintf(id, sizeof id, "%016llx", (unsigned long long)damaged_ids[i]);
-        if (told_has(&fixture.told, id))
+        if (messages_have(&fixture.messages, id))
             return true;
     }
     return false;
@@ -366,11 +366,11 @@ static bool told_of_damage(void)
 static bool check_case(bool may_be_silent)
 {
     if (fixture_try_open(&fixture) != STORE_OK)
-        give_up("the store does not open:\n%s", fixture.told.text);
+        give_up("the store does not open:\n%s", fixture.messages.text);
     bool lost = check_keys(0);
     if (lost && !may_be_silent && !told_of_damage())
         print_error("nothing told of segment %llx but:\n%s", (unsigned long long)damaged_ids[0],
-                    fixture.told.text);
+                    fixture.messages.text);
     assert_true(!lost || may_be_silent || told_of_damage());
     if (is_long() && !rng_one_in(&rng, REOPENED))
         return lost;
@@ -499,7 +499,8 @@ static void test_a_flipped_bit_of_a_hint_file_costs_nothing(void **state)
         lay_out();
         file_flip_bit(&fixture.dir, file->name, bit / 8, (int)(bit % 8));
         assert_false(check_case(false));
-        assert_true(told_has(&fixture.told, "hint file of segment 0000000000000002 is damaged"));
+        assert_true(
+            messages_have(&fixture.messages, "hint file of segment 0000000000000002 is damaged"));
     }
 }
 
@@ -728,15 +729,15 @@ static void test_an_end_that_cannot_be_read_makes_no_hole_later(void **state)
     fixture.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
     faulty_bad_place(&fixture.faulty, file->name, (off_t)from, INT32_MAX);
     fixture_open(&fixture);
-    assert_true(told_has(&fixture.told, file->name));
+    assert_true(messages_have(&fixture.messages, file->name));
     fixture_put(&fixture, "afterwards", "written");
     fixture_commit(&fixture);
     fixture_crash(&fixture);
     faulty_bad_place(&fixture.faulty, NULL, 0, 0);
     fixture.options.boot_id++;
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
     fixture_open(&fixture);
-    assert_int_equal(fixture.told.warnings, 0);
+    assert_int_equal(fixture.messages.warnings, 0);
     fixture_expect(&fixture, "afterwards", "written");
     expect_all_again(1);
 }
@@ -753,7 +754,7 @@ static void test_a_hint_file_that_cannot_be_read_costs_nothing(void **state)
             lay_out();
             faulty_bad_place(&fixture.faulty, file->name, (off_t)from, (off_t)from + BLOCK);
             assert_false(check_case(false));
-            assert_true(told_has(&fixture.told, file->name));
+            assert_true(messages_have(&fixture.messages, file->name));
         }
     }
     faulty_bad_place(&fixture.faulty, NULL, 0, 0);
@@ -786,7 +787,8 @@ static void test_a_log_that_cannot_be_read_at_all_is_there_when_it_can(void **st
                              INT32_MAX);
             fixture_open(&fixture);
             for (size_t i = 0; i < segment_count(); i++)
-                assert_true(told_has(&fixture.told, segment_number(i)->name) || !headers_too);
+                assert_true(messages_have(&fixture.messages, segment_number(i)->name) ||
+                            !headers_too);
             fixture_close(&fixture);
             faulty_bad_place(&fixture.faulty, NULL, 0, 0);
             fixture_open(&fixture);
@@ -807,8 +809,8 @@ static void test_a_store_file_that_cannot_be_read_is_refused_by_its_name(void **
     uint64_t before = temp_dir_digest(&fixture.dir);
     assert_int_equal(fixture_try_open(&fixture), STORE_IO);
     fixture.store = NULL;
-    assert_true(told_has(&fixture.told, "the file `store` in data directory"));
-    assert_int_equal(fixture.told.errors, 1);
+    assert_true(messages_have(&fixture.messages, "the file `store` in data directory"));
+    assert_int_equal(fixture.messages.errors, 1);
     assert_true(temp_dir_digest(&fixture.dir) == before); /* D2 */
     faulty_bad_place(&fixture.faulty, NULL, 0, 0);
     fixture_open(&fixture);
@@ -923,7 +925,7 @@ static void test_a_duplicate_of_a_segment_changes_nothing(void **state)
             file_save(&fixture.dir, name, file_named(hint)->data, file_named(hint)->len);
             assert_false(check_case(false));
             segment_name(name, ids[k], "seg");
-            assert_true(told_has(&fixture.told, name));
+            assert_true(messages_have(&fixture.messages, name));
         }
 }
 
@@ -964,7 +966,7 @@ static void test_swapped_hint_files_cost_nothing(void **state)
         lay_out();
         swap_files(left, right);
         assert_false(check_case(false));
-        assert_true(told_has(&fixture.told, "hint file of segment"));
+        assert_true(messages_have(&fixture.messages, "hint file of segment"));
     }
 }
 
@@ -1091,14 +1093,14 @@ static void forge(bool same_segment)
     free(data);
     unlinkat(fixture.dir.fd, "0000000000000001.hint", 0);
     file_flip_bit(&fixture.dir, file, offset + 9, 1);
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
     for (int times = 0; times < 2; times++) {
         fixture_open(&fixture);
         fixture_expect(&fixture, "victim", "right");
         fixture_expect(&fixture, "carrier!", NULL);
         fixture_expect(&fixture, "behind", "it");
         assert_int_equal(fixture_stats(&fixture).keydir_entries, 3);
-        assert_true(told_has(&fixture.told, "no valid record at bytes"));
+        assert_true(messages_have(&fixture.messages, "no valid record at bytes"));
         fixture_close(&fixture);
     }
 }
@@ -1145,7 +1147,7 @@ static void test_a_segment_of_a_newer_version_is_refused_and_all_left_untouched(
             uint64_t before = temp_dir_digest(&fixture.dir);
             assert_int_equal(fixture_try_open(&fixture), STORE_BAD_VERSION);
             fixture.store = NULL;
-            assert_true(told_has(&fixture.told, file->name));
+            assert_true(messages_have(&fixture.messages, file->name));
             unlinkat(fixture.dir.fd, "lock", 0);
             assert_true(temp_dir_digest(&fixture.dir) == before);
         }

@@ -1,6 +1,10 @@
 /* test_datadir.c: whose directory is this? What is refused is told with advice, and left as it was (D1, D2). */
 #define XXH_INLINE_ALL
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
+#include "tests/unit/storage/support/temp_dir.h"
+#include "tests/unit/storage/support/messages.h"
+#include "tests/unit/storage/support/faulty.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +20,7 @@
 #include "storage/datadir.h"
 
 static struct temp_dir dir;
-static struct told told;
+static struct messages messages;
 static struct datadir datadir;
 static bool any_owner;
 
@@ -24,7 +28,7 @@ static int set_up(void **state)
 {
     (void)state;
     temp_dir_make(&dir);
-    told_init(&told);
+    messages_init(&messages);
     any_owner = false;
     return 0;
 }
@@ -39,7 +43,7 @@ static int tear_down(void **state)
 static enum store_status open_with(const struct file_system *files, struct datadir *out)
 {
     return datadir_open(out, files, dir.fd, "/the/data", any_owner, 1000, random_bytes,
-                        &told.reporter);
+                        &messages.reporter);
 }
 
 static enum store_status try_open(struct datadir *out)
@@ -52,14 +56,14 @@ static void expect_refused(enum store_status status, const char *words)
 {
     struct datadir untouched = {.lock_fd = -77}, out = untouched;
     uint64_t before = temp_dir_digest(&dir);
-    told_clear(&told);
+    messages_clear(&messages);
     assert_int_equal(try_open(&out), status);
     assert_memory_equal(&out, &untouched, sizeof out);
     assert_true(temp_dir_digest(&dir) == before);
-    assert_int_equal(told.errors, 1);
-    assert_true(told_has(&told, "/the/data"));
-    assert_true(told_has(&told, words));
-    assert_true(told_has(&told, "--data-dir"));
+    assert_int_equal(messages.errors, 1);
+    assert_true(messages_have(&messages, "/the/data"));
+    assert_true(messages_have(&messages, words));
+    assert_true(messages_have(&messages, "--data-dir"));
 }
 
 static void make_store(void)
@@ -88,7 +92,7 @@ static void test_an_empty_directory_becomes_a_store(void **state)
     assert_memory_equal(again.uuid, datadir.uuid, 16);
     assert_true(again.hash_seed == datadir.hash_seed);
     datadir_close(&again, &file_system_os);
-    assert_int_equal(told.errors + told.warnings, 0);
+    assert_int_equal(messages.errors + messages.warnings, 0);
 }
 
 static void test_its_files_are_private(void **state)
@@ -269,7 +273,7 @@ static void test_a_start_that_fails_anywhere_can_be_repeated(void **state)
         for (uint64_t nth = 1;; nth++) {
             for (int i = 0; i < 3; i++)
                 unlinkat(dir.fd, names[i], 0);
-            told_clear(&told);
+            messages_clear(&messages);
             faulty_init(&faulty);
             faulty_fail(&faulty, call, nth, 1, EIO);
             enum store_status status = open_with(&faulty.files, &datadir);
@@ -278,7 +282,7 @@ static void test_a_start_that_fails_anywhere_can_be_repeated(void **state)
                 datadir_close(&datadir, &file_system_os);
             } else {
                 assert_int_equal(status, STORE_IO);
-                assert_true(told_has(&told, "--data-dir"));
+                assert_true(messages_have(&messages, "--data-dir"));
             }
             faulty_heal(&faulty);
             make_store();
@@ -294,7 +298,7 @@ static void test_a_failed_start_says_why(void **state)
     faulty_init(&faulty);
     faulty_fail(&faulty, CALL_PWRITE, 2, 1, ENOSPC); /* the first writes our process id */
     assert_int_equal(open_with(&faulty.files, &datadir), STORE_IO);
-    assert_true(told_has(&told, "No space left on device"));
+    assert_true(messages_have(&messages, "No space left on device"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)

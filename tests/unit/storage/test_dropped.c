@@ -9,7 +9,8 @@
  *   - with --sync=always nothing is missing whose sync was waited for with success;
  *   - the loss of power changes nothing of that.
  */
-#include "tests/unit/storage/power.h"
+#include "tests/unit/storage/support/fixture.h"
+#include "tests/unit/storage/support/power.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,13 +242,13 @@ static uint32_t compare(void)
 static void check_told(uint32_t missing)
 {
     char text[64];
-    const char *line = strstr(fixture.told.text, "the disk works again");
+    const char *line = strstr(fixture.messages.text, "the disk works again");
     assert_non_null(line);
     if (scene->sync_interval_ms == STORE_SYNC_ALWAYS)
         return;
     assert_null(strstr(line + 1, "the disk works again"));
     snprintf(text, sizeof text, "and their keys absent now: %u;", missing);
-    assert_true(told_has(&fixture.told, missing ? text : "nothing acknowledged was lost"));
+    assert_true(messages_have(&fixture.messages, missing ? text : "nothing acknowledged was lost"));
 }
 
 static void check_again(void)

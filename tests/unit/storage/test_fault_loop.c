@@ -5,7 +5,7 @@
  * broken writes may be refused or wait. After that each must be stored: nothing may be stuck, and no key may be lost or stale.
  * STRIDE=1 tries every point, which takes long; SEED chooses other ones.
  */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,10 @@
 /* test_hint.c: a hint file says what a scan says, or is not believed (H1, H2). */
 #define XXH_INLINE_ALL
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
+#include "tests/unit/storage/support/temp_dir.h"
+#include "tests/unit/storage/support/messages.h"
+#include "tests/unit/storage/support/faulty.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +15,7 @@
 
 #include "storage/base/hash.h"
 #include "storage/log/hint.h"
-#include "tests/unit/storage/segment_file.h"
+#include "tests/unit/storage/support/segment_file.h"
 
 #define HASH_SEED UINT64_C(0x1122334455667788)
 #define NAME      "0000000000000005.hint"
@@ -22,13 +26,13 @@
 static struct temp_dir dir;
 static struct segment_file file;
 static struct segment *segment;
-static struct told told;
+static struct messages messages;
 
 static int set_up(void **state)
 {
     (void)state;
     temp_dir_make(&dir);
-    told_init(&told);
+    messages_init(&messages);
     segment_file_begin(&file, 5);
     return 0;
 }
@@ -65,7 +69,7 @@ static void open_segment(void)
 
 static enum store_status make(struct hint *hint)
 {
-    return hint_make(&file_system_os, dir.fd, segment, HASH_SEED, KEYS, &told.reporter, hint);
+    return hint_make(&file_system_os, dir.fd, segment, HASH_SEED, KEYS, &messages.reporter, hint);
 }
 
 static enum store_status try_read(void)
@@ -106,7 +110,7 @@ static enum store_status scan(bool tail_may_be_torn, struct hint *hint)
 {
     found.count = 0;
     return hint_scan(&file_system_os, segment, 0, HASH_SEED, tail_may_be_torn ? HINT_TORN_TAIL : 0,
-                     &told.reporter, note, NULL, hint);
+                     &messages.reporter, note, NULL, hint);
 }
 
 static void expect_hint_equals_scan(void)
@@ -192,7 +196,7 @@ static void test_hint_and_scan_say_the_same_of_a_damaged_segment(void **state)
         file.data[SEGMENT_HEADER_SIZE + rng_below(&rng, file.end - SEGMENT_HEADER_SIZE)] ^= 1;
         expect_hint_equals_scan();
     }
-    assert_true(told_has(&told, "segment 0000000000000005: no valid record at bytes"));
+    assert_true(messages_have(&messages, "segment 0000000000000005: no valid record at bytes"));
 }
 
 static void test_an_absent_hint_is_told_from_a_bad_one(void **state)
@@ -320,8 +324,8 @@ static void test_a_hint_that_cannot_be_written_leaves_nothing_behind(void **stat
         for (uint64_t nth = 1;; nth++) {
             faulty_init(&faulty);
             faulty_fail(&faulty, calls[i], nth, 1, EIO);
-            enum store_status status =
-                hint_make(&faulty.files, dir.fd, segment, HASH_SEED, KEYS, &told.reporter, &hint);
+            enum store_status status = hint_make(&faulty.files, dir.fd, segment, HASH_SEED, KEYS,
+                                                 &messages.reporter, &hint);
             if (faulty_calls(&faulty, calls[i]) < nth) {
                 assert_int_equal(status, STORE_OK);
                 assert_int_equal(unlinkat(dir.fd, NAME, 0), 0);
@@ -361,11 +365,11 @@ static void test_a_torn_tail_is_damage_only_where_none_may_be(void **state)
     assert_int_equal(scan(true, &hint), STORE_OK);
     assert_int_equal(hint.damage, 0);
     assert_true(hint.end == torn);
-    assert_int_equal(told.warnings, 0);
+    assert_int_equal(messages.warnings, 0);
     assert_int_equal(scan(false, &hint), STORE_OK);
     assert_int_equal(hint.damage, 1);
     assert_true(hint.end == torn);
-    assert_int_equal(told.warnings, 1);
+    assert_int_equal(messages.warnings, 1);
 }
 
 static void test_a_scan_ends_when_its_visitor_says_so(void **state)

@@ -1,5 +1,6 @@
 /* test_histogram.c: percentiles are never too low, and at most a quarter too high. */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #include <stdlib.h>
 
@@ -19,9 +20,9 @@ static void check_one(uint64_t us)
     struct histogram histogram = {0};
     histogram_add(&histogram, us);
     for (int percent = 0; percent <= 100; percent += 25) {
-        uint64_t told = histogram_percentile(&histogram, percent);
-        assert_true(told >= us);
-        assert_true(told <= us + us / 4);
+        uint64_t estimate = histogram_percentile(&histogram, percent);
+        assert_true(estimate >= us);
+        assert_true(estimate <= us + us / 4);
     }
 }
 
@@ -65,8 +66,8 @@ static void test_percentiles_are_those_of_the_sorted_times(void **state)
     for (int rank = 1; rank <= 1000; rank++) {
         uint64_t exact = times[rank - 1];
         /* Half a rank less than rank / 1000, so that no rounding of the quotient matters. */
-        uint64_t told = histogram_percentile(&histogram, (rank - 0.5) / 10);
-        assert_true(told >= exact && told <= exact + exact / 4);
+        uint64_t estimate = histogram_percentile(&histogram, (rank - 0.5) / 10);
+        assert_true(estimate >= exact && estimate <= exact + exact / 4);
     }
     assert_true(histogram_percentile(&histogram, 100) >= times[999]);
 }

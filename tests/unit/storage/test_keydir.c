@@ -1,5 +1,6 @@
 /* test_keydir.c: the index says what a plain table says (K1 to K5), fits into its memory, and says when it is full. */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,5 +1,6 @@
 /* test_location.c: places and sizes in eight bytes. */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #include "storage/index/location.h"
 #include "storage/log/segment.h"

@@ -1,5 +1,5 @@
 /* test_log.c: appending, group commit, spares, and the log on a disk that fails (L1 to L3). */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 
 static struct temp_dir dir;
 static struct faulty faulty;
-static struct told told;
+static struct messages messages;
 static struct log lg;
 static _Atomic uint32_t synced_calls, sealed_calls, room_calls;
 
@@ -38,7 +38,7 @@ static int start(int sync_interval_ms, uint32_t segment_size)
 {
     temp_dir_make(&dir);
     faulty_init(&faulty);
-    told_init(&told);
+    messages_init(&messages);
     atomic_store(&synced_calls, 0);
     atomic_store(&sealed_calls, 0);
     atomic_store(&room_calls, 0);
@@ -48,7 +48,7 @@ static int start(int sync_interval_ms, uint32_t segment_size)
         .segment_size = segment_size,
         .open_files = 4096, /* nobody writes hint files here, so all stay open */
         .sync_interval_ms = sync_interval_ms,
-        .reporter = told.reporter,
+        .reporter = messages.reporter,
         .random = random_bytes,
         .on_synced = on_synced,
         .on_sealed = on_sealed,
@@ -468,8 +468,8 @@ static void test_a_full_disk_leaves_a_segment_for_what_is_essential(void **state
     assert_int_equal(append_until_full(LOG_NORMAL), 6); /* the active one and a spare */
     assert_int_equal(append_until_full(LOG_DELETION), 3);
     assert_int_equal(append_until_full(LOG_NORMAL), 0);
-    assert_true(told_has(&told, "cannot make another segment"));
-    assert_int_equal(told.errors, 1);
+    assert_true(messages_have(&messages, "cannot make another segment"));
+    assert_int_equal(messages.errors, 1);
     assert_int_equal(scan_log(), 9);
     faulty_heal(&faulty);
     assert_true(wait_until(takes_a_segment, NULL));
@@ -486,7 +486,7 @@ static void test_a_failed_write_is_repaired(void **state)
     append_and_commit(10000);
     faulty_fail(&faulty, CALL_PWRITE, 1, 1, EIO);
     append_and_commit(100);
-    assert_true(told_has(&told, "nothing acknowledged was lost"));
+    assert_true(messages_have(&messages, "nothing acknowledged was lost"));
     append_and_commit(100);
     assert_int_equal(scan_log(), 4);
 }
@@ -518,7 +518,7 @@ static void test_a_writer_leaves_to_the_syncer_what_the_disk_has_dropped(void **
     assert_int_equal(log_commit(&lg, end), STORE_READ_ONLY);
     assert_true(wait_until(works, NULL));
     assert_int_equal(log_commit(&lg, end), STORE_OK);
-    assert_true(told_has(&told, "their keys absent now: 1; "));
+    assert_true(messages_have(&messages, "their keys absent now: 1; "));
     assert_true(atomic_load(&lg.lost_values) == 1);
     struct segment_cursor cursor;
     struct record record;
@@ -560,7 +560,7 @@ static void test_a_failed_sync_is_repaired_and_not_tried_again(void **state)
     faulty_fail(&faulty, CALL_SYNC, 1, 1, EIO);
     log_request_sync(&lg, log_written_lsn(&lg));
     assert_true(wait_until(all_is_synced, NULL));
-    assert_true(told_has(&told, "nothing acknowledged was lost"));
+    assert_true(messages_have(&messages, "nothing acknowledged was lost"));
     assert_true(faulty_calls(&faulty, CALL_RENAME) >= renames + 2);
     append_and_commit(100);
     assert_int_equal(scan_log(), 3);
@@ -627,7 +627,7 @@ static bool held_for_long(void *context)
 
 static bool is_told(void *words)
 {
-    return told_has(&told, words);
+    return messages_have(&messages, words);
 }
 
 /* Once it is told the log behaves as if the last minute had gone by. */
@@ -636,23 +636,23 @@ static void test_the_operator_hears_of_a_slow_disk_once_and_when_it_is_over(void
     (void)state;
     assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
     for (int turn = 0; turn < 2; turn++) {
-        told_clear(&told);
+        messages_clear(&messages);
         faulty_watch(&faulty, stand_still);
         atomic_store(&disk_stands_still, true);
         write_until_held();
         assert_true(wait_until(held_for_long, NULL));
-        assert_false(told_has(&told, "cannot keep"));
+        assert_false(messages_have(&messages, "cannot keep"));
         atomic_store(&disk_stands_still, false);
         assert_true(
             wait_until(is_told, (char *)"s for a sync and cannot keep --sync=0.1: writes wait"));
-        uint32_t warnings = told.warnings;
+        uint32_t warnings = messages.warnings;
         atomic_store(&disk_stands_still, true);
         write_until_held();
         atomic_store(&room_calls, 0);
         atomic_store(&disk_stands_still, false);
         assert_true(wait_until(room_was_made, NULL));
-        assert_int_equal(told.warnings, warnings);
-        assert_false(told_has(&told, "keeps up again"));
+        assert_int_equal(messages.warnings, warnings);
+        assert_false(messages_have(&messages, "keeps up again"));
         lg.episode.end_us -= 60000000;
         assert_true(
             wait_until(is_told, (char *)"keeps up again: writes have waited for it 2 times"));
@@ -719,7 +719,7 @@ static void test_a_disk_that_stays_broken_makes_the_log_read_only_until_it_works
     assert_int_equal(log_commit(&lg, lost), STORE_READ_ONLY);
     assert_int_equal(try_append(100, LOG_DELETION, &end), STORE_READ_ONLY);
     assert_int_equal(log_commit(&lg, lost), STORE_READ_ONLY);
-    assert_true(told_has(&told, "read-only"));
+    assert_true(messages_have(&messages, "read-only"));
     faulty_heal(&faulty);
     assert_true(wait_until(works, NULL));
     assert_int_equal(log_commit(&lg, lost), STORE_OK);

@@ -21,7 +21,7 @@
  *   OPERATIONS=n    so many in all rounds together
  *   CACHECASK_LONG=1  2,000,000 operations in 50 rounds
  */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -104,7 +104,7 @@ struct model {
 static _Noreturn void disagree(const struct model *model, int line, const char *condition)
 {
     fail_msg("operation %" PRIu64 ", line %d: the store and the model disagree: %s\n%s",
-             model->operation, line, condition, model->fixture.told.text);
+             model->operation, line, condition, model->fixture.messages.text);
     abort();
 }
 

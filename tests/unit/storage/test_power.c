@@ -20,7 +20,8 @@
  *   LIVES=n          so many lives in each
  *   CACHECASK_LONG=1 300 rounds
  */
-#include "tests/unit/storage/power.h"
+#include "tests/unit/storage/support/fixture.h"
+#include "tests/unit/storage/support/power.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -88,7 +89,7 @@ static _Noreturn __attribute__((format(printf, 3, 4))) void disagree(struct mode
     va_end(arguments);
     fail_msg("line %d: %s\n%u operations, %u committed, %u acknowledged; %s\n%s", line, text,
              model->op_count, model->committed, model->acknowledged, model->fixture.dir.path,
-             model->fixture.told.text);
+             model->fixture.messages.text);
     abort();
 }
 
@@ -390,7 +391,7 @@ static void fail_to_start(struct model *model)
 static void check(struct model *model, enum death death)
 {
     uint32_t least = death == DEATH_PROCESS ? model->committed : model->acknowledged;
-    told_clear(&model->fixture.told);
+    messages_clear(&model->fixture.messages);
     fixture_open(&model->fixture);
     look_at_all(model);
     uint32_t left = find_prefix(model, least);

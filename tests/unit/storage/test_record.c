@@ -1,5 +1,6 @@
 /* test_record.c: the bytes of a record and what is no record (R1, R2). */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #include <stdio.h>
 #include <stdlib.h>

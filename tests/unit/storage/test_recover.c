@@ -4,7 +4,7 @@
  * are 64 KiB and log_fill writes a few of them, so that what matters lies in different ones.
  */
 #define XXH_INLINE_ALL
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -116,7 +116,7 @@ static void test_an_empty_store_opens_again(void **state)
     fixture_reopen(&fixture);
     kill_and_open();
     assert_int_equal(fixture_stats(&fixture).keydir_entries, 0);
-    assert_int_equal(fixture.told.errors + fixture.told.warnings, 0);
+    assert_int_equal(fixture.messages.errors + fixture.messages.warnings, 0);
 }
 
 static void expect_two(void)
@@ -133,7 +133,7 @@ static void test_what_was_stored_is_there(void **state)
     fixture_put(&fixture, "one", "1");
     fixture_put(&fixture, "two", "2");
     in_every_start(expect_two);
-    assert_int_equal(fixture.told.errors + fixture.told.warnings, 0);
+    assert_int_equal(fixture.messages.errors + fixture.messages.warnings, 0);
 }
 
 static void expect_newest(void)
@@ -572,7 +572,7 @@ static void test_segments_of_another_store_are_left_alone(void **state)
     file_save(&fixture.dir, "0000000000000077.seg", data, len);
     free(data);
     fixture_open(&fixture);
-    assert_true(told_has(&fixture.told, "0000000000000077.seg"));
+    assert_true(messages_have(&fixture.messages, "0000000000000077.seg"));
     fixture_expect(&fixture, "key", "x");
     fixture_expect(&fixture, "other's", NULL);
     fixture_put(&fixture, "key", "y");
@@ -604,7 +604,7 @@ static void test_a_segment_of_another_version_is_refused(void **state)
     unlinkat(fixture.dir.fd, "lock", 0);
     uint64_t before = temp_dir_digest(&fixture.dir);
     assert_int_equal(fixture_try_open(&fixture), STORE_BAD_VERSION);
-    assert_true(told_has(&fixture.told, "version"));
+    assert_true(messages_have(&fixture.messages, "version"));
     unlinkat(fixture.dir.fd, "lock", 0);
     assert_true(temp_dir_digest(&fixture.dir) == before);
 }
@@ -653,9 +653,10 @@ static void test_a_damaged_hint_file_is_told_and_not_believed(void **state)
         size_t count = files_with_suffix(&fixture.dir, ".hint", names, FILES_MAX);
         assert_true(count > 0);
         file_flip_bit(&fixture.dir, names[0], byte, (int)byte % 8);
-        told_clear(&fixture.told);
+        messages_clear(&fixture.messages);
         fixture_open(&fixture);
-        assert_true(told_has(&fixture.told, "hint file of segment 0000000000000001 is damaged"));
+        assert_true(
+            messages_have(&fixture.messages, "hint file of segment 0000000000000001 is damaged"));
         expect_many();
     }
 }
@@ -704,7 +705,7 @@ static void compare_hint_with_scan(const struct segment *segment)
     assert_int_equal(hint_read(&file_system_os, fixture.dir.fd, segment, &hint, &entries),
                      STORE_OK);
     assert_int_equal(hint_collect(&file_system_os, segment, atomic_load(&segment->end), seed, 0,
-                                  &fixture.told.reporter, &scanned, &found),
+                                  &fixture.messages.reporter, &scanned, &found),
                      STORE_OK);
     assert_int_equal(hint.count, scanned.count);
     assert_int_equal(hint.touches, scanned.touches);
@@ -759,7 +760,7 @@ static void test_one_flipped_bit_costs_one_value(void **state)
     first_segment(name);
     file_flip_bit(&fixture.dir, name, SEGMENT_HEADER_SIZE + 40 + 500, 3);
     fixture_open(&fixture);
-    assert_true(told_has(&fixture.told, "no valid record at bytes 296 to 1336"));
+    assert_true(messages_have(&fixture.messages, "no valid record at bytes 296 to 1336"));
     fixture_expect(&fixture, "a", "x");
     fixture_expect(&fixture, "b", NULL);
     fixture_expect(&fixture, "c", "x");
@@ -811,7 +812,7 @@ static void test_a_flipped_bit_in_a_segment_header_costs_nothing(void **state)
         file_flip_bit(&fixture.dir, name, byte, (int)byte % 8);
         fixture_open(&fixture);
     }
-    assert_int_equal(fixture.told.errors + fixture.told.warnings, 0);
+    assert_int_equal(fixture.messages.errors + fixture.messages.warnings, 0);
 }
 
 static void test_a_lost_segment_header_is_told(void **state)
@@ -826,8 +827,8 @@ static void test_a_lost_segment_header_is_told(void **state)
     file_flip_bit(&fixture.dir, name, 70, 0);
     file_flip_bit(&fixture.dir, name, 128 + 70, 0);
     fixture_open(&fixture);
-    assert_true(told_has(&fixture.told, "0000000000000001.seg"));
-    assert_true(told_has(&fixture.told, "no valid header"));
+    assert_true(messages_have(&fixture.messages, "0000000000000001.seg"));
+    assert_true(messages_have(&fixture.messages, "no valid header"));
     fixture_expect(&fixture, "key", NULL);
     fixture_expect(&fixture, "later", "x");
     assert_true(file_exists(&fixture.dir, name));
@@ -846,7 +847,7 @@ static void crash_with_torn_tail(size_t keep, bool zeros)
         memset(data + keep, 0, len - keep);
     file_save(&fixture.dir, name, data, zeros ? len : keep);
     free(data);
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
     fixture_open(&fixture);
 }
 
@@ -861,12 +862,12 @@ static void test_a_torn_tail_is_cut_and_is_no_damage(void **state)
             crash_with_torn_tail(SEGMENT_HEADER_SIZE + 40 + torn, zeros);
             fixture_expect(&fixture, "one", "1");
             fixture_expect(&fixture, "two", torn < 36 ? NULL : zeros ? "2" : NULL);
-            if (fixture.told.warnings)
+            if (fixture.messages.warnings)
                 print_error("torn after %zu bytes (zeros: %d): %s\n", torn, zeros,
-                            fixture.told.text);
-            assert_int_equal(fixture.told.warnings, 0);
+                            fixture.messages.text);
+            assert_int_equal(fixture.messages.warnings, 0);
             kill_and_open();
-            assert_int_equal(fixture.told.warnings, 0);
+            assert_int_equal(fixture.messages.warnings, 0);
             fixture_release(&fixture);
             set_up(NULL);
         }
@@ -885,7 +886,7 @@ static void crash_with_a_hole(uint32_t segments_behind)
     log_fill(segments_behind);
     fixture_crash(&fixture);
     file_flip_bit(&fixture.dir, name, SEGMENT_HEADER_SIZE + 20 * 1040 + 500, 3);
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
 }
 
 static void test_a_hole_in_what_was_written_in_this_boot_costs_one_record(void **state)
@@ -893,7 +894,7 @@ static void test_a_hole_in_what_was_written_in_this_boot_costs_one_record(void *
     (void)state;
     crash_with_a_hole(0);
     fixture_open(&fixture);
-    assert_true(told_has(&fixture.told, "no valid record"));
+    assert_true(messages_have(&fixture.messages, "no valid record"));
     fixture_expect(&fixture, "key-20", NULL);
     assert_true(fixture_cas(&fixture, "key-21") != 0);
     assert_true(fixture_cas(&fixture, "key-39") != 0);
@@ -906,7 +907,7 @@ static void test_a_hole_ends_the_log_when_the_machine_has_started_anew(void **st
     crash_with_a_hole(0);
     fixture.options.boot_id++;
     fixture_open(&fixture);
-    assert_true(told_has(&fixture.told, "it ends there"));
+    assert_true(messages_have(&fixture.messages, "it ends there"));
     for (int times = 0; times < 3; times++) {
         assert_true(fixture_cas(&fixture, "key-19") != 0);
         fixture_expect(&fixture, "key-20", NULL);
@@ -927,7 +928,7 @@ static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void *
     fixture.options.sync_interval_ms = 3600 * 1000; /* so no hint files, which would be believed */
     faulty_fail(&fixture.faulty, CALL_TRUNCATE, 2, 1, EIO); /* the first is the lock file's */
     assert_int_equal(fixture_try_open(&fixture), STORE_IO);
-    assert_true(told_has(&fixture.told, "cannot cut off"));
+    assert_true(messages_have(&fixture.messages, "cannot cut off"));
     /* Behind the header's segment there may be ready ones. */
     assert_in_range(files_with_suffix(&fixture.dir, ".seg", names, FILES_MAX), 2, 2 + LOG_SPARES);
     fixture_open(&fixture);
@@ -936,9 +937,9 @@ static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void *
     fixture_crash(&fixture);
     assert_int_equal(unlinkat(fixture.dir.fd, names[1], 0), 0);
     fixture.options.boot_id++;
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
     fixture_open(&fixture);
-    assert_int_equal(fixture.told.warnings, 0);
+    assert_int_equal(fixture.messages.warnings, 0);
     assert_true(fixture_cas(&fixture, "key-19") != 0);
     fixture_expect(&fixture, "key-21", NULL);
     fixture_expect(&fixture, "later", "value");
@@ -970,7 +971,7 @@ static void open_without_first_segment(uint64_t first_id, const char *first_file
     segment_name(name, first_id, "seg");
     if (first_file)
         file_save(&fixture.dir, name, first_file, len);
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
     fixture.options.boot_id++;
     fixture_open(&fixture);
 }
@@ -980,7 +981,7 @@ static void test_a_segment_that_is_gone_is_no_hole(void **state)
 {
     (void)state;
     open_without_first_segment(1000, NULL, 0);
-    assert_int_equal(fixture.told.warnings, 0);
+    assert_int_equal(fixture.messages.warnings, 0);
     fixture_expect(&fixture, "key", "value");
     assert_true(fixture.store->log.active->header.id > 1000);
 }
@@ -989,8 +990,9 @@ static void test_a_segment_that_has_lost_its_header_is_a_hole(void **state)
 {
     (void)state;
     open_without_first_segment(1000, "torn", 4);
-    assert_true(told_has(&fixture.told, "it ends there"));
-    assert_true(told_has(&fixture.told, FIRST_FILE) && told_has(&fixture.told, "left alone"));
+    assert_true(messages_have(&fixture.messages, "it ends there"));
+    assert_true(messages_have(&fixture.messages, FIRST_FILE) &&
+                messages_have(&fixture.messages, "left alone"));
     assert_true(file_exists(&fixture.dir, FIRST_FILE));
     assert_int_equal(fixture_stats(&fixture).corrupt_records, 1);
     fixture_expect(&fixture, "key", NULL);
@@ -1003,8 +1005,8 @@ static void test_a_segment_whose_header_was_never_on_disk_goes_with_what_is_behi
     static char page[8192];
     page[5000] = 1;
     open_without_first_segment(1000, page, sizeof page);
-    assert_true(told_has(&fixture.told, "it ends there"));
-    assert_false(told_has(&fixture.told, "left alone"));
+    assert_true(messages_have(&fixture.messages, "it ends there"));
+    assert_false(messages_have(&fixture.messages, "left alone"));
     assert_false(file_exists(&fixture.dir, FIRST_FILE));
     assert_int_equal(fixture_stats(&fixture).corrupt_records, 0);
     fixture_expect(&fixture, "key", NULL);
@@ -1016,8 +1018,9 @@ static void test_a_segment_that_cannot_be_read_is_no_hole(void **state)
     (void)state;
     faulty_bad_place(&fixture.faulty, FIRST_FILE, 0, 4096);
     open_without_first_segment(1000, "no header", 9);
-    assert_false(told_has(&fixture.told, "it ends there"));
-    assert_true(told_has(&fixture.told, FIRST_FILE) && told_has(&fixture.told, "left alone"));
+    assert_false(messages_have(&fixture.messages, "it ends there"));
+    assert_true(messages_have(&fixture.messages, FIRST_FILE) &&
+                messages_have(&fixture.messages, "left alone"));
     assert_true(file_exists(&fixture.dir, FIRST_FILE));
     assert_int_equal(fixture_stats(&fixture).corrupt_records, 1);
     fixture_expect(&fixture, "key", "value");
@@ -1038,8 +1041,8 @@ static void test_a_record_found_damaged_by_a_get_is_a_miss(void **state)
     struct store_item item;
     assert_int_equal(fixture_get(&fixture, &key, &fetch, &item), STORE_CORRUPT);
     store_fetch_release(&fetch);
-    assert_true(
-        told_has(&fixture.told, "segment 0000000000000001: the record at byte 256 is damaged"));
+    assert_true(messages_have(&fixture.messages,
+                              "segment 0000000000000001: the record at byte 256 is damaged"));
     fixture_expect(&fixture, "key", NULL);
     assert_int_equal(fixture_stats(&fixture).corrupt_records, 1);
 }
@@ -1182,7 +1185,7 @@ static void test_more_keys_than_memory_are_refused_with_advice(void **state)
     fixture_close(&fixture);
     fixture.options.memory_limit = 1 << 20;
     assert_int_equal(fixture_try_open(&fixture), STORE_FULL);
-    assert_true(told_has(&fixture.told, "-m"));
+    assert_true(messages_have(&fixture.messages, "-m"));
     fixture.options.memory_limit = 8 << 20;
     fixture_open(&fixture);
     assert_int_equal(fixture_stats(&fixture).keydir_entries, count);
@@ -1207,10 +1210,10 @@ static void fail_starts(const struct temp_dir *left, enum file_call call, void (
         if (status == STORE_OK)
             expect();
         else
-            assert_true(fixture.told.errors > 0);
+            assert_true(fixture.messages.errors > 0);
         if (status == STORE_IO) /* in whatever thread it was */
-            assert_true(told_has(&fixture.told, strerror(EIO)));
-        told_clear(&fixture.told);
+            assert_true(messages_have(&fixture.messages, strerror(EIO)));
+        messages_clear(&fixture.messages);
         fixture_close(&fixture);
         fixture_open(&fixture);
         expect();

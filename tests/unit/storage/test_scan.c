@@ -8,7 +8,7 @@
 #include "storage/index/location.h"
 #include "storage/log/record.h"
 #include "storage/store_internal.h"
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #define KEYS   (SLOW_BUILD ? 4000 : 12000)
 #define VALUE  200
@@ -428,8 +428,8 @@ static void test_damaged_records_are_left_out_and_told(void **state)
         list_all(&seen);
         assert_times(&seen, 0, 1, 0);
         assert_times(&seen, 1, 2, 1);
-        assert_int_equal(fixture.told.warnings, 1);
-        assert_true(told_has(&fixture.told, "keys may be missing in a listing: 1 places"));
+        assert_int_equal(fixture.messages.warnings, 1);
+        assert_true(messages_have(&fixture.messages, "keys may be missing in a listing: 1 places"));
         free(seen.times);
     }
 }
@@ -487,8 +487,8 @@ static void test_a_bad_block_costs_only_the_keys_in_it(void **state)
             listed += seen.times[i];
         }
         assert_true(listed < 200 && listed >= 200 - (uint32_t)size / 240 - 1);
-        assert_true(told_has(&fixture.told, "keys may be missing in a listing"));
-        told_clear(&fixture.told);
+        assert_true(messages_have(&fixture.messages, "keys may be missing in a listing"));
+        messages_clear(&fixture.messages);
         free(seen.times);
     }
 }
@@ -572,7 +572,7 @@ static void busy_put(struct busy *busy, const char *name, uint32_t len)
     struct store_put put = {.value = {{value, len}}};
     enum store_status status = wait_put(busy->session, &key, FIXTURE_NOW, &put);
     if (status != STORE_OK)
-        give_up("store_put: status %d %s", status, fixture.told.text);
+        give_up("store_put: status %d %s", status, fixture.messages.text);
 }
 
 static void busy_delete(struct busy *busy, const char *name)
@@ -603,7 +603,7 @@ static void run_round(struct busy *busy, struct rng *rng)
     }
     store_leave(busy->session);
     if (store_commit(busy->session) != STORE_OK)
-        give_up("store_commit: %s", fixture.told.text);
+        give_up("store_commit: %s", fixture.messages.text);
     busy->rounds++;
 }
 

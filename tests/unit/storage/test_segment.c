@@ -1,6 +1,9 @@
 /* test_segment.c: a segment's header stands twice (S2), and the cursor finds every record around damage (S3 to S5). */
 #define XXH_INLINE_ALL
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
+#include "tests/unit/storage/support/temp_dir.h"
+#include "tests/unit/storage/support/faulty.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +12,7 @@
 
 #include <xxhash.h>
 
-#include "tests/unit/storage/segment_file.h"
+#include "tests/unit/storage/support/segment_file.h"
 
 static struct temp_dir dir;
 static struct segment_file file;

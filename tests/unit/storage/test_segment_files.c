@@ -1,6 +1,6 @@
 /* test_segment_files.c: more segments than descriptors (S8): which are open, that nobody's is closed under him, and what a store
  * does when there is none to be had. */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +22,7 @@
 
 static struct temp_dir dir;
 static struct faulty faulty;
-static struct told told;
+static struct messages messages;
 static struct segment_files table;
 static struct segment *segments[FILES];
 
@@ -43,8 +43,8 @@ static int make_table(void **state)
     (void)state;
     temp_dir_make(&dir);
     faulty_init(&faulty);
-    told_init(&told);
-    segment_files_init(&table, &faulty.files, dir.fd, BUDGET, &told.reporter);
+    messages_init(&messages);
+    segment_files_init(&table, &faulty.files, dir.fd, BUDGET, &messages.reporter);
     for (uint64_t i = 0; i < FILES; i++) {
         segments[i] = make_segment(i + 1);
         segment_files_add(&table, segments[i]);
@@ -176,7 +176,7 @@ static void test_without_a_descriptor_another_is_closed(void **state)
     struct segment *closed = segments[0];
     assert_true(segment_is_closed(closed));
     expect_usable(closed);
-    assert_int_equal(told.errors, 0);
+    assert_int_equal(messages.errors, 0);
 }
 
 static void test_want_of_descriptors_is_told_once_and_as_what_it_is(void **state)
@@ -188,9 +188,9 @@ static void test_want_of_descriptors_is_told_once_and_as_what_it_is(void **state
         assert_int_equal(segment_files_use(&table, segments[i]), STORE_IO);
         assert_int_equal(errno, EMFILE);
     }
-    assert_int_equal(told.errors, 1);
-    assert_true(told_has(&told, "ulimit -n"));
-    assert_false(told_has(&told, "disk space"));
+    assert_int_equal(messages.errors, 1);
+    assert_true(messages_have(&messages, "ulimit -n"));
+    assert_false(messages_have(&messages, "disk space"));
     faulty_heal(&faulty);
     for (int i = 0; i < FILES; i++)
         expect_usable(segments[i]);
@@ -203,8 +203,8 @@ static void test_a_file_that_is_gone_is_told_once(void **state)
     assert_int_equal(renameat(dir.fd, "0000000000000001.seg", dir.fd, "aside"), 0);
     for (int i = 0; i < 3; i++)
         assert_int_equal(segment_files_use(&table, segments[0]), STORE_IO);
-    assert_int_equal(told.errors, 1);
-    assert_true(told_has(&told, "0000000000000001.seg"));
+    assert_int_equal(messages.errors, 1);
+    assert_true(messages_have(&messages, "0000000000000001.seg"));
     assert_int_equal(renameat(dir.fd, "aside", dir.fd, "0000000000000001.seg"), 0);
     expect_usable(segments[0]);
 }
@@ -500,7 +500,7 @@ static void test_reads_while_no_descriptor_is_to_be_had(void **state)
     (void)state;
     put_all(1);
     fixture_reopen(&fixture);
-    told_clear(&fixture.told);
+    messages_clear(&fixture.messages);
     faulty_fail(&fixture.faulty, CALL_OPEN, 1, FOREVER, EMFILE);
     uint32_t failed = 0;
     for (uint32_t i = 0; i < KEYS; i++) {
@@ -516,7 +516,7 @@ static void test_reads_while_no_descriptor_is_to_be_had(void **state)
     }
     print_message("%u of %u failed\n", failed, KEYS);
     assert_true(failed > 0);
-    assert_false(told_has(&fixture.told, "disk space"));
+    assert_false(messages_have(&fixture.messages, "disk space"));
     faulty_heal(&fixture.faulty);
     expect_all(1);
 }

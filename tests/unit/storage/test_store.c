@@ -1,5 +1,5 @@
 /* test_store.c: the promises of store.h, one by one. */
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/fixture.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -355,12 +355,12 @@ static void test_a_value_that_cannot_be_read_is_there(void **state)
     }
     assert_int_equal(put_if("key", STORE_IF_ABSENT, 0, "new"), STORE_EXISTS);
     assert_int_equal(fixture_stats(&fixture).read_errors, 3);
-    assert_int_equal(fixture.told.errors, 1);
-    assert_true(told_has(&fixture.told, "cannot be read"));
+    assert_int_equal(fixture.messages.errors, 1);
+    assert_true(messages_have(&fixture.messages, "cannot be read"));
     fixture.now_s += 100; /* the disk has been well for a while, and now another sector fails */
     assert_int_equal(fixture_get(&fixture, &key, &fetch, &item), STORE_IO);
     store_fetch_release(&fetch);
-    assert_int_equal(fixture.told.errors, 2);
+    assert_int_equal(fixture.messages.errors, 2);
     faulty_heal(&fixture.faulty);
     fixture_expect(&fixture, "key", "old");
 }
@@ -417,7 +417,7 @@ static void test_a_damaged_record_stays_until_its_deletion_is_written(void **sta
         store_fetch_release(&fetch);
     }
     assert_int_equal(fixture_stats(&fixture).corrupt_records, 0);
-    assert_false(told_has(&fixture.told, "damaged"));
+    assert_false(messages_have(&fixture.messages, "damaged"));
     faulty_heal(&fixture.faulty);
     assert_true(wait_until(takes_writes, NULL));
     assert_int_equal(fixture_get(&fixture, &key, &fetch, &item), STORE_CORRUPT);

@@ -3,7 +3,8 @@
 #define CACHECASK_TESTS_UNIT_STORAGE_SEGMENT_FILE_H
 
 #include "storage/log/segment.h"
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/temp_dir.h"
 
 #define SEGMENT_FILE_MAX (8u << 20)
 

@@ -19,7 +19,9 @@
 #ifndef CACHECASK_TESTS_UNIT_STORAGE_POWER_H
 #define CACHECASK_TESTS_UNIT_STORAGE_POWER_H
 
-#include "tests/unit/storage/support.h"
+#include "tests/unit/storage/support/faulty.h"
+#include "tests/unit/storage/support/random.h"
+#include "tests/unit/storage/support/temp_dir.h"
 
 #define POWER_FDS   1024
 #define POWER_NAMES 512

@@ -1,12 +1,14 @@
 /* power.c: see power.h. */
 #define _GNU_SOURCE
-#include "tests/unit/storage/power.h"
+#include "tests/unit/storage/support/power.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "tests/unit/storage/support/basics.h"
 
 #define SECTOR      512
 #define PAGE        4096
