@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-/* True in a build with the address or thread sanitizer: then tests do less of the same. */
+/* 1 in a build with the address or thread sanitizer, in which tests do less of the same. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SLOW_BUILD 1
 #elif defined(__has_feature)
@@ -29,9 +29,9 @@ _Noreturn __attribute__((format(printf, 1, 2))) void give_up(const char *format,
 /* A number from the environment, or `otherwise`. */
 uint64_t number_from_env(const char *name, uint64_t otherwise);
 
-#define SOON_MS 60000 /* what waits longer for a background thread has failed */
+#define SOON_MS 60000 /* waiting longer for a background thread is a failure */
 
-/* Waits until `done` says so; false when it never does. */
+/* Waits until `done` returns true; false when it does not within SOON_MS. */
 bool wait_until(bool (*done)(void *context), void *context);
 
 #endif

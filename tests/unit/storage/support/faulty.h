@@ -36,33 +36,29 @@ struct file_event {
     int fd;
     off_t offset;
     size_t len;
-    char name[NAME_LEN]; /* of what is unlinked */
+    char name[NAME_LEN]; /* of an unlinked file */
 };
 
 typedef void file_watcher(enum file_call call, const char *name);
 
 struct faulty {
     struct file_system files;
-    pthread_rwlock_t
-        frozen; /* held by whatever changes a file, and for writing by who wants a picture of all */
-    pthread_mutex_t lock; /* all below, up to `watched` */
+    pthread_rwlock_t frozen; /* held by every change of a file; for writing: to copy all files */
+    pthread_mutex_t lock;    /* all below, up to `watched` */
     uint64_t calls[CALL_KINDS];
     uint64_t fail_at[CALL_KINDS]; /* number of the first call that fails; 0: none */
     uint64_t fail_count[CALL_KINDS];
     int error[CALL_KINDS];
-    bool short_io;     /* reads and writes do about half of what they are asked */
-    bool never_cached; /* pread_nowait always answers EAGAIN */
-    bool really_sync;  /* else syncs do nothing: a dead process needs none */
-    char bad_name
-        [NAME_LEN]; /* ends the names of files that cannot be read in these bytes; empty: all can */
+    bool short_io;           /* reads and writes do about half of what they are asked for */
+    bool never_cached;       /* pread_nowait always answers EAGAIN */
+    bool really_sync;        /* else syncs do nothing: the death of a process loses no writes */
+    char bad_name[NAME_LEN]; /* how the names of files with unreadable bytes end; empty: none */
     off_t bad_from, bad_to;
-    int64_t
-        space; /* bytes that may still be allocated, unlinks give some back; below 0: any number */
-    size_t write_limit; /* a pwrite writes no more than so many bytes; 0: any number */
+    int64_t space;      /* bytes that may still be allocated; below 0: any number */
+    size_t write_limit; /* a pwrite writes at most this many bytes; 0: any number */
     uint32_t event_count;
-    struct file_event
-        events[CALLS_REMEMBERED]; /* writes, syncs (done), renames, unlinks, in order */
-    pthread_rwlock_t watched;     /* held while `before` runs, and for writing by who sets it */
+    struct file_event events[CALLS_REMEMBERED]; /* writes, completed syncs, renames, unlinks */
+    pthread_rwlock_t watched; /* held while `before` runs; for writing: to set it */
     file_watcher *before;
 };
 
@@ -72,14 +68,17 @@ void faulty_init(struct faulty *faulty);
 void faulty_fail(struct faulty *faulty, enum file_call call, uint64_t nth, uint64_t times,
                  int error);
 void faulty_heal(struct faulty *faulty);
-/* From now on files whose names end like this cannot be read where bytes [from, to) are: EIO. NULL: all can. */
+
+/* From now on reads of the bytes [from, to) fail with EIO in files whose names end like this.
+ * NULL: in none. */
 void faulty_bad_place(struct faulty *faulty, const char *name, off_t from, off_t to);
 
 uint64_t faulty_calls(struct faulty *faulty, enum file_call call);
 void faulty_forget_events(struct faulty *faulty);
 
-/* From now on `before` is called before each call that changes something or syncs, by several threads at a time and with none of
- * the locks above that a call takes: to look, or to dawdle. NULL: nobody is; and who was called has returned. */
+/* From now on `before` is called before each call that changes something or syncs, by several
+ * threads at once and with none of the locks above: to look, or to delay the call. NULL: none
+ * is, and the previous one has returned. */
 void faulty_watch(struct faulty *faulty, file_watcher *before);
 
 void faulty_set_space(struct faulty *faulty, int64_t bytes);

@@ -23,37 +23,39 @@ struct fixture {
     sem_t woken;
     uint32_t now_s;
     bool manual_cleaner; /* the store is opened with store_open_manual */
-    bool
-        keep_ready; /* fixture_close leaves the segments that a clean stop keeps for the next start */
-    bool use_readers; /* cold values come from the reader threads, and never from fetch_now */
-    uint64_t cold;    /* gets that were */
+    bool keep_ready;     /* fixture_close keeps the ready segments that a clean stop leaves */
+    bool use_readers;    /* cold values come from the reader threads, and never from fetch_now */
+    uint64_t cold;       /* gets of cold values */
 };
 
 #define FIXTURE_NOW UINT32_C(1000000)
 
-/* A small store (1 MiB, segments of 64 KiB, 16 shards, no syncs), not yet open: options may be changed. */
+/* A small store (1 MiB, segments of 64 KiB, 16 shards, no syncs). It is not open yet, so that
+ * options can be changed. */
 void fixture_init(struct fixture *fixture);
 enum store_status fixture_try_open(struct fixture *fixture);
 void fixture_open(struct fixture *fixture);
-void fixture_close(struct fixture *fixture);  /* the store */
-void fixture_reopen(struct fixture *fixture); /* cleanly */
-void fixture_take_picture(struct fixture *fixture,
-                          struct temp_dir *picture); /* what a kill -9 would leave */
-void fixture_crash(
-    struct fixture *fixture); /* closes the store, but goes on in what a kill -9 would have left */
+void fixture_close(struct fixture *fixture);   /* the store */
+void fixture_reopen(struct fixture *fixture);  /* cleanly */
 void fixture_release(struct fixture *fixture); /* after a store_check */
 
-/* Closes the store and goes on in a picture that temp_dir_copy has made of its directory. */
+/* Copies the files as a kill -9 would leave them. */
+void fixture_take_picture(struct fixture *fixture, struct temp_dir *picture);
+
+/* Closes the store, but goes on with the files that a kill -9 would have left. */
+void fixture_crash(struct fixture *fixture);
+
+/* Closes the store and goes on in a copy of its directory (temp_dir_copy). */
 void fixture_go_on_in(struct fixture *fixture, const struct temp_dir *picture);
 
 /* Ends the batch that the fixture's session is always in, commits it, and begins the next. */
 enum store_status fixture_try_commit(struct fixture *fixture);
 void fixture_commit(struct fixture *fixture);
 
-/* The session, whose batch goes on at that second. */
+/* The session, after its batch's time has been set to that second. */
 struct store_session *at(struct store_session *session, uint32_t now_s);
 
-/* As the store_ functions of these names, but they wait for room where those say STORE_WAIT_SPACE. */
+/* Like the store_ functions of these names, but they wait instead of returning STORE_WAIT_SPACE. */
 enum store_status wait_put(struct store_session *session, const struct store_key *key,
                            uint32_t now_s, struct store_put *put);
 enum store_status wait_delete(struct store_session *session, const struct store_key *key,
@@ -65,11 +67,11 @@ enum store_status wait_flush(struct store_session *session, uint32_t when_s, uin
 
 struct store_key fixture_key(const struct fixture *fixture, const char *key);
 
-/* Gets a value, cold or hot. fetch begins with zeros and is released by the caller. */
+/* Gets a value, cold or hot. The caller sets *fetch to zeros, and releases it. */
 enum store_status fixture_get(struct fixture *fixture, const struct store_key *key,
                               struct store_fetch *fetch, struct store_item *item);
 
-/* One-liners for texts. Those that return nothing want STORE_OK. */
+/* Values that are strings. Those that return nothing expect STORE_OK. */
 enum store_status fixture_try_put(struct fixture *fixture, const char *key, const char *value,
                                   uint32_t expire_s);
 void fixture_put(struct fixture *fixture, const char *key, const char *value);

@@ -9,7 +9,7 @@
 
 #include "storage/report.h"
 
-/* What was told to the operator. Any thread. */
+/* The messages to the operator. Any thread. */
 struct messages {
     struct reporter reporter;
     pthread_mutex_t lock;

@@ -1,20 +1,24 @@
 /* power.h: a file layer whose power can fail.
  *
- * It works on a real directory, and remembers beside it what a disk would have: of each file the bytes of its last sync, and of
- * the directory the names of its last sync_dir. When the power fails, at a step that was chosen before, every call from then on
- * fails. power_restore then makes of the directory one that a disk could have been left with:
+ * It works on a real directory, and remembers beside it what a disk would have: of each file the
+ * bytes of its last sync, and of the directory the names of its last sync_dir. When the power
+ * fails, at a step that was chosen before, every call from then on fails. power_restore then makes
+ * of the directory one that a disk could have been left with:
  *
- *   - what was written and not synced is there, or not, or torn, in sectors or in pages, each for itself;
+ *   - what was written and not synced is there, or not, or torn, in sectors or in pages, each for
+ *     itself;
  *   - a length that was not synced is the old one, the new one, or one between;
- *   - of the names made, changed and removed since the last sync_dir any are done; only a rename is one thing.
+ *   - of the names made, changed and removed since the last sync_dir any are done; only a rename is
+ *     one thing.
  *
- * The disk may also fail a sync alone (power_drop_in). The kernel then drops some of the pages that it was to write: they read as they
- * are on disk. The others stay in the page cache, and count as written although they are not: no later sync writes them, before they
- * are written to again.
+ * The disk may also fail a sync alone (power_drop_in). The kernel then drops some of the pages that
+ * it was to write: they read as they are on disk. The others stay in the page cache, and count as
+ * written although they are not: no later sync writes them, before they are written to again.
  *
- * So nothing is taken for granted of the order in which a file system writes, and nothing is durable that was not synced by its
- * own descriptor or by sync_dir. What was allocated and never written is zeros, as in every file system. The storage maps no
- * files into memory: all that changes one goes through the layer.
+ * So nothing is taken for granted of the order in which a file system writes, and nothing is
+ * durable that was not synced by its own descriptor or by sync_dir. What was allocated and never
+ * written is zeros, as in every file system. The storage maps no files into memory: all that
+ * changes one goes through the layer.
  */
 #ifndef CACHECASK_TESTS_UNIT_STORAGE_POWER_H
 #define CACHECASK_TESTS_UNIT_STORAGE_POWER_H
@@ -66,15 +70,16 @@ void power_cut(struct power *power);                                  /* now */
 bool power_is_off(struct power *power);
 uint64_t power_steps(struct power *power);
 
-/* The nth sync from now on of a file with something to write fails, and of 8 pages so many are dropped: of this file, or of all that
- * are open. */
+/* The nth sync from now on of a file with something to write fails, and of 8 pages so many are
+ * dropped: of this file, or of all that are open. */
 void power_drop_in(struct power *power, uint64_t syncs, uint32_t share, bool of_all);
 bool power_has_dropped(struct power *power); /* it has */
 
 /* The power comes back, and the disk has lost what it could. No file is open. */
 void power_restore(struct power *power);
 
-/* It was not the power that failed, only the process: nothing is lost, and nothing more durable than it was. */
+/* It was not the power that failed, only the process: nothing is lost, and nothing more durable
+ * than it was. */
 void power_revive(struct power *power);
 
 #endif
