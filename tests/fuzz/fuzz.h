@@ -1,11 +1,12 @@
 /* fuzz.h: what the fuzzers share.
  *
- * Each is a program of its own around libFuzzer: it is given any bytes, does with them what a client, a disk or an operator
- * might make us do, and checks what must hold whatever they are (FUZZ_CHECK). The sanitizers see the rest; so that they see
- * a read that goes one byte too far, bytes are looked at in a block of exactly their length (struct block).
+ * Each is a program of its own around libFuzzer: it is given any bytes, does with them what a
+ * client, a disk or an operator might make us do, and checks what must hold whatever they are
+ * (FUZZ_CHECK). The sanitizers see the rest; so that they see a read that goes one byte too far,
+ * bytes are looked at in a block of exactly their length (struct block).
  *
- * The last byte of an input is no data: it chooses among the ways to run it (fuzz_take_choice). At the end it leaves a seed
- * readable, and one that is cut or joined is still one.
+ * The last byte of an input is no data: it chooses among the ways to run it (fuzz_take_choice). At
+ * the end it leaves a seed readable, and one that is cut or joined is still one.
  */
 #ifndef CACHECASK_TESTS_FUZZ_FUZZ_H
 #define CACHECASK_TESTS_FUZZ_FUZZ_H
@@ -46,8 +47,8 @@ static inline uint32_t fuzz_roll(uint32_t *dice)
 /* Of more bytes than these, single ones would take too long. */
 #define FUZZ_SINGLE_MAX 600
 
-/* How many of `left` bytes (not 0) come next: all with `cuts` 0, single ones with 1 if they are not many, else any number,
- * mostly a small one. */
+/* How many of `left` bytes (not 0) come next: all with `cuts` 0, single ones with 1 if they are
+ * not many, else any number, mostly a small one. */
 static inline size_t fuzz_piece(uint32_t cuts, uint32_t *dice, size_t left)
 {
     if (cuts == 0)

@@ -1,4 +1,5 @@
-/* fuzz_binary.c: the binary protocol, and the choice between the two by a client's first byte. See stream.h. */
+/* fuzz_binary.c: the binary protocol, and the choice between the two by a client's first byte.
+ * See stream.h. */
 #include "tests/fuzz/stream.h"
 
 /* Of the last byte. */

@@ -1,13 +1,17 @@
-/* fuzz_hint.c: any bytes as a segment that is scanned, or as the hint file of one (storage/log/segment.c, storage/log/hint.c).
+/* fuzz_hint.c: any bytes as a segment that is scanned, or as the hint file of one
+ * (storage/log/segment.c, storage/log/hint.c).
  *
- * As a segment: the bytes are its records. Those that carry SEAL_MARK get the checksums of a record at their place, if they
- * may be one; so records, damage, holes and lengths that lie come in any order.
- * - A scan finds exactly the records that were sealed: damage costs what it damages and no more (R2, S3 to S5).
+ * As a segment: the bytes are its records. Those that carry SEAL_MARK get the checksums of a record
+ * at their place, if they may be one; so records, damage, holes and lengths that lie come in any
+ * order.
+ * - A scan finds exactly the records that were sealed: damage costs what it damages and no more
+ *   (R2, S3 to S5).
  * - Its entries lie within the segment, one behind the other, and say what the records say.
  * - A hint file made of it reads back as the same entries (H2).
  *
  * As a hint file: its header may be anything, with checksums that are right.
- * - It is believed only if it names the segment, has the length that its count says, and matches its checksums (H1).
+ * - It is believed only if it names the segment, has the length that its count says, and matches
+ *   its checksums (H1).
  * - What is read of it are its bytes, and no more.
  */
 #include "tests/fuzz/memory_files.h"
@@ -54,8 +58,8 @@ static bool may_be_record(const char *data, size_t left)
            record_size((uint8_t)data[28], sealed_value_len(data)) <= left;
 }
 
-/* A length that lies: its header is good, and it ends behind the log (S4) or the file. (If it ended before, it would be
- * believed: R2.) */
+/* A length that lies: its header is good, and it ends behind the log (S4) or the file. (If it
+ * ended before, it would be believed: R2.) */
 static bool lies(const char *data, size_t left)
 {
     return (uint8_t)data[31] & SEAL_MARK &&

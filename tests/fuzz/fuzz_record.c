@@ -1,7 +1,9 @@
 /* fuzz_record.c: any bytes as a record of the log (storage/log/record.c).
  *
- * - record_decode reads nothing outside of them, and takes what docs/format.md says is a record, and nothing else.
- * - What it takes lies within them, and is the same bytes when it is written again, in one piece or in parts.
+ * - record_decode reads nothing outside of them, and takes what docs/format.md says is a record,
+ *   and nothing else.
+ * - What it takes lies within them, and is the same bytes when it is written again, in one piece or
+ *   in parts.
  * - At another place it is no record (R1), and one byte shorter neither.
  * - A body that comes in pieces is judged as one that is whole.
  */

@@ -1,10 +1,13 @@
-/* fuzz_server.c: any bytes as what a client sends, through all of the server: connection, parser, commands, store, log.
+/* fuzz_server.c: any bytes as what a client sends, through all of the server: connection, parser,
+ * commands, store, log.
  *
- * - Everything that is sent is read, or the connection closed; and when the client has nothing more to say, it is closed.
+ * - Everything that is sent is read, or the connection closed; and when the client has nothing more
+ *   to say, it is closed.
  * - How the bytes are cut up on their way changes nothing in the answers.
  * - Another client is served at once, as if nothing had been.
  *
- * The disk is as small as it may be, so the cleaner is at work; an item is small, so many are too large.
+ * The disk is as small as it may be, so the cleaner is at work; an item is small, so many are too
+ * large.
  */
 #include "tests/fuzz/served.h"
 

@@ -1,4 +1,5 @@
-/* fuzz_text.c: the text protocol, classic and meta commands: they are lines of one parser. See stream.h. */
+/* fuzz_text.c: the text protocol, classic and meta commands: they are lines of one parser. See
+ * stream.h. */
 #include "tests/fuzz/stream.h"
 
 /* Of the last byte. */

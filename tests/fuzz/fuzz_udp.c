@@ -1,8 +1,10 @@
-/* fuzz_udp.c: any bytes as datagrams to the UDP port, each with two bytes of length before it (src/net/udp.c).
+/* fuzz_udp.c: any bytes as datagrams to the UDP port, each with two bytes of length before it
+ * (src/net/udp.c).
  *
- * - Only a whole request frame is answered, and never what begins like an answer: two servers must not talk to each other.
- * - An answer is addressed by the request's id, its datagrams are numbered from 0 to what they announce, each but the last is
- *   full, and none is longer than it may be.
+ * - Only a whole request frame is answered, and never what begins like an answer: two servers must
+ *   not talk to each other.
+ * - An answer is addressed by the request's id, its datagrams are numbered from 0 to what they
+ *   announce, each but the last is full, and none is longer than it may be.
  * - The next client is served.
  */
 #include "tests/fuzz/served.h"

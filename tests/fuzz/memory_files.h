@@ -1,5 +1,6 @@
-/* memory_files.h: a file layer in memory (storage/file.h), as much of it as segments and hint files need to be read and
- * hint files to be written. Reads bring no more than a few bytes at a time, as a system may. */
+/* memory_files.h: a file layer in memory (storage/file.h), as much of it as segments and hint
+ * files need to be read and hint files to be written. Reads bring no more than a few bytes at a
+ * time, as a system may. */
 #ifndef CACHECASK_TESTS_FUZZ_MEMORY_FILES_H
 #define CACHECASK_TESTS_FUZZ_MEMORY_FILES_H
 

@@ -1,7 +1,8 @@
 /* sealed.h: record headers whose checksums are right and whose fields may be anything.
  *
- * Bytes that a checksum guards are refused at once, and a fuzzer that does not know it never comes further. So it is put right
- * here, from docs/format.md and not by record_seal, which refuses to write nonsense.
+ * Bytes that a checksum guards are refused at once, and a fuzzer that does not know it never comes
+ * further. So it is put right here, from docs/format.md and not by record_seal, which refuses to
+ * write nonsense.
  */
 #ifndef CACHECASK_TESTS_FUZZ_SEALED_H
 #define CACHECASK_TESTS_FUZZ_SEALED_H

@@ -1,7 +1,8 @@
-/* served.h: a server without its main thread: the store in a directory that goes with the process, one worker, and whatever its
- * clients send. The worker's rounds run in the caller's thread, when the caller says so: so the bytes arrive in the pieces in
- * which they were sent, and what a round does belongs to the input that caused it. Behind it all is real: sockets, the store's
- * threads, files. */
+/* served.h: a server without its main thread: the store in a directory that goes with the
+ * process, one worker, and whatever its clients send. The worker's rounds run in the caller's
+ * thread, when the caller says so: so the bytes arrive in the pieces in which they were sent,
+ * and what a round does belongs to the input that caused it. Behind it all is real: sockets, the
+ * store's threads, files. */
 #ifndef CACHECASK_TESTS_FUZZ_SERVED_H
 #define CACHECASK_TESTS_FUZZ_SERVED_H
 
@@ -23,11 +24,13 @@ void served_start(struct served *served, const char *const options[], bool udp);
 /* A new connection: the client's end of it, which does not block. */
 int served_connect(struct served *served);
 
-/* Lets the worker run until it has done what there is to do: `fd` is drained into *answer meanwhile, and no bytes wait in it to
- * be read. True: the server has closed it. Fails when that does not end. */
+/* Lets the worker run until it has done what there is to do: `fd` is drained into *answer
+ * meanwhile, and no bytes wait in it to be read. True: the server has closed it. Fails when that
+ * does not end. */
 bool served_settle(struct served *served, int fd, struct summary *answer);
 
-/* The client has no more to say: lets the worker run until it has closed the connection. Fails when it does not. */
+/* The client has no more to say: lets the worker run until it has closed the connection. Fails
+ * when it does not. */
 void served_end(struct served *served, int fd, struct summary *answer);
 
 /* Does what the main thread does once a second. */

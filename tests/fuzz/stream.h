@@ -1,11 +1,13 @@
-/* stream.h: a client's bytes go through a parser, and what must hold for every parser is checked (protocol/README.md).
+/* stream.h: a client's bytes go through a parser, and what must hold for every parser is checked
+ * (protocol/README.md).
  *
  * - It reads nothing outside of what it is given, consumes no more than that, and makes progress.
  * - What a request shows lies in the bytes that were consumed.
  * - It waits for no more than a client may send as one request.
  * - Set back to before a call, it answers the same again (worker_round.c relies on it).
  * - How a stream is cut up changes nothing.
- * - Where a request ends is where its length says, whether it is refused or not: no byte of a body is read as a command.
+ * - Where a request ends is where its length says, whether it is refused or not: no byte of a body
+ *   is read as a command.
  * - Every answer fits into the room that is kept for it, and no byte of the client ends its line.
  */
 #ifndef CACHECASK_TESTS_FUZZ_STREAM_H
@@ -16,10 +18,12 @@
 #include "protocol/token.h"
 #include "tests/fuzz/fuzz.h"
 
-/* A text line of more bytes need not be waited for (LINE_LEN_MAX), so there it matters how a stream is cut. */
+/* A text line of more bytes need not be waited for (LINE_LEN_MAX), so there it matters how a
+ * stream is cut. */
 #define STREAM_LINE_MAX 2048
 
-/* What a parser may keep without knowing how much will come: a line, and a long one of a get (text_parser.line_seen). */
+/* What a parser may keep without knowing how much will come: a line, and a long one of a get
+ * (text_parser.line_seen). */
 #define STREAM_WAIT_MAX STREAM_LINE_MAX
 
 /* What a locked parser of the binary protocol lets through. */

@@ -1,5 +1,5 @@
-/* test_meta_reply.c: answers to meta commands. The request is parsed from a line, the room for an answer ends at a page that cannot
- * be touched. */
+/* test_meta_reply.c: answers to meta commands. The request is parsed from a line, the room for
+ * an answer ends at a page that cannot be touched. */
 #include "tests/unit/protocol/stream.h"
 
 #define K50  "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"

@@ -1,4 +1,5 @@
-/* test_text_guard.c: streams that begin with a password, and those that do not. Every row is parsed cut at every step. */
+/* test_text_guard.c: streams that begin with a password, and those that do not. Every row is
+ * parsed cut at every step. */
 #include "tests/unit/protocol/stream.h"
 
 #define REFUSED "CLIENT_ERROR unauthenticated"

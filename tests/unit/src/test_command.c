@@ -1,5 +1,5 @@
-/* test_command.c: the commands on a store that answers whatever the test wants: each status has one answer, in every command, and
- * none is asked for ever.
+/* test_command.c: the commands on a store that answers whatever the test wants: each status has one
+ * answer, in every command, and none is asked for ever.
  *
  * The functions of the store are here, and those of a worker that a command may call.
  */
@@ -286,7 +286,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* What looks at the value, and what it answers where there is none. Those with a second answer make the item then. */
+/* What looks at the value, and what it answers where there is none. Those with a second answer
+ * make the item then. */
 static const struct looking {
     const char *line, *miss;
     bool makes, writes; /* on a miss, on a hit */
@@ -422,7 +423,8 @@ static void test_what_must_wait_for_room_is_parked_and_says_nothing(void **state
     }
 }
 
-/* The right to make an item anew is given where that can be written down. Where it cannot, nor after a wait, the get goes on. */
+/* The right to make an item anew is given where that can be written down. Where it cannot, nor
+ * after a wait, the get goes on. */
 static void test_a_get_of_a_stale_item_is_answered_where_nothing_can_be_written(void **state)
 {
     (void)state;
@@ -458,7 +460,8 @@ static void test_what_has_waited_long_enough_is_refused(void **state)
     }
 }
 
-/* The condition of a write never holds: others have always been faster, or two keys look the same to the store. */
+/* The condition of a write never holds: others have always been faster, or two keys look the
+ * same to the store. */
 static void test_an_item_that_keeps_changing_is_given_up(void **state)
 {
     (void)state;

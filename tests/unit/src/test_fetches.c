@@ -1,4 +1,5 @@
-/* test_fetched.c: the memory of values from disk: who gets it, who waits, and that it all comes back.
+/* test_fetched.c: the memory of values from disk: who gets it, who waits, and that it all comes
+ * back.
  *
  * The store and the worker are here. A read ends when the test says so (come_back).
  */
@@ -137,7 +138,8 @@ static struct fetched *come_back(struct conn *conn, uint64_t tag)
     return fetched;
 }
 
-/* Reads that take all of the account, by as many connections from conns[0] on; the values are kept to be sent. */
+/* Reads that take all of the account, by as many connections from conns[0] on; the values are
+ * kept to be sent. */
 static struct fetched *kept[CONNS];
 
 static void fill(size_t bytes)

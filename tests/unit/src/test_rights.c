@@ -1,4 +1,5 @@
-/* test_rights.c: each operation has a row, and each row is kept to: by the parsers, over UDP, with each option. */
+/* test_rights.c: each operation has a row, and each row is kept to: by the parsers, over UDP,
+ * with each option. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,7 +60,8 @@ static const char *refusal_of(const char *line, const struct settings *settings,
 #define METADUMP "ERROR metadump not allowed\r\n"
 #define MGDUMP   "ERROR mgdump not allowed\r\n"
 
-/* Each line, whether it is answered over UDP, and what it is answered without -A and with -F, -X and -W. */
+/* Each line, whether it is answered over UDP, and what it is answered without -A and with -F, -X
+ * and -W. */
 static const struct {
     const char *line;
     bool udp;

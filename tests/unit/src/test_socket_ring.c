@@ -97,7 +97,8 @@ static void test_each_gets_its_own(void **state)
     socket_ring_free(ring);
 }
 
-/* Sockets that do not take it, or not all of it, hold nobody up: these block if they are asked to. */
+/* Sockets that do not take it, or not all of it, hold nobody up: these block if they are asked
+ * to. */
 static void test_what_a_socket_does_not_take_is_told(void **state)
 {
     (void)state;

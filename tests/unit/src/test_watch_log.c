@@ -1,4 +1,5 @@
-/* test_watch_log.c: lines keep their order, whatever many threads write them, and none is lost without being counted. */
+/* test_watch_log.c: lines keep their order, whatever many threads write them, and none is lost
+ * without being counted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

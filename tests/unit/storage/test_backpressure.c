@@ -1,4 +1,5 @@
-/* test_backpressure.c: when writers are held for the disk, and when the disk is asked to begin (L5). */
+/* test_backpressure.c: when writers are held for the disk, and when the disk is asked to begin
+ * (L5). */
 #include "tests/unit/storage/support/basics.h"
 #include "tests/unit/storage/support/random.h"
 
@@ -143,7 +144,8 @@ static void test_where_replies_wait_for_the_disk_age_is_no_matter(void **state)
     assert_int_equal(look(&always, BACKPRESSURE_LIMIT_MAX + 1, BEGIN_US), BACKPRESSURE_BYTES);
 }
 
-/* Writers who write whenever they may, and a syncer whose syncs take so long, as log_sync.c drives it. */
+/* Writers who write whenever they may, and a syncer whose syncs take so long, as log_sync.c
+ * drives it. */
 struct run {
     struct backpressure backpressure;
     enum backpressure_hold held;
@@ -174,7 +176,8 @@ static void sync_ends(struct run *run)
     run->held = backpressure_look(&run->backpressure, run->waiting, run->held, run->now_us);
 }
 
-/* L5: whoever may write, no write that is not synced is older than the window, but for the tick in which that is found. */
+/* L5: whoever may write, no write that is not synced is older than the window, but for the tick
+ * in which that is found. */
 static void write_one(struct run *run)
 {
     if (run->waiting)

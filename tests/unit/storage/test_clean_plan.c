@@ -1,9 +1,10 @@
-/* test_clean_plan.c: the cleaner's choice always leads on: it frees space, chooses something else, or says why there is nothing to do
- * (G6, G7).
+/* test_clean_plan.c: the cleaner's choice always leads on: it frees space, chooses something else,
+ * or says why there is nothing to do (G6, G7).
  *
- * Two kinds of tests. Adversarial snapshots, a million of them, check what must hold of each choice by itself. A simulation plays a
- * store of segments, live values and marks, at whose brim a few kinds of clients work, and checks that none of them is ever
- * refused while garbage is left. It takes each step the cleaner's way; what the real one does with bytes is test_cleaner's.
+ * Two kinds of tests. Adversarial snapshots, a million of them, check what must hold of each choice
+ * by itself. A simulation plays a store of segments, live values and marks, at whose brim a few
+ * kinds of clients work, and checks that none of them is ever refused while garbage is left. It
+ * takes each step the cleaner's way; what the real one does with bytes is test_cleaner's.
  */
 #include "storage/store.h"
 #include "tests/unit/storage/support/basics.h"
@@ -166,7 +167,8 @@ static void test_each_choice_can_be_carried_out(void **state)
         assert_true(seen[reason] > 0); /* the snapshots are as different as they should be */
 }
 
-/* Garbage in one place that can be had is never passed over for a refusal, whatever the other segments are like. */
+/* Garbage in one place that can be had is never passed over for a refusal, whatever the other
+ * segments are like. */
 static void test_garbage_is_taken_back_before_anything_is_refused(void **state)
 {
     (void)state;
@@ -548,8 +550,8 @@ static void work_mixed(struct sim_load *load)
     }
 }
 
-/* Plays a load on a store of which `live_percent` are static and live. Returns how many operations were done before one was
- * refused, or all; *written is set to the bytes of the log. */
+/* Plays a load on a store of which `live_percent` are static and live. Returns how many
+ * operations were done before one was refused, or all; *written is set to the bytes of the log. */
 static uint64_t play(void (*work)(struct sim_load *load), uint32_t live_percent,
                      uint64_t operations, uint64_t *written)
 {
@@ -596,7 +598,8 @@ static void test_without_rotation_a_static_half_keeps_all_marks(void **state)
     assert_true(done < OPERATIONS);
 }
 
-/* Nearly all TOUCHes of a few keys are superseded: who counts finds them dead, and has nothing to move. */
+/* Nearly all TOUCHes of a few keys are superseded: who counts finds them dead, and has nothing
+ * to move. */
 static void test_recounts_spare_rotations(void **state)
 {
     (void)state;

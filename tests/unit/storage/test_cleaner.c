@@ -1,10 +1,11 @@
 /* test_cleaner.c: disk is taken back, and nothing dead comes back with it.
  *
- * Most tests clean by hand (fixture.manual_cleaner): they lay out segments one by one, with `seal` between them, wait until
- * these may be cleaned, and take the steps. A segment with the value "garbage" in it is worth cleaning once that was written
- * again; one with a "ballast" is not.
+ * Most tests clean by hand (fixture.manual_cleaner): they lay out segments one by one, with `seal`
+ * between them, wait until these may be cleaned, and take the steps. A segment with the value
+ * "garbage" in it is worth cleaning once that was written again; one with a "ballast" is not.
  *
- * Each rule of clean_segment.c has a test whose layout goes wrong without it: script/mutate shows that.
+ * Each rule of clean_segment.c has a test whose layout goes wrong without it: script/mutate shows
+ * that.
  */
 #define _GNU_SOURCE
 #include "tests/unit/storage/support/fixture.h"
@@ -975,7 +976,8 @@ static void test_a_segment_whose_file_is_gone_counts_as_removed(void **state)
     assert_false(is_present("key"));
 }
 
-/* The cleaner's next sync of the directory fails: not that of a spare segment that is still being made. */
+/* The cleaner's next sync of the directory fails: not that of a spare segment that is still
+ * being made. */
 static void fail_to_sync_dir(void)
 {
     settle();
@@ -1072,7 +1074,8 @@ static void test_a_store_fills_no_further_than_its_share(void **state)
     assert_true(fixture_stats(&fixture).disk_bytes <= limit);
 }
 
-/* What has expired a moment ago is still the gets', and not the crawler's; but before a write is refused it goes. */
+/* What has expired a moment ago is still the gets', and not the crawler's; but before a write is
+ * refused it goes. */
 static void test_what_has_expired_goes_before_a_write_is_refused(void **state)
 {
     (void)state;
@@ -1290,7 +1293,8 @@ static void test_a_store_without_any_room_is_read_only_until_there_is_some(void 
     expect_big("big 13", 13);
 }
 
-/* While the server is down, others may fill the disk: a clean stop keeps its ready segments for the next start. */
+/* While the server is down, others may fill the disk: a clean stop keeps its ready segments for
+ * the next start. */
 static void test_a_clean_stop_keeps_room_for_the_next_start(void **state)
 {
     (void)state;

@@ -1,13 +1,15 @@
 /* test_damage.c: damaged files cost what was damaged, and no more.
  *
- * A store of a few segments is written once. Each case lays its files out anew, damages them, opens the store on them, and
- * compares every key with what the log says: it has its value; or, if a record of it was damaged, it is missing, or as if that
- * record had never been written. Nothing else is there, a message names the segment, the store passes its own checks, and it
- * can be written, closed and opened again.
+ * A store of a few segments is written once. Each case lays its files out anew, damages them, opens
+ * the store on them, and compares every key with what the log says: it has its value; or, if a
+ * record of it was damaged, it is missing, or as if that record had never been written. Nothing
+ * else is there, a message names the segment, the store passes its own checks, and it can be
+ * written, closed and opened again.
  *
- * The store is damaged as a stop leaves it, with hint files, and as it is read without them. SEED=… runs the same random
- * choices again; CACHECASK_LONG=1 tries every byte and every bit, an hour and a half in all, best with TMPDIR in memory;
- * TEST=… runs the tests whose names match, so that parts can run side by side.
+ * The store is damaged as a stop leaves it, with hint files, and as it is read without them. SEED=…
+ * runs the same random choices again; CACHECASK_LONG=1 tries every byte and every bit, an hour and
+ * a half in all, best with TMPDIR in memory; TEST=… runs the tests whose names match, so that parts
+ * can run side by side.
  */
 #define XXH_INLINE_ALL
 #include "tests/unit/storage/support/fixture.h"
@@ -256,7 +258,8 @@ static void note_id(uint64_t id)
     damaged_ids[damaged_count++] = id;
 }
 
-/* Bytes [from, to) of a file are not what they were. Nobody looks at the padding of a record, as long as it is there. */
+/* Bytes [from, to) of a file are not what they were. Nobody looks at the padding of a record, as
+ * long as it is there. */
 static void note_damage(const struct file *file, uint64_t from, uint64_t to, bool is_there)
 {
     for (size_t i = 0; i < picture->entry_count; i++) {
@@ -314,7 +317,8 @@ static bool equals(const struct entry *wanted, uint32_t expire_s, enum store_sta
            memcmp(item->value, wanted->record.value, item->value_len) == 0;
 }
 
-/* Looks one key up. Answers whether it is there, and sets *lost if it is not as the whole log says. */
+/* Looks one key up. Answers whether it is there, and sets *lost if it is not as the whole log
+ * says. */
 static bool check_key(int key, bool *lost)
 {
     char name[16];
@@ -425,8 +429,8 @@ static uint64_t end_of(const struct file *file)
 
 /* Bits. */
 
-/* The first bit of a record that a key still has: without it something is lost, where bits by chance may all meet what was
- * overwritten since. */
+/* The first bit of a record that a key still has: without it something is lost, where bits by
+ * chance may all meet what was overwritten since. */
 static uint64_t bit_that_costs(const struct file *file)
 {
     uint32_t expire_s;
@@ -525,8 +529,9 @@ static bool all_zeros(const char *data, uint64_t from, uint64_t to)
     return from >= to;
 }
 
-/* Without a hint file nobody can know what stood behind a whole record, or that a file without a header was used. What is left
- * of a record is told if it is more than the beginning of a header, and more than zeros are missing. */
+/* Without a hint file nobody can know what stood behind a whole record, or that a file without a
+ * header was used. What is left of a record is told if it is more than the beginning of a
+ * header, and more than zeros are missing. */
 static bool may_be_unseen(enum kind kind, const struct file *file, uint64_t keep)
 {
     bool whole = keep <= SEGMENT_HEADER_SIZE;
@@ -610,7 +615,8 @@ static void test_a_hint_file_that_was_cut_costs_nothing(void **state)
     }
 }
 
-/* The header is gone, and what is behind it still there: a file that was used must not be taken for a new one. */
+/* The header is gone, and what is behind it still there: a file that was used must not be taken
+ * for a new one. */
 static void test_a_segment_that_begins_with_zeros_is_told_and_stays(void **state)
 {
     (void)state;
@@ -654,8 +660,8 @@ static void expect_all_again(uint32_t others)
     assert_false(check_keys(others));
 }
 
-/* The store starts twice, with what can be read. Nothing of the file is gone when the disk is well again. True: something
- * could not be read. */
+/* The store starts twice, with what can be read. Nothing of the file is gone when the disk is
+ * well again. True: something could not be read. */
 static bool check_bad_place(enum kind kind, const struct file *file, uint64_t from, uint64_t to)
 {
     bool whole = from == 0 && to >= SEGMENT_HEADER_SIZE;
@@ -716,8 +722,9 @@ static void test_a_block_that_cannot_be_read_is_no_hole(void **state)
     check_each_block(KILLED, true, BLOCK, 1);
 }
 
-/* Nobody knows where the log ends that ends in a bad block. The next segment must not say so: when the block can be read and is
- * empty, and the machine has started anew, all that was written since would lie behind a hole. */
+/* Nobody knows where the log ends that ends in a bad block. The next segment must not say so:
+ * when the block can be read and is empty, and the machine has started anew, all that was
+ * written since would lie behind a hole. */
 static void test_an_end_that_cannot_be_read_makes_no_hole_later(void **state)
 {
     (void)state;
@@ -855,7 +862,8 @@ static void test_missing_hint_files_cost_nothing(void **state)
     }
 }
 
-/* Its hint file lies there alone, and must not be taken for that of a segment which is made anew. */
+/* Its hint file lies there alone, and must not be taken for that of a segment which is made
+ * anew. */
 static void test_the_id_of_a_missing_segment_is_not_given_again(void **state)
 {
     (void)state;
@@ -1058,8 +1066,8 @@ static void test_the_store_file_of_another_store_makes_all_of_them_foreign(void 
     free_picture(other);
 }
 
-/* A value with whole records in it, copies of a real one. The record that carries them is damaged, so that a scan looks for
- * records inside. */
+/* A value with whole records in it, copies of a real one. The record that carries them is
+ * damaged, so that a scan looks for records inside. */
 static void forge(bool same_segment)
 {
     static char value[4000], pad[1000];

@@ -1,7 +1,8 @@
 /* test_dropped.c: a sync fails, and the kernel drops pages that it was to write (L8, rescue.c).
  *
- * Some hundred keys are stored and synced. Then most are stored again, some deleted, some touched; and of what is to be synced then
- * the disk (power.h) drops some pages of 8. What must hold, while the store runs on and after a loss of power behind it:
+ * Some hundred keys are stored and synced. Then most are stored again, some deleted, some touched;
+ * and of what is to be synced then the disk (power.h) drops some pages of 8. What must hold, while
+ * the store runs on and after a loss of power behind it:
  *
  *   - what lies in RAM is there; so are all deletions and touches;
  *   - of all else the newest value is there or none, and never an older one;
@@ -275,7 +276,8 @@ static bool is_hinted(void *context)
     return hinted;
 }
 
-/* Takes all segments but the first back, so that what is older stays, and sees to it that all marks are carried on. */
+/* Takes all segments but the first back, so that what is older stays, and sees to it that all
+ * marks are carried on. */
 static void clean_all(void)
 {
     const struct clean_order order = {0};

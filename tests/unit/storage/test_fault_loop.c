@@ -1,9 +1,10 @@
 /* test_fault_loop.c: the loop of allocator, cleaner and writers goes on, whatever fails (G6 to G8).
  *
- * The fault loop: a small store is worked at its brim, so that segments are made, filled, synced, cleaned and removed all the time.
- * Each call of the file layer fails in turn, once or for as long as the work lasts; then the disk is healed. While it is
- * broken writes may be refused or wait. After that each must be stored: nothing may be stuck, and no key may be lost or stale.
- * STRIDE=1 tries every point, which takes long; SEED chooses other ones.
+ * The fault loop: a small store is worked at its brim, so that segments are made, filled, synced,
+ * cleaned and removed all the time. Each call of the file layer fails in turn, once or for as long
+ * as the work lasts; then the disk is healed. While it is broken writes may be refused or wait.
+ * After that each must be stored: nothing may be stuck, and no key may be lost or stale. STRIDE=1
+ * tries every point, which takes long; SEED chooses other ones.
  */
 #include "tests/unit/storage/support/fixture.h"
 
@@ -101,7 +102,8 @@ static uint64_t pattern_of(uint32_t i, uint32_t version)
     return (uint64_t)version << 32 | i;
 }
 
-/* Writes a key's next version. What is refused, or not known to be written, may be there all the same. */
+/* Writes a key's next version. What is refused, or not known to be written, may be there all the
+ * same. */
 static enum store_status churn(uint32_t i, uint64_t patience_ms)
 {
     static char value[CHURN_LEN];
@@ -170,7 +172,8 @@ static uint64_t calls_of(enum file_call call)
     return faulty_calls(&fixture.faulty, call);
 }
 
-/* A log that was broken, and a segment that could not be made, are tried again after a second or two. */
+/* A log that was broken, and a segment that could not be made, are tried again after a second or
+ * two. */
 static void recover(void)
 {
     uint64_t until_us = monotonic_us() + SOON_MS * UINT64_C(1000);

@@ -1,4 +1,5 @@
-/* test_keydir.c: the index says what a plain table says (K1 to K5), fits into its memory, and says when it is full. */
+/* test_keydir.c: the index says what a plain table says (K1 to K5), fits into its memory, and
+ * says when it is full. */
 #include "tests/unit/storage/support/basics.h"
 #include "tests/unit/storage/support/random.h"
 
@@ -218,7 +219,8 @@ static void test_its_invariants_hold_after_every_step(void **state)
     keydir_release(&keydir);
 }
 
-/* A million keys, of which each `one_in` expires, take at most `most` bytes each, and no more while they become so many. */
+/* A million keys, of which each `one_in` expires, take at most `most` bytes each, and no more
+ * while they become so many. */
 static void fill_with_a_million(struct keydir *keydir, uint32_t one_in, double most)
 {
     assert_true(keydir_init(keydir, 256, MUCH));
@@ -257,8 +259,8 @@ static void test_a_million_keys_that_expire_take_25_bytes_each(void **state)
     keydir_release(&keydir);
 }
 
-/* One key that expires makes its shard's expiries count, in a shard that is growing too; without it, they are given back when
- * the shard is rebuilt. */
+/* One key that expires makes its shard's expiries count, in a shard that is growing too; without
+ * it, they are given back when the shard is rebuilt. */
 static void test_expiries_take_memory_only_where_there_are_some(void **state)
 {
     (void)state;
@@ -474,8 +476,8 @@ static void test_a_keydir_over_its_limit_shrinks_as_far_as_it_can(void **state)
     keydir_release(&keydir);
 }
 
-/* Uneven holes: entries are removed from a part of a shard only, as by a crawler that has come so far. Tags keep the order of
- * homes, so a range of tags is a range of buckets. */
+/* Uneven holes: entries are removed from a part of a shard only, as by a crawler that has come
+ * so far. Tags keep the order of homes, so a range of tags is a range of buckets. */
 
 #define PARTS 16
 
@@ -534,7 +536,8 @@ static void uneven_check(struct uneven *uneven)
             assert_true(is_absent(uneven->shard, tag_of(n)));
 }
 
-/* Shrinks as far as it goes, with an insert or a removal after every few steps; it must come to an end. */
+/* Shrinks as far as it goes, with an insert or a removal after every few steps; it must come to
+ * an end. */
 static void uneven_shrink(struct uneven *uneven, uint32_t changes)
 {
     uint64_t steps = 0, most = 64 + atomic_load(&uneven->shard->next_size);
@@ -580,7 +583,8 @@ static void test_a_shard_with_uneven_holes_shrinks_or_turns_back_and_loses_nothi
                 uneven_case(count, from, to, rares[rng_below(&rng, 3)], rng_below(&rng, 40));
 }
 
-/* Case 01: what is left of a shard lies in its last part, and would be far too dense after a shrink by its count alone. */
+/* Case 01: what is left of a shard lies in its last part, and would be far too dense after a
+ * shrink by its count alone. */
 static void test_a_dense_rest_turns_a_shrink_back_until_it_has_thinned(void **state)
 {
     (void)state;

@@ -506,7 +506,8 @@ static void drop_first_page(void)
     close(fd);
 }
 
-/* Who writes holds a lock, and must not ask what is known of records that are gone: the syncer does. */
+/* Who writes holds a lock, and must not ask what is known of records that are gone: the syncer
+ * does. */
 static void test_a_writer_leaves_to_the_syncer_what_the_disk_has_dropped(void **state)
 {
     (void)state;

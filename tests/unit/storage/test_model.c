@@ -1,19 +1,22 @@
 /* test_model.c: random operations on a store and on a plain map, which must agree at every step.
  *
- * The store is as small as it can be: 1 MiB of memory, and segments of 64 KiB, so that the log goes from one to the next every
- * few dozen writes; and the disk has not much more room than the values need, so that the cleaner works all the time. What a
- * get finds is compared in value, flags, CAS unique and expiry. Each round draws its own sizes.
+ * The store is as small as it can be: 1 MiB of memory, and segments of 64 KiB, so that the log goes
+ * from one to the next every few dozen writes; and the disk has not much more room than the values
+ * need, so that the cleaner works all the time. What a get finds is compared in value, flags, CAS
+ * unique and expiry. Each round draws its own sizes.
  *
- * Operations come in batches, as the workers of the server run them: some operations, then one commit. From time to time the
- * store is closed and opened again, or "killed": its directory is copied as it is at that moment, between any two file changes
- * of the threads in the background, and the store goes on in the copy. What was committed must all be there. Of the batch that
- * was not, a prefix may be: for each operation of it the map knows how to take it back.
+ * Operations come in batches, as the workers of the server run them: some operations, then one
+ * commit. From time to time the store is closed and opened again, or "killed": its directory is
+ * copied as it is at that moment, between any two file changes of the threads in the background,
+ * and the store goes on in the copy. What was committed must all be there. Of the batch that was
+ * not, a prefix may be: for each operation of it the map knows how to take it back.
  *
- * Some rounds run a store, which refuses what it has no room for: then nothing has changed. The others run a cache that has
- * less room on disk, or in its index, than the keys need: a key may be gone. What was seen to be gone stays gone.
+ * Some rounds run a store, which refuses what it has no room for: then nothing has changed. The
+ * others run a cache that has less room on disk, or in its index, than the keys need: a key may be
+ * gone. What was seen to be gone stays gone.
  *
- * The cleaner's thread moves records while the map looks on: a write on condition that nothing has changed may be refused for
- * that, and is tried again.
+ * The cleaner's thread moves records while the map looks on: a write on condition that nothing has
+ * changed may be refused for that, and is tried again.
  *
  * Each seed is printed. Environment:
  *   SEED=n          runs that one again, with the same OPERATIONS
@@ -196,7 +199,8 @@ static void settle_flush(struct model *model)
 
 /* Gets. */
 
-/* Looks at a key; the answer must be the model's. True: it is there, and model->item is good until done_with. */
+/* Looks at a key; the answer must be the model's. True: it is there, and model->item is good
+ * until done_with. */
 static bool look(struct model *model, const struct store_key *key, uint32_t number)
 {
     const struct entry *entry = &model->entries[number];
@@ -225,7 +229,8 @@ static void done_with(struct model *model)
     store_fetch_release(&model->fetch);
 }
 
-/* What the store says of evictions is what the model has noticed, or more: nobody asks for some keys. */
+/* What the store says of evictions is what the model has noticed, or more: nobody asks for some
+ * keys. */
 static void check_evictions(struct model *model)
 {
     AGREE(model, model->gone <= fixture_stats(&model->fixture).evicted_items);
@@ -334,8 +339,8 @@ static enum store_status expect_gone(struct model *model, uint32_t number,
     return status;
 }
 
-/* Puts; the answer must be `expected`, or STORE_EXISTS when the record has been moved (then nothing is done, and the caller
- * begins again with a look), or STORE_FULL. */
+/* Puts; the answer must be `expected`, or STORE_EXISTS when the record has been moved (then
+ * nothing is done, and the caller begins again with a look), or STORE_FULL. */
 static enum store_status put(struct model *model, const struct store_key *key, uint32_t number,
                              const struct store_put *wanted, enum store_status expected)
 {
@@ -392,7 +397,8 @@ static void hesitate(struct model *model)
         usleep(200);
 }
 
-/* append and prepend: the value in two pieces, one of them the old one, under the condition that it has not changed. */
+/* append and prepend: the value in two pieces, one of them the old one, under the condition that
+ * it has not changed. */
 static void do_extend(struct model *model, const struct store_key *key, uint32_t number)
 {
     static char piece[64];
@@ -575,7 +581,8 @@ static void run_batch(struct model *model)
         do_one(model); /* up to two entries in the journal each */
 }
 
-/* Whether the store holds just what the model does (a cache: no more), without ending the test if not. */
+/* Whether the store holds just what the model does (a cache: no more), without ending the test
+ * if not. */
 static bool same(struct model *model)
 {
     char name[STORE_KEY_MAX + 1];
@@ -609,7 +616,8 @@ static void match_some_prefix(struct model *model)
     forget_journal(model);
 }
 
-/* The trap: holds the cleaner for a moment when it is about to remove a file, so that a kill can come just then. */
+/* The trap: holds the cleaner for a moment when it is about to remove a file, so that a kill can
+ * come just then. */
 
 enum trap_state { TRAP_OPEN, TRAP_SET, TRAP_SHUT };
 
@@ -689,8 +697,9 @@ static void reopen(struct model *model)
     begin_again(model);
 }
 
-/* A start takes a segment beyond the limit to go on in, cleaning and deletions one each, and those that a stop has left ready go
- * only when the next start has them; when a kill follows soon, the next one finds that much more. */
+/* A start takes a segment beyond the limit to go on in, cleaning and deletions one each, and
+ * those that a stop has left ready go only when the next start has them; when a kill follows
+ * soon, the next one finds that much more. */
 static void check_disk(struct model *model)
 {
     uint64_t segment = model->segments >= ROOMY ? VALUE_LARGE * 4 / 3 : STORE_SEGMENT_SIZE_MIN;
@@ -736,7 +745,8 @@ static uint64_t item_size(const struct model *model)
     return RECORD_HEADER_SIZE + 16 + model->value_max / 16 * 7;
 }
 
-/* Sizes of a round: a disk, values, and so many keys that those that live, so many of 100, take this part of it, in percent. */
+/* Sizes of a round: a disk, values, and so many keys that those that live, so many of 100, take
+ * this part of it, in percent. */
 static void draw_sizes(struct model *model, uint32_t alive, uint32_t percent)
 {
     uint64_t most;

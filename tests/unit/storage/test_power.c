@@ -1,21 +1,25 @@
 /* test_power.c: the power fails, and what was acknowledged is there.
  *
- * A small store with a busy cleaner runs on the layer of power.h: random puts, deletes, touches and flushes, in batches as the
- * workers of the server run them. Each life of it ends in one of four ways, and the next one is compared with the history:
+ * A small store with a busy cleaner runs on the layer of power.h: random puts, deletes, touches and
+ * flushes, in batches as the workers of the server run them. Each life of it ends in one of four
+ * ways, and the next one is compared with the history:
  *
- *   - the power fails at a random step of the layer: in a write, a sync, the making, naming or removing of a file; while the
- *     store runs, in its start, in a start after such a start, or while it closes;
- *   - the process dies, and the power may fail in the next life: what the first one wrote need not be on disk then;
+ *   - the power fails at a random step of the layer: in a write, a sync, the making, naming or
+ *     removing of a file; while the store runs, in its start, in a start after such a start, or
+ *     while it closes;
+ *   - the process dies, and the power may fail in the next life: what the first one wrote need not
+ *     be on disk then;
  *   - it closes, and then the power fails;
  *   - it closes.
  *
- * What must hold. Each operation has an end in the log. The history up to some operation, and nothing else, must be what a start
- * finds; and that operation is not before the last one that was acknowledged (sync=always: whose sync was waited for), nor
- * before the last one whose end the log counts as synced. A death of the process alone loses nothing that was committed. CAS
- * uniques are never given twice. A cache may have evicted what it likes.
+ * What must hold. Each operation has an end in the log. The history up to some operation, and
+ * nothing else, must be what a start finds; and that operation is not before the last one that was
+ * acknowledged (sync=always: whose sync was waited for), nor before the last one whose end the log
+ * counts as synced. A death of the process alone loses nothing that was committed. CAS uniques are
+ * never given twice. A cache may have evicted what it likes.
  *
  * Each seed is printed. Environment:
- *   SEED=n           runs that one again; the threads of the store see to it that no two runs are quite the same
+ *   SEED=n           runs that one again; because of the threads no two runs are quite the same
  *   SEEDS=n          so many rounds
  *   LIVES=n          so many lives in each
  *   CACHECASK_LONG=1 300 rounds
@@ -342,7 +346,8 @@ static bool run_batch(struct model *model)
 
 /* Lives. */
 
-/* What the log itself counts as synced must be there too. Nothing is synced any more when the power is off. */
+/* What the log itself counts as synced must be there too. Nothing is synced any more when the
+ * power is off. */
 static void note_synced(struct model *model)
 {
     uint64_t lsn = log_synced_lsn(&model->fixture.store->log);
@@ -352,7 +357,8 @@ static void note_synced(struct model *model)
     model->acknowledged = p;
 }
 
-/* A store that was opened goes: its threads do what they do when it closes, with or without power. */
+/* A store that was opened goes: its threads do what they do when it closes, with or without
+ * power. */
 static void end_life(struct model *model)
 {
     model->cleaned += fixture_stats(&model->fixture).cleaner_segments;

@@ -1,7 +1,8 @@
 /* test_recover.c: what is there after a stop, a kill, and damage (Y1 to Y5).
  *
- * "Stop" closes the store: all segments have hint files then. "Kill" goes on in a copy of the directory as it was. Segments
- * are 64 KiB and log_fill writes a few of them, so that what matters lies in different ones.
+ * "Stop" closes the store: all segments have hint files then. "Kill" goes on in a copy of the
+ * directory as it was. Segments are 64 KiB and log_fill writes a few of them, so that what matters
+ * lies in different ones.
  */
 #define XXH_INLINE_ALL
 #include "tests/unit/storage/support/fixture.h"
@@ -237,7 +238,8 @@ static void test_touches_are_applied_in_their_order(void **state)
     in_every_start(expect_touched);
 }
 
-/* Any history: what a start finds is what there was, and no segment is said to hold more or less than it does. */
+/* Any history: what a start finds is what there was, and no segment is said to hold more or less
+ * than it does. */
 
 #define HISTORY_KEYS 60
 
@@ -854,7 +856,8 @@ static void crash_with_torn_tail(size_t keep, bool zeros)
 static void test_a_torn_tail_is_cut_and_is_no_damage(void **state)
 {
     (void)state;
-    /* Two records of 40 bytes, and the second one torn at each byte: in a file that ends there, or in zeros. */
+    /* Two records of 40 bytes, and the second one torn at each byte: in a file that ends there,
+     * or in zeros. */
     for (size_t torn = 0; torn < 40; torn += 3)
         for (int zeros = 0; zeros < 2; zeros++) {
             fixture_put(&fixture, "one", "1");
@@ -873,7 +876,8 @@ static void test_a_torn_tail_is_cut_and_is_no_damage(void **state)
         }
 }
 
-/* A log that a death of the process leaves, with a hole: 40 values of 1040 bytes, of which one is damaged, and segments. */
+/* A log that a death of the process leaves, with a hole: 40 values of 1040 bytes, of which one
+ * is damaged, and segments. */
 static void crash_with_a_hole(uint32_t segments_behind)
 {
     static char value[1000];
@@ -917,8 +921,9 @@ static void test_a_hole_ends_the_log_when_the_machine_has_started_anew(void **st
     assert_int_equal(fixture_stats(&fixture).corrupt_records, 0);
 }
 
-/* Y8: a start finds the end, and dies when the header of its segment is on disk. The next one has to cut off what is behind
- * that end: when the header has been cleaned, it would be a hole before all that was written since. */
+/* Y8: a start finds the end, and dies when the header of its segment is on disk. The next one
+ * has to cut off what is behind that end: when the header has been cleaned, it would be a hole
+ * before all that was written since. */
 static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void **state)
 {
     (void)state;
@@ -976,7 +981,8 @@ static void open_without_first_segment(uint64_t first_id, const char *first_file
     fixture_open(&fixture);
 }
 
-/* L4, Y6: what was before it was cleaned, and its id is not given again, or a lost segment could take its place some day. */
+/* L4, Y6: what was before it was cleaned, and its id is not given again, or a lost segment could
+ * take its place some day. */
 static void test_a_segment_that_is_gone_is_no_hole(void **state)
 {
     (void)state;
@@ -998,7 +1004,8 @@ static void test_a_segment_that_has_lost_its_header_is_a_hole(void **state)
     fixture_expect(&fixture, "key", NULL);
 }
 
-/* What the power loss has left of it is less than a header: it goes, and nobody is told that it stays. */
+/* What the power loss has left of it is less than a header: it goes, and nobody is told that it
+ * stays. */
 static void test_a_segment_whose_header_was_never_on_disk_goes_with_what_is_behind(void **state)
 {
     (void)state;
@@ -1066,8 +1073,9 @@ static void test_deleted_keys_in_the_log_do_not_keep_the_store_from_starting(voi
     fixture_expect(&fixture, "alive", "x");
 }
 
-/* What is dead takes no memory: 100,000 keys that lived for a second, and of which the last segment, which has no hint file,
- * might prolong any. A thousandth of them is prolonged, by TOUCHes in every segment. */
+/* What is dead takes no memory: 100,000 keys that lived for a second, and of which the last
+ * segment, which has no hint file, might prolong any. A thousandth of them is prolonged, by
+ * TOUCHes in every segment. */
 #define SHORT_LIVED  100000
 #define PROLONGED(i) ((i) % 1000 == 999)
 

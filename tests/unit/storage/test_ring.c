@@ -1,4 +1,5 @@
-/* test_ring.c: reads by io_uring. Where the kernel has none, or liburing is missing, there is nothing to test. */
+/* test_ring.c: reads by io_uring. Where the kernel has none, or liburing is missing, there is
+ * nothing to test. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,7 +24,8 @@ struct fixture {
     int event_fd, fd;
 };
 
-/* Stands before liburing's own: so many submits go well, and then so many are refused with this errno. */
+/* Stands before liburing's own: so many submits go well, and then so many are refused with this
+ * errno. */
 struct io_uring;
 int io_uring_submit(struct io_uring *uring);
 

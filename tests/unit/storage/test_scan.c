@@ -547,8 +547,8 @@ static void test_large_values_are_not_read(void **state)
     free(seen.times);
 }
 
-/* Others at work: keys come and go, are stored anew and moved, so that entries change their buckets and places all the
- * time. */
+/* Others at work: keys come and go, are stored anew and moved, so that entries change their
+ * buckets and places all the time. */
 struct busy {
     struct store_session *session;
     pthread_t thread;

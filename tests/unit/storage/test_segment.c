@@ -1,4 +1,5 @@
-/* test_segment.c: a segment's header stands twice (S2), and the cursor finds every record around damage (S3 to S5). */
+/* test_segment.c: a segment's header stands twice (S2), and the cursor finds every record around
+ * damage (S3 to S5). */
 #define XXH_INLINE_ALL
 #include "tests/unit/storage/support/basics.h"
 #include "tests/unit/storage/support/random.h"
@@ -211,7 +212,8 @@ static void test_a_file_that_cannot_be_made_leaves_nothing_behind(void **state)
         }
 }
 
-/* Cursor: what it says of the file, as text: "R" and "D" with places, "E" with the end of the log, "F". */
+/* Cursor: what it says of the file, as text: "R" and "D" with places, "E" with the end of the
+ * log, "F". */
 
 static char *walk(const struct file_system *files, uint64_t end)
 {
@@ -360,7 +362,8 @@ static void test_a_value_cannot_pose_as_a_record(void **state)
     (void)state;
     static char value[400];
     struct record fake = {.type = RECORD_PUT};
-    /* Whole records, sealed with the right seed, but for other places: what a client may have copied from the file. */
+    /* Whole records, sealed with the right seed, but for other places: what a client may have
+     * copied from the file. */
     for (uint32_t i = 0; i < 10; i++)
         segment_file_seal(&file, value + i * 40, 256 + i * 40, fake, "k", "value", 5);
     uint32_t offset =

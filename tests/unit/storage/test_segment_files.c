@@ -1,5 +1,5 @@
-/* test_segment_files.c: more segments than descriptors (S8): which are open, that nobody's is closed under him, and what a store
- * does when there is none to be had. */
+/* test_segment_files.c: more segments than descriptors (S8): which are open, that nobody's is
+ * closed under him, and what a store does when there is none to be had. */
 #include "tests/unit/storage/support/fixture.h"
 
 #include <dirent.h>
@@ -451,7 +451,8 @@ static void test_the_session_leaves_opening_to_the_readers(void **state)
     expect(0, 1);
 }
 
-/* A get waits in a queue while its segment is cleaned: the file has no name any more when a reader comes to it. */
+/* A get waits in a queue while its segment is cleaned: the file has no name any more when a
+ * reader comes to it. */
 static void test_a_pinned_segment_is_read_after_it_was_cleaned(void **state)
 {
     (void)state;

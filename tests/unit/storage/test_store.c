@@ -224,7 +224,8 @@ static void test_readers_fetch_what_is_not_in_the_page_cache(void **state)
     assert_int_equal(fixture_stats(&fixture).disk_reads, 1);
 }
 
-/* Gets a cold key, lets `meanwhile` happen between the fetch and the second get, and answers that one's status. */
+/* Gets a cold key, lets `meanwhile` happen between the fetch and the second get, and answers
+ * that one's status. */
 static enum store_status get_while(void (*meanwhile)(void), struct store_fetch *fetch,
                                    struct store_item *item)
 {
@@ -365,7 +366,8 @@ static void test_a_value_that_cannot_be_read_is_there(void **state)
     fixture_expect(&fixture, "key", "old");
 }
 
-/* Reads a record that cannot be read, lets `meanwhile` happen, and answers the next get's status. */
+/* Reads a record that cannot be read, lets `meanwhile` happen, and answers the next get's
+ * status. */
 static enum store_status fail_while(void (*meanwhile)(void), struct store_fetch *fetch,
                                     struct store_item *item)
 {
@@ -472,7 +474,8 @@ static void test_a_delayed_flush_takes_all_that_came_until_then(void **state)
     fixture_expect(&fixture, "after", "x");
 }
 
-/* A disk that stands still in the syncer's sync, so that the test alone says whether the log holds its writers. */
+/* A disk that stands still in the syncer's sync, so that the test alone says whether the log
+ * holds its writers. */
 
 static _Atomic bool syncer_stands;
 
@@ -537,8 +540,8 @@ static void *run_put(void *context)
     return NULL;
 }
 
-/* The writer's put meets a log that holds it, so that it cannot carry out the flush; then it waits for the lock of its key's shard,
- * and finds a log that takes everything. */
+/* The writer's put meets a log that holds it, so that it cannot carry out the flush; then it
+ * waits for the lock of its key's shard, and finds a log that takes everything. */
 static void put_while_the_log_lets_go(struct writer *writer)
 {
     struct keydir_shard *shard = &fixture.store->keydir.shards[writer->key.shard];
@@ -578,8 +581,8 @@ static void test_what_is_stored_in_the_second_of_a_flush_comes_after_it(void **s
     }
 }
 
-/* Who hears of the second first is told that all is gone, while the log takes no record of it. Another, whose clock is behind,
- * stores after that. */
+/* Who hears of the second first is told that all is gone, while the log takes no record of it.
+ * Another, whose clock is behind, stores after that. */
 static void test_a_flush_that_one_was_told_of_comes_before_what_others_store(void **state)
 {
     (void)state;
@@ -626,7 +629,8 @@ static enum store_status put_and_wait(const char *name)
     return status;
 }
 
-/* As the repair notes it, when some of what waited for a sync is lost and the rest is synced (test_dropped.c loses it). */
+/* As the repair notes it, when some of what waited for a sync is lost and the rest is synced
+ * (test_dropped.c loses it). */
 static void lose_what_was_put(uint64_t from_lsn)
 {
     struct log *log = &fixture.store->log;
@@ -762,7 +766,8 @@ static void test_a_miss_rests_on_the_flush(void **state)
     assert_waits_for_commit(rests_of_get("key", STORE_NOT_FOUND));
 }
 
-/* The record that carries it out cannot be written yet, so the one that has announced it must be. */
+/* The record that carries it out cannot be written yet, so the one that has announced it must
+ * be. */
 static void test_a_miss_rests_on_a_flush_that_is_only_due(void **state)
 {
     (void)state;
@@ -785,7 +790,8 @@ static bool put_at_once(const char *name)
     return store_put(at(fixture.session, fixture.now_s), &key, &put) == STORE_OK;
 }
 
-/* Puts the key, and others until the log goes on in its next segment. False: that is not ready yet, and nothing was gained. */
+/* Puts the key, and others until the log goes on in its next segment. False: that is not ready
+ * yet, and nothing was gained. */
 static bool put_before_the_end_of_a_segment(const char *name)
 {
     char filler[24];

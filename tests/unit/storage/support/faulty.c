@@ -135,7 +135,8 @@ static ssize_t faulty_pread_nowait(void *context, int fd, void *data, size_t len
         errno = EAGAIN;
         return -1;
     }
-    /* What is cached is the test's to say: some file systems, such as tmpfs, know of no such reads. */
+    /* What is cached is the test's to say: some file systems, such as tmpfs, know of no such
+     * reads. */
     return file_system_os.pread(NULL, fd, data, shorten(faulty, len), offset);
 }
 

@@ -105,7 +105,8 @@ static void change_names(struct power *power, const char *set, const char *clear
 
 enum power_state { POWER_ON, POWER_FAILS, POWER_OFF };
 
-/* Locks; counts a call that is a step. POWER_FAILS: it may still do what it does, and then fails. */
+/* Locks; counts a call that is a step. POWER_FAILS: it may still do what it does, and then
+ * fails. */
 static enum power_state begin(struct power *power, bool is_step, enum file_call call)
 {
     pthread_mutex_lock(&power->lock);

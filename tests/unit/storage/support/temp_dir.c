@@ -123,8 +123,9 @@ void file_flip_bit(const struct temp_dir *dir, const char *name, size_t byte, in
     close(fd);
 }
 
-/* Sealed segments with a hint file never change, nor do hint files: a link does for a copy. (ext4 takes its time to give
- * out the numbers of files that were just deleted: the fewer the better.) */
+/* Sealed segments with a hint file never change, nor do hint files: a link does for a copy.
+ * (ext4 takes its time to give out the numbers of files that were just deleted: the fewer the
+ * better.) */
 static bool link_file(const struct temp_dir *from, const struct temp_dir *to, const char *name)
 {
     char hint[NAME_LEN];
@@ -133,7 +134,8 @@ static bool link_file(const struct temp_dir *from, const struct temp_dir *to, co
     return frozen && linkat(from->fd, name, to->fd, name, 0) == 0;
 }
 
-/* A file that vanishes meanwhile (a background thread renames it) is one that a crash would not have left either. */
+/* A file that vanishes meanwhile (a background thread renames it) is one that a crash would not
+ * have left either. */
 static void copy_file(const struct temp_dir *from, const struct temp_dir *to, const char *name)
 {
     struct stat status;
