@@ -57,7 +57,8 @@ def milliseconds(phase, percentile):
 
 
 class Machine:
-    """How late the machine wakes a sleeper on any of its cores meanwhile, in ms: p99.9 and the longest."""
+    """How late the machine wakes a sleeper on any of its cores meanwhile, in ms: p99.9 and the
+    longest."""
 
     def __init__(self, seconds):
         self.hosts = [host.Host(core, seconds) for core in sorted(os.sched_getaffinity(0))]
@@ -71,7 +72,8 @@ class Machine:
 
     def late_ms(self):
         found = [one.result() for one in self.hosts]
-        return tuple(max(one[key] for one in found) / 1000 for key in ("late_p99_9_us", "late_max_us"))
+        keys = "late_p99_9_us", "late_max_us"
+        return tuple(max(one[key] for one in found) / 1000 for key in keys)
 
 
 def client(server, options, operation, seconds):
@@ -155,7 +157,8 @@ def ask(server, command):
 
 
 def longest_set(server, options, meanwhile):
-    """Answers the longest set, how late the machine was, both in ms, and how many sets there were."""
+    """Answers the longest set, how late the machine was, both in ms, and how many sets there
+    were."""
     seconds = max(4, options.client)
     with Machine(seconds) as machine, client(server, options, "set", seconds) as light:
         time.sleep(seconds / 3)

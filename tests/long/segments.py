@@ -83,18 +83,19 @@ def start(server, how):
 
 def measure(report, options, count):
     limit_mib = 2 * count * (LENGTH + 6000) // common.MIB + 64
-    server = limited_server(
-        "--segment-size=" + SEGMENT, "--disk-limit=%dm" % limit_mib, "-m", "64", "-t", "2", limit=options.limit
-    )
+    sizes = "--segment-size=" + SEGMENT, "--disk-limit=%dm" % limit_mib
+    server = limited_server(*sizes, "-m", "64", "-t", "2", limit=options.limit)
     rolls = Times()
     with server.connect(60) as client:
         for number in range(count):
             key = key_of(number)
             rolls.measure(lambda key=key: client.set(key, value_of(key, LENGTH)))
     stats = server.stats("store")
-    say("  %s segments of %s, %d descriptors open" % (stats["segments"], SEGMENT, descriptors(server)))
+    opened = descriptors(server)
+    say("  %s segments of %s, %d descriptors open" % (stats["segments"], SEGMENT, opened))
     report.check(int(stats["segments"]) >= count, "more segments than %d keys" % count)
-    say("    a set, which is a roll: %s; %.3f ms of processor time" % (rolls, cpu_s(server) * 1000 / count))
+    cpu_ms = cpu_s(server) * 1000 / count
+    say("    a set, which is a roll: %s; %.3f ms of processor time" % (rolls, cpu_ms))
     report.check(True, "read: %s" % read(server, count))
     most = connect(server)
     report.check(most <= options.limit, "100 new connections, %d descriptors" % most)
@@ -105,9 +106,10 @@ def measure(report, options, count):
     log = server.log()
     report.check("error:" not in log and "disk space" not in log, "nothing is complained about")
     server.kill9()
+    medians = {how: sorted(starts)[len(starts) // 2] for how, starts in taken.items()}
     return ", ".join(
-        "a start after %s took %.2f s, %.2f of processor time" % (how, *sorted(starts)[len(starts) // 2])
-        for how, starts in taken.items()
+        "a start after %s took %.2f s, %.2f of processor time" % (how, *median)
+        for how, median in medians.items()
     )
 
 
@@ -118,7 +120,9 @@ def run_all(report, options):
 
 def main():
     parser = common.options("segments", __doc__)
-    parser.add_argument("--segments", type=common.numbers, default="1000,20000", help="how many, a round each")
+    parser.add_argument(
+        "--segments", type=common.numbers, default="1000,20000", help="how many, a round each"
+    )
     parser.add_argument("--limit", type=int, default=1024, help="of open files, soft and hard")
     parser.add_argument("--starts", type=int, default=3, help="of each kind")
     options = parser.parse_args()

@@ -1,4 +1,5 @@
-"""Where cachecask answers differently from Debian's memcached 1.6.18, and why: the one table of differential.py."""
+"""Where cachecask answers differently from Debian's memcached 1.6.18, and why: the one table of
+differential.py."""
 import re
 
 BAD_FORMAT = rb"CLIENT_ERROR bad command line format\r\n"

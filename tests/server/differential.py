@@ -1,13 +1,16 @@
 #!/usr/bin/python3
-"""The same random commands to Debian's memcached and to the server under test; their answers must be the same.
+"""The same random commands to Debian's memcached and to the server under test; their answers must
+be the same.
 
-The commands (grammar.py) come in streams. A stream follows from its seed alone: it begins with a flush_all on a new
-connection and is sent in batches. A barrier follows each command, so that the answers can be told apart; it also forces out
-what quiet commands leave pending. A stream with a difference is played again without the commands that do not matter; what is
-left is shown, and how to repeat it.
+The commands (grammar.py) come in streams. A stream follows from its seed alone: it begins with a
+flush_all on a new connection and is sent in batches. A barrier follows each command, so that the
+answers can be told apart; it also forces out what quiet commands leave pending. A stream with a
+difference is played again without the commands that do not matter; what is left is shown, and how
+to repeat it.
 
-Answers are compared to the byte, but for CAS uniques, which are numbered in the order of their appearance, for seconds that
-are left or have passed, which may differ by 2, and for what differences.py lists.
+Answers are compared to the byte, but for CAS uniques, which are numbered in the order of their
+appearance, for seconds that are left or have passed, which may differ by 2, and for what
+differences.py lists.
 """
 import argparse
 import itertools
@@ -25,7 +28,8 @@ import support
 
 MEMCACHED = "/usr/bin/memcached"
 OPTIONS = ("-m", "256", "-t", "2")
-# While its own threads look at an item, memcached does not write over its value, and does not pad a shorter number.
+# While its own threads look at an item, memcached does not write over its value, and does not pad a
+# shorter number.
 OPTIONS_OF_MEMCACHED = ("-o", "no_lru_maintainer,no_lru_crawler")
 PATIENCE_S = 10  # without a byte from either server
 SHRINK_S = 20
@@ -53,7 +57,8 @@ def start_pair(**more):
     return [Memcached(*OPTIONS, **more), support.Server(*OPTIONS, *quirks, **more)]
 
 
-# A dialect: how barriers and CAS uniques are written, and how a connection's answers are made comparable.
+# A dialect: how barriers and CAS uniques are written, and how a connection's answers are made
+# comparable.
 
 class Text:
     barrier = b"version\r\n"
@@ -201,7 +206,8 @@ class Side:
 
 
 def exchange(sides, barriers, patience_s):
-    """Sends what is to be sent, until both have answered so many barriers, or have closed, or nothing more comes."""
+    """Sends what is to be sent, until both have answered so many barriers, or have closed, or
+    nothing more comes."""
     waiting = list(sides)
     while waiting:
         readable, writable, _ = select.select(waiting, [side for side in waiting if side.out], [], patience_s)
@@ -235,7 +241,8 @@ def find_difference(protocol, commands, theirs, ours):
 
 
 def play(protocol, batches, servers, pieces=None, patience_s=PATIENCE_S):
-    """Plays a stream from an empty store on. Returns None, or where it differs: (number of the batch, command, answer, answer)."""
+    """Plays a stream from an empty store on. Returns None, or where it differs: (number of the
+    batch, command, answer, answer)."""
     commands = [command for batch in batches for command in batch]
     sides = [Side(server, DIALECTS[protocol], commands, pieces if server is servers[1] else None) for server in servers]
     try:
@@ -314,7 +321,8 @@ def report(protocol, seed, pieces, batches, found, servers):
 
 
 def run(protocol, seed, count, servers, split=False):
-    """Plays streams with this seed and those that follow, until `count` commands have been answered. Raises Difference."""
+    """Plays streams with this seed and those that follow, until `count` commands have been
+    answered. Raises Difference."""
     done = 0
     for server in servers:
         server.version = learn_version(server)

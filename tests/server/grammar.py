@@ -1,7 +1,8 @@
 """Random commands of each protocol, right and wrong ones, for differential.py.
 
-Few keys, so that commands meet; values of all sorts; expiries that are far away or past, as time passes while they run.
-What is known to answer differently and to leave different data behind is not made at all: differences.py lists it.
+Few keys, so that commands meet; values of all sorts; expiries that are far away or past, as time
+passes while they run. What is known to answer differently and to leave different data behind is not
+made at all: differences.py lists it.
 """
 import base64
 import random
@@ -9,7 +10,8 @@ import struct
 
 
 class Cas:
-    """Stands in a command for the CAS unique of a key that was seen last; which one that is, each server has said itself."""
+    """Stands in a command for the CAS unique of a key that was seen last; which one that is, each
+    server has said itself."""
 
     def __init__(self, key):
         self.key = key
@@ -19,7 +21,8 @@ class Command:
     __slots__ = ("parts", "key", "last", "opaque")
 
     def __init__(self, parts, key=None, last=False, opaque=None):
-        """parts: bytes, or a list of them with a Cas among them. last: the server is to close the connection."""
+        """parts: bytes, or a list of them with a Cas among them. last: the server is to close the
+        connection."""
         self.parts = parts
         self.key = key
         self.last = last
@@ -45,7 +48,8 @@ class Dice(random.Random):
 
 
 LIMIT_STORED, LIMIT_REFUSED = 1047552, 1049600  # on either side of -I 1m, whatever the header takes
-# No value gets to 2^63: in such a one 1.6.18 looks for a minus sign, and it looks in the memory behind the value too.
+# No value gets to 2^63: in such a one 1.6.18 looks for a minus sign, and it looks in the memory
+# behind the value too.
 KEYS = [b"a", b"b", b"key:3", b"Zm9v", b"x\x01y", b"\x80\xff\xfe", b"k" * 250, "schlüssel".encode()]
 LONG_KEYS = [b"k" * 251, b"k" * 1000]
 NUMBERS = [b"0", b"1", b"7", b"10", b"99", b"00012", b"4294967295", b"9223372036854770000"]
@@ -60,7 +64,8 @@ DOWN = DELTAS + [b"18446744073709551615"]
 BAD_DELTAS = [b"x", b"-1", b"1x", b"18446744073709551616", b"1.5"]
 BAD_LENGTHS = [b"x", b"-1", b"1.5", b""]
 
-# Of all these words lines are made in any order. No plus, no NUL and no number beyond 32 bits: 1.6.18 takes them differently.
+# Of all these words lines are made in any order. No plus, no NUL and no number beyond 32 bits:
+# 1.6.18 takes them differently.
 SALAD = [b"k", b"foo", b"0", b"1", b"-1", b"00", b"5", b"100000", b"1.5", b"0x10", b"1e3", b"noreply", b"norepl", b"NOREPLY", b"\xff",
          b"k\tv", b"'", b"*", b"all", b"on", b"b", b"q", b"v", b"T0", b"T", b"I", b"k" * 250, b"", b""]
 SALAD_NAMES = {b"get": 4, b"gets": 4, b"gett": 4, b"ge": 4, b"GET": 4, b"get\t": 4, b"noop": 4, b"incr": 3, b"decr": 3, b"touch": 3,
@@ -75,8 +80,9 @@ ODD_FLAGS = [b"k k", b"S0", b"P", b"Lx", b"Ppath", b"z", b"Z", b"I", b"b", b"q",
 
 
 class Grammar:
-    """incr and decr never meet a key that has been read in the same batch: as long as such an answer waits to be sent,
-    memcached cannot write over the value, and then it does not pad a shorter number with blanks."""
+    """incr and decr never meet a key that has been read in the same batch: as long as such an
+    answer waits to be sent, memcached cannot write over the value, and then it does not pad a
+    shorter number with blanks."""
 
     def __init__(self, dice):
         self.dice = dice
@@ -113,8 +119,9 @@ class Grammar:
         return b"v" * dice.pick([1, 7, 100, 300, 1023, 1024, 1025, 4000, 16384, 20000])
 
     def more(self):
-        """What is appended or prepended, in one step or in two: nothing that makes a long value begin like a number. "12 vvv" is
-        one for memcached; for us it is none when it has more than 1024 bytes."""
+        """What is appended or prepended, in one step or in two: nothing that makes a long value
+        begin like a number. "12 vvv" is one for memcached; for us it is none when it has more than
+        1024 bytes."""
         dice = self.dice
         return dice.pick(NUMBERS + WORDS).strip() if dice.one_in(2) else b"v" * dice.pick([1, 7, 50])
 
@@ -126,7 +133,8 @@ class Lines(Grammar):
         return b"\r\n" if self.dice.random() < 0.9 else self.dice.pick([b"\n", b" \r\n", b"  \n"])
 
     def block(self, value):
-        """A data block, seldom a bad one; that one is as long as was announced, for the sake of what follows."""
+        """A data block, seldom a bad one; that one is as long as was announced, for the sake of
+        what follows."""
         if self.dice.random() < 0.98:
             return value + b"\r\n"
         return value + self.dice.pick([b"xx", b"\n\n", b"\rx", b"x\n"])
@@ -230,7 +238,8 @@ class Text(Lines):
         return Command(dice.pick([b"incr %s 1", b"touch %s 0", b"delete %s"]) % key + self.end())
 
     def batch(self, size):
-        """A get of a bad key comes first: in 1.6.18 it takes answers with it that still wait to be sent."""
+        """A get of a bad key comes first: in 1.6.18 it takes answers with it that still wait to be
+        sent."""
         commands = super().batch(size)
         if self.dice.one_in(4):
             line = self.dice.pick([b"get %s", b"gets a %s", b"gat 0 %s"]) % self.dice.pick(LONG_KEYS)
@@ -238,7 +247,8 @@ class Text(Lines):
         return commands
 
     def wrong_store(self):
-        """A bad line with a good length. Should a server take the block behind it for commands, it does no harm."""
+        """A bad line with a good length. Should a server take the block behind it for commands, it
+        does no harm."""
         dice, key, flags, exptime = self.dice, self.key(), b"0", b"0"
         if dice.one_in(3):
             flags = dice.pick(BAD_FLAGS)
@@ -323,8 +333,9 @@ class Meta(Lines):
         return self.make(b"md " + key, flags, key)
 
     def arithmetic(self):
-        """T only with D0: where the number grows longer, memcached makes a new item and forgets the time. And T without N: of an
-        item that it makes it shows a time that the item does not get."""
+        """T only with D0: where the number grows longer, memcached makes a new item and forgets the
+        time. And T without N: of an item that it makes it shows a time that the item does not get.
+        """
         key, always = self.name(self.counts)
         flags = self.flags([self.cas_flag(key), (0.3, [b"D0", b"D5", b"D1000"]), (0.3, [b"J0", b"J13"]),
                             self.OPAQUE, (0.5, [b"MI", b"MD", b"Mi", b"Md", b"M+", b"M-"]),
@@ -348,8 +359,9 @@ class Meta(Lines):
         ]) + self.end(), key)
 
     def odd(self):
-        """Flags that mean something, and others, in any order; seldom a key that can be none. An ma gets no T (see arithmetic), and
-        no N with q: 1.6.18 tells a client of the counter that it has made all the same."""
+        """Flags that mean something, and others, in any order; seldom a key that can be none. An ma
+        gets no T (see arithmetic), and no N with q: 1.6.18 tells a client of the counter that it
+        has made all the same."""
         dice, key = self.dice, self.key()
         written = dice.pick(LONG_KEYS) if dice.one_in(12) else key
         name = dice.pick([b"ms", b"ms", b"ms", b"mg", b"md", b"ma"])
@@ -360,7 +372,8 @@ class Meta(Lines):
         return Command(line + self.end() + b".....\r\n" * (name == b"ms"), key)
 
     def wrong_store(self):
-        """A bad line with a good length, or with none: then the block is no more than an unknown command."""
+        """A bad line with a good length, or with none: then the block is no more than an unknown
+        command."""
         dice, key = self.dice, self.key()
         if dice.one_in(5):
             return Command(b"ms %s %s%s.....\r\n" % (key, dice.pick(BAD_LENGTHS), self.end()), key)
@@ -392,7 +405,8 @@ def packet(*arguments, **more):
 
 
 class Binary(Grammar):
-    """All opcodes, quiet and loud. A request's opaque is its number; that tells whose CAS an answer shows."""
+    """All opcodes, quiet and loud. A request's opaque is its number; that tells whose CAS an answer
+    shows."""
 
     def __init__(self, dice):
         super().__init__(dice)

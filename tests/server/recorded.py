@@ -1,11 +1,14 @@
-"""What memcached 1.6.45 answered to random sequences of text and meta commands: data/answers-1.6.45.jsonl.gz.
+"""What memcached 1.6.45 answered to random sequences of text and meta commands:
+data/answers-1.6.45.jsonl.gz.
 
-A sequence a line: {"sequence": n, "steps": [[sent, answered], ...]}, bytes as Latin-1 code points. CAS uniques given by the server
-are `<cas>`, times to live `<ttl>`, the version `<version>`. Every sequence began on an empty store and a new connection. Behind
-each step the marker was sent, and its `EN` ended the answer and was left out. Two things follow from that:
+A sequence a line: {"sequence": n, "steps": [[sent, answered], ...]}, bytes as Latin-1 code points.
+CAS uniques given by the server are `<cas>`, times to live `<ttl>`, the version `<version>`. Every
+sequence began on an empty store and a new connection. Behind each step the marker was sent, and its
+`EN` ended the answer and was left out. Two things follow from that:
 
-- An `mg` that finds nothing answers `EN` as well. There the recording took the first of the two lines for the end, and all later
-  answers of the sequence stand one step too late. `align` puts them right; the last ones of such a sequence are not there.
+- An `mg` that finds nothing answers `EN` as well. There the recording took the first of the two
+  lines for the end, and all later answers of the sequence stand one step too late. `align` puts
+  them right; the last ones of such a sequence are not there.
 - A step that announces more bytes than it has swallows (a part of) its marker, and has no `EN`.
 """
 import gzip

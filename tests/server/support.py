@@ -1,4 +1,5 @@
-"""What the server tests share: a server under test, a raw client, keys and values that can be told again."""
+"""What the server tests share: a server under test, a raw client, keys and values that can be told
+again."""
 import itertools
 import os
 import pwd
@@ -17,7 +18,8 @@ COVERAGE = bool(os.environ.get("CACHECASK_COVERAGE"))  # script/coverage
 OPTIONS = os.environ.get("CACHECASK_OPTIONS", "").split()  # more of them, for each server: "-o drop_privileges"
 TIMEOUT = 20  # seconds until a test gives up waiting for anything
 
-# The transcripts can also be run against memcached itself, to see what it says: CACHECASK=/usr/bin/memcached.
+# The transcripts can also be run against memcached itself, to see what it says:
+# CACHECASK=/usr/bin/memcached.
 IS_MEMCACHED = os.path.basename(CACHECASK) == "memcached"
 
 
@@ -43,7 +45,8 @@ SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|run
 
 
 class Guardian:
-    """A child process that outlives a pytest that is killed, and then kills the servers which that has left."""
+    """A child process that outlives a pytest that is killed, and then kills the servers which that
+    has left."""
 
     def __init__(self):
         read_end, self.pipe = os.pipe()
@@ -118,7 +121,8 @@ def end_session():
 
 
 def end_test():
-    """Ends all servers of the test; what they wrote goes, for all tests together need tens of GiB. Returns what was wrong."""
+    """Ends all servers of the test; what they wrote goes, for all tests together need tens of GiB.
+    Returns what was wrong."""
     complaints = [server.give_up() for server in servers]
     for server in servers:
         shutil.rmtree(server.data_dir, ignore_errors=True)
@@ -131,7 +135,8 @@ ports = itertools.cycle(random.SystemRandom().sample(range(PORTS), PORTS))
 
 
 def free_port():
-    """For TCP and for UDP. What the kernel would name, another client may have before the server has started."""
+    """For TCP and for UDP. What the kernel would name, another client may have before the server
+    has started."""
     first = 12000 + PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 13)
     for port in ports:
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -148,7 +153,8 @@ def sleep_until(moment):
 
 
 def touch_in_time(store, touch):
-    """Stores what expires soon, and touches it before it has: again, if the machine lets that time pass."""
+    """Stores what expires soon, and touches it before it has: again, if the machine lets that time
+    pass."""
     store()
     while not touch():
         store()
@@ -162,7 +168,8 @@ def wait_until(condition, what, timeout=TIMEOUT):
 
 
 def program_for_all():
-    """A copy of the server that any user may start; this checkout may be for nobody else to look into."""
+    """A copy of the server that any user may start; this checkout may be for nobody else to look
+    into."""
     folder = place.new("program")
     os.chmod(folder, 0o755)
     return shutil.copy(CACHECASK, folder)
@@ -331,7 +338,8 @@ class Server:
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def disk_bytes(self):
-        """What its files take, as du counts; twice, for what is removed meanwhile may stand beside what comes instead."""
+        """What its files take, as du counts; twice, for what is removed meanwhile may stand beside
+        what comes instead."""
         return min(self.count_disk_bytes(), self.count_disk_bytes())
 
     def count_disk_bytes(self):
@@ -498,7 +506,8 @@ def contents(directory):
 
 
 def forget_page_cache(server):
-    """Makes the system forget what it has read of the log, so that cold values come from the disk. Best effort."""
+    """Makes the system forget what it has read of the log, so that cold values come from the disk.
+    Best effort."""
     for name in os.listdir(server.data_dir):
         if name.endswith(".seg"):
             try:

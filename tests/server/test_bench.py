@@ -1,4 +1,5 @@
-"""The load tool against the real server, as far as a server is needed: traces, fills, and where a sequence goes on."""
+"""The load tool against the real server, as far as a server is needed: traces, fills, and where a
+sequence goes on."""
 import json
 import os
 import re

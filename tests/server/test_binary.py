@@ -1,4 +1,5 @@
-"""The binary protocol, packet by packet. What is expected is what memcached 1.6 answers; where we differ the test says so."""
+"""The binary protocol, packet by packet. What is expected is what memcached 1.6 answers; where we
+differ the test says so."""
 import os
 import random
 import struct
@@ -413,7 +414,8 @@ def test_in_pieces_of_any_size():
 
 
 def test_values_from_disk():
-    """What memory does not hold is fetched in the middle of a pipeline, and the answers keep their order."""
+    """What memory does not hold is fetched in the middle of a pipeline, and the answers keep their
+    order."""
     server = Server("-m", "2", "--segment-size=1m")
     keys = [b"key-%05d" % n for n in range(6000)]
     with server.connect() as client:

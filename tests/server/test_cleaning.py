@@ -14,7 +14,8 @@ MIB = 1 << 20
 
 
 def bench(server, *options):
-    """Runs the load tool, which fails when an answer is wrong. Answers the hits of the last phase."""
+    """Runs the load tool, which fails when an answer is wrong. Answers the hits of the last
+    phase."""
     command = [BENCH, "-p", str(server.port), "-c", "8", "-P", "16", "--quiet", "--json", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -26,8 +27,9 @@ def number(stats, name):
 
 
 def store_many(client, prefix, count, size=1000, exptime=0):
-    """Answers which keys were stored; all others must have been refused because of no room. Between those that are, some may
-    be missing: what is refused finds room again when a smaller file could be made."""
+    """Answers which keys were stored; all others must have been refused because of no room. Between
+    those that are, some may be missing: what is refused finds room again when a smaller file could
+    be made."""
     stored = []
     for start in range(0, count, 200):
         keys = [b"%s%d" % (prefix, n) for n in range(start, min(start + 200, count))]
@@ -52,7 +54,8 @@ def settled(figure):
 
 @pytest.mark.seconds(3600 if LONG else 120)
 def test_random_overwrites_stay_within_the_disk_limit():
-    """Endurance: the short form writes some ten times the live data, the long one 20 GB over 1 GB."""
+    """Endurance: the short form writes some ten times the live data, the long one 20 GB over 1
+    GB."""
     limit, keys, rounds = (2048, 1000000, 20) if LONG else (64, 12000 if SANITIZED else 30000, 6 if SANITIZED else 12)
     server = Server("-m", "64" if LONG else "8", "--disk-limit=%dm" % limit)
     load = ["-k", str(keys), "-S", "1000"]
@@ -78,7 +81,8 @@ def test_random_overwrites_stay_within_the_disk_limit():
 
 @pytest.mark.seconds(900 if LONG else 120)
 def test_a_flood_of_tiny_values_evicts_the_oldest_keys():
-    """The index is what is full: the newest keys are there, the oldest gone, and memory stays where it was."""
+    """The index is what is full: the newest keys are there, the oldest gone, and memory stays where
+    it was."""
     memory, keys = (64, 2000000) if LONG else (8, 150000)
     server = Server("-m", str(memory))
     for turn in range(10):
@@ -185,7 +189,8 @@ def test_what_has_expired_leaves_memory_and_disk_unread():
 
 @pytest.mark.parametrize("how", ["stop", "kill9"])
 def test_an_expired_value_does_not_bring_an_older_one_back(how):
-    """The older value lies in an older segment; cleaning the newer one must leave something that masks it."""
+    """The older value lies in an older segment; cleaning the newer one must leave something that
+    masks it."""
     server = Server("-m", "8", "--segment-size=64k", "--disk-limit=8m")
     keys = [b"key%d" % n for n in range(300)]
     with server.connect() as client:

@@ -1,4 +1,5 @@
-"""Clients of other people: pymemcache and pylibmc over their whole API, and the tools of libmemcached."""
+"""Clients of other people: pymemcache and pylibmc over their whole API, and the tools of
+libmemcached."""
 import json
 import os
 import shutil

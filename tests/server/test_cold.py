@@ -1,4 +1,5 @@
-"""Far more data than memory: values that are only on disk are read back right, and hold up nobody."""
+"""Far more data than memory: values that are only on disk are read back right, and hold up
+nobody."""
 import os
 import random
 import threading
@@ -71,7 +72,8 @@ def test_everything_is_read_back_after_kill_9(full):
 
 
 def test_a_file_that_was_cut_costs_what_was_cut_off(full):
-    """What the kernel cannot read whole is tried again by a reader thread, and then is a miss that is told."""
+    """What the kernel cannot read whole is tried again by a reader thread, and then is a miss that
+    is told."""
     oldest = min(path for path in os.listdir(full.data_dir) if path.endswith(".seg"))
     os.truncate(os.path.join(full.data_dir, oldest), 300_000)
     with full.connect() as client:

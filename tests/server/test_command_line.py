@@ -406,7 +406,8 @@ def test_of_several_directories_of_a_service_the_first_is_taken():
 
 
 def start_as(user_id, **env):
-    """As that user, with that environment alone: status and what was said. None of them can serve."""
+    """As that user, with that environment alone: status and what was said. None of them can
+    serve."""
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY")}
     done = subprocess.run([support.program_for_all(), "-p", str(free_port())], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=support.TIMEOUT, user=user_id, group=user_id, extra_groups=[],
@@ -452,7 +453,8 @@ APART = {"unix-socket", "daemon", "help", "license", "version", "auth-file", "en
 
 
 def options_of_memcached():
-    """[(letter, name, takes a value)] and the names of -o, from what Debian's memcached says itself."""
+    """[(letter, name, takes a value)] and the names of -o, from what Debian's memcached says
+    itself."""
     said = subprocess.run([MEMCACHED, "-h"], stdout=subprocess.PIPE, check=True).stdout.decode()
     named = re.findall(r"^-(\w),? +--([\w-]+)(=?)", said, re.M)
     letters = [(letter, None, True) for letter in re.findall(r"^-(\w) <", said, re.M)]
@@ -632,7 +634,8 @@ def test_debians_memcached_conf_starts_it(how):
 
 
 def arguments_of_debians_wrapper():
-    """What systemd-memcached-wrapper gives to memcached: the lines with an option, but -d and -h, through a shell."""
+    """What systemd-memcached-wrapper gives to memcached: the lines with an option, but -d and -h,
+    through a shell."""
     words = []
     with open(MEMCACHED_CONF, encoding="ascii") as conf:
         for line in conf:

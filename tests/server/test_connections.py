@@ -1,4 +1,5 @@
-"""Idle connections, connections over the limit, and turns: -o idle_timeout, maxconns_fast, -c, -R."""
+"""Idle connections, connections over the limit, and turns: -o idle_timeout, maxconns_fast, -c,
+-R."""
 import os
 import signal
 import time
@@ -107,7 +108,8 @@ def test_turns_mix_with_all_kinds_of_requests():
 
 @pytest.mark.parametrize("more", [[], ["--no-uring"]])
 def test_clients_that_ask_at_once_get_what_each_has_asked_for(more):
-    """Their replies leave together, small ones and those that no socket takes at once; some clients have gone by then."""
+    """Their replies leave together, small ones and those that no socket takes at once; some clients
+    have gone by then."""
     server = Server("-t", "1", *more)
     keys = [b"key-%d" % n for n in range(60)]
     values = {key: value_of(key, (10, 3000, 20000, 1000000)[n % 4]) for n, key in enumerate(keys)}

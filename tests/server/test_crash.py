@@ -1,11 +1,13 @@
-"""The crash test: writers at full speed, kill -9 at a random moment, and nothing acknowledged is lost or comes back.
+"""The crash test: writers at full speed, kill -9 at a random moment, and nothing acknowledged is
+lost or comes back.
 
-Each writer owns keys of its own and knows, for each, the state that the server acknowledged last and the writes that are on
-their way. After the kill a key must be in the acknowledged state, or in that of a write behind it: writes of one connection
-are carried out in order, so it is the acknowledged one and then some beginning of those in flight.
+Each writer owns keys of its own and knows, for each, the state that the server acknowledged last
+and the writes that are on their way. After the kill a key must be in the acknowledged state, or in
+that of a write behind it: writes of one connection are carried out in order, so it is the
+acknowledged one and then some beginning of those in flight.
 
-CRASH_CYCLES=n sets the number of cycles, SEED=n replays the choices of an earlier run (not the moments at which the kernel
-ran whom).
+CRASH_CYCLES=n sets the number of cycles, SEED=n replays the choices of an earlier run (not the
+moments at which the kernel ran whom).
 """
 import os
 import random
@@ -201,7 +203,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(options):
 
 @pytest.mark.seconds(300 if support.LONG else 60)
 def test_a_recovery_may_be_killed_again_and_again():
-    """What one start has changed before it died, the next one must understand: hundreds of them find the same as one."""
+    """What one start has changed before it died, the next one must understand: hundreds of them
+    find the same as one."""
     print("SEED=%d" % SEED)
     random_ = random.Random("%d recovery" % SEED)
     server = Server("-m", "8", "-M", "--segment-size=64k")

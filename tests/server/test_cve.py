@@ -1,5 +1,6 @@
-"""What has hurt memcached: the input of every published CVE, and what a robust server answers to it; and bodies of refused storage
-commands, which must never be run as commands. What is known of the inputs comes from the advisories."""
+"""What has hurt memcached: the input of every published CVE, and what a robust server answers to
+it; and bodies of refused storage commands, which must never be run as commands. What is known of
+the inputs comes from the advisories."""
 import os
 import re
 import socket
@@ -55,7 +56,8 @@ def assert_users_are_served(server):
 
 
 def assert_closes(server, request, status):
-    """The request is refused with this status, what stands behind it is not run, and the connection ends."""
+    """The request is refused with this status, what stands behind it is not run, and the connection
+    ends."""
     opcode = request[1]
     with server.connect() as client:
         client.send(request + packet(FLUSH))
@@ -66,7 +68,8 @@ def assert_closes(server, request, status):
 # One after the other
 
 def test_cve_2009_1255(server, client):
-    """`stats maps` showed /proc/self/maps, and with it where memory lies; it is no command, and no statistics show an address."""
+    """`stats maps` showed /proc/self/maps, and with it where memory lies; it is no command, and no
+    statistics show an address."""
     client.talk(b"stats maps\r\n", ERROR)
     client.talk(b"stats malloc\r\n", ERROR)
     for group in ("", "settings", "items", "slabs", "sizes", "conns", "store"):
@@ -78,7 +81,8 @@ def test_cve_2009_1255(server, client):
 @pytest.mark.parametrize("length", [-1, -2, -2147483648, 2147483646, 2147483647, 4294967294, 4294967295, 4294967296,
                                     18446744073709551614, 18446744073709551615])
 def test_cve_2009_2415(server, length):
-    """A length that overflows when two are added wrote behind its block; it is refused, and announces no block."""
+    """A length that overflows when two are added wrote behind its block; it is refused, and
+    announces no block."""
     before = server.resident_mib()
     for verb in (b"set", b"add", b"replace", b"append", b"prepend"):
         with server.connect() as client:
@@ -117,7 +121,8 @@ STORING = [(SET, 8), (ADD, 8), (REPLACE, 8), (SETQ, 8), (ADDQ, 8), (REPLACEQ, 8)
 
 @pytest.mark.parametrize("body_len", [0xFFFFFFE8, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF])
 def test_cve_2011_4971(server, body_len):
-    """A body that is negative as a signed number moved memory of that size; it is too large, and nothing is kept of it."""
+    """A body that is negative as a signed number moved memory of that size; it is too large, and
+    nothing is kept of it."""
     before = server.resident_mib()
     for opcode, extras_len in STORING:
         with server.connect() as client:
@@ -131,7 +136,8 @@ def test_cve_2011_4971(server, body_len):
 
 
 def test_cve_2011_4971_in_sasl(with_sasl):
-    """The same in what a client sends to authenticate itself: it is refused before anything of it is kept."""
+    """The same in what a client sends to authenticate itself: it is refused before anything of it
+    is kept."""
     for opcode in (SASL_AUTH, SASL_STEP):
         for body_len in (0xFFFFFFE8, 0xFFFFFFFF, 0x80000000):
             with with_sasl.connect() as client:
@@ -146,7 +152,8 @@ NASTY_KEYS = [b"k" * 250, b"%s%n%x" * 41, b"\xff" * 250, b"k\0" * 125, b"\x1b[2J
 
 @pytest.mark.parametrize("level", ["-vv", "-vvv"])
 def test_cve_2013_0179(level):
-    """A binary delete, told with -vv, was printed beyond its key; it is answered, and told with its key alone."""
+    """A binary delete, told with -vv, was printed beyond its key; it is answered, and told with its
+    key alone."""
     server = Server(level)
     with server.connect() as client:
         for key in NASTY_KEYS:
@@ -171,7 +178,8 @@ def assert_lines_are_ours(server):
     packet(SASL_AUTH, b"PLAIN"), packet(SASL_AUTH, b"NONSENSE", b"", b"x"),
 ], ids=["again", "step", "begun", "nonsense"])
 def test_cve_2013_7239(with_sasl, second):
-    """Who was refused and tried again was let in; nobody is who has not shown the right password."""
+    """Who was refused and tried again was let in; nobody is who has not shown the right
+    password."""
     with with_sasl.connect() as client:
         client.send(plain(b"user", b"wrong") + second + store(SET, b"stolen", b"x"))
         assert receive(client) == refused(SASL_AUTH, AUTH_ERROR)
@@ -185,7 +193,8 @@ def test_cve_2013_7239(with_sasl, second):
 
 
 def test_cve_2013_7290():
-    """A delete of a key, told with -vv, read on to the next NUL; keys of any length and bytes are deleted and told."""
+    """A delete of a key, told with -vv, read on to the next NUL; keys of any length and bytes are
+    deleted and told."""
     server = Server("-vv")
     with server.connect() as client:
         for key in NASTY_KEYS:
@@ -201,7 +210,8 @@ def test_cve_2013_7290():
 
 
 def test_cve_2013_7291():
-    """Other commands printed keys without a bound when told to be verbose; all of them are answered, and told in short lines."""
+    """Other commands printed keys without a bound when told to be verbose; all of them are
+    answered, and told in short lines."""
     server = Server("-vvv")
     for key in NASTY_KEYS:
         with server.connect() as client:
@@ -221,7 +231,8 @@ def test_cve_2013_7291():
 
 @pytest.mark.parametrize("opcode", [APPEND, PREPEND, APPENDQ, PREPENDQ])
 def test_cve_2016_8704(server, opcode):
-    """An append whose key is longer than its body had a value of negative length; it is refused and closed."""
+    """An append whose key is longer than its body had a value of negative length; it is refused and
+    closed."""
     for key_len, body_len in ((0xFA, 0), (0xFA, 1), (0xFA, 0xF9), (0xFFFF, 0xFFFE)):
         assert_closes(server, packet(opcode, b"k" * body_len, key_len=key_len, body_len=body_len), UNKNOWN)
     assert_served(server)
@@ -238,7 +249,8 @@ def test_cve_2016_8705(server, opcode):
 
 
 def test_cve_2016_8706(with_sasl, server):
-    """A mechanism that is longer than the body of its request; it is refused and closed, also where there is no SASL."""
+    """A mechanism that is longer than the body of its request; it is refused and closed, also where
+    there is no SASL."""
     for opcode in (SASL_AUTH, SASL_STEP):
         for key_len, body_len in ((0x20, 1), (0x20, 0), (0xFA, 0xF9), (0xFFFF, 16)):
             lie = packet(opcode, b"x" * body_len, key_len=key_len, body_len=body_len)
@@ -253,7 +265,8 @@ def test_cve_2016_8706(with_sasl, server):
 
 @pytest.mark.parametrize("opcode", [SET, ADD, SETQ, ADDQ])
 def test_cve_2017_9951(server, opcode):
-    """What the mend of 2016-8705 forgot: lengths compared with their sign; they are too large, or contradict themselves."""
+    """What the mend of 2016-8705 forgot: lengths compared with their sign; they are too large, or
+    contradict themselves."""
     for body_len in (0x80000000, 0xFFFFFF00, 0xFFFFFFFF):
         with server.connect() as client:
             client.send(packet(opcode, b"k" * 250, bytes(8), body_len=body_len))
@@ -264,7 +277,8 @@ def test_cve_2017_9951(server, opcode):
 
 
 def test_cve_2018_1000115(server, client):
-    """UDP was on, and answers many times as large as requests went to whoever was named; it is off unless it is asked for."""
+    """UDP was on, and answers many times as large as requests went to whoever was named; it is off
+    unless it is asked for."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.settimeout(0.3)
         udp.connect(("127.0.0.1", server.port))
@@ -276,7 +290,8 @@ def test_cve_2018_1000115(server, client):
 
 
 def test_cve_2018_1000127(server):
-    """So many references to one item that their count began anew; a reader gets what was there, and the item is what it was."""
+    """So many references to one item that their count began anew; a reader gets what was there, and
+    the item is what it was."""
     value = support.value_of(b"k", 3000)
     times = 70000
     with server.connect() as client:
@@ -307,7 +322,8 @@ def test_cve_2018_1000127(server):
 
 
 def test_cve_2019_11596(server, client):
-    """`lru mode` and `lru temp_ttl` without their argument read a word that was not there; they are errors."""
+    """`lru mode` and `lru temp_ttl` without their argument read a word that was not there; they are
+    errors."""
     for line in (b"lru", b"lru mode", b"lru temp_ttl", b"lru tune", b"lru tune 10", b"lru tune 10 20", b"lru nonsense", b"lru mode \0"):
         assert client.ask(line + b"\r\n", b"\r\n").startswith((b"ERROR", b"CLIENT_ERROR")), line
     client.expect_nothing()
@@ -315,7 +331,8 @@ def test_cve_2019_11596(server, client):
 
 
 def test_cve_2019_15026():
-    """`stats conns` read behind the path of a Unix socket; it shows the path, however long it is, and each line is whole."""
+    """`stats conns` read behind the path of a Unix socket; it shows the path, however long it is,
+    and each line is whole."""
     for length in (20, 107):
         folder = support.place.new("u")
         os.chmod(folder, 0o755)
@@ -332,7 +349,8 @@ def test_cve_2019_15026():
 
 @pytest.mark.parametrize("extras_len", [9, 20, 21, 24, 25, 64, 128, 255])
 def test_cve_2020_10931(server, extras_len):
-    """Extras longer than any command has were copied over the stack; they are refused and closed."""
+    """Extras longer than any command has were copied over the stack; they are refused and
+    closed."""
     for opcode in (GET, SET, ADD, APPEND, DELETE, FLUSH, 0x05, 0x0A, 0x0B, 0x10, 0x1C, 0x1D):
         if (opcode, extras_len) != (0x05, 20):
             key = b"" if opcode in (FLUSH, 0x0A, 0x0B) else b"k"
@@ -356,7 +374,8 @@ META = [
 
 @pytest.mark.parametrize("line, answer", META, ids=lambda value: repr(value[:20]))
 def test_cve_2020_22570(server, client, line, answer):
-    """Meta commands without what they need, or with more than they may have, ended the server; they are errors."""
+    """Meta commands without what they need, or with more than they may have, ended the server; they
+    are errors."""
     client.talk(line + b"\r\n", answer)
     client.talk(b"mn\r\n", b"MN\r\n")
     assert_served(server)
@@ -367,7 +386,8 @@ def test_cve_2020_22570(server, client, line, answer):
     b"a:b\n" + b"c" * 256 + b"\n", b"\0" * 300, b"user:pass\0word" + b"x" * 300, b"a:b\n:\n" + b"\xff" * 5000,
 ], ids=lambda content: "%d-%r" % (len(content), content[:6]))
 def test_cve_2021_37519(content):
-    """A password file with a line that is too long, or has no colon, was written behind its buffer; it is refused, and said so."""
+    """A password file with a line that is too long, or has no colon, was written behind its buffer;
+    it is refused, and said so."""
     path = password_file(content)
     status, said = Server("-Y", path, start=False).launch().wait_for_exit()
     assert status == 1 and path in said
@@ -378,7 +398,8 @@ def test_cve_2021_37519(content):
 
 
 def test_cve_2022_48571():
-    """A request in more than one datagram ended the server; nothing says so any more: each of them is dropped."""
+    """A request in more than one datagram ended the server; nothing says so any more: each of them
+    is dropped."""
     server = UdpServer()
     udp = server.udp()
     value = b"set k 0 0 2000\r\n" + b"x" * 2000 + b"\r\n"
@@ -394,7 +415,8 @@ def test_cve_2022_48571():
 
 @pytest.mark.parametrize("blanks", [1, 20, 99, 240, 2000, 2040])
 def test_cve_2023_46852(server, client, blanks):
-    """Many blanks behind `get` (in the proxy, which is not here) filled a table too small; they count for nothing."""
+    """Many blanks behind `get` (in the proxy, which is not here) filled a table too small; they
+    count for nothing."""
     client.set(b"k", b"value")
     for line in (b"get" + b" " * blanks + b"k\r\n", b"get k" + b" " * blanks + b"\r\n"):
         client.talk(line, b"VALUE k 0 5\r\nvalue\r\nEND\r\n")
@@ -405,7 +427,8 @@ def test_cve_2023_46852(server, client, blanks):
 
 
 def test_cve_2023_46853(server, client):
-    """A line that ends in \\n alone (in the proxy) was read by one byte too much; it is a line like any other."""
+    """A line that ends in \\n alone (in the proxy) was read by one byte too much; it is a line like
+    any other."""
     client.talk(b"set k 0 0 5\nvalue\r\n", b"STORED\r\n")
     client.talk(b"get k\n", b"VALUE k 0 5\r\nvalue\r\nEND\r\n")
     client.talk(b"mg k v\nmn\n", b"VA 5\r\nvalue\r\nMN\r\n")
@@ -554,7 +577,8 @@ def test_the_body_of_one_who_has_shown_no_password_is_not_run():
 
 
 def test_a_line_that_announces_no_body_has_none(server, client):
-    """As in memcached: no storage command, or a length that is no length; what follows is the next command, and is answered so."""
+    """As in memcached: no storage command, or a length that is no length; what follows is the next
+    command, and is answered so."""
     for line, answer in ((b"SET k 0 0 9", ERROR), (b"store k 0 0 9", ERROR), (b"set k 0 0 -9", BAD_FORMAT), (b"set k 0 0 x", BAD_FORMAT),
                          (b"set k 0 9", BAD_FORMAT), (b"ms k -9", BAD_FORMAT), (b"ms k x !", BAD_FORMAT)):
         client.talk(line + b"\r\nget no:body\r\n", answer + b"END\r\n")

@@ -1,4 +1,5 @@
-"""More segments than descriptors: the limit of open files bounds neither the disk nor the clients."""
+"""More segments than descriptors: the limit of open files bounds neither the disk nor the
+clients."""
 import random
 
 import pytest

@@ -1,4 +1,5 @@
-"""Random commands of every protocol to Debian's memcached and to us: the answers are the same, but for differences.py."""
+"""Random commands of every protocol to Debian's memcached and to us: the answers are the same, but
+for differences.py."""
 import os
 import random
 

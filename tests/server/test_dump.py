@@ -1,4 +1,5 @@
-"""lru_crawler metadump and mgdump: every key is listed once, and a client that lists holds up nobody."""
+"""lru_crawler metadump and mgdump: every key is listed once, and a client that lists holds up
+nobody."""
 import base64
 import re
 import socket

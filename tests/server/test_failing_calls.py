@@ -1,10 +1,13 @@
-"""Calls of the system that fail: nothing is acknowledged that is not kept, nobody crashes, and the service comes back.
+"""Calls of the system that fail: nothing is acknowledged that is not kept, nobody crashes, and the
+service comes back.
 
-failing_calls.c lets the Nth call of a kind fail, once or until the fault is mended. N goes up until a round passes in which
-that call was not reached; the short form leaves some N out. What clients know of each key stands in a Ledger: after an
-acknowledged write exactly that value, after one that was refused or never answered the value before it or the new one.
+failing_calls.c lets the Nth call of a kind fail, once or until the fault is mended. N goes up until
+a round passes in which that call was not reached; the short form leaves some N out. What clients
+know of each key stands in a Ledger: after an acknowledged write exactly that value, after one that
+was refused or never answered the value before it or the new one.
 
-SEED=n replays the choices of the disturbed runs, as far as the threads of the server come in the same order.
+SEED=n replays the choices of the disturbed runs, as far as the threads of the server come in the
+same order.
 """
 import errno
 import mmap
@@ -119,7 +122,8 @@ class Faults:
         self["bad_inode"] = os.stat(path).st_ino
 
     def disturb(self, seed, odds):
-        """One in `odds` of the calls that may do so is interrupted, or does less than it was asked."""
+        """One in `odds` of the calls that may do so is interrupted, or does less than it was
+        asked."""
         self["seed"], self["odds"], self["disturbed"] = seed, odds, 0
 
 
@@ -160,7 +164,8 @@ class FailingServer(Server):
         return self
 
     def assert_idle(self, seconds=1.0):
-        """Waiting costs no processor time, and what fails is not tried as often as a processor can."""
+        """Waiting costs no processor time, and what fails is not tried as often as a processor
+        can."""
         before, failed, started = self.cpu_s(), self.faults["failed"], time.monotonic()
         time.sleep(seconds)
         used, passed = self.cpu_s() - before, time.monotonic() - started
@@ -200,7 +205,8 @@ class Ledger:
         return key if key not in self.maybe else b"%s-new-%d" % (self.name, self.turn)
 
     def write(self, client):
-        """One set, or now and then a deletion. Returns the answer; raises when the connection ends."""
+        """One set, or now and then a deletion. Returns the answer; raises when the connection
+        ends."""
         key = self.key()
         delete = self.turn % 11 == 10
         value = None if delete else value_of(b"%s.%d" % (key, self.turn), self.LENGTHS[self.turn % len(self.LENGTHS)])
@@ -251,8 +257,8 @@ class Ledger:
 
 
 def work(server, ledger, count, patience=PATIENCE):
-    """Writes and reads; whenever a connection ends, or gives no answer, it goes on with another one. Returns how many changes
-    were acknowledged."""
+    """Writes and reads; whenever a connection ends, or gives no answer, it goes on with another
+    one. Returns how many changes were acknowledged."""
     client, stored = None, 0
     for _ in range(count):
         try:
@@ -456,8 +462,9 @@ def test_a_disk_that_became_read_only_is_read():
 # A sync that fails and then says that all is well
 
 def durable_image(server, path):
-    """What a loss of power would leave of the segments: what was written and not synced is zero. A sync that has failed takes
-    with it what it was to write, though the next one may say that there is nothing left to do."""
+    """What a loss of power would leave of the segments: what was written and not synced is zero. A
+    sync that has failed takes with it what it was to write, though the next one may say that there
+    is nothing left to do."""
     pending, lost, syncs = {}, {}, {}
     with open(server.journal, encoding="ascii") as journal:
         for line in journal:
@@ -568,7 +575,8 @@ def limit_files(server, count):
 
 @pytest.fixture(name="crowded")
 def make_crowded():
-    """A server without a free descriptor, a client that came early, and many more than there is room for."""
+    """A server without a free descriptor, a client that came early, and many more than there is
+    room for."""
     server = FailingServer(*BUSY)
     server.start_whole()
     client = server.connect()
@@ -600,7 +608,8 @@ def test_without_descriptors_waiting_costs_no_processor_time(crowded):
 
 
 def write_until_it_waits(ledger, client):
-    """Whether it comes to that: what is cleaned gives descriptors back, if no client in the crowd is faster."""
+    """Whether it comes to that: what is cleaned gives descriptors back, if no client in the crowd
+    is faster."""
     for _ in range(1000):
         try:
             if ledger.write(client).startswith(b"SERVER_ERROR "):
@@ -612,7 +621,8 @@ def write_until_it_waits(ledger, client):
 
 
 def test_without_descriptors_for_segments_writers_wait_idly(crowded):
-    """The log goes on in files that are open already; then its writers wait until another can be made, or are refused."""
+    """The log goes on in files that are open already; then its writers wait until another can be
+    made, or are refused."""
     server, client, crowd = crowded
     ledger = Ledger()
     client.socket.settimeout(1)
@@ -729,7 +739,8 @@ def write_until_held(client):
 
 
 def test_writers_wait_for_a_disk_that_stands_still_and_readers_do_not():
-    """What a loss of power may take is bounded by --sync, and no thread waits for the disk but the syncer."""
+    """What a loss of power may take is bounded by --sync, and no thread waits for the disk but the
+    syncer."""
     server = FailingServer("-t", "1")
     server.start_failing()
     with server.connect() as reader, server.connect() as writer, server.connect() as other:
@@ -758,7 +769,8 @@ def test_writers_wait_for_a_disk_that_stands_still_and_readers_do_not():
 
 
 def test_a_disk_whose_syncs_take_the_whole_window_is_written_to_all_the_same():
-    """Writers run for a window, and then wait for a sync or two: it is not one write for each client and sync."""
+    """Writers run for a window, and then wait for a sync or two: it is not one write for each
+    client and sync."""
     server = FailingServer("-t", "1", "--sync=0.5")
     server.start_failing()
     clients, enough = 8, threading.Event()
@@ -876,7 +888,8 @@ def test_an_end_that_cannot_sync_says_so(sync):
 
 @pytest.mark.parametrize("how", ["signal", "command"])
 def test_an_end_after_the_disk_has_failed_says_so(how):
-    """With the default of --sync: the syncer has met it first, and the store is read-only by then."""
+    """With the default of --sync: the syncer has met it first, and the store is read-only by
+    then."""
     server = FailingServer("-t", "1", "-A")
     server.start_failing()
     server.faults.arm("sync", times=FOREVER, error=errno.EROFS)

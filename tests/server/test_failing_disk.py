@@ -1,6 +1,8 @@
-"""A disk that refuses writes: nobody is told STORED, others go on reading, and writing works again when the disk does.
+"""A disk that refuses writes: nobody is told STORED, others go on reading, and writing works again
+when the disk does.
 
-The limit of a process on the size of files makes its writes fail from one moment to the next, and lets them pass again."""
+The limit of a process on the size of files makes its writes fail from one moment to the next, and
+lets them pass again."""
 import os
 import pwd
 import signal

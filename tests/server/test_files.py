@@ -1,4 +1,5 @@
-"""Real input: the files of /usr/include, stored, the server killed at once, and every one back as it was."""
+"""Real input: the files of /usr/include, stored, the server killed at once, and every one back as
+it was."""
 import hashlib
 import os
 import time

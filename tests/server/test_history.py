@@ -1,16 +1,19 @@
-"""What any client was told holds after kill -9: values, numbers, expiries, misses and refusals, its own and other clients'.
+"""What any client was told holds after kill -9: values, numbers, expiries, misses and refusals, its
+own and other clients'.
 
-Clients on all workers write to a few keys and read what the others write, while each write to the log takes some milliseconds: so
-most of what a client sees is not written yet. Then the server is killed, and what is there after
-the restart must be as new as all that was told:
+Clients on all workers write to a few keys and read what the others write, while each write to the
+log takes some milliseconds: so most of what a client sees is not written yet. Then the server is
+killed, and what is there after the restart must be as new as all that was told:
 
-  versions  Each stored value has a CAS unique, which grows with the log. A key may not hold an older one than somebody was told, nor
+  versions  Each stored value has a CAS unique, which grows with the log. A key may not hold an
+  older one than somebody was told, nor
             one that was told before a miss, a deletion or a refusal said that the key is absent. It may be absent only if a deletion
             may have come after the newest value that was told.
   numbers   only grow, by incr.
   expiries  only grow, by the touches of one client.
 
-HISTORY_KILLS=n sets the number of kills, SEED=n replays the choices of an earlier run (not the moments at which the kernel ran whom).
+HISTORY_KILLS=n sets the number of kills, SEED=n replays the choices of an earlier run (not the
+moments at which the kernel ran whom).
 """
 import os
 import random

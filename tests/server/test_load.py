@@ -1,7 +1,8 @@
-"""Load that is meant to hurt: memory stays within what the settings allow, others are served meanwhile, and all is well after it.
+"""Load that is meant to hurt: memory stays within what the settings allow, others are served
+meanwhile, and all is well after it.
 
-Nothing here fails for being slow. How long others wait meanwhile, and how soon new clients are let in again, is printed
-(pytest -rP); only the long form takes the time that such numbers need.
+Nothing here fails for being slow. How long others wait meanwhile, and how soon new clients are let
+in again, is printed (pytest -rP); only the long form takes the time that such numbers need.
 """
 import multiprocessing
 import threading
@@ -20,7 +21,8 @@ QUIET_S = 5 if support.LONG else 0.5
 
 
 class Turns:
-    """A client in a process of its own that sets and gets a key all the time, and notes how long that takes."""
+    """A client in a process of its own that sets and gets a key all the time, and notes how long
+    that takes."""
 
     def __init__(self, server):
         self.pipe, theirs = multiprocessing.get_context("fork").Pipe()
@@ -55,8 +57,9 @@ class Turns:
 
 
 class Bystander:
-    """Whatever happens beside it, it is served. A load takes processor time itself, from the same cores. So another client does
-    the same, meanwhile, with a server that nobody else uses: what the one waits longer than the other is the server's doing."""
+    """Whatever happens beside it, it is served. A load takes processor time itself, from the same
+    cores. So another client does the same, meanwhile, with a server that nobody else uses: what the
+    one waits longer than the other is the server's doing."""
 
     def __init__(self, server):
         self.here, self.aside = Turns(server), Turns(Server())
@@ -97,7 +100,8 @@ def assert_within(server, limit_mib):
 
 
 def answer_of(client):
-    """The first word that a new client hears, or None when it was refused before it could hear any."""
+    """The first word that a new client hears, or None when it was refused before it could hear
+    any."""
     try:
         client.send(b"version\r\n")
         return client.line().split()[0]
@@ -201,8 +205,9 @@ def test_a_thousand_clients_send_a_byte_a_second():
 
 # Readers that stop
 
-# So many keys, got so many times, make 100 MB; and what the server may hold for that beside the cache. A large value is sent from
-# where it was read to; one that lies in a page of the cache is sent from there, and pinned meanwhile; small ones are copied.
+# So many keys, got so many times, make 100 MB; and what the server may hold for that beside the
+# cache. A large value is sent from where it was read to; one that lies in a page of the cache is
+# sent from there, and pinned meanwhile; small ones are copied.
 ANSWERS = {"large": (1, 1, 100), "in pages": (100, 10, READER_MIB), "small": (2500, 10, READER_MIB)}
 
 

@@ -1,4 +1,5 @@
-"""A get of very many keys by clients that write all of it before they read anything: over TCP, a Unix socket and TLS."""
+"""A get of very many keys by clients that write all of it before they read anything: over TCP, a
+Unix socket and TLS."""
 import pymemcache
 import pytest
 
@@ -68,8 +69,8 @@ def test_by_python_memcached(server):
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_by_pylibmc(server, binary):
-    """In binary each key is a request, and with a Unix socket's small buffers both sides would wait for each other, as they do with
-    memcached."""
+    """In binary each key is a request, and with a Unix socket's small buffers both sides would wait
+    for each other, as they do with memcached."""
     if hasattr(server, "context"):
         pytest.skip("it knows no TLS")
     if binary and server.unix_path:
@@ -116,7 +117,8 @@ def test_who_sends_one_slowly_holds_up_nobody(server):
 
 
 def test_many_such_lines_at_a_time():
-    """What has not arrived whole may take so much memory and no more; who needs more is told, and all others are served."""
+    """What has not arrived whole may take so much memory and no more; who needs more is told, and
+    all others are served."""
     server = Server("-t", "1", "-o", "read_buf_mem_limit=1")  # one line of the longest kind always has room
     before = server.resident_mib()
     clients = [server.connect() for _ in range(20)]

@@ -1,7 +1,7 @@
 """The manual pages: what they list is what there is, and their examples go as they are printed.
 
-A page is read as it stands, in roff. In an example (between .EX and .EE) a line in bold is sent, what follows is the answer,
-and italics stand for a value: any at first, from then on the same one.
+A page is read as it stands, in roff. In an example (between .EX and .EE) a line in bold is sent,
+what follows is the answer, and italics stand for a value: any at first, from then on the same one.
 """
 import glob
 import os
@@ -38,7 +38,8 @@ def plain(text):
 
 
 def joined(line):
-    """What a line shows, be it of .B, which parts its words by blanks, of .BR and the like, which do not, or text."""
+    """What a line shows, be it of .B, which parts its words by blanks, of .BR and the like, which
+    do not, or text."""
     macro = re.match(r"\.([BI]|[BIR]{2}) (.*)", line)
     if not macro:
         return plain(line)
@@ -47,7 +48,8 @@ def joined(line):
 
 
 def sections(page):
-    """{heading of a .SS: its lines}; what stands before the first of a .SH has the heading of that."""
+    """{heading of a .SS: its lines}; what stands before the first of a .SH has the heading of
+    that."""
     found = {}
     for line in read("docs/" + page).splitlines():
         heading = re.match(r"\.S[HS] (.*)", line)
@@ -188,7 +190,8 @@ def test_every_row_of_the_statistics_is_explained(rich):
 
 
 def test_every_group_of_the_statistics_is_explained():
-    """A group without a row in src/command/rights.c is not to be had over UDP, so all that there are stand there."""
+    """A group without a row in src/command/rights.c is not to be had over UDP, so all that there
+    are stand there."""
     groups = set(re.findall(r'\{OP_STATS,\s+"(\w*)"', read("src/command/rights.c")))
     assert groups >= {"", "store", "sizes"}
     text = plain(read("docs/" + STATS))

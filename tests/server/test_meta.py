@@ -1,4 +1,5 @@
-"""Meta commands on values that are only on disk, after restarts, from many clients at once, and with large values."""
+"""Meta commands on values that are only on disk, after restarts, from many clients at once, and
+with large values."""
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,8 @@ def value(number):
 
 
 def talk(client, sent, wanted):
-    """As client.talk; `<ttl>` in what is wanted is a time to live of 1000 s that has begun to run."""
+    """As client.talk; `<ttl>` in what is wanted is a time to live of 1000 s that has begun to
+    run."""
     client.send(sent + b"mn\r\n")
     got = client.read_until(b"MN\r\n")
     pattern = re.escape(wanted).replace(b"<ttl>", rb"(1000|9\d\d)")

@@ -1,4 +1,5 @@
-"""nutcracker (twemproxy) in front of two servers: it spreads the keys, and goes on with one when the other is gone."""
+"""nutcracker (twemproxy) in front of two servers: it spreads the keys, and goes on with one when
+the other is gone."""
 import os
 import shutil
 import subprocess

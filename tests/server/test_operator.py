@@ -1,4 +1,5 @@
-"""The commands of operators: what they answer, beside what Debian's memcached answers to the same bytes."""
+"""The commands of operators: what they answer, beside what Debian's memcached answers to the same
+bytes."""
 import os
 import re
 import subprocess
@@ -19,7 +20,8 @@ OK = b"OK\r\n"
 ERROR = b"ERROR\r\n"
 NOTHING = b""
 
-# What is sent, what cachecask answers, and what memcached 1.6.18 does where that is something else, and why.
+# What is sent, what cachecask answers, and what memcached 1.6.18 does where that is something else,
+# and why.
 TABLE = (
     # Counting by prefixes
     (b"stats detail", DETAIL_USAGE),

@@ -262,7 +262,8 @@ def test_a_ring_does_nothing_but_read():
 
 
 def test_a_filter_that_lets_rings_be_made_and_not_used():
-    """As older filters of containers do: cold values are read by threads, and clients have calls of their own."""
+    """As older filters of containers do: cold values are read by threads, and clients have calls of
+    their own."""
     server = Server("-t", "1", env=intruder("ring enter"))
     keys = [b"key-%d" % n for n in range(20)]
     with server.connect() as client:

@@ -81,7 +81,8 @@ def test_in_the_foreground_with_closed_descriptors(closed):
 # Signals during the start
 
 class SlowStart:
-    """A server that listens, and reads its data so slowly that it is not ready before quick() is called."""
+    """A server that listens, and reads its data so slowly that it is not ready before quick() is
+    called."""
 
     def __init__(self, *options, command=None):
         self.disk = SlowDisk()

@@ -1,4 +1,5 @@
-"""The text protocol: the transcripts, and the statistics. What memcached 1.6.45 answered is in test_recorded.py."""
+"""The text protocol: the transcripts, and the statistics. What memcached 1.6.45 answered is in
+test_recorded.py."""
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,5 @@
-"""pylibmc, the Python face of libmemcached, over its whole API: in the text protocol and in the binary one."""
+"""pylibmc, the Python face of libmemcached, over its whole API: in the text protocol and in the
+binary one."""
 import time
 
 import pytest

@@ -20,7 +20,8 @@ def read(name):
 
 
 def session():
-    """The lines of the first session in README: (shell's line, what comes after it up to the next one)."""
+    """The lines of the first session in README: (shell's line, what comes after it up to the next
+    one)."""
     text = read("README.md").split("## A first session")[1].split("\n## ")[0]
     lines = [line[4:] for line in text.split("\n") if line.startswith("    ")]
     steps = []
@@ -38,7 +39,8 @@ def packages():
 
 
 def talk(command, lines):
-    """Types what is a command, and the data of a set; the rest are answers. As a terminal does, with bare newlines."""
+    """Types what is a command, and the data of a set; the rest are answers. As a terminal does,
+    with bare newlines."""
     with subprocess.Popen(["timeout", str(support.TIMEOUT), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         in_set = False
         for line in lines:
@@ -74,7 +76,8 @@ def test_the_first_session():
 # Embedding
 
 def make_variables():
-    """Those of the build that the server under test comes from; None if it does not lie where it was built."""
+    """Those of the build that the server under test comes from; None if it does not lie where it
+    was built."""
     path = os.path.join(os.path.dirname(support.CACHECASK), "Makefile")
     if not os.path.exists(path):
         return None

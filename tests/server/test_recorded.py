@@ -1,4 +1,5 @@
-"""The recorded answers of memcached 1.6.45, replayed: whole, cut anywhere, and from several connections at once."""
+"""The recorded answers of memcached 1.6.45, replayed: whole, cut anywhere, and from several
+connections at once."""
 import os
 import random
 import re
@@ -21,19 +22,25 @@ OPAQUE_TOO_LONG = "CLIENT_ERROR opaque token too long\r\n"
 BAD_DELETE = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
 
 
-# Where we differ on purpose: what is sent, what memcached answers (None: it waits), what we answer instead.
+# Where we differ on purpose: what is sent, what memcached answers (None: it waits), what we answer
+# instead.
 INTENDED = [
     # Clients' own test suites expect the error.
     (r"delete \S+ (?!0\s|noreply\s)\S+", "", lambda answer: BAD_DELETE),
-    # The error of a line whose block is to be dropped goes out with the line; memcached waits for the block.
+    # The error of a line whose block is to be dropped goes out with the line; memcached waits for
+    # the block.
     (r"(set|append|prepend|replace) two words", None, lambda answer: BAD_FORMAT),
-    # A key that was sent in base64 comes back so. memcached gives the bytes themselves of an item that mg has made, even line ends.
+    # A key that was sent in base64 comes back so. memcached gives the bytes themselves of an item
+    # that mg has made, even line ends.
     (r"mg \S+ b ", " kfoo", lambda answer: answer.replace(" kfoo", " kZm9v b")),
-    # The block behind an ms with a good length is data. memcached runs it as commands when a flag is no letter.
+    # The block behind an ms with a good length is data. memcached runs it as commands when a flag
+    # is no letter.
     (r"ms \S+ \d+(?: [A-Za-z]\S*)* [^A-Za-z\s]", BAD_FORMAT, lambda answer: BAD_FORMAT),
-    # What is refused changes nothing. memcached runs mg and ma all the same and then refuses to answer.
+    # What is refused changes nothing. memcached runs mg and ma all the same and then refuses to
+    # answer.
     (r"ma .*Oo{32}", "non-numeric", lambda answer: OPAQUE_TOO_LONG),
-    # The time to live of what is over already is 0 here; there it is -1, as if it never ended, or a number that has wrapped.
+    # The time to live of what is over already is 0 here; there it is -1, as if it never ended, or a
+    # number that has wrapped.
     (r"ma .*N-1", " t-1", lambda answer: answer.replace(" t-1", " t0")),
 ]
 
@@ -87,8 +94,8 @@ def send_all(server, sequence, pieces, pause):
 
 
 def replay(server, sequence, pieces, forget, pause=0.0):
-    """Returns the difference, or None. What is stored for one second ends with the second that it was stored in: a difference
-    counts if that may not be the reason."""
+    """Returns the difference, or None. What is stored for one second ends with the second that it
+    was stored in: a difference counts if that may not be the reason."""
     for _ in range(TRIES):
         forget()
         second = int(time.time())
@@ -130,7 +137,8 @@ def test_whole_sequences(server):
 
 
 def test_byte_by_byte(server):
-    """But for the marker, and for the inside of a long run of equal bytes, where nothing is decided."""
+    """But for the marker, and for the inside of a long run of equal bytes, where nothing is
+    decided."""
     pieces = re.compile(rb"%s|(.)\1{20,}(?=\1)|." % re.escape(recorded.MARKER.encode()), re.S)
     judge(replay_all(server, lambda stream: [match[0] for match in pieces.finditer(stream)]))
 
@@ -148,7 +156,8 @@ def test_cut_in_two(server):
         judge(replay_all(server, cut, pause=0.0005))
 
 
-# From several connections at once: each has keys of its own, which look like those of the recording.
+# From several connections at once: each has keys of its own, which look like those of the
+# recording.
 
 CONNECTIONS = 8
 

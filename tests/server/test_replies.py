@@ -1,6 +1,8 @@
-"""What a reply rests on: it goes out when every record that it tells of is written, and with --sync=always synced.
+"""What a reply rests on: it goes out when every record that it tells of is written, and with
+--sync=always synced.
 
-The records may be those of its own connection, or of another that this one has merely seen, misses and refusals included.
+The records may be those of its own connection, or of another that this one has merely seen, misses
+and refusals included.
 """
 import pytest
 
@@ -60,7 +62,8 @@ def test_with_sync_always_nothing_is_answered_before_a_quiet_write_is_on_disk(na
         client.expect(answer)
 
 
-# What others see: (what one connection does, what another asks, its answer). `k` is there before, and `n` is 5.
+# What others see: (what one connection does, what another asks, its answer). `k` is there before,
+# and `n` is 5.
 SEEN = {
     "hit": (b"set k 0 0 3\r\nnew\r\n", b"get k\r\n", b"VALUE k 0 3\r\nnew\r\nEND\r\n"),
     "hit of what is new": (b"set f 0 0 1\r\nx\r\n", b"mg f v\r\n", b"VA 1\r\nx\r\n"),

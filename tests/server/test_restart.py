@@ -250,7 +250,8 @@ def test_the_data_directory_and_its_files_are_private(server):
 # Refused
 
 def refused(data_dir, *options):
-    """Starts a server that must refuse the directory and leave it as it is. Returns what it said."""
+    """Starts a server that must refuse the directory and leave it as it is. Returns what it
+    said."""
     before = contents(data_dir)
     status, said = Server(*options, data_dir=data_dir, start=False).launch().wait_for_exit()
     assert status > 0, "exit status %d: %s" % (status, said)

@@ -1,4 +1,5 @@
-"""What may be asked for over UDP, by strangers, and with what the operator has switched off: src/command/rights.c, from outside."""
+"""What may be asked for over UDP, by strangers, and with what the operator has switched off:
+src/command/rights.c, from outside."""
 import pytest
 
 import binary

@@ -44,7 +44,8 @@ def with_file(folder):
 
 @pytest.fixture
 def with_library(folder):
-    """The users of libsasl2's own database, as Debian's memcached has them; the server has given up what it can."""
+    """The users of libsasl2's own database, as Debian's memcached has them; the server has given up
+    what it can."""
     if shutil.which("saslpasswd2") is None:
         pytest.skip("saslpasswd2 is not installed")
     database = os.path.join(folder, "sasldb")

@@ -1,4 +1,5 @@
-"""--sync: answers arrive in every mode, and what was acknowledged survives kill -9 in every mode."""
+"""--sync: answers arrive in every mode, and what was acknowledged survives kill -9 in every
+mode."""
 import threading
 
 import pytest
@@ -8,7 +9,8 @@ from support import Server
 
 
 def write_and_kill(server, connections, rounds, depth):
-    """Pipelined sets on many connections, until all are acknowledged; then kill -9. Returns the keys."""
+    """Pipelined sets on many connections, until all are acknowledged; then kill -9. Returns the
+    keys."""
     keys = []
 
     def write(number):

@@ -1,6 +1,7 @@
-"""Everything at once: eight clients with all kinds of writes and reads, an operator, a server small enough that cleaner, evictor,
-crawler and readers are always at work. script/test runs this under ThreadSanitizer too, which reports each access that
-nothing orders and each pair of locks that is taken both ways round; in its long form for ten minutes."""
+"""Everything at once: eight clients with all kinds of writes and reads, an operator, a server small
+enough that cleaner, evictor, crawler and readers are always at work. script/test runs this under
+ThreadSanitizer too, which reports each access that nothing orders and each pair of locks that is
+taken both ways round; in its long form for ten minutes."""
 import os
 import random
 import threading
@@ -21,7 +22,8 @@ AT_WORK = ("cleaner_segments", "cleaner_moved_bytes", "expired_items", "cache_it
 
 
 class Task(threading.Thread):
-    """Does its turn again and again until it is told to stop; what went wrong is told by the test's own thread."""
+    """Does its turn again and again until it is told to stop; what went wrong is told by the test's
+    own thread."""
 
     def __init__(self, server, number, stop):
         super().__init__()
@@ -106,8 +108,8 @@ class Operator(Task):
 
 
 def idle(server):
-    """Which parts have had nothing to do. On a slow disk clients come to little in a few seconds, and a flush_all leaves the
-    cleaner nothing to move."""
+    """Which parts have had nothing to do. On a slow disk clients come to little in a few seconds,
+    and a flush_all leaves the cleaner nothing to move."""
     store = server.stats("store")
     return [counter for counter in AT_WORK if int(store[counter]) == 0]
 

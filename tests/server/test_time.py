@@ -1,6 +1,7 @@
 """Time: what becomes of expiries when the wall clock is set, and when the process stands still.
 
-The clock of one server is set by a small library that is loaded before libc: it adds to the wall clock what a file says.
+The clock of one server is set by a small library that is loaded before libc: it adds to the wall
+clock what a file says.
 """
 import os
 import shutil

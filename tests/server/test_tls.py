@@ -1,4 +1,5 @@
-"""TLS: handshakes, certificates and their change, and that it carries the same bytes as a plain connection."""
+"""TLS: handshakes, certificates and their change, and that it carries the same bytes as a plain
+connection."""
 import contextlib
 import ctypes
 import ctypes.util
@@ -272,8 +273,9 @@ def test_records_that_arrive_byte_by_byte(server, certificates):
 
 
 class KeyUpdater:
-    """A client that can ask the server for a new key, of OpenSSL itself: Python's ssl cannot. It takes little at once, and never
-    waits for the server to take something: what the socket refuses stays in unsent."""
+    """A client that can ask the server for a new key, of OpenSSL itself: Python's ssl cannot. It
+    takes little at once, and never waits for the server to take something: what the socket refuses
+    stays in unsent."""
 
     def __init__(self, port):
         self.openssl = ctypes.CDLL(ctypes.util.find_library("ssl"))
@@ -334,7 +336,8 @@ class KeyUpdater:
                 int(words[4].split(":")[1], 16) for words in map(str.split, table) if words[2] == ours)
 
     def is_kept_waiting(self):
-        """Waits until the server has taken all that we have sent, or has left it for a tenth of a second."""
+        """Waits until the server has taken all that we have sent, or has left it for a tenth of a
+        second."""
         last, same = None, 0
         while (unread := self.unread()) and same < 5:
             same = same + 1 if unread == last else 0
@@ -355,11 +358,12 @@ def processor_time(pid):
 
 
 def test_a_receive_that_must_wait_until_something_is_sent(server):
-    """Each request for a new key has an answer of its own. Where the socket takes no more of them the server reads nothing,
-    and waits for the socket, not in circles."""
+    """Each request for a new key has an answer of its own. Where the socket takes no more of them
+    the server reads nothing, and waits for the socket, not in circles."""
     value = value_of(b"k", 8000)
     client = KeyUpdater(server.port)
-    # More than we take: from then on nothing moves, and the system sees no reason to give the server a larger buffer.
+    # More than we take: from then on nothing moves, and the system sees no reason to give the
+    # server a larger buffer.
     client.send(b"set k 0 0 %d noreply\r\n%s\r\nget k\r\n" % (len(value), value))
     count = 0
     while not client.is_kept_waiting():
@@ -381,7 +385,8 @@ def test_a_receive_that_must_wait_until_something_is_sent(server):
 
 
 def test_a_flood_of_new_keys_holds_up_nobody_else(certificates):
-    """Records that carry nothing come as fast as the server takes them. Others of the same worker have their turns."""
+    """Records that carry nothing come as fast as the server takes them. Others of the same worker
+    have their turns."""
     server = TlsServer(certificates, "-t", "1")
     flood = KeyUpdater(server.port)
     for _ in range(200000):
@@ -450,7 +455,8 @@ def test_ten_megabytes_both_ways(certificates):
 @pytest.mark.parametrize("sizes, gather", [([17000] * 600, 16), ([1, 100, 3071, 3072, 3073, 16384, 16385, 17000, 150000] * 40, 3)],
                          ids=["one size", "many sizes"])
 def test_a_slow_reader_gets_every_byte(certificates, sizes, gather):
-    """Partial writes: pieces of all sizes, a small window, and a client that reads in fits and starts."""
+    """Partial writes: pieces of all sizes, a small window, and a client that reads in fits and
+    starts."""
     server = TlsServer(certificates, extended="ssl_wbuf_size=%d" % gather)
     with server.connect() as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
@@ -783,7 +789,8 @@ def test_a_start_that_is_refused(certificates, options, word):
 
 
 def test_a_handshake_that_never_ends_is_ended(never_ending):
-    """The last test, as it takes its time. A connection that is done with its handshake may be silent."""
+    """The last test, as it takes its time. A connection that is done with its handshake may be
+    silent."""
     time.sleep(max(0.0, never_ending.started + HANDSHAKE_S - 1 - time.monotonic()))
     if time.monotonic() - never_ending.started < HANDSHAKE_S - 0.5:
         assert not select.select([never_ending.silent.socket, never_ending.talking.socket], [], [], 0)[0], "too soon"

@@ -1,7 +1,9 @@
-"""Values that cannot be read, and a log that takes no writes: each command gets one answer, soon, and changes nothing.
+"""Values that cannot be read, and a log that takes no writes: each command gets one answer, soon,
+and changes nothing.
 
-Only a key that was not found is absent. All commands that look at a value are tried here, in all three protocols, loud and quiet,
-each on a key of its own, which must be as it was when the disk works again."""
+Only a key that was not found is absent. All commands that look at a value are tried here, in all
+three protocols, loud and quiet, each on a key of its own, which must be as it was when the disk
+works again."""
 import errno
 import os
 import random
@@ -224,7 +226,8 @@ def test_it_is_told_once_and_counted():
 
 
 def test_an_error_among_several_keys_ends_the_connection():
-    """Some clients wait for END, whatever comes before it; others take the error for the end of the answer."""
+    """Some clients wait for END, whatever comes before it; others take the error for the end of the
+    answer."""
     disk = Unreadable(["one"])
     hit = b"VALUE a 3 2\r\n10\r\n"
     for line, said in ((b"get a unreadable b\r\n", hit + UNREADABLE), (b"get a a unreadable\r\n", hit * 2 + UNREADABLE),
@@ -495,7 +498,8 @@ def test_a_damaged_record_on_a_log_that_takes_no_writes_is_an_error_and_then_a_m
 FULL = b"SERVER_ERROR out of memory storing object\r\n"
 ABSENT = (b"END\r\n", b"NOT_FOUND\r\n", b"NOT_STORED\r\n", b"EXISTS\r\n", b"EN\r\n", b"NF\r\n", b"NS\r\n", b"EX\r\n")
 
-# On a key that is there: each writes a record, of which a full store takes only so many. %(t)d is another time each time.
+# On a key that is there: each writes a record, of which a full store takes only so many. %(t)d is
+# another time each time.
 ON_A_FULL_STORE = {
     "touch": b"touch %(k)s %(t)d\r\n",
     "gat": b"gat %(t)d %(k)s\r\n",
@@ -534,7 +538,8 @@ TURNS = 100
 
 
 def full_store():
-    """Filled up to its limit: it takes what does not grow, touches too. Returns it, and how many keys it has."""
+    """Filled up to its limit: it takes what does not grow, touches too. Returns it, and how many
+    keys it has."""
     server = support.Server("-m", "64", "-M", "--segment-size=64k", "--disk-limit=4m")
     count = 0
     with server.connect() as client:
@@ -546,7 +551,8 @@ def full_store():
 
 
 def full_disk():
-    """No segment can be made any more: it takes nothing but deletions, once the segments are full that are there."""
+    """No segment can be made any more: it takes nothing but deletions, once the segments are full
+    that are there."""
     server = FailingServer("-t", "1", "-m", "64", "-M", "--segment-size=64k", "--disk-limit=64m")
     server.start_failing()
     with server.connect() as client:

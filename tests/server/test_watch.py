@@ -16,10 +16,12 @@ SKIPPED = re.compile(rb"skipped=(\d+)")
 
 
 class Watcher:
-    """A client that watches; lines() are what has come, without the ends that differ from run to run."""
+    """A client that watches; lines() are what has come, without the ends that differ from run to
+    run."""
 
     def __init__(self, server, events=b"fetchers", others=0):
-        """others: connections that are open already; when they are watched, those before them must have ended."""
+        """others: connections that are open already; when they are watched, those before them must
+        have ended."""
         self.client = server.connect()
         if b"connevents" in events:
             wait_until(lambda: self.client.stats()["curr_connections"] == str(others + 1), "it is alone")

@@ -1,4 +1,5 @@
-"""Transcripts: what is sent, what must come back, in short text files. See transcripts/README.md."""
+"""Transcripts: what is sent, what must come back, in short text files. See
+transcripts/README.md."""
 import os
 import re
 import time
