@@ -108,7 +108,7 @@ static void do_one(uint32_t i, uint32_t version)
 {
     enum store_status status;
     for (int ms = 0; (status = do_once(i, version)) != STORE_OK || is_cold(i); ms++) {
-        assert_true(status == STORE_OK || status == STORE_WAIT_SYNC || status == STORE_READ_ONLY);
+        assert_true(status == STORE_OK || status == STORE_WAIT_SPACE || status == STORE_READ_ONLY);
         assert_true(ms < SOON_MS);
         refused = refused || status == STORE_READ_ONLY;
         fixture_try_commit(&fixture);
