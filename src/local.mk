@@ -6,10 +6,16 @@ server_sources = \
     src/command/auth_file.c src/command/auth_file.h \
     src/base/clock.c src/base/clock.h \
     src/command/command.c src/command/command.h \
-    src/command/command_admin.c \
-    src/command/command_binary.c \
-    src/command/command_internal.h \
-    src/command/command_meta.c \
+    src/command/admin.c src/command/answer.c \
+    src/command/arithmetic.c \
+    src/command/auth.c \
+    src/command/binary.c \
+    src/command/client.h \
+    src/command/context.h \
+    src/command/get.c \
+    src/command/internal.h \
+    src/command/meta.c \
+    src/command/write.c \
     src/net/conn.c src/net/conn.h src/net/conn_state.c \
     src/observe/counters.def src/observe/counters.h \
     src/observe/dump.c src/observe/dump.h \
@@ -21,16 +27,18 @@ server_sources = \
     src/listen.c \
     src/mount.c src/mount.h \
     src/base/number.h \
-    src/net/output.c src/net/output.h \
+    src/base/output.c src/base/output.h \
     src/privileges.h \
+    src/observe/observed.h \
     src/observe/prefix.c src/observe/prefix.h \
     src/process.c src/process.h \
     src/progress.c src/progress.h \
     src/base/replace_file.c src/base/replace_file.h \
     src/command/rights.c src/command/rights.h \
     src/command/sasl.h \
-    src/command/server_state.h \
     src/net/listener.h \
+    src/net/overdue.c src/net/overdue.h \
+    src/net/server_state.h \
     src/server.c src/server.h src/server_stats.c \
     src/net/socket_ring.h \
     src/net/worker_round.c \
@@ -49,7 +57,9 @@ server_sources = \
     src/observe/watch.c src/observe/watch.h \
     src/observe/watch_lines.c \
     src/observe/watch_log.c src/observe/watch_log.h \
-    src/net/worker.c src/net/worker.h
+    src/net/waits.c src/net/waits.h \
+    src/base/waker.h \
+    src/net/worker.c src/net/worker.h src/net/worker_conns.c
 cachecask_LDADD = libprotocol.a libcachecask.a $(LIBEVENT_LIBS) $(XXHASH_LIBS) $(URING_LIBS) $(OPENSSL_LIBS) \
     $(SASL_LIBS) $(SECCOMP_LIBS)
 

@@ -19,6 +19,7 @@
 #include "src/progress.h"
 #include "src/server.h"
 #include "src/signals.h"
+#include "storage/store.h"
 
 #define SEGMENTS_PER_DISK 64 /* a small store has about this many files */
 
@@ -89,7 +90,7 @@ static bool open_store(struct server *server, const struct resources *resources)
         .sync_interval_ms = settings->sync_interval_ms,
         .now_s = clock_now_s(&server->clock),
         .boot_id = process_boot_id(),
-        .observer = {server, watch_wants_evicted, watch_evicted},
+        .observer = {&server->evictions, watch_wants_evicted, watch_evicted},
         .reporter = {.write = log_report},
         .progress = show_progress,
         .progress_context = &progress,
@@ -157,6 +158,12 @@ static bool open_watch(struct server *server)
     server->watch = watch_new((uint32_t)settings->threads, (uint32_t)settings->worker_logbuf_kib,
                               (uint32_t)settings->watcher_logbuf_kib, &server->observed,
                               settings->stats_detail);
+    server->evictions = (struct watch_evictions){
+        .writer = {.watch = server->watch,
+                   .prefixes = server->prefixes,
+                   .observed = &server->observed,
+                   .log = (uint32_t)settings->threads}, /* that after the workers' own */
+        .clock = &server->clock};
     if (server->prefixes && server->watch)
         return true;
     fprintf(stderr, "not enough memory for the logs of \"watch\": free some and start again\n");

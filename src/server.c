@@ -384,7 +384,7 @@ static bool start(struct main_thread *self)
     server_stats_init(self);
 
     self->base = event_base_new();
-    self->server.dump = dump_new(&self->server);
+    self->server.dump = dump_new(self->server.store, &self->server.clock);
     if (self->base && self->server.dump && watch_signals(self) && start_workers(self) &&
         watch_listeners(self) && start_ticking(self))
         return true;

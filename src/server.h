@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "src/command/server_state.h"
+#include "src/net/server_state.h"
 #include "src/net/listener.h"
 #include "src/signals.h"
 

@@ -48,7 +48,7 @@ static void sum_counters(void *context, struct counters *sum)
     struct main_thread *self = context;
     memset(sum, 0, sizeof *sum);
     for (int i = 0; i < self->server.settings.threads; i++)
-        counters_add(sum, &self->workers[i]->counters);
+        counters_add(sum, &self->workers[i]->context.counters);
     counters_subtract(sum, &self->reset_counters);
 }
 
@@ -85,9 +85,9 @@ static void take_conn(const struct conn *conn, uint32_t now_s, const struct stat
     uint32_t last_s = atomic_load_explicit(&conn->last_command_s, memory_order_relaxed);
     bool is_udp = conn->transport == TRANSPORT_UDP;
     const struct stats_connection row = {
-        .fd = conn->fd,
+        .fd = conn->client.fd,
         .is_udp = is_udp,
-        .address = conn->address,
+        .address = conn->client.address,
         .listen_address = is_udp ? NULL : conn->listener->address,
         .state = conn_state_name(conn),
         .idle_s = now_s > last_s ? now_s - last_s : 0,

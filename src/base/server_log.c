@@ -32,6 +32,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define REPEAT_S 60
+
 enum way { WAY_ASK, WAY_WRITE, WAY_SEND };
 
 static _Atomic int server_log_fd = STDERR_FILENO;
@@ -156,4 +158,11 @@ const char *server_log_escape(char out[SERVER_LOG_ESCAPED_MAX], const char *byte
     }
     out[at] = '\0';
     return out;
+}
+
+bool server_log_may_repeat(_Atomic uint32_t *last_s, uint32_t now_s)
+{
+    uint32_t said_s = atomic_load(last_s);
+    return (!said_s || now_s >= said_s + REPEAT_S) &&
+           atomic_compare_exchange_strong(last_s, &said_s, now_s);
 }

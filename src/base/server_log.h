@@ -3,7 +3,10 @@
 #ifndef CACHECASK_SRC_BASE_SERVER_LOG_H
 #define CACHECASK_SRC_BASE_SERVER_LOG_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* The verbosity from which something is said (-v, -vv, -vvv; `verbosity N`). Warnings and errors
  * always are. */
@@ -34,5 +37,9 @@ void server_log_catch_up(void);
 /* Writes bytes of a client to out as printable ASCII, zero-terminated; others, and the backslash,
  * as \xNN. If they are too long it ends in "...". Returns out. */
 const char *server_log_escape(char out[SERVER_LOG_ESCAPED_MAX], const char *bytes, size_t len);
+
+/* Whether to log again what was logged at *last_s for the last time: once a minute at most, whichever
+ * thread it meets. */
+bool server_log_may_repeat(_Atomic uint32_t *last_s, uint32_t now_s);
 
 #endif

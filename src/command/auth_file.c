@@ -1,8 +1,9 @@
 /* auth_file.c: who may come in.
  *
- * A line is `user:password`: the first colon ends the user, all behind it up to the end of the line is the password. Each
- * line is kept in a slot of one size, filled up with zeros, and what a client shows is brought into the same form. A check
- * compares it with every slot, every byte of it, so its time tells nobody how much of a guess was right.
+ * A line is `user:password`: the first colon ends the user, all behind it up to the end of the line
+ * is the password. Each line is kept in a slot of one size, filled up with zeros, and what a client
+ * shows is brought into the same form. A check compares it with every slot, every byte of it, so
+ * its time tells nobody how much of a guess was right.
  *
  * A file with one bad line is refused as a whole: a half-written one must lock nobody out.
  */
@@ -45,8 +46,8 @@ static void free_table(struct table *table)
     free(table);
 }
 
-/* A line of a file, without its newline. As in memcached a carriage return before that is no part of the password: the file may have
- * been written on Windows. */
+/* A line of a file, without its newline. As in memcached a carriage return before that is no part
+ * of the password: the file may have been written on Windows. */
 static const char *add_line(struct table *table, const char *text, size_t len)
 {
     if (len && text[len - 1] == '\r')

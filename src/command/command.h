@@ -2,41 +2,55 @@
 #ifndef CACHECASK_SRC_COMMAND_COMMAND_H
 #define CACHECASK_SRC_COMMAND_COMMAND_H
 
-#include "protocol/request.h"
-#include "src/net/worker.h"
+#include "src/command/client.h"
+#include "src/command/context.h"
+#include "src/observe/observed.h"
 
-enum run_result {
-    RUN_DONE,
-    RUN_WAIT,  /* a value comes from disk: run it again when conn->fetching is 0 */
-    RUN_PAUSE, /* done; what is behind it can be parsed now (PARSE_PAUSE) */
-    RUN_CLOSE, /* done; close the connection when all is sent */
-    RUN_WATCH, /* done; what else the client sends is dropped */
+/* A request to be run. */
+struct command {
+    struct request request;
+    struct store_key key;        /* len 0: the request has none */
+    struct parser parser_before; /* what it was parsed with */
+    struct bytes received;       /* its first byte, and all that was received after it */
+    bool closes;                 /* the stream cannot go on after it */
 };
 
-/* Carries out a request and writes its reply to the worker's output. */
-enum run_result command_run(struct worker *worker, struct conn *conn, const struct slot *slot);
+/* How a run has ended. */
+enum run_result {
+    RUN_DONE,
+    RUN_WAIT,  /* nothing is changed or said: run it again when the client waits no more */
+    RUN_PAUSE, /* done; what comes after it is parsed in the next round */
+    RUN_CLOSE, /* done; close the connection when all is sent */
+    RUN_WATCH, /* done; all else that the client sends is dropped */
+};
 
-/* A get that will have to wait behind another: starts to fetch its value from disk, if it lies there. */
-void command_look_ahead(struct worker *worker, struct conn *conn, const struct slot *slot);
+/* For command_run: carries out a request and writes its reply to the context's output. */
+enum run_result command_dispatch(struct command_context *context, struct client *client,
+                                 const struct command *command);
 
-/* Writes a reply. */
-void command_reply(struct worker *worker, struct conn *conn, const struct request *request,
-                   const struct reply *reply);
+/* Carries out a request. The client must not wait for anything. */
+static inline enum run_result command_run(struct command_context *context, struct client *client,
+                                          const struct command *command)
+{
+    enum run_result result = command_dispatch(context, client, command);
+    /* Others' changes do not hold up a client that waits for space. */
+    if (result != RUN_WAIT || client_waits_for(client, WAIT_SPACE))
+        client->look_ups = 0;
+    return result;
+}
 
-/* The same for any status: REPLY_TEXT is its text, REPLY_NONE nothing. */
-void command_say(struct worker *worker, struct conn *conn, const struct request *request,
-                 const struct reply *reply);
+/* A get that has to wait behind another: begins to fetch its value, if that is on disk. */
+void command_look_ahead(struct command_context *context, struct client *client,
+                        const struct command *command);
 
-/* The groups of stats that switch something. False: their answer, or that of any other group, comes from
- * stats_each(); else *reply has it, a text or REPLY_OK. */
-bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply);
+/* Whether it is a further key of a line whose first key came before it. */
+static inline bool command_is_further_key(const struct command *command)
+{
+    return parser_is_in_line(&command->parser_before);
+}
 
-/* The commands that are about the server and not about items (command_admin.c). */
-enum run_result command_run_admin(struct worker *worker, struct conn *conn,
-                                  const struct request *request, struct reply *reply);
-
-/* What is the binary protocol's alone (command_binary.c). */
-enum run_result command_run_binary(struct worker *worker, struct conn *conn,
-                                   const struct request *request);
+/* For those who observe. */
+struct observed_request command_observed(const struct client *client,
+                                         const struct command *command);
 
 #endif

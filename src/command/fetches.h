@@ -1,4 +1,5 @@
-/* fetches.h: values that a worker has read from disk for its connections, and the memory that they may take. See fetches.c. */
+/* fetches.h: values read from disk for clients, and the memory that they may take. See
+ * fetches.c. */
 #ifndef CACHECASK_SRC_COMMAND_FETCHES_H
 #define CACHECASK_SRC_COMMAND_FETCHES_H
 
@@ -8,67 +9,74 @@
 
 #include "storage/store.h"
 
-#define FETCHED_AHEAD_MAX                                                                          \
-    (2 << 20)               /* bytes of requests behind the one that runs, for one connection */
-#define FETCHED_STALLED_S 5 /* so long may a client take nothing while others wait for memory */
+/* Bytes for requests behind the one that waits, for one client. */
+#define FETCHES_AHEAD_MAX (2 << 20)
 
-struct conn;
-struct worker;
+struct client;
+struct command_context;
 
 struct fetched {
-    struct store_fetch fetch; /* begins it, so that what the store gives back is this */
-    struct conn *conn;        /* for whom */
-    size_t bytes;             /* on the worker's account */
+    struct store_fetch fetch; /* first, so that what the store gives back is this */
+    struct client *client;    /* for whom */
+    size_t bytes;             /* on the account */
 };
 
-/* What the values of a worker take, from when they are read until they are sent. */
-struct fetched_account {
+/* The values of a thread's clients, and the account of their memory, from when they are read until
+ * they are sent. */
+struct fetches {
+    struct fetched *scratch; /* for what the page cache has */
+    uint32_t under_way;      /* with the store */
     size_t bytes, limit;
-    struct conn *first, *last; /* those whose request waits for memory, as they came */
+    struct client *first, *last; /* those whose request waits for memory, as they came */
 };
 
-/* The account of each of `workers`, so that all together may take an eighth of `memory_limit` bytes, at least 64 MiB. */
-void fetched_init(struct fetched_account *account, uint64_t memory_limit, int workers);
+/* One of `threads` that together may take an eighth of `memory_limit` bytes, but at least 64 MiB.
+ * False: no memory. */
+bool fetches_init(struct fetches *fetches, uint64_t memory_limit, int threads);
+void fetches_release(struct fetches *fetches);
 
-/* What was fetched for a request of the connection that had to wait; NULL: nothing. */
-struct fetched *fetched_find(const struct conn *conn, const struct store_key *key);
+/* What was fetched for a request of the client that had to wait; NULL: nothing. */
+struct fetched *fetches_find(const struct client *client, const struct store_key *key);
 
-enum fetched_read {
-    FETCHED_HERE,
-    FETCHED_LATER, /* it is being read, or the connection waits in line for memory: run the request again then */
-    FETCHED_NO_MEMORY, /* and none came while it waited */
+enum fetches_read {
+    FETCHES_HERE,
+    FETCHES_LATER,     /* the client waits for it, or for memory: run the request again then */
+    FETCHES_NO_MEMORY, /* and none came while the client waited */
 };
 
-/* Reads the value of a fetch that the store has answered STORE_WAIT_READ with: the one that fetched_find has found, or
- * worker->scratch. */
-enum fetched_read fetched_read(struct worker *worker, struct conn *conn, struct fetched *fetched);
+/* Reads the value of a fetch that the store has answered with STORE_WAIT_READ: one that
+ * fetches_find has found, or the scratch. */
+enum fetches_read fetches_read(struct client *client, struct fetched *fetched);
 
-/* The same for a request behind the one that waits: worker->scratch, if memory and disk have time for it. */
-void fetched_read_ahead(struct worker *worker, struct conn *conn);
+/* The same, with the scratch, for a request behind the one that waits, if memory and disk have time
+ * for it. */
+void fetches_read_ahead(struct client *client);
 
 /* A value that was read is not needed any more. */
-void fetched_end(struct worker *worker, struct conn *conn, struct fetched *fetched);
+void fetches_end(struct client *client, struct fetched *fetched);
 
-/* It stays beyond its command, until fetched_drop. False: no memory, and nothing has happened. */
-bool fetched_keep(struct worker *worker, struct conn *conn, struct fetched *fetched);
-void fetched_drop(struct fetched *fetched);
+/* It stays beyond its command, until fetches_drop. False: no memory, and nothing has happened. */
+bool fetches_keep(struct client *client, struct fetched *fetched);
+void fetches_drop(void *fetched); /* as the owner of a piece */
 
-/* A read has ended: its connection goes on when it was the last one. */
-void fetched_came(struct worker *worker, struct store_fetch *fetch);
+/* A read has ended. With the last of a client its wait ends. */
+void fetches_came(struct command_context *context, struct store_fetch *fetch);
 
-/* Those that have waited in line go on as memory is given back. Before the worker waits for events. */
-void fetched_serve_line(struct worker *worker);
+/* Ends the wait of those who wait for memory, as it is given back. Before the thread waits for
+ * events. */
+void fetches_serve_line(struct command_context *context);
 
-/* Once a second while fetched_someone_waits: refuses who has waited in line too long, and closes connections whose clients hold
- * memory and take nothing. */
-void fetched_tick(struct worker *worker);
-static inline bool fetched_someone_waits(const struct fetched_account *account)
+/* Once a second while clients wait for memory: ends the wait of those who have waited too long.
+ * Their request is run once more, and refused if there is still no room. */
+void fetches_tick(struct command_context *context);
+static inline bool fetches_someone_waits(const struct fetches *fetches)
 {
-    return account->first != NULL;
+    return fetches->first != NULL;
 }
 
-/* The connection has run its request, or closes: gives back what was kept for it, or all that it holds. */
-void fetched_end_promise(struct conn *conn);
-void fetched_end_all(struct conn *conn);
+/* The client's request is done, or the client goes: gives back what was kept for it, or all that it
+ * holds. */
+void fetches_end_promise(struct client *client);
+void fetches_end_all(struct client *client);
 
 #endif

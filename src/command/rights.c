@@ -1,14 +1,17 @@
 /* rights.c: which commands may be asked for, by whom, and how: the one table.
  *
- * - A client that has yet to authenticate itself (-S, -Y) may ask for what its row opens to strangers; the parser closes the
- *   connection, or refuses the line, at anything else, before it is kept (parser_lock).
- * - The sender of a datagram may be somebody else than it says. So over UDP only that is answered whose answer has a bound
- *   that does not depend on what is stored: ANSWER_SHORT, and ANSWER_VALUES, which udp.c bounds (UDP_ANSWER_MAX).
+ * - A client that has yet to authenticate itself (-S, -Y) may ask for what its row opens to
+ *   strangers; the parser closes the connection, or refuses the line, at anything else, before it
+ *   is kept (parser_lock).
+ * - The sender of a datagram may be somebody else than it says. So over UDP only that is answered
+ *   whose answer has a bound that does not depend on what is stored: ANSWER_SHORT, and
+ *   ANSWER_VALUES, which udp.c bounds (UDP_ANSWER_MAX).
  * - What the operator has switched off, or not switched on, is refused to all.
  *
- * Of `stats` and `lru_crawler` the first word behind the name decides. A word without a row is no word of theirs: the command says
- * so, and over UDP this does. So a new group of statistics is not to be had over UDP until somebody has thought about its length.
- * A new operation without a row fails tests/unit/src/test_rights.c.
+ * Of `stats` and `lru_crawler` the first word behind the name decides. A word without a row is no
+ * word of theirs: the command says so, and over UDP this does. So a new group of statistics is not
+ * to be had over UDP until somebody has thought about its length. A new operation without a row
+ * fails tests/unit/src/test_rights.c.
  */
 #include "src/command/rights.h"
 

@@ -37,7 +37,8 @@ struct rights {
 /* A row for each operation. */
 extern const struct rights rights_of_ops[OP_COUNT];
 
-/* Whether an operation is anybody's who has authenticated himself, over any transport, with any option. */
+/* Whether an operation is anybody's who has authenticated himself, over any transport, with any
+ * option. */
 static inline bool rights_are_free(enum request_op op)
 {
     return rights_of_ops[op].answer >= ANSWER_SHORT && rights_of_ops[op].option == OPTION_NONE;

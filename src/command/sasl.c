@@ -61,7 +61,8 @@ static int on_log(void *context, int level, const char *message)
     return SASL_OK;
 }
 
-/* With a file of our own: no mechanism that needs to know more than it says, and nobody else is asked. */
+/* With a file of our own: no mechanism that needs to know more than it says, and nobody else is
+ * asked. */
 static int on_option(void *context, const char *plugin, const char *option, const char **result,
                      unsigned *len)
 {
@@ -158,8 +159,8 @@ void sasl_teardown(void)
     sasl_server_done();
 }
 
-/* Nothing but the password is protected by the mechanism, for the protocol knows no other form than its own; and who is
- * nobody stays outside. */
+/* Nothing but the password is protected by the mechanism, for the protocol knows no other form than
+ * its own; and who is nobody stays outside. */
 static bool set_properties(sasl_conn_t *conn)
 {
     const sasl_security_properties_t properties = {

@@ -1,8 +1,9 @@
 /* buffer_pool.h: buffers of large requests, kept for the next ones.
  *
- * Memory that is given back to the system and taken again costs a page fault every 4 KiB, and for a large value those cost
- * more than copying it does. What nobody takes for a while goes back all the same (buffer_pool_age), so what is kept is never more
- * than was in use at one time shortly before. Not for use by two threads.
+ * Memory that is given back to the system and taken again costs a page fault every 4 KiB, and for a
+ * large value those cost more than copying it does. What nobody takes for a while goes back all the
+ * same (buffer_pool_age), so what is kept is never more than was in use at one time shortly before.
+ * Not for use by two threads.
  */
 #ifndef CACHECASK_SRC_NET_BUFFER_POOL_H
 #define CACHECASK_SRC_NET_BUFFER_POOL_H
@@ -22,7 +23,8 @@ struct buffer_pool {
     size_t count, bytes;
 };
 
-/* Takes the smallest buffer of at least `capacity` bytes; the caller owns it. False: none is that large. */
+/* Takes the smallest buffer of at least `capacity` bytes; the caller owns it. False: none is that
+ * large. */
 bool buffer_pool_take(struct buffer_pool *pool, size_t capacity, struct pool_buffer *buffer);
 
 /* Takes a buffer over: keeps it, or frees it. */

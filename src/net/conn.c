@@ -1,12 +1,14 @@
 /* conn.c: bytes in and bytes out.
  *
- * An idle connection holds no buffer. Input is read into an arena that the worker's connections share, one behind the other;
- * what is not a whole request by the end of the round is copied to a buffer of the connection's own, which grows only as
- * bytes arrive, whatever length a client announces. Output goes from the worker's arena straight to the socket; only
- * what the socket does not take is copied.
+ * An idle connection holds no buffer. Input is read into an arena that the worker's connections
+ * share, one behind the other; what is not a whole request by the end of the round is copied to a
+ * buffer of the connection's own, which grows only as bytes arrive, whatever length a client
+ * announces. Output goes from the worker's arena straight to the socket; only what the socket does
+ * not take is copied.
  *
- * TLS (tls.h) stands between that and the socket, for receiving and for sending. Of UDP (udp.h) there is one connection a
- * worker and socket: it takes one datagram after the other, and its pieces are whole datagrams.
+ * TLS (tls.h) stands between that and the socket, for receiving and for sending. Of UDP (udp.h)
+ * there is one connection a worker and socket: it takes one datagram after the other, and its
+ * pieces are whole datagrams.
  */
 #define _GNU_SOURCE
 #include "src/net/conn.h"
@@ -21,7 +23,6 @@
 #include <unistd.h>
 
 #include "src/base/server_log.h"
-#include "src/command/rights.h"
 #include "src/command/sasl.h"
 #include "src/net/tls.h"
 #include "src/net/udp.h"
@@ -42,13 +43,13 @@ static void on_handshake_limit(evutil_socket_t fd, short what, void *context)
     const struct conn *conn = context;
     (void)fd;
     (void)what;
-    shutdown(conn->fd, SHUT_RDWR);
+    shutdown(conn->client.fd, SHUT_RDWR);
 }
 
 static bool start_tls(struct conn *conn)
 {
     const struct timeval limit = {.tv_sec = HANDSHAKE_S};
-    conn->tls = tls_stream_new(conn->worker->server->tls, conn->fd, conn->listener->clients);
+    conn->tls = tls_stream_new(conn->worker->server->tls, conn->client.fd, conn->listener->clients);
     conn->handshake_limit = evtimer_new(conn->worker->base, on_handshake_limit, conn);
     return conn->tls && conn->handshake_limit && event_add(conn->handshake_limit, &limit) == 0;
 }
@@ -72,10 +73,9 @@ static enum protocol chosen_protocol(const struct settings *settings)
 
 void conn_start_parser(struct conn *conn)
 {
-    const struct settings *settings = &conn->worker->server->settings;
-    parser_init(&conn->parser, chosen_protocol(settings), (uint32_t)settings->item_size_max);
-    parser_lock(&conn->parser,
-                settings->enable_sasl || settings->auth_file ? rights_of_strangers() : 0);
+    const struct settings *settings = conn->worker->context.settings;
+    parser_init(&conn->client.parser, chosen_protocol(settings), (uint32_t)settings->item_size_max);
+    client_set_locked(&conn->client, settings->enable_sasl || settings->auth_file);
 }
 
 static void end_transport(struct conn *conn)
@@ -86,7 +86,7 @@ static void end_transport(struct conn *conn)
         tls_stream_free(conn->tls);
     if (conn->udp)
         udp_free(conn->udp);
-    close(conn->fd);
+    close(conn->client.fd);
 }
 
 struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,
@@ -99,7 +99,9 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     }
     conn->worker = worker;
     conn->listener = listener;
-    conn->fd = fd;
+    conn->client.context = &worker->context;
+    conn->client.fd = fd;
+    conn->client.is_udp = listener->transport == TRANSPORT_UDP;
     conn->got = conn->sent = SOCKET_RING_NOT_TRIED;
     conn->transport = listener->transport;
     if (conn->transport == TRANSPORT_UDP)
@@ -110,20 +112,22 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
         return NULL;
     }
     conn_start_parser(conn);
-    strncpy(conn->address, address, sizeof conn->address - 1);
-    event_assign(&conn->read_event, worker->base, fd, EV_READ | EV_PERSIST, worker_on_readable,
-                 conn);
-    event_assign(&conn->write_event, worker->base, fd, EV_WRITE, worker_on_writable, conn);
-    if (!conn_listen(conn, true)) {
-        end_transport(conn);
-        free(conn);
-        return NULL;
-    }
+    strncpy(conn->client.address, address, sizeof conn->client.address - 1);
     return conn;
+}
+
+bool conn_start(struct conn *conn, event_callback_fn on_readable, event_callback_fn on_writable)
+{
+    struct event_base *base = conn->worker->base;
+    int fd = conn->client.fd;
+    event_assign(&conn->read_event, base, fd, EV_READ | EV_PERSIST, on_readable, conn);
+    event_assign(&conn->write_event, base, fd, EV_WRITE, on_writable, conn);
+    return conn_listen(conn, true);
 }
 
 void conn_drop_pending(struct conn *conn)
 {
+    client_end_wait(&conn->client, WAIT_OUTPUT);
     for (uint32_t i = conn->pending_at; i < conn->pending_count; i++)
         piece_release(&conn->pending[i]);
     free(conn->pending);
@@ -151,11 +155,20 @@ static void set_input(struct conn *conn, char *in, size_t capacity)
     conn->in_capacity = capacity;
 }
 
+/* Gives a buffer away for the next large request. */
+static void keep_buffer(struct worker *worker, struct pool_buffer buffer)
+{
+    static const struct timeval second = {.tv_sec = 1};
+    buffer_pool_give(&worker->buffers, buffer);
+    if (!event_pending(worker->buffers_tick, EV_TIMEOUT, NULL))
+        event_add(worker->buffers_tick, &second); /* fails: they rest a little longer */
+}
+
 static void drop_input(struct conn *conn)
 {
     if (conn->in_capacity > CONN_READ_SIZE)
-        worker_keep_buffer(conn->worker,
-                           (struct pool_buffer){.data = conn->in, .capacity = conn->in_capacity});
+        keep_buffer(conn->worker,
+                    (struct pool_buffer){.data = conn->in, .capacity = conn->in_capacity});
     else
         free(conn->in);
     set_input(conn, NULL, 0);
@@ -167,8 +180,8 @@ void conn_free(struct conn *conn)
     event_del(&conn->read_event);
     event_del(&conn->write_event);
     conn_drop_pending(conn);
-    fetched_end_all(conn);
-    sasl_session_free(conn->sasl);
+    fetches_end_all(&conn->client);
+    sasl_session_free(conn->client.sasl);
     drop_input(conn);
     end_transport(conn);
     free(conn);
@@ -201,7 +214,8 @@ static bool may_take(const struct worker *worker, size_t bytes)
     return worker->input_bytes + bytes <= worker->input_limit;
 }
 
-/* Makes room behind what is kept: as much as is needed, but of new memory at most twice what has arrived. */
+/* Makes room behind what is kept: as much as is needed, but of new memory at most twice what has
+ * arrived. */
 static bool grow_input(struct conn *conn)
 {
     size_t capacity = conn->in_capacity * 2 > GROW_MIN ? conn->in_capacity * 2 : GROW_MIN;
@@ -228,14 +242,14 @@ static bool grow_input(struct conn *conn)
 
 static void report_of_handshake(const struct conn *conn, ssize_t got)
 {
-    if (atomic_load_explicit(&conn->worker->server->verbosity, memory_order_relaxed) > 0)
-        server_log("%s: no TLS handshake: %s", conn->address,
+    if (atomic_load_explicit(conn->worker->context.server_verbosity, memory_order_relaxed) > 0)
+        server_log("%s: no TLS handshake: %s", conn->client.address,
                    got == 0 ? "connection closed" : tls_reason(conn->tls));
 }
 
 static void count_tls_error(struct conn *conn, ssize_t got)
 {
-    struct counters *counters = &conn->worker->counters;
+    struct counters *counters = &conn->worker->context.counters;
     if (!tls_is_ready(conn->tls)) {
         counter_add(&counters->ssl_handshake_errors, 1);
         report_of_handshake(conn, got);
@@ -275,7 +289,8 @@ void conn_receive_again(struct conn *conn)
     conn_listen(conn, true);
 }
 
-/* What a ring has answered already, as a call of the system would have; or SOCKET_RING_NOT_TRIED. */
+/* What a ring has answered already, as a call of the system would have; or
+ * SOCKET_RING_NOT_TRIED. */
 static ssize_t take_result(ssize_t *result)
 {
     ssize_t taken = *result;
@@ -291,7 +306,7 @@ static ssize_t receive_some(struct conn *conn, char *to, size_t room)
     ssize_t got = take_result(&conn->got);
     if (got != SOCKET_RING_NOT_TRIED)
         return got;
-    return conn->transport == TRANSPORT_PLAIN ? recv(conn->fd, to, room, 0)
+    return conn->transport == TRANSPORT_PLAIN ? recv(conn->client.fd, to, room, 0)
                                               : receive_tls(conn, to, room);
 }
 
@@ -302,7 +317,7 @@ static ssize_t receive(struct conn *conn, char *to, size_t room)
         got = receive_some(conn, to, room);
     while (got < 0 && errno == EINTR);
     if (got > 0)
-        counter_add(&conn->worker->counters.bytes_read, (uint64_t)got);
+        counter_add(&conn->worker->context.counters.bytes_read, (uint64_t)got);
     return got;
 }
 
@@ -337,7 +352,8 @@ static size_t read_size(const struct conn *conn)
 size_t conn_receive_with(struct conn *conn, char *arena, struct socket_ring *ring)
 {
     if (conn->transport != TRANSPORT_PLAIN || has_large_request(conn) ||
-        !socket_ring_receive(ring, conn->fd, arena + conn->in_len, read_size(conn), &conn->got))
+        !socket_ring_receive(ring, conn->client.fd, arena + conn->in_len, read_size(conn),
+                             &conn->got))
         return 0;
     conn->arena = arena;
     return conn->in_len + read_size(conn);
@@ -399,7 +415,7 @@ static ssize_t send_parts(struct conn *conn, struct iovec *parts, size_t count)
 {
     const struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
     switch (conn->transport) {
-    case TRANSPORT_PLAIN: return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+    case TRANSPORT_PLAIN: return sendmsg(conn->client.fd, &message, MSG_NOSIGNAL);
     case TRANSPORT_TLS: return tls_send(conn->tls, parts, count);
     case TRANSPORT_UDP: return udp_send(conn, &parts[0]); /* a piece is a datagram */
     }
@@ -450,8 +466,8 @@ static enum conn_sent send_pieces(struct conn *conn, struct piece *pieces, uint3
             continue;
         if (sent < 0)
             return errno == EAGAIN || errno == EWOULDBLOCK ? CONN_WAITING : CONN_BROKEN;
-        counter_add(&conn->worker->counters.bytes_written, (uint64_t)sent);
-        conn->sent_s = conn->worker->now_s;
+        counter_add(&conn->worker->context.counters.bytes_written, (uint64_t)sent);
+        conn->sent_s = conn->worker->context.now_s;
         while (*at < count && (size_t)sent >= pieces[*at].len) {
             sent -= (ssize_t)pieces[*at].len;
             piece_release(&pieces[*at]);
@@ -470,7 +486,7 @@ void conn_send_with(struct conn *conn, const struct output *output, struct socke
     uint32_t count = at_a_time(conn->piece_count);
     if (conn->transport != TRANSPORT_PLAIN)
         return;
-    struct iovec *parts = socket_ring_send(ring, conn->fd, count, &conn->sent);
+    struct iovec *parts = socket_ring_send(ring, conn->client.fd, count, &conn->sent);
     if (parts)
         fill_parts(parts, &output->pieces[conn->first_piece], count);
 }
@@ -496,34 +512,46 @@ enum conn_sent conn_send(struct conn *conn, struct output *output)
     return result;
 }
 
-bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
+/* Takes the pieces over; the bytes of the arena are copied. False: no memory, and they are
+ * released. */
+static bool keep_pieces(struct conn *conn, struct piece *pieces, uint32_t count)
 {
     size_t bytes = 0;
-    assert(!conn->pending);
-    if (conn->transport == TRANSPORT_UDP)
-        return udp_defer(conn, pieces, count);
     for (uint32_t i = 0; i < count; i++)
-        bytes += pieces[i].kind == PIECE_ARENA ? pieces[i].len : 0;
+        bytes += pieces[i].release ? 0 : pieces[i].len;
     conn->pending = malloc((count ? count : 1) * sizeof *pieces);
     conn->pending_copy = malloc(bytes ? bytes : 1);
     if (!conn->pending || !conn->pending_copy) {
         for (uint32_t i = 0; i < count; i++)
             piece_release(&pieces[i]);
-        conn_drop_pending(conn);
         return false;
     }
+
     char *copy = conn->pending_copy;
     for (uint32_t i = 0; i < count; i++) {
         conn->pending[i] = pieces[i];
-        if (pieces[i].kind != PIECE_ARENA)
+        if (pieces[i].release)
             continue;
         memcpy(copy, pieces[i].data, pieces[i].len);
         conn->pending[i].data = copy;
         copy += pieces[i].len;
     }
     conn->pending_count = count;
-    conn->pending_at = 0;
-    conn->sent_s = conn->worker->now_s;
+    return true;
+}
+
+bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
+{
+    assert(!conn->pending);
+    bool kept = conn->transport == TRANSPORT_UDP ? udp_defer(conn, pieces, count)
+                                                 : keep_pieces(conn, pieces, count);
+    if (!kept) {
+        conn_drop_pending(conn);
+        return false;
+    }
+    conn->sent_s = conn->worker->context.now_s;
+    if (conn->pending)
+        command_wait(&conn->client, WAIT_OUTPUT);
     return true;
 }
 

@@ -9,33 +9,36 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "protocol/parser.h"
-#include "src/net/output.h"
-#include "src/command/server_state.h"
+#include "src/base/output.h"
+#include "src/command/client.h"
 #include "src/net/listener.h"
+#include "src/net/server_state.h"
 #include "src/net/socket_ring.h"
 
 #define CONN_READ_SIZE (16 << 10) /* read at a time from one connection */
 #define CONN_READ_MUCH (64 << 10) /* where its requests are long, or each read would cut one */
 #define CONN_ARENA_MIN (CONN_READ_SIZE + CONN_READ_MUCH) /* what was cut, and a read */
-#define CONN_COLD_MAX  32         /* values read from disk at the same time for one connection */
 #define CONN_TURN      (64 << 10) /* bytes of requests that are run in one round, and of replies */
 
 struct udp;
 struct worker;
 
+/* How far a connection has come in a round. */
+enum conn_turn {
+    TURN_GOES_ON,
+    TURN_PAUSED, /* what comes after its last request is parsed when that has been run */
+    TURN_OVER,   /* nothing more of it is run in this round */
+};
+
 struct conn {
+    struct client client; /* first: see conn_of_client */
     struct worker *worker;
     const struct listener *listener;
-    int fd;
     enum transport transport;
     struct tls_stream *tls;        /* TRANSPORT_TLS */
     struct event *handshake_limit; /* until the handshake is done */
     struct udp *udp;               /* TRANSPORT_UDP */
-    char address[64];
     struct event read_event, write_event;
-    struct parser parser;
-    struct sasl_session *sasl;    /* NULL: the client has not tried to authenticate itself */
     struct conn *previous, *next; /* all of the worker */
     struct conn *next_ready;
     _Atomic uint32_t last_command_s;
@@ -43,8 +46,10 @@ struct conn {
     bool is_ready;         /* in the worker's ready list */
     bool readable;         /* the socket has something */
     bool listening;        /* the read event is on */
+    bool closing;          /* close when all is sent */
 
-    /* Bytes that wait for the rest of their request, or for their turn, between rounds: in[in_at … in_at + in_len). */
+    /* Bytes that wait for the rest of their request, or for their turn, between rounds: in[in_at …
+     * in_at + in_len). */
     char *in;
     size_t in_at, in_len, in_capacity;
     size_t need; /* how long they must become, as far as known */
@@ -53,45 +58,33 @@ struct conn {
     const char *data;
     size_t len, pos;
     uint32_t first_piece, piece_count;
-    size_t out_bytes;
-    char *arena;              /* where it has received with others; NULL: it has not */
-    ssize_t got, sent;        /* with others; or SOCKET_RING_NOT_TRIED */
-    int turns;                /* requests that were run, of -R */
-    bool wrote;               /* the store was changed */
-    bool stopped;             /* nothing more of it is run in this round */
-    bool closing;             /* close when all is sent */
+    char *arena;       /* where it has received with others; NULL: it has not */
+    ssize_t got, sent; /* with others; or SOCKET_RING_NOT_TRIED */
+    int turns;         /* requests that were run, of -R */
+    enum conn_turn turn;
     const char *close_reason; /* for those who watch; NULL: the client was done */
 
-    /* What keeps it from going on after the round. */
-    struct piece *pending; /* output that the socket did not take */
+    /* WAIT_OUTPUT: what the socket did not take. */
+    struct piece *pending;
     uint32_t pending_count, pending_at;
     char *pending_copy;
-    uint32_t sent_s; /* when the pending output was kept, or the socket has last taken some of it */
-    /* Its next reply goes out when the log is durable up to here; 0: it is. A quiet command has no reply and leaves this to the
-     * next one. */
-    uint64_t rests_lsn;
-    bool syncing; /* its replies wait until the log is on disk so far */
-    struct conn *next_syncing;
-    uint32_t disk_since_s; /* since when it has waited for the disk; 0: it does not */
-    bool parked;           /* its next request waits for room */
-    uint32_t
-        waiting_since_s; /* the first one that has found none since a write found some; 0: none has */
-    struct conn *next_parked;
-    struct fetched *cold[CONN_COLD_MAX]; /* read from disk, or on their way */
-    uint32_t cold_count, fetching;
-    size_t fetched_bytes;     /* on the worker's account: of those, and of what is to be sent */
-    bool in_line;             /* its next request waits for memory (fetches.c) */
-    uint32_t in_line_since_s; /* the first one that has found none since one did; 0: none has */
-    size_t fetched_wanted,
-        fetched_promised; /* bytes, while it is in line, and when its turn has come */
-    struct conn *next_in_line;
-    uint32_t look_ups; /* of the request that runs, or waits for a value, up to now */
+    uint32_t sent_s; /* when it was kept, or the socket has last taken some of it */
 
-    /* Of a connection that watches: it answers nothing any more. */
-    bool watching;
-    uint32_t watcher;
-    struct conn *next_watching;
+    /* Its neighbours in the worker's list of those that wait for the same: see waits.c. */
+    struct conn *next_syncing, *next_parked, *next_watching;
+    uint32_t disk_since_s; /* since when it has waited for the disk; 0: it does not */
 };
+
+static inline struct conn *conn_of_client(struct client *client)
+{
+    return (struct conn *)client;
+}
+
+/* Whether requests wait in it for their turn, and not for the rest of their bytes. */
+static inline bool conn_has_requests(const struct conn *conn)
+{
+    return conn->turn == TURN_OVER && conn->in_len;
+}
 
 /* What a connection does, as far as others may see: see conn_state.c. */
 enum conn_state {
@@ -109,14 +102,21 @@ enum conn_state {
 void conn_note_state(struct conn *conn);
 void conn_set_state(struct conn *conn, enum conn_state state);
 
+/* What it does, for -vvv. */
+void conn_log_state(const struct conn *conn);
+
 /* memcached's name of its state. Any thread, with the worker's lock. */
 const char *conn_state_name(const struct conn *conn);
 
-/* Takes over the socket, whose transport is that of its listener. NULL: no memory; the socket is closed. */
+/* Takes over the socket, whose transport is that of its listener. NULL: no memory; the socket is
+ * closed. */
 struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,
                       const char *address);
 
-/* Closes and frees; nothing of it may be under way (conn->fetching is 0). */
+/* Begins to listen to the socket. False: the system refuses; conn_free is all that may follow. */
+bool conn_start(struct conn *conn, event_callback_fn on_readable, event_callback_fn on_writable);
+
+/* Closes and frees; no value may be on its way to it (WAIT_READ). */
 void conn_free(struct conn *conn);
 
 /* The next bytes are the beginning of a stream. */
@@ -129,12 +129,13 @@ enum conn_received {
     CONN_GONE,      /* closed by the client, or broken */
 };
 
-/* Adds a receive into `arena` (at least CONN_ARENA_MIN bytes) to what the ring will do; conn_receive goes on from there.
- * Answers how much of the arena is reserved; 0: it is none for the ring (TLS, UDP, a large request), and receives by itself. */
+/* Adds a receive into `arena` (at least CONN_ARENA_MIN bytes) to what the ring will do;
+ * conn_receive goes on from there. Answers how much of the arena is reserved; 0: it is none for the
+ * ring (TLS, UDP, a large request), and receives by itself. */
 size_t conn_receive_with(struct conn *conn, char *arena, struct socket_ring *ring);
 
-/* Reads once, into `arena` (at least CONN_ARENA_MIN bytes) or, when a large request is under way, into the connection's
- * own buffer. *used says how much of the arena is taken. */
+/* Reads once, into `arena` (at least CONN_ARENA_MIN bytes) or, when a large request is under way,
+ * into the connection's own buffer. *used says how much of the arena is taken. */
 enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used);
 
 /* What is left from before is what there is to parse. */
@@ -149,7 +150,8 @@ enum conn_sent {
     CONN_BROKEN,
 };
 
-/* Adds the pieces of this round, or the first of them, to what the ring will do. conn_send goes on from there. */
+/* Adds the pieces of this round, or the first of them, to what the ring will do. conn_send goes on
+ * from there. */
 void conn_send_with(struct conn *conn, const struct output *output, struct socket_ring *ring);
 
 /* Sends the pieces of this round. */
@@ -160,7 +162,8 @@ bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count);
 enum conn_sent conn_send_pending(struct conn *conn);
 void conn_drop_pending(struct conn *conn);
 
-/* The socket takes bytes again, and it was not for what is pending: what waits is to be received. */
+/* The socket takes bytes again, and it was not for what is pending: what waits is to be
+ * received. */
 void conn_receive_again(struct conn *conn);
 
 /* What is pending waits until something was received. */

@@ -1,11 +1,12 @@
 /* conn_state.c: what a connection does, in memcached's words, for `stats conns`.
  *
- * The worker that owns a connection notes its state each time it turns to the next one; other threads read it at any time. So the
- * state tells what the connection waits for. Only the connection that asks shows itself as conn_parse_cmd.
+ * The worker that owns a connection notes its state each time it turns to the next one; other
+ * threads read it at any time. So the state tells what the connection waits for. Only the
+ * connection that asks shows itself as conn_parse_cmd.
  */
-#include "protocol/binary.h"
 #include "src/net/conn.h"
-#include "src/net/worker.h"
+
+#include "src/base/server_log.h"
 
 static const char *const names[] = {
     [CONN_STATE_NEW] = "conn_new_cmd",     [CONN_STATE_READ] = "conn_read",
@@ -17,23 +18,25 @@ static const char *const names[] = {
 /* A request whose line or header is there, and whose data is not. */
 static bool waits_for_body(const struct conn *conn)
 {
-    bool has_header = conn->parser.protocol != PROTOCOL_BINARY || conn->in_len >= BINARY_HEADER_LEN;
+    bool has_header =
+        conn->client.parser.protocol != PROTOCOL_BINARY || conn->in_len >= BINARY_HEADER_LEN;
     return conn->in_len && conn->need && has_header;
 }
 
 static enum conn_state state_of(const struct conn *conn)
 {
-    if (conn->watching)
+    const struct client *client = &conn->client;
+    if (client_waits_for(client, WAIT_WATCH))
         return CONN_STATE_WATCH;
-    if (conn->fetching || conn->syncing || conn->parked || conn->in_line)
+    if (client_waits_for(client, WAIT_READ | WAIT_MEMORY | WAIT_SPACE | WAIT_SYNC))
         return CONN_STATE_DISK;
-    if (conn->pending)
+    if (client_waits_for(client, WAIT_OUTPUT))
         return CONN_STATE_WRITE;
-    if (conn->worker->dumping == conn)
+    if (client_waits_for(client, WAIT_DUMP))
         return CONN_STATE_DISK;
-    if (conn->stopped && conn->in_len)
+    if (conn_has_requests(conn))
         return CONN_STATE_PARSE;
-    if (parser_swallows(&conn->parser))
+    if (parser_swallows(&client->parser))
         return CONN_STATE_SWALLOW;
     return waits_for_body(conn) ? CONN_STATE_BODY : CONN_STATE_READ;
 }
@@ -51,4 +54,35 @@ void conn_note_state(struct conn *conn)
 const char *conn_state_name(const struct conn *conn)
 {
     return names[atomic_load_explicit(&conn->state, memory_order_relaxed)];
+}
+
+/* For -vvv: the first that holds it. */
+static const struct {
+    enum wait_reason reason;
+    const char *words;
+} waits[] = {
+    {WAIT_READ, "waits for values from disk"},
+    {WAIT_SYNC, "waits for the disk to sync"},
+    {WAIT_SPACE, "waits for room"},
+    {WAIT_MEMORY, "waits for memory"},
+    {WAIT_DUMP, "is sent a list of keys"},
+    {WAIT_OUTPUT, "waits for its client to read"},
+};
+
+static const char *describe(const struct conn *conn)
+{
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
+        if (client_waits_for(&conn->client, waits[i].reason))
+            return waits[i].words;
+    if (conn->closing)
+        return "closes";
+    if (conn->turn == TURN_OVER)
+        return "has more requests and gives others their turn";
+    return conn->in_len ? "waits for the rest of a request" : "waits for a request";
+}
+
+void conn_log_state(const struct conn *conn)
+{
+    server_log("%d: %zu of %zu bytes done, %zu bytes of replies; %s", conn->client.fd, conn->pos,
+               conn->len, conn->client.out_bytes, describe(conn));
 }

@@ -1,13 +1,15 @@
 /* tls.c: TLS for connections: all that knows OpenSSL.
  *
- * What is loaded (certificates, key, who is trusted) is an SSL_CTX that never changes. A reload makes a new one from the files
- * and puts it in the old one's place if all of it is good; connections under way keep the old one until they end. So sessions
- * begun before a reload are not resumed after it, and what a new file forbids is forbidden at once.
+ * What is loaded (certificates, key, who is trusted) is an SSL_CTX that never changes. A reload
+ * makes a new one from the files and puts it in the old one's place if all of it is good;
+ * connections under way keep the old one until they end. So sessions begun before a reload are not
+ * resumed after it, and what a new file forbids is forbidden at once.
  *
- * The workers drive the streams: sockets never block, a handshake goes on with each receive, and an operation that must wait
- * says for what. Records are filled as far as possible: short pieces of an answer are gathered into one, long ones are
- * taken from where they lie. OpenSSL may keep bytes of a record that the socket did not take, and wants to be
- * offered the same bytes again: what is gathered depends only on what is still to be sent, so they are the same.
+ * The workers drive the streams: sockets never block, a handshake goes on with each receive, and an
+ * operation that must wait says for what. Records are filled as far as possible: short pieces of an
+ * answer are gathered into one, long ones are taken from where they lie. OpenSSL may keep bytes of
+ * a record that the socket did not take, and wants to be offered the same bytes again: what is
+ * gathered depends only on what is still to be sent, so they are the same.
  */
 #define _GNU_SOURCE
 #include "src/net/tls.h"
@@ -243,9 +245,10 @@ static SSL *new_ssl(struct tls *tls)
     return ssl;
 }
 
-/* Around each read of the socket. Records that carry nothing, like requests for a new key, OpenSSL takes for as long as there
- * are some: when it has had INPUT_MAX bytes, it is told that the socket is empty, and others have their turn. What it holds then
- * is no whole record, so the socket's next event is all that is to be waited for. */
+/* Around each read of the socket. Records that carry nothing, like requests for a new key, OpenSSL
+ * takes for as long as there are some: when it has had INPUT_MAX bytes, it is told that the socket
+ * is empty, and others have their turn. What it holds then is no whole record, so the socket's next
+ * event is all that is to be waited for. */
 static long on_socket(BIO *socket, int operation, const char *data, size_t len, int argi, long argl,
                       int result, size_t *moved)
 {
@@ -296,7 +299,8 @@ void tls_stream_free(struct tls_stream *stream)
     free(stream);
 }
 
-/* The result of an operation that moved nothing. Sets *wants_other when it waits for the other direction. */
+/* The result of an operation that moved nothing. Sets *wants_other when it waits for the other
+ * direction. */
 static ssize_t nothing(struct tls_stream *stream, int result, int usual, bool *wants_other)
 {
     int why = SSL_get_error(stream->ssl, result);
@@ -352,9 +356,10 @@ ssize_t tls_send(struct tls_stream *stream, const struct iovec *parts, size_t co
         len = gather(record, stream->gather_max, parts, count);
         data = record;
     }
-    /* A send waits for input only in a handshake. The first one is over before there is something to send, TLS 1.3 has no
-     * other, and SSL_OP_NO_RENEGOTIATION leaves TLS 1.2 none: so no test gets there, and this stands for what OpenSSL may
-     * come to want. The other way round is usual: the answer to a client's KeyUpdate is sent by a receive. */
+    /* A send waits for input only in a handshake. The first one is over before there is something
+     * to send, TLS 1.3 has no other, and SSL_OP_NO_RENEGOTIATION leaves TLS 1.2 none: so no test
+     * gets there, and this stands for what OpenSSL may come to want. The other way round is usual:
+     * the answer to a client's KeyUpdate is sent by a receive. */
     stream->send_wants_read = false;
     ERR_clear_error();
     int result = SSL_write_ex(stream->ssl, data, len, &sent);

@@ -8,20 +8,24 @@
  *          4     2  total: datagrams of this message
  *          6     2  reserved, 0
  *
- * A request must fit into one datagram (total is 1); several may share one, and one that is cut off at its end is dropped, like
- * everything that is malformed: its sender may be somebody else than it says. The answer to each request is one message of its own,
- * cut into datagrams of at most 1400 bytes. Since its total stands in the first, an answer is copied together and sent when it
- * is whole; a multiget may take several rounds until then, when values come from disk.
+ * A request must fit into one datagram (total is 1); several may share one, and one that is cut off
+ * at its end is dropped, like everything that is malformed: its sender may be somebody else than it
+ * says. The answer to each request is one message of its own, cut into datagrams of at most 1400
+ * bytes. Since its total stands in the first, an answer is copied together and sent when it is
+ * whole; a multiget may take several rounds until then, when values come from disk.
  *
- * What a forged sender can have sent to others is bounded: only commands with a bounded answer are run (rights.c), and all answers to
- * one datagram have UDP_ANSWER_MAX bytes together. An answer that would be longer becomes an error, and what has not been run of
- * the datagram by then is dropped.
+ * What a forged sender can have sent to others is bounded: only commands with a bounded answer are
+ * run (rights.c), and all answers to one datagram have UDP_ANSWER_MAX bytes together. An answer
+ * that would be longer becomes an error, and what has not been run of the datagram by then is
+ * dropped.
  *
- * Two servers that answered each other's answers might never stop, and a stranger could set them off with a single datagram: an answer
- * may hold commands as its value. So what begins like an answer is no request.
+ * Two servers that answered each other's answers might never stop, and a stranger could set them
+ * off with a single datagram: an answer may hold commands as its value. So what begins like an
+ * answer is no request.
  *
- * All workers read from all UDP sockets. Each has one connection for each, which takes one datagram after the other and waits as
- * other connections do, for the disk, for room, for the socket; meanwhile the other workers take what comes.
+ * All workers read from all UDP sockets. Each has one connection for each, which takes one datagram
+ * after the other and waits as other connections do, for the disk, for room, for the socket;
+ * meanwhile the other workers take what comes.
  */
 #define _GNU_SOURCE
 #include "src/net/udp.h"
@@ -101,7 +105,8 @@ static uint16_t number_at(const char *at)
     return (uint16_t)((unsigned char)at[0] << 8 | (unsigned char)at[1]);
 }
 
-/* Answers begin with a capital, with a digit (of incr), or with the binary protocol's own byte; no command does. */
+/* Answers begin with a capital, with a digit (of incr), or with the binary protocol's own byte; no
+ * command does. */
 static bool begins_like_an_answer(const char *body)
 {
     unsigned char first = (unsigned char)*body;
@@ -125,9 +130,9 @@ static bool is_request(const struct udp *udp, size_t len)
 enum conn_received udp_receive(struct conn *conn)
 {
     struct udp *udp = conn->udp;
-    struct counters *counters = &conn->worker->counters;
+    struct counters *counters = &conn->worker->context.counters;
     udp->peer_len = sizeof udp->peer;
-    ssize_t got = recvfrom(conn->fd, udp->datagram, sizeof udp->datagram, 0,
+    ssize_t got = recvfrom(conn->client.fd, udp->datagram, sizeof udp->datagram, 0,
                            (struct sockaddr *)&udp->peer, &udp->peer_len);
     if (got < 0)
         return CONN_NOTHING; /* another worker was faster */
@@ -137,8 +142,8 @@ enum conn_received udp_receive(struct conn *conn)
         return CONN_NOTHING;
     }
     forget_answer(udp);
-    fetched_end_all(
-        conn); /* what was read ahead for requests that were dropped would never be asked for */
+    /* What was read ahead for requests that were dropped would never be asked for. */
+    fetches_end_all(&conn->client);
     udp->answered = 0;
     memcpy(udp->id, udp->datagram, sizeof udp->id);
     conn_start_parser(conn);
@@ -189,7 +194,8 @@ static bool cut(struct conn *conn, const char *answer, size_t len, struct buffer
     return true;
 }
 
-/* Instead of an answer that is too large. A binary one has its request's opcode and opaque in its head, if that is there. */
+/* Instead of an answer that is too large. A binary one has its request's opcode and opaque in its
+ * head, if that is there. */
 static bool refuse_answer(struct conn *conn, struct buffer *out)
 {
     static const char refusal[] = "SERVER_ERROR the answer is too large for UDP\r\n";
@@ -198,7 +204,7 @@ static bool refuse_answer(struct conn *conn, struct buffer *out)
     struct request request = {.protocol = PROTOCOL_BINARY};
     char packet[BINARY_REPLY_MAX];
     conn->closing = true; /* the rest of the datagram is dropped */
-    if (conn->parser.protocol != PROTOCOL_BINARY)
+    if (conn->client.parser.protocol != PROTOCOL_BINARY)
         return cut(conn, refusal, sizeof refusal - 1, out);
     if (held->len < BINARY_HEADER_LEN)
         return true;
@@ -231,7 +237,8 @@ bool udp_defer(struct conn *conn, struct piece *pieces, uint32_t count)
     struct udp *udp = conn->udp;
     struct buffer out = {0};
     /* Or the rest of an answer comes in another round. */
-    bool last = !conn->stopped || !parser_is_in_line(&conn->parser) || conn->closing;
+    bool last =
+        conn->turn != TURN_OVER || !parser_is_in_line(&conn->client.parser) || conn->closing;
     bool ok = true;
     for (uint32_t i = 0; i < count; i++) {
         ok = ok && hold(udp, &pieces[i]);
@@ -250,7 +257,7 @@ bool udp_defer(struct conn *conn, struct piece *pieces, uint32_t count)
 ssize_t udp_send(const struct conn *conn, const struct iovec *datagram)
 {
     const struct udp *udp = conn->udp;
-    ssize_t sent = sendto(conn->fd, datagram->iov_base, datagram->iov_len, MSG_NOSIGNAL,
+    ssize_t sent = sendto(conn->client.fd, datagram->iov_base, datagram->iov_len, MSG_NOSIGNAL,
                           (const struct sockaddr *)&udp->peer, udp->peer_len);
     bool later = sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
     return later ? -1 : (ssize_t)datagram->iov_len; /* what cannot be sent is lost, as on its way */

@@ -16,12 +16,12 @@ void udp_free(struct udp *udp);
 /* As conn_receive: the requests of one datagram are what there is to parse. */
 enum conn_received udp_receive(struct conn *conn);
 
-/* Bytes of all answers to one datagram, the datagrams' headers not counted: whoever it says has sent it gets no more. Enough for an
- * item of 1 MiB (-I) and as much of others. */
+/* Bytes of all answers to one datagram, the datagrams' headers not counted: whoever it says has
+ * sent it gets no more. Enough for an item of 1 MiB (-I) and as much of others. */
 #define UDP_ANSWER_MAX (2 << 20)
 
-/* As conn_defer: the answers of this round become conn->pending, a piece a datagram, each sent by udp_send. An answer that is
- * not whole is held back until it is. */
+/* As conn_defer: the answers of this round become conn->pending, a piece a datagram, each sent by
+ * udp_send. An answer that is not whole is held back until it is. */
 bool udp_defer(struct conn *conn, struct piece *pieces, uint32_t count);
 ssize_t udp_send(const struct conn *conn, const struct iovec *datagram);
 

@@ -1,14 +1,15 @@
 /* dump.c: all keys of the store, streamed to one client.
  *
- * A listing reads from the disk and may take minutes, so it runs in a thread of its own, at low priority. The thread writes
- * lines into chunks; the worker that has the connection is woken for each chunk and sends it. At most DUMP_CHUNKS wait to be
- * sent: a client that does not read stops this thread and nobody else.
+ * A listing reads from the disk and may take minutes, so it runs in a thread of its own, at low
+ * priority. The thread writes lines into chunks; the worker that has the connection is woken for
+ * each chunk and sends it. At most DUMP_CHUNKS wait to be sent: a client that does not read stops
+ * this thread and nobody else.
  *
- *            dump_start          thread             thread, with the last chunk        dump_take
- *     IDLE ─────────────▶ WANTED ──────▶ RUNNING ─────────────────────────────▶ DONE ────────────▶ IDLE
- *                            │              │ no memory                                              ▲
- *                            │              └───────────▶ FAILED ────────────dump_take───────────────┤
- *                            └── dump_abandon, then the thread has seen it (LEFT) ───────────────────┘
+ *          dump_start        thread           thread, with the last chunk        dump_take
+ *     IDLE ───────────▶ WANTED ────▶ RUNNING ─────────────────────────────▶ DONE ──────────▶ IDLE
+ *                          │            │ no memory                                            ▲
+ *                          │            └──────────▶ FAILED ───────────dump_take───────────────┤
+ *                          └── dump_abandon, then the thread has seen it (LEFT) ───────────────┘
  *
  * One dump at a time, as in memcached; one that was left counts until its thread has noticed.
  */
@@ -26,10 +27,9 @@
 #include <unistd.h>
 
 #include "protocol/base64.h"
+#include "src/base/clock.h"
 #include "src/base/encode.h"
 #include "src/base/number.h"
-#include "src/command/server_state.h"
-#include "src/net/worker.h"
 #include "storage/store.h"
 
 #define CHUNK_SIZE (64 << 10)
@@ -50,7 +50,8 @@ struct chunk {
 };
 
 struct dump {
-    struct server *server;
+    struct store *store;
+    const struct clock *clock;
     pthread_t thread;
     bool started; /* the thread; a worker's or, at the end, the main thread's own, with the lock */
     _Atomic bool unwanted; /* the thread must end what it does */
@@ -61,7 +62,7 @@ struct dump {
     enum dump_state state;
     enum dump_form form;
     uint64_t limit;
-    struct worker *worker;
+    struct waker waker; /* of the thread that has asked for it */
     struct chunk chunks[DUMP_CHUNKS];
     uint32_t chunk_count;
 };
@@ -206,10 +207,11 @@ static void write_item(struct run *run, struct chunk *chunk, const struct store_
     run->left--;
 }
 
-/* Lists until the chunk is full. STORE_MORE: there is more; STORE_NOT_FOUND: that was all; STORE_NO_MEMORY. */
+/* Lists until the chunk is full. STORE_MORE: there is more; STORE_NOT_FOUND: that was all;
+ * STORE_NO_MEMORY. */
 static enum store_status list_keys(struct dump *dump, struct run *run, struct chunk *chunk)
 {
-    uint32_t now_s = clock_now_s(&dump->server->clock);
+    uint32_t now_s = clock_now_s(dump->clock);
     struct store_scanned item;
     while (chunk->len + 2 * LINE_SIZE <= CHUNK_SIZE && !is_unwanted(dump)) {
         enum store_status status =
@@ -222,7 +224,8 @@ static enum store_status list_keys(struct dump *dump, struct run *run, struct ch
     return STORE_MORE;
 }
 
-/* Fills a chunk. STORE_MORE: there is more; STORE_NOT_FOUND: it ends with the last line; STORE_NO_MEMORY. */
+/* Fills a chunk. STORE_MORE: there is more; STORE_NOT_FOUND: it ends with the last line;
+ * STORE_NO_MEMORY. */
 static enum store_status fill_chunk(struct dump *dump, struct run *run, struct chunk *chunk)
 {
     enum store_status status = run->listed ? STORE_NOT_FOUND : list_keys(dump, run, chunk);
@@ -244,14 +247,14 @@ static bool push_chunk(struct dump *dump, struct chunk chunk, bool last)
     while (dump->chunk_count == DUMP_CHUNKS && !is_unwanted(dump))
         pthread_cond_wait(&dump->changed, &dump->lock);
     bool wanted = !is_unwanted(dump);
-    struct worker *worker = dump->worker;
+    struct waker waker = dump->waker;
     if (wanted) {
         dump->chunks[dump->chunk_count++] = chunk;
         dump->state = last ? DONE : RUNNING;
     }
     pthread_mutex_unlock(&dump->lock);
     if (wanted)
-        worker_wake(worker);
+        waker_wake(&waker);
     return wanted;
 }
 
@@ -276,11 +279,11 @@ static void give_up(struct dump *dump)
 {
     pthread_mutex_lock(&dump->lock);
     bool left = dump->state == LEFT;
-    struct worker *worker = dump->worker;
+    struct waker waker = dump->waker;
     dump->state = left ? IDLE : FAILED;
     pthread_mutex_unlock(&dump->lock);
     if (!left)
-        worker_wake(worker);
+        waker_wake(&waker);
 }
 
 static bool wait_for_work(struct dump *dump)
@@ -304,7 +307,7 @@ static void *run_dumps(void *context)
     while (wait_for_work(dump)) {
         /* Form and limit stay as they are until the dump is idle again. */
         struct run run = {
-            .form = dump->form, .left = dump->limit, .scan = store_scan_new(dump->server->store)};
+            .form = dump->form, .left = dump->limit, .scan = store_scan_new(dump->store)};
         run.sizes = run.form == DUMP_SIZES ? calloc(1, sizeof *run.sizes) : NULL;
         bool ready = run.scan && (run.sizes || run.form != DUMP_SIZES);
         if (!ready || !push_all(dump, &run))
@@ -318,7 +321,7 @@ static void *run_dumps(void *context)
 /* The workers' side. */
 
 enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t limit,
-                             struct worker *worker)
+                             struct waker waker)
 {
     enum dump_started result = DUMP_BUSY;
     pthread_mutex_lock(&dump->lock);
@@ -330,7 +333,7 @@ enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t li
         dump->state = WANTED;
         dump->form = form;
         dump->limit = limit ? limit : UINT64_MAX;
-        dump->worker = worker;
+        dump->waker = waker;
         atomic_store(&dump->unwanted, false);
         pthread_cond_signal(&dump->changed);
     }
@@ -341,8 +344,8 @@ enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t li
 static enum dump_taken take_chunk(struct dump *dump, struct piece *piece)
 {
     struct chunk chunk = dump->chunks[0];
-    *piece = (struct piece){
-        .data = chunk.data, .len = chunk.len, .kind = PIECE_HEAP, .owner = chunk.data};
+    *piece =
+        (struct piece){.data = chunk.data, .len = chunk.len, .release = free, .owner = chunk.data};
     dump->chunk_count--;
     memmove(dump->chunks, dump->chunks + 1, dump->chunk_count * sizeof *dump->chunks);
     pthread_cond_signal(&dump->changed);
@@ -384,12 +387,13 @@ void dump_abandon(struct dump *dump)
 
 /* The beginning and the end. */
 
-struct dump *dump_new(struct server *server)
+struct dump *dump_new(struct store *store, const struct clock *clock)
 {
     struct dump *dump = calloc(1, sizeof *dump);
     if (!dump)
         return NULL;
-    dump->server = server;
+    dump->store = store;
+    dump->clock = clock;
     pthread_mutex_init(&dump->lock, NULL);
     pthread_cond_init(&dump->changed, NULL);
     return dump;

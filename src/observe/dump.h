@@ -5,13 +5,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "src/net/output.h"
+#include "src/base/output.h"
+#include "src/base/waker.h"
 
 #define DUMP_CHUNKS 2 /* that wait to be sent */
 
+struct clock;
 struct dump;
-struct server;
-struct worker;
+struct store;
 
 enum dump_form {
     DUMP_META,  /* a line about each key */
@@ -20,22 +21,22 @@ enum dump_form {
     DUMP_SIZES, /* `stats sizes`: how many items there are of each size */
 };
 
-/* The server's dump; its thread is made when it is first wanted. NULL: no memory. */
-struct dump *dump_new(struct server *server);
+/* The dump of a store; its thread is made when it is first wanted. NULL: no memory. */
+struct dump *dump_new(struct store *store, const struct clock *clock);
 
 /* Ends what runs, and refuses what comes later: before the workers stop. */
 void dump_stop(struct dump *dump);
 void dump_free(struct dump *dump);
 
 enum dump_started {
-    DUMP_STARTED, /* the worker is woken whenever dump_take may have something */
+    DUMP_STARTED, /* `waker` is called whenever dump_take may have something */
     DUMP_BUSY,    /* there is one already */
     DUMP_FAILED,  /* no thread */
 };
 
 /* At most `limit` keys; 0: all. */
 enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t limit,
-                             struct worker *worker);
+                             struct waker waker);
 
 enum dump_taken {
     DUMP_NOTHING, /* not yet */
@@ -44,7 +45,8 @@ enum dump_taken {
     DUMP_BROKEN,  /* it cannot go on; that was all */
 };
 
-/* For the worker that started it, until it answers DUMP_LAST or DUMP_BROKEN or dump_abandon is called. Never waits. */
+/* For the thread that started it, until it answers DUMP_LAST or DUMP_BROKEN or dump_abandon is
+ * called. Never waits. */
 enum dump_taken dump_take(struct dump *dump, struct piece *piece);
 
 /* The client has gone. */

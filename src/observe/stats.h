@@ -2,7 +2,7 @@
  * `stats store`.
  *
  * stats_each() emits rows, and each protocol has a writer for them: stats_text() for text, and
- * src/command/command_binary.c for packets. What the rows are made of comes from a source, so
+ * src/command/binary.c for packets. What the rows are made of comes from a source, so
  * nothing here knows workers, connections or sockets.
  */
 #ifndef CACHECASK_SRC_OBSERVE_STATS_H

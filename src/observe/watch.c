@@ -1,13 +1,15 @@
 /* watch.c: lines on their way from those who write them to the clients who watch.
  *
- *     worker ──▶ its log ──┐                     ┌──▶ buffer ──▶ worker of the connection ──▶ client
+ *     worker ──▶ its log ──┐                     ┌──▶ buffer ──▶ connection's worker ──▶ client
  *     worker ──▶ its log ──┼──▶ this thread ─────┤
  *     cleaner ─▶ its log ──┘                     └──▶ buffer ──▶ …
  *
- * A worker that has something to tell writes it to its log and goes on: it never waits for a watcher. The thread looks after the
- * logs every few milliseconds, brings their lines into order (watch_log.c), and copies each to the watchers that want it. A
- * watcher's buffer is bounded: if its client does not read, lines are skipped, and the first line after that says how many. The
- * worker of the watcher's connection takes the buffer as a whole and sends it like any other output.
+ * A worker that has something to tell writes it to its log and goes on: it never waits for a
+ * watcher. The thread looks after the logs every few milliseconds, brings their lines into order
+ * (watch_log.c), and copies each to the watchers that want it. A watcher's buffer is bounded: if
+ * its client does not read, lines are skipped, and the first line after that says how many. The
+ * worker of the watcher's connection takes the buffer as a whole and sends it like any other
+ * output.
  *
  * While nobody watches, `observed` is 0, nothing is written, and the thread sleeps.
  */
@@ -34,8 +36,8 @@ struct watcher {
     uint32_t events;
     uint64_t first_gid; /* lines before it came are not for it */
     uint64_t skipped;   /* since the last line */
-    struct worker *worker;
-    char *buffer; /* NULL: until the next line */
+    struct waker waker; /* of the thread that has its connection */
+    char *buffer;       /* NULL: until the next line */
     size_t len;
 };
 
@@ -133,7 +135,7 @@ static void wake_workers(struct watch *watch)
         if (!watcher->used || !watcher->len || watcher->told)
             continue;
         watcher->told = true;
-        worker_wake(watcher->worker);
+        waker_wake(&watcher->waker);
     }
 }
 
@@ -192,7 +194,7 @@ static enum watch_added start_watcher(struct watch *watch, struct watcher *watch
     return WATCH_ADDED;
 }
 
-enum watch_added watch_add(struct watch *watch, uint32_t events, struct worker *worker,
+enum watch_added watch_add(struct watch *watch, uint32_t events, struct waker waker,
                            uint32_t *index)
 {
     enum watch_added result = WATCH_TOO_MANY;
@@ -202,7 +204,7 @@ enum watch_added watch_add(struct watch *watch, uint32_t events, struct worker *
         i++;
     if (i < WATCH_WATCHERS_MAX) {
         watch->watchers[i] = (struct watcher){
-            .events = events, .worker = worker, .first_gid = atomic_load(&watch->next_gid)};
+            .events = events, .waker = waker, .first_gid = atomic_load(&watch->next_gid)};
         result = watch->stopping ? WATCH_FAILED : start_watcher(watch, &watch->watchers[i]);
         *index = i;
     }
@@ -229,7 +231,7 @@ bool watch_take(struct watch *watch, uint32_t index, struct piece *piece)
     if (some) {
         *piece = (struct piece){.data = watcher->buffer,
                                 .len = watcher->len,
-                                .kind = PIECE_HEAP,
+                                .release = free,
                                 .owner = watcher->buffer};
         watcher->len = 0;
         watcher->buffer = NULL;

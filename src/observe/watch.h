@@ -7,8 +7,9 @@
 #include <stdint.h>
 
 #include "protocol/request.h"
-#include "src/net/output.h"
-#include "src/net/worker.h"
+#include "src/base/output.h"
+#include "src/base/waker.h"
+#include "src/observe/observed.h"
 
 #define WATCH_WATCHERS_MAX 20
 
@@ -23,11 +24,13 @@ enum watch_event {
     WATCH_DETAIL = 1 << 7, /* nobody watches this: `stats detail` is on */
 };
 
+struct clock;
+struct prefixes;
 struct watch;
 struct store_evicted;
 
-/* The thread is made when it is first needed. *observed is kept up to date: what somebody wants to see. `detail`: stats
- * detail is on. NULL: no memory. */
+/* The thread is made when it is first needed. *observed is kept up to date: what somebody wants to
+ * see. `detail`: stats detail is on. NULL: no memory. */
 struct watch *watch_new(uint32_t workers, uint32_t worker_kib, uint32_t watcher_kib,
                         _Atomic uint32_t *observed, bool detail);
 
@@ -38,12 +41,12 @@ void watch_free(struct watch *watch);
 /* The watchers: connections of workers. */
 
 enum watch_added {
-    WATCH_ADDED, /* the worker is woken when watch_take may have something */
+    WATCH_ADDED, /* `waker` is called when watch_take may have something */
     WATCH_TOO_MANY,
     WATCH_FAILED,
 };
 
-enum watch_added watch_add(struct watch *watch, uint32_t events, struct worker *worker,
+enum watch_added watch_add(struct watch *watch, uint32_t events, struct waker waker,
                            uint32_t *watcher);
 void watch_remove(struct watch *watch, uint32_t watcher);
 
@@ -59,35 +62,52 @@ struct watch_stats {
 
 void watch_get_stats(struct watch *watch, struct watch_stats *stats);
 
-/* What happens. The hot path asks watch_wants and calls nothing else while it is false. */
+/* What happens. */
 
-static inline bool watch_wants(const struct worker *worker)
+/* What a thread needs to tell it: only that thread uses it. */
+struct watch_writer {
+    struct watch *watch;
+    struct prefixes *prefixes;
+    const _Atomic uint32_t *observed; /* that of watch_new */
+    uint32_t log;                     /* that of the thread: its number, or that of all workers */
+};
+
+/* The hot path asks this and calls nothing else while it is false. */
+static inline bool watch_wants(const struct watch_writer *writer)
 {
-    return __builtin_expect(
-        atomic_load_explicit(&worker->server->observed, memory_order_relaxed) != 0, 0);
+    return __builtin_expect(atomic_load_explicit(writer->observed, memory_order_relaxed) != 0, 0);
 }
 
-/* A line of the thread that writes log number `log`: that of a worker, or the one behind all workers: the cleaner's. */
+/* A line of the thread whose log has this number. */
 void watch_write(struct watch *watch, uint32_t log, uint32_t events, const char *text, size_t len);
 
-/* These write a line, or count for `stats detail`, if somebody wants it; each request is told to one of them, when it has been run.
- * They write to the log of the worker, so its thread calls them. (watch_lines.c) */
-void watch_got(struct worker *worker, const struct conn *conn, const struct slot *slot, bool found,
-               size_t value_len);
-void watch_stored(struct worker *worker, const struct conn *conn, const struct slot *slot,
-                  enum reply_status status);
-void watch_deleted(struct worker *worker, const struct conn *conn, const struct slot *slot,
+/* These write a line, or count for `stats detail`, if somebody wants it; each request is told to
+ * one of them, when it has been run. (watch_lines.c) */
+void watch_got(const struct watch_writer *writer, const struct observed_request *observed,
+               bool found, size_t value_len);
+void watch_stored(const struct watch_writer *writer, const struct observed_request *observed,
+                  enum reply_status status, uint32_t now_s);
+void watch_deleted(const struct watch_writer *writer, const struct observed_request *observed,
                    bool found);
-void watch_ran(struct worker *worker, const struct conn *conn, const struct slot *slot);
-void watch_opened(struct worker *worker, const struct conn *conn);
-void watch_closed(struct worker *worker, const struct conn *conn);
+void watch_ran(const struct watch_writer *writer, const struct observed_request *observed);
+
+/* A connection of this address has come, or gone for this reason. */
+void watch_opened(const struct watch_writer *writer, int fd, const char *address);
+void watch_closed(const struct watch_writer *writer, int fd, const char *address,
+                  const char *reason);
 
 /* The server as a whole did something: its name and a number. */
-void watch_system(struct worker *worker, const char *type, const char *name, uint64_t number);
+void watch_system(const struct watch_writer *writer, const char *type, const char *name,
+                  uint64_t number);
 
-/* For the cleaner. */
-bool watch_wants_evicted(void *server);
-void watch_evicted(void *server, const struct store_evicted *evicted);
+/* For the cleaner: both take a struct watch_evictions. */
+struct watch_evictions {
+    struct watch_writer writer;
+    const struct clock *clock;
+};
+
+bool watch_wants_evicted(void *evictions);
+void watch_evicted(void *evictions, const struct store_evicted *evicted);
 
 /* The events that words name: "fetchers mutations …"; none is fetchers. 0: a word is no event. */
 uint32_t watch_parse(struct bytes words);

@@ -1,7 +1,8 @@
-/* watch_lines.c: what the lines of `watch` say: memcached's words, but where there is nothing here that they would name.
+/* watch_lines.c: what the lines of `watch` say: memcached's words, but where there is nothing here
+ * that they would name.
  *
- * A fetch is what a client gets to see: a command that looks for its key on its way (set, incr, delete) has no item_get line. All
- * items are of class 1, as in `stats items`.
+ * A fetch is what a client gets to see: a command that looks for its key on its way (set, incr,
+ * delete) has no item_get line. All items are of class 1, as in `stats items`.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -14,6 +15,7 @@
 #include "src/observe/prefix.h"
 #include "src/observe/watch.h"
 #include "src/observe/watch_log.h"
+#include "storage/store.h"
 
 #define COMMAND_MAX  250  /* bytes of a raw command that are shown */
 #define BINARY_MAGIC 0x80 /* begins a request of the binary protocol */
@@ -43,67 +45,65 @@ static void add_key(struct line *line, const char *key, size_t len)
     line->len += encode_url(line->text + line->len, key, len);
 }
 
-static bool wants(const struct worker *worker, uint32_t events)
+static bool wants(const struct watch_writer *writer, uint32_t events)
 {
-    return atomic_load_explicit(&worker->server->observed, memory_order_relaxed) & events;
+    return atomic_load_explicit(writer->observed, memory_order_relaxed) & events;
 }
 
-static void write_line(struct worker *worker, uint32_t events, const struct line *line)
+static void write_line(const struct watch_writer *writer, uint32_t events, const struct line *line)
 {
-    watch_write(worker->server->watch, worker->id, events, line->text, line->len);
+    watch_write(writer->watch, writer->log, events, line->text, line->len);
 }
 
-static void count_prefix(struct worker *worker, const struct slot *slot,
+static void count_prefix(const struct watch_writer *writer, const struct observed_request *observed,
                          enum prefix_counter counter)
 {
-    prefixes_count(worker->server->prefixes, slot->request.key.data, slot->request.key.len,
+    prefixes_count(writer->prefixes, observed->request->key.data, observed->request->key.len,
                    counter);
 }
 
-/* The line of a request as the client wrote it, if it is text, or its first bytes. Of a get line with many keys, once. */
-static void write_raw(struct worker *worker, const struct conn *conn, const struct slot *slot)
+/* The line of a request as the client wrote it, if it is text, or its first bytes. Of a get line
+ * with many keys, once. */
+static void write_raw(const struct watch_writer *writer, const struct observed_request *observed)
 {
     struct line line = {.len = 0};
-    const char *start = conn->data + slot->pos_before;
-    size_t len = conn->len - slot->pos_before;
-    uint64_t swallowed = parser_swallows(&slot->parser_before);
-    if (parser_is_in_line(&slot->parser_before) || swallowed >= len)
+    const char *start = observed->received.data;
+    size_t len = observed->received.len;
+    if (len == 0)
         return;
-    start += swallowed;
-    len -= swallowed;
     size_t most = (unsigned char)*start == BINARY_MAGIC ? BINARY_MAX : COMMAND_MAX;
     len = len < most ? len : most;
     const char *end = most == COMMAND_MAX ? memchr(start, '\n', len) : NULL;
     if (end)
         len = (size_t)(end - start) - (end > start && end[-1] == '\r');
-    add(&line, "type=raw_cmd cfd=%d cmd=", conn->fd);
+    add(&line, "type=raw_cmd cfd=%d cmd=", observed->fd);
     line.len += encode_url(line.text + line.len, start, len);
-    write_line(worker, WATCH_RAWCMDS, &line);
+    write_line(writer, WATCH_RAWCMDS, &line);
 }
 
-void watch_ran(struct worker *worker, const struct conn *conn, const struct slot *slot)
+void watch_ran(const struct watch_writer *writer, const struct observed_request *observed)
 {
-    if (wants(worker, WATCH_RAWCMDS))
-        write_raw(worker, conn, slot);
+    if (wants(writer, WATCH_RAWCMDS))
+        write_raw(writer, observed);
 }
 
-void watch_got(struct worker *worker, const struct conn *conn, const struct slot *slot, bool found,
-               size_t value_len)
+void watch_got(const struct watch_writer *writer, const struct observed_request *observed,
+               bool found, size_t value_len)
 {
-    watch_ran(worker, conn, slot);
-    if (wants(worker, WATCH_DETAIL)) {
-        count_prefix(worker, slot, PREFIX_GET);
+    watch_ran(writer, observed);
+    if (wants(writer, WATCH_DETAIL)) {
+        count_prefix(writer, observed, PREFIX_GET);
         if (found)
-            count_prefix(worker, slot, PREFIX_HIT);
+            count_prefix(writer, observed, PREFIX_HIT);
     }
-    if (!wants(worker, WATCH_FETCHERS))
+    if (!wants(writer, WATCH_FETCHERS))
         return;
     struct line line = {.len = 0};
     add(&line, "type=item_get");
-    add_key(&line, slot->request.key.data, slot->request.key.len);
+    add_key(&line, observed->request->key.data, observed->request->key.len);
     add(&line, " status=%s clsid=%d cfd=%d size=%zu", found ? "found" : "not_found", found,
-        conn->fd, found ? value_len : 0);
-    write_line(worker, WATCH_FETCHERS, &line);
+        observed->fd, found ? value_len : 0);
+    write_line(writer, WATCH_FETCHERS, &line);
 }
 
 static const char *meta_store_name(const struct request *request)
@@ -153,97 +153,99 @@ static int64_t ttl_of(int64_t exptime, uint32_t now_s)
     return expire_s > now_s ? (int64_t)expire_s - now_s : -1;
 }
 
-void watch_stored(struct worker *worker, const struct conn *conn, const struct slot *slot,
-                  enum reply_status status)
+void watch_stored(const struct watch_writer *writer, const struct observed_request *observed,
+                  enum reply_status status, uint32_t now_s)
 {
-    const struct request *request = &slot->request;
-    watch_ran(worker, conn, slot);
-    if (wants(worker, WATCH_DETAIL))
-        count_prefix(worker, slot, PREFIX_SET);
-    if (!wants(worker, WATCH_MUTATIONS))
+    const struct request *request = observed->request;
+    watch_ran(writer, observed);
+    if (wants(writer, WATCH_DETAIL))
+        count_prefix(writer, observed, PREFIX_SET);
+    if (!wants(writer, WATCH_MUTATIONS))
         return;
     struct line line = {.len = 0};
     add(&line, "type=item_store");
     add_key(&line, request->key.data, request->key.len);
     add(&line, " status=%s cmd=%s ttl=%" PRId64 " clsid=1 cfd=%d size=%zu",
-        store_status_name(status), store_name(request), ttl_of(request->exptime, worker->now_s),
-        conn->fd, request->value.len);
-    write_line(worker, WATCH_MUTATIONS, &line);
+        store_status_name(status), store_name(request), ttl_of(request->exptime, now_s),
+        observed->fd, request->value.len);
+    write_line(writer, WATCH_MUTATIONS, &line);
 }
 
-void watch_deleted(struct worker *worker, const struct conn *conn, const struct slot *slot,
+void watch_deleted(const struct watch_writer *writer, const struct observed_request *observed,
                    bool found)
 {
-    watch_ran(worker, conn, slot);
-    if (wants(worker, WATCH_DETAIL))
-        count_prefix(worker, slot, PREFIX_DELETE);
-    if (!found || !wants(worker, WATCH_DELETIONS))
+    watch_ran(writer, observed);
+    if (wants(writer, WATCH_DETAIL))
+        count_prefix(writer, observed, PREFIX_DELETE);
+    if (!found || !wants(writer, WATCH_DELETIONS))
         return;
     struct line line = {.len = 0};
     add(&line, "type=deleted");
-    add_key(&line, slot->request.key.data, slot->request.key.len);
-    add(&line, " cmd=%s clsid=1 cfd=%d", slot->request.op == OP_META_DELETE ? "md" : "delete",
-        conn->fd);
-    write_line(worker, WATCH_DELETIONS, &line);
+    add_key(&line, observed->request->key.data, observed->request->key.len);
+    add(&line, " cmd=%s clsid=1 cfd=%d", observed->request->op == OP_META_DELETE ? "md" : "delete",
+        observed->fd);
+    write_line(writer, WATCH_DELETIONS, &line);
 }
 
 /* "tcp:127.0.0.1:50100", "tcp6:[::1]:50100", "unix:/path" as memcached's three words. */
-static void add_peer(struct line *line, const struct conn *conn)
+static void add_peer(struct line *line, const char *name)
 {
-    const char *address = strchr(conn->address, ':');
-    const char *port = strrchr(conn->address, ':');
-    if (strncmp(conn->address, "unix", 4) == 0 || !address || port == address) {
+    const char *address = strchr(name, ':');
+    const char *port = strrchr(name, ':');
+    if (strncmp(name, "unix", 4) == 0 || !address || port == address) {
         add(line, " rip=unix rport=0 transport=local");
         return;
     }
     bool brackets = address[1] == '[';
     address += 1 + brackets;
     add(line, " rip=%.*s rport=%s transport=%s", (int)(port - address - brackets), address,
-        port + 1, strncmp(conn->address, "udp", 3) == 0 ? "udp" : "tcp");
+        port + 1, strncmp(name, "udp", 3) == 0 ? "udp" : "tcp");
 }
 
-void watch_opened(struct worker *worker, const struct conn *conn)
+void watch_opened(const struct watch_writer *writer, int fd, const char *address)
 {
     struct line line = {.len = 0};
-    if (!wants(worker, WATCH_CONNEVENTS))
+    if (!wants(writer, WATCH_CONNEVENTS))
         return;
     add(&line, "type=conn_new");
-    add_peer(&line, conn);
-    add(&line, " cfd=%d", conn->fd);
-    write_line(worker, WATCH_CONNEVENTS, &line);
+    add_peer(&line, address);
+    add(&line, " cfd=%d", fd);
+    write_line(writer, WATCH_CONNEVENTS, &line);
 }
 
-void watch_closed(struct worker *worker, const struct conn *conn)
+void watch_closed(const struct watch_writer *writer, int fd, const char *address,
+                  const char *reason)
 {
     struct line line = {.len = 0};
-    if (!wants(worker, WATCH_CONNEVENTS))
+    if (!wants(writer, WATCH_CONNEVENTS))
         return;
     add(&line, "type=conn_close");
-    add_peer(&line, conn);
-    add(&line, " reason=%s cfd=%d", conn->close_reason ? conn->close_reason : "normal", conn->fd);
-    write_line(worker, WATCH_CONNEVENTS, &line);
+    add_peer(&line, address);
+    add(&line, " reason=%s cfd=%d", reason, fd);
+    write_line(writer, WATCH_CONNEVENTS, &line);
 }
 
-void watch_system(struct worker *worker, const char *type, const char *name, uint64_t number)
+void watch_system(const struct watch_writer *writer, const char *type, const char *name,
+                  uint64_t number)
 {
     struct line line = {.len = 0};
-    if (!wants(worker, WATCH_SYSEVENTS))
+    if (!wants(writer, WATCH_SYSEVENTS))
         return;
     add(&line, "type=%s %s=%" PRIu64, type, name, number);
-    write_line(worker, WATCH_SYSEVENTS, &line);
+    write_line(writer, WATCH_SYSEVENTS, &line);
 }
 
 bool watch_wants_evicted(void *context)
 {
-    const struct server *server = context;
-    return atomic_load_explicit(&server->observed, memory_order_relaxed) & WATCH_EVICTIONS;
+    const struct watch_evictions *evictions = context;
+    return wants(&evictions->writer, WATCH_EVICTIONS);
 }
 
 void watch_evicted(void *context, const struct store_evicted *evicted)
 {
-    struct server *server = context;
+    const struct watch_evictions *evictions = context;
     struct line line = {.len = 0};
-    uint32_t now_s = clock_now_s(&server->clock);
+    uint32_t now_s = clock_now_s(evictions->clock);
     uint32_t seen_s = evicted->accessed_s;
     add(&line, "type=eviction");
     add_key(&line, evicted->key, evicted->key_len);
@@ -251,8 +253,7 @@ void watch_evicted(void *context, const struct store_evicted *evicted)
         evicted->fetched ? "yes" : "no",
         evicted->expire_s ? (int64_t)evicted->expire_s - now_s : INT64_C(-1),
         seen_s && seen_s < now_s ? now_s - seen_s : 0, evicted->value_len);
-    watch_write(server->watch, (uint32_t)server->settings.threads, WATCH_EVICTIONS, line.text,
-                line.len);
+    write_line(&evictions->writer, WATCH_EVICTIONS, &line);
 }
 
 static const struct {

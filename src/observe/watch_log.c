@@ -1,14 +1,17 @@
 /* watch_log.c: a ring of lines between one thread that writes and one that reads, without a lock.
  *
- * Each thread that has something to tell has a log of its own, and the reader brings the lines of all logs into the order of their
- * numbers. A number is taken before its line is in the log, so the reader must know how far all are in: before a writer takes
- * a number it notes in `pending` one that is not higher, and clears that when the line is in. The reader looks at the number
- * to be given next, and then at what is pending: whatever lies below both has arrived.
+ * Each thread that has something to tell has a log of its own, and the reader brings the lines of
+ * all logs into the order of their numbers. A number is taken before its line is in the log, so the
+ * reader must know how far all are in: before a writer takes a number it notes in `pending` one
+ * that is not higher, and clears that when the line is in. The reader looks at the number to be
+ * given next, and then at what is pending: whatever lies below both has arrived.
  *
- *     writer:  pending = next_gid;  gid = next_gid++;  write the line;  written += …;  pending = none
+ *     writer:  pending = next_gid;  gid = next_gid++;
+ *              write the line;  written += …;  pending = none
  *     reader:  bound = next_gid;  bound = min(bound, every pending);  look at every `written`
  *
- * Lines begin at multiples of 8. One that does not fit before the ring's end is put at its beginning; a gap (events 0) fills the rest.
+ * Lines begin at multiples of 8. One that does not fit before the ring's end is put at its
+ * beginning; a gap (events 0) fills the rest.
  */
 #include "src/observe/watch_log.h"
 

@@ -31,8 +31,8 @@ struct watch_line {
 bool watch_log_init(struct watch_log *log, uint32_t size);
 void watch_log_release(struct watch_log *log);
 
-/* Adds a line; one thread at a time. Its number is the next of `next_gid`, which all logs share. Never waits: a line that finds
- * no room is dropped and counted. */
+/* Adds a line; one thread at a time. Its number is the next of `next_gid`, which all logs share.
+ * Never waits: a line that finds no room is dropped and counted. */
 void watch_log_add(struct watch_log *log, _Atomic uint64_t *next_gid, uint64_t us, uint32_t events,
                    const char *text, size_t len);
 
@@ -40,8 +40,8 @@ void watch_log_add(struct watch_log *log, _Atomic uint64_t *next_gid, uint64_t u
 uint64_t watch_log_bound(const struct watch_log *logs, uint32_t count,
                          const _Atomic uint64_t *next_gid);
 
-/* The line that comes next, of all logs, if its number is below `bound`: of the log *from; NULL: none. It stays until
- * watch_log_next is told that it is done with. For one reader. */
+/* The line that comes next, of all logs, if its number is below `bound`: of the log *from; NULL:
+ * none. It stays until watch_log_next is told that it is done with. For one reader. */
 const struct watch_line *watch_log_first(const struct watch_log *logs, uint32_t count,
                                          uint64_t bound, uint32_t *from);
 void watch_log_next(struct watch_log *log, const struct watch_line *line);

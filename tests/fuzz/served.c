@@ -70,7 +70,7 @@ static void open_store(struct server *server)
         .shard_count = 16, /* they are swept after each flush */
         .reader_threads = 1,
         .now_s = clock_now_s(&server->clock),
-        .observer = {server, watch_wants_evicted, watch_evicted},
+        .observer = {&server->evictions, watch_wants_evicted, watch_evicted},
         .reporter = {.write = say},
     };
     FUZZ_CHECK(store_open(&server->store, &options) == STORE_OK);
@@ -115,9 +115,15 @@ void served_start(struct served *served, const char *const options[], bool udp)
     clock_init(&server->clock);
     server->prefixes = prefixes_new(server->settings.prefix_delimiter);
     server->watch = watch_new(1, 64, 64, &server->observed, false);
-    server->dump = dump_new(server);
-    FUZZ_CHECK(server->prefixes && server->watch && server->dump);
+    server->evictions = (struct watch_evictions){.writer = {.watch = server->watch,
+                                                            .prefixes = server->prefixes,
+                                                            .observed = &server->observed,
+                                                            .log = 1},
+                                                 .clock = &server->clock};
+    FUZZ_CHECK(server->prefixes && server->watch);
     open_store(server);
+    server->dump = dump_new(server->store, &server->clock);
+    FUZZ_CHECK(server->dump);
     server_stats_init(main_thread);
     served->unix_listener = add_listener(server, -1, TRANSPORT_PLAIN);
     if (udp)
@@ -167,8 +173,8 @@ static bool is_unread(int fd)
 /* Whether it waits for a thread of the store. */
 static bool is_held(const struct worker *worker)
 {
-    return worker->ready || worker->fetching || worker->parked || worker->syncing ||
-           worker->dumping;
+    return worker->ready || worker->context.fetches.under_way || worker->parked ||
+           worker->syncing || worker->dumping;
 }
 
 static uint64_t now_ms(void)

@@ -51,6 +51,8 @@ server_tests = \
     tests/unit/src/test_command \
     tests/unit/src/test_conn_state \
     tests/unit/src/test_fetches \
+    tests/unit/src/test_overdue \
+    tests/unit/src/test_semantics \
     tests/unit/src/test_server_log \
     tests/unit/src/test_prefix \
     tests/unit/src/test_progress \
@@ -60,9 +62,16 @@ server_tests = \
     tests/unit/src/test_watch_log
 
 tests_unit_src_test_auth_file_SOURCES = tests/unit/src/test_auth_file.c src/command/auth_file.c src/command/auth_file.h
-tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c src/base/clock.c src/command/command.c \
-    src/command/command_internal.h src/command/command_meta.c src/command/fetches.c src/net/output.c src/command/rights.c src/command/rights.h
-tests_unit_src_test_fetches_SOURCES = tests/unit/src/test_fetches.c src/command/fetches.c src/command/fetches.h
+src_commands = tests/unit/src/commands.c tests/unit/src/commands.h src/base/clock.c src/base/output.c \
+    src/command/answer.c src/command/arithmetic.c src/command/client.h src/command/command.c src/command/command.h src/command/context.h \
+    src/command/fetches.c src/command/fetches.h src/command/get.c src/command/internal.h src/command/meta.c \
+    src/command/rights.c src/command/rights.h src/command/write.c
+tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c $(src_commands)
+tests_unit_src_test_semantics_SOURCES = tests/unit/src/test_semantics.c $(src_commands) src/base/server_log.c \
+    src/command/admin.c src/command/auth.c src/command/auth_file.c src/command/binary.c src/command/sasl_absent.c \
+    src/observe/dump.c src/observe/prefix.c src/observe/watch.c src/observe/watch_lines.c src/observe/watch_log.c
+tests_unit_src_test_fetches_SOURCES = tests/unit/src/test_fetches.c src/base/output.c src/command/fetches.c src/command/fetches.h
+tests_unit_src_test_overdue_SOURCES = tests/unit/src/test_overdue.c src/net/overdue.c src/net/overdue.h
 tests_unit_src_test_server_log_SOURCES = tests/unit/src/test_server_log.c src/base/server_log.c src/base/server_log.h
 tests_unit_src_test_conn_state_SOURCES = tests/unit/src/test_conn_state.c src/net/conn_state.c src/net/conn.h
 tests_unit_src_test_prefix_SOURCES = tests/unit/src/test_prefix.c src/observe/prefix.c src/observe/prefix.h

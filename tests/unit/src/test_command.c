@@ -1,20 +1,15 @@
 /* test_command.c: the commands on a store that answers whatever the test wants: each status has one
  * answer, in every command, and none is asked for ever.
  *
- * The functions of the store are here, and those of a worker that a command may call.
+ * The functions of the store are here, and those of others that a command may call.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "commands.h"
 
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/command/command_internal.h"
 #include "src/base/server_log.h"
-#include "src/observe/watch.h"
+#include "src/command/internal.h"
 
 #define UNREADABLE "SERVER_ERROR cannot read the value from disk\r\n"
 #define NO_ROOM    "SERVER_ERROR out of memory reading the value\r\n"
@@ -125,126 +120,110 @@ void store_unpin(void *pin)
     (void)pin;
 }
 
-/* The worker. */
-
-static struct server server;
-static struct worker worker;
-static struct conn conn;
-static uint32_t parked;
-static bool waited_long; /* whoever is parked has waited as long as he may */
-
-bool worker_park(struct worker *of, struct conn *what)
-{
-    (void)of;
-    what->parked = !waited_long;
-    parked++;
-    return !waited_long;
-}
-
-void worker_await_disk(struct worker *of, struct conn *what)
-{
-    (void)of, (void)what;
-}
-
-void worker_await_tick(struct worker *of)
-{
-    (void)of;
-}
-
-void worker_resume(struct conn *what)
-{
-    (void)what;
-}
-
-bool worker_may_report(struct worker *of, _Atomic uint32_t *reported_s)
-{
-    (void)of, (void)reported_s;
-    return false;
-}
+/* What else commands call. */
 
 void server_log(const char *format, ...)
 {
     (void)format;
 }
 
-enum run_result command_run_admin(struct worker *of, struct conn *for_whom,
-                                  const struct request *request, struct reply *reply)
+bool server_log_may_repeat(_Atomic uint32_t *last_s, uint32_t now_s)
 {
-    (void)of, (void)for_whom, (void)request, (void)reply;
+    (void)last_s, (void)now_s;
+    return true;
+}
+
+enum run_result admin_run(struct command_context *context, struct client *client,
+                          const struct request *request)
+{
+    (void)context, (void)client, (void)request;
     return RUN_DONE;
 }
 
-enum run_result command_run_binary(struct worker *of, struct conn *for_whom,
-                                   const struct request *request)
+enum run_result binary_run(struct command_context *context, struct client *client,
+                           const struct request *request)
 {
-    (void)of, (void)for_whom, (void)request;
-    return RUN_DONE;
+    return admin_run(context, client, request);
 }
 
-void watch_ran(struct worker *of, const struct conn *who, const struct slot *slot)
+enum run_result auth_run_password(struct command_context *context, struct client *client,
+                                  const struct request *request)
 {
-    (void)of, (void)who, (void)slot;
+    return admin_run(context, client, request);
 }
 
-void watch_got(struct worker *of, const struct conn *who, const struct slot *slot, bool found,
-               size_t value_len)
+enum run_result auth_run_sasl(struct command_context *context, struct client *client,
+                              const struct request *request)
 {
-    (void)of, (void)who, (void)slot, (void)found, (void)value_len;
+    return admin_run(context, client, request);
 }
 
-void watch_stored(struct worker *of, const struct conn *who, const struct slot *slot,
-                  enum reply_status status)
+void watch_ran(const struct watch_writer *writer, const struct observed_request *observed)
 {
-    (void)of, (void)who, (void)slot, (void)status;
+    (void)writer, (void)observed;
 }
 
-void watch_deleted(struct worker *of, const struct conn *who, const struct slot *slot, bool found)
+void watch_got(const struct watch_writer *writer, const struct observed_request *observed,
+               bool found, size_t value_len)
 {
-    (void)of, (void)who, (void)slot, (void)found;
+    (void)writer, (void)observed, (void)found, (void)value_len;
 }
 
-void watch_system(struct worker *of, const char *type, const char *name, uint64_t number)
+void watch_stored(const struct watch_writer *writer, const struct observed_request *observed,
+                  enum reply_status status, uint32_t now_s)
 {
-    (void)of, (void)type, (void)name, (void)number;
+    (void)writer, (void)observed, (void)status, (void)now_s;
+}
+
+void watch_deleted(const struct watch_writer *writer, const struct observed_request *observed,
+                   bool found)
+{
+    (void)writer, (void)observed, (void)found;
+}
+
+void watch_system(const struct watch_writer *writer, const char *type, const char *name,
+                  uint64_t number)
+{
+    (void)writer, (void)type, (void)name, (void)number;
 }
 
 /* One command. */
 
-static char answer[OUTPUT_ROOM];
-static enum run_result result;
+static struct commands commands;
+static struct client *const client = &commands.client;
+static const char *const answer = commands.answer;
 
-static void parse(const char *line, struct slot *slot)
+#define SPACE_SINCE_S 999999 /* a second ago: a wait of now goes on */
+
+/* The client has found no space for as long as anybody may wait for some. */
+static bool waited_long;
+
+static bool waits_for_space(void)
 {
-    size_t consumed, need = 0;
-    slot->parser_before = conn.parser;
-    assert_int_equal(
-        parser_next(&conn.parser, line, strlen(line), &slot->request, &consumed, &need),
-        PARSE_REQUEST);
-    assert_int_equal(consumed, strlen(line));
-    slot->conn = &conn;
-    slot->key =
-        (struct store_key){.data = slot->request.key.data, .len = (uint16_t)slot->request.key.len};
+    return client_waits_for(client, WAIT_SPACE);
 }
 
-/* Runs it once, or once more after it has waited; `answer` is what it says. */
-static void run_again(const struct slot *slot)
+static bool has_written(void)
 {
-    output_reset(&worker.output);
-    conn.parked = false;
-    for (; conn.fetching; conn.fetching--)
-        worker.fetching--;
-    result = command_run(&worker, &conn, slot);
-    memcpy(answer, worker.output.arena, worker.output.used);
-    answer[worker.output.used] = '\0';
+    return client->space_since_s == 0;
+}
+
+/* Runs it once, or once more after it has waited. */
+static void run_again(void)
+{
+    client_end_wait(client, WAIT_TO_RUN);
+    commands.context.fetches.under_way -= client->fetching;
+    client->fetching = 0;
+    commands_run(&commands);
 }
 
 static void run(const char *line)
 {
-    struct slot slot = {0};
-    parse(line, &slot);
+    commands_parse(&commands, line, strlen(line));
     store.gets = store.writes = store.fetches = 0;
-    worker.rests = conn.wrote = false;
-    run_again(&slot);
+    client->space_since_s =
+        waited_long ? commands.context.now_s - CLIENT_WAIT_MAX_S : SPACE_SINCE_S;
+    run_again();
 }
 
 static void expect(const char *line, const char *wanted)
@@ -253,25 +232,14 @@ static void expect(const char *line, const char *wanted)
     if (strcmp(answer, wanted) != 0)
         print_error("%s", line);
     assert_string_equal(answer, wanted);
-    assert_int_equal(result, RUN_DONE);
+    assert_int_equal(commands.result, RUN_DONE);
 }
 
 static int set_up(void **state)
 {
     (void)state;
     memset(&store, 0, sizeof store);
-    memset(&worker.counters, 0, sizeof worker.counters);
-    server.settings.item_size_max = 1 << 20;
-    worker.server = &server;
-    worker.now_s = 1000000;
-    worker.scratch = calloc(1, sizeof *worker.scratch);
-    assert_non_null(worker.scratch);
-    assert_true(output_init(&worker.output));
-    memset(&conn, 0, sizeof conn);
-    conn.worker = &worker;
-    fetched_init(&worker.fetched, 0, 1);
-    parser_init(&conn.parser, PROTOCOL_TEXT, server.settings.item_size_max);
-    parked = 0;
+    commands_init(&commands);
     waited_long = false;
     return 0;
 }
@@ -279,15 +247,12 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    for (uint32_t i = 0; i < conn.cold_count; i++)
-        free(conn.cold[i]);
-    free(worker.scratch);
-    output_release(&worker.output);
+    commands_release(&commands);
     return 0;
 }
 
-/* What looks at the value, and what it answers where there is none. Those with a second answer
- * make the item then. */
+/* What looks at the value, and what it answers where there is none. Those with a second answer make
+ * the item then. */
 static const struct looking {
     const char *line, *miss;
     bool makes, writes; /* on a miss, on a hit */
@@ -347,9 +312,9 @@ static void test_what_cannot_be_looked_at_is_an_error_and_nothing_is_written(voi
             expect(looking[row].line, errors[error].error);
             assert_int_equal(store.writes, 0);
             assert_int_equal(store.gets, 1);
-            assert_false(conn.wrote);
+            assert_false(has_written());
         }
-    const struct counters *counters = &worker.counters;
+    const struct counters *counters = &commands.context.counters;
     assert_int_equal(counters->get_misses + counters->touch_misses + counters->cas_misses +
                          counters->incr_misses + counters->decr_misses + counters->delete_misses,
                      0);
@@ -380,7 +345,7 @@ static void test_each_status_of_a_write_has_one_answer(void **state)
     for (size_t row = 0; row < COUNT(writing); row++) {
         store.write = STORE_OK;
         expect(writing[row].line, writing[row].done);
-        assert_true(conn.wrote);
+        assert_true(has_written());
         store.write = STORE_NOT_FOUND;
         if (writing[row].unfit)
             expect(writing[row].line, writing[row].unfit);
@@ -389,7 +354,7 @@ static void test_each_status_of_a_write_has_one_answer(void **state)
         store.write = errors[error].status;
         for (size_t row = 0; row < COUNT(writing); row++) {
             expect(writing[row].line, errors[error].error);
-            assert_false(conn.wrote);
+            assert_false(has_written());
         }
         for (size_t row = 0; row < COUNT(looking); row++)
             if (looking[row].writes)
@@ -400,7 +365,7 @@ static void test_each_status_of_a_write_has_one_answer(void **state)
 static void test_a_value_too_large_whose_predecessor_stays_says_why(void **state)
 {
     (void)state;
-    parser_init(&conn.parser, PROTOCOL_TEXT, 100);
+    parser_init(&client->parser, PROTOCOL_TEXT, 100);
     store.write = STORE_READ_ONLY;
     expect("set k 0 0 200\r\n", READ_ONLY);
 }
@@ -413,13 +378,13 @@ static void test_what_must_wait_for_room_is_parked_and_says_nothing(void **state
         if (!looking[row].writes)
             continue;
         run(looking[row].line);
-        assert_int_equal(result, RUN_WAIT);
+        assert_int_equal(commands.result, RUN_WAIT);
         assert_string_equal(answer, "");
-        assert_true(conn.parked);
+        assert_true(waits_for_space());
     }
     for (size_t row = 0; row < COUNT(writing); row++) {
         run(writing[row].line);
-        assert_int_equal(result, RUN_WAIT);
+        assert_int_equal(commands.result, RUN_WAIT);
     }
 }
 
@@ -433,14 +398,14 @@ static void test_a_get_of_a_stale_item_is_answered_where_nothing_can_be_written(
     expect("mg k v\r\n", "VA 1 X W\r\n7\r\n");
     store.write = STORE_WAIT_SPACE;
     run("mg k v\r\n");
-    assert_int_equal(result, RUN_WAIT);
-    assert_int_equal(parked, 1);
+    assert_int_equal(commands.result, RUN_WAIT);
+    assert_int_equal(commands.waits[__builtin_ctz(WAIT_SPACE)], 1);
     waited_long = true;
     for (size_t i = 0; i < COUNT(statuses); i++) {
         store.write = statuses[i];
         expect("mg k v\r\n", "VA 1 X\r\n7\r\n");
         assert_int_equal(store.writes, 1);
-        assert_false(conn.parked || conn.wrote);
+        assert_false(waits_for_space() || has_written());
     }
     store.write = STORE_FULL;
     expect("mg k T5 v\r\n", FULL);
@@ -454,14 +419,14 @@ static void test_what_has_waited_long_enough_is_refused(void **state)
     waited_long = true;
     for (size_t row = 0; row < COUNT(writing); row++) {
         run(writing[row].line);
-        assert_int_equal(result, RUN_DONE);
-        assert_false(conn.parked);
+        assert_int_equal(commands.result, RUN_DONE);
+        assert_false(waits_for_space());
         assert_non_null(strstr(answer, "SERVER_ERROR out of memory storing object"));
     }
 }
 
-/* The condition of a write never holds: others have always been faster, or two keys look the
- * same to the store. */
+/* The condition of a write never holds: others have always been faster, or two keys look the same
+ * to the store. */
 static void test_an_item_that_keeps_changing_is_given_up(void **state)
 {
     (void)state;
@@ -498,51 +463,81 @@ static void test_a_place_that_keeps_changing_is_given_up_when_it_is_waited_for(v
     store.get = STORE_WAIT_READ;
     store.fetch_now = STORE_WAIT_READ;
     for (size_t row = 0; row < COUNT(looking); row++) {
-        struct slot slot = {0};
-        parse(looking[row].line, &slot);
+        commands_parse(&commands, looking[row].line, strlen(looking[row].line));
         uint32_t turns = 0;
-        for (run_again(&slot); result == RUN_WAIT && turns < 1000; run_again(&slot))
+        for (run_again(); commands.result == RUN_WAIT && turns < 1000; run_again()) {
+            assert_true(client_waits_for(client, WAIT_READ));
             turns++;
+        }
         assert_int_equal(turns, COMMAND_LOOK_UPS_MAX);
         assert_string_equal(answer, CONTENDED);
-        assert_int_equal(conn.cold_count, 0);
+        assert_int_equal(client->cold_count, 0);
     }
 }
 
 static void test_who_waits_for_room_may_look_as_often_as_there_is_none(void **state)
 {
     (void)state;
-    struct slot slot = {0};
+    static const char line[] = "incr k 1\r\n";
     store.write = STORE_WAIT_SPACE;
-    parse("incr k 1\r\n", &slot);
+    commands_parse(&commands, line, strlen(line));
     for (int i = 0; i < 5 * COMMAND_LOOK_UPS_MAX; i++) {
-        run_again(&slot);
-        assert_int_equal(result, RUN_WAIT);
-        assert_true(conn.parked);
+        run_again();
+        assert_int_equal(commands.result, RUN_WAIT);
+        assert_true(waits_for_space());
     }
     store.write = STORE_OK;
-    run_again(&slot);
+    run_again();
     assert_string_equal(answer, "8\r\n");
+}
+
+/* The first of a pipeline waits, its next requests are refused at once, and much later one waits
+ * again. */
+static void test_who_finds_no_space_waits_and_is_refused_and_waits_again_later(void **state)
+{
+    (void)state;
+    static const char line[] = "set k 0 0 1\r\nx\r\n";
+    static const struct {
+        uint32_t later_s;
+        enum run_result result;
+    } runs[] = {
+        {0, RUN_WAIT}, {CLIENT_WAIT_MAX_S - 1, RUN_WAIT}, {1, RUN_DONE},
+        {0, RUN_DONE}, {CLIENT_WAIT_MAX_S - 1, RUN_DONE}, {1, RUN_WAIT},
+    };
+    store.write = STORE_WAIT_SPACE;
+    for (size_t i = 0; i < COUNT(runs); i++) {
+        commands.context.now_s += runs[i].later_s;
+        commands_parse(&commands, line, strlen(line));
+        run_again();
+        assert_int_equal(commands.result, runs[i].result);
+        assert_int_equal(waits_for_space(), runs[i].result == RUN_WAIT);
+        assert_string_equal(answer, runs[i].result == RUN_WAIT ? "" : FULL);
+    }
+    store.write = STORE_OK;
+    run_again();
+    assert_string_equal(answer, "STORED\r\n");
+    assert_int_equal(client->space_since_s, 0);
 }
 
 static void test_an_error_closes_a_line_of_several_keys(void **state)
 {
     (void)state;
     static const char line[] = "get a b\r\n";
-    struct slot slot = {0};
+    struct command *command = &commands.command;
     size_t consumed, need = 0;
-    assert_int_equal(parser_next(&conn.parser, line, strlen(line), &slot.request, &consumed, &need),
-                     PARSE_REQUEST);
-    slot.key.len = 1;
     store.get = STORE_IO;
-    run_again(&slot);
-    assert_int_equal(result, RUN_CLOSE);
-    slot.parser_before = conn.parser;
-    assert_int_equal(parser_next(&conn.parser, line + consumed, strlen(line) - consumed,
-                                 &slot.request, &consumed, &need),
+    assert_int_equal(
+        parser_next(&client->parser, line, strlen(line), &command->request, &consumed, &need),
+        PARSE_REQUEST);
+    command->key.len = 1;
+    run_again();
+    assert_int_equal(commands.result, RUN_CLOSE);
+    command->parser_before = client->parser;
+    assert_int_equal(parser_next(&client->parser, line + consumed, strlen(line) - consumed,
+                                 &command->request, &consumed, &need),
                      PARSE_REQUEST);
-    run_again(&slot);
-    assert_int_equal(result, RUN_CLOSE);
+    run_again();
+    assert_int_equal(commands.result, RUN_CLOSE);
     assert_string_equal(answer, UNREADABLE);
 }
 
@@ -562,6 +557,7 @@ int main(void)
         TEST(a_place_that_keeps_changing_is_given_up_when_it_is_read_at_once),
         TEST(a_place_that_keeps_changing_is_given_up_when_it_is_waited_for),
         TEST(who_waits_for_room_may_look_as_often_as_there_is_none),
+        TEST(who_finds_no_space_waits_and_is_refused_and_waits_again_later),
         TEST(an_error_closes_a_line_of_several_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,14 +5,16 @@
 
 #include <cmocka.h>
 
+#include "src/base/server_log.h"
 #include "src/net/conn.h"
-#include "src/net/worker.h"
 
-static struct worker worker;
+void server_log(const char *format, ...)
+{
+    (void)format;
+}
 
 static void expect(struct conn *conn, const char *name)
 {
-    conn->worker = &worker;
     conn_note_state(conn);
     assert_string_equal(conn_state_name(conn), name);
 }
@@ -32,36 +34,39 @@ static void test_what_is_to_come_from_the_client(void **state)
     struct conn idle = {0}, line = {.in_len = 5}, body = {.in_len = 15, .need = 100};
     struct conn refused = {0}, header = {.in_len = 23, .need = 24},
                 packet = {.in_len = 24, .need = 25};
-    refused.parser.text.swallow = 1;
-    header.parser.protocol = packet.parser.protocol = PROTOCOL_BINARY;
+    refused.client.parser.text.swallow = 1;
+    header.client.parser.protocol = packet.client.parser.protocol = PROTOCOL_BINARY;
     expect(&idle, "conn_read");
     expect(&line, "conn_read");
     expect(&body, "conn_nread");
     expect(&refused, "conn_swallow");
     expect(&header, "conn_read");
     expect(&packet, "conn_nread");
-    packet.parser.binary.swallow = 1;
+    packet.client.parser.binary.swallow = 1;
     expect(&packet, "conn_swallow");
 }
 
 static void test_what_it_waits_for_here_comes_first(void **state)
 {
     (void)state;
-    struct piece piece;
-    struct conn fetching = {.fetching = 1}, syncing = {.syncing = true, .pending = &piece},
-                parked = {.parked = true, .in_len = 9};
-    struct conn writing = {.pending = &piece, .in_len = 9, .need = 99},
-                turn = {.stopped = true, .in_len = 9, .need = 99};
-    struct conn watching = {.watching = true, .pending = &piece}, dumping = {0};
+    struct conn fetching = {.client.waits = WAIT_READ},
+                syncing = {.client.waits = WAIT_SYNC | WAIT_OUTPUT},
+                parked = {.client.waits = WAIT_SPACE, .in_len = 9},
+                in_line = {.client.waits = WAIT_MEMORY, .in_len = 9},
+                writing = {.client.waits = WAIT_OUTPUT, .in_len = 9, .need = 99},
+                turn = {.turn = TURN_OVER, .in_len = 9, .need = 99},
+                watching = {.client.waits = WAIT_WATCH | WAIT_OUTPUT},
+                dumping = {.client.waits = WAIT_DUMP},
+                dumped = {.client.waits = WAIT_DUMP | WAIT_OUTPUT};
     expect(&fetching, "conn_io_queue");
     expect(&syncing, "conn_io_queue");
     expect(&parked, "conn_io_queue");
+    expect(&in_line, "conn_io_queue");
     expect(&writing, "conn_mwrite");
     expect(&turn, "conn_parse_cmd");
     expect(&watching, "conn_watch");
-    expect(&dumping, "conn_read");
-    worker.dumping = &dumping;
     expect(&dumping, "conn_io_queue");
+    expect(&dumped, "conn_mwrite");
 }
 
 int main(void)

@@ -1,7 +1,7 @@
-/* test_fetched.c: the memory of values from disk: who gets it, who waits, and that it all comes
+/* test_fetches.c: the memory of values from disk: who gets it, who waits, and that it all comes
  * back.
  *
- * The store and the worker are here. A read ends when the test says so (come_back).
+ * The store is here. A read ends when the test says so (come_back).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,17 +11,14 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "src/command/fetches.h"
-#include "src/base/server_log.h"
-#include "src/net/worker.h"
+#include "src/command/context.h"
 
 #define MIB    ((size_t)1 << 20)
 #define CONNS  40
 #define LIMIT  (64 * MIB)
-#define A_WAIT WORKER_WAIT_MAX_S
+#define A_WAIT CLIENT_WAIT_MAX_S
 
 /* The store: a fetch's location is its size. */
 
@@ -51,104 +48,93 @@ void store_fetch_release(struct store_fetch *fetch)
     memset(fetch, 0, sizeof *fetch);
 }
 
-/* The worker. */
-
-static struct server server;
-static struct worker worker;
-static struct conn conns[CONNS];
-static struct conn *resumed[CONNS];
-static uint32_t resumed_count, ticks, told;
-static struct segment *const some_segment = (struct segment *)&worker;
-
-void worker_resume(struct conn *conn)
+void store_unpin(void *pin)
 {
-    resumed[resumed_count++] = conn;
+    (void)pin;
 }
 
-void worker_await_disk(struct worker *of, struct conn *conn)
+/* The context, and its clients. */
+
+static struct command_context context;
+static struct client clients[CONNS];
+static struct client *resumed[CONNS];
+static uint32_t resumed_count, waits;
+static struct segment *const some_segment = (struct segment *)&context;
+
+static void note_wait(struct client *client, enum wait_reason reason)
 {
-    (void)of, (void)conn;
+    (void)client, (void)reason;
+    waits++;
 }
 
-void worker_await_tick(struct worker *of)
+static void note_resumed(struct client *client)
 {
-    (void)of;
-    ticks++;
+    resumed[resumed_count++] = client;
 }
 
-bool worker_may_report(struct worker *of, _Atomic uint32_t *reported_s)
-{
-    (void)of, (void)reported_s;
-    return true;
-}
+static const struct command_host host = {.wait = note_wait, .resume = note_resumed};
 
-void server_log(const char *format, ...)
+static bool is_in_line(const struct client *client)
 {
-    (void)format;
-    told++;
+    return client_waits_for(client, WAIT_MEMORY);
 }
 
 static int set_up(void **state)
 {
     (void)state;
-    memset(&worker, 0, sizeof worker);
-    memset(conns, 0, sizeof conns);
-    worker.server = &server;
-    worker.now_s = 1000;
-    worker.scratch = calloc(1, sizeof *worker.scratch);
-    for (int i = 0; i < CONNS; i++) {
-        conns[i].worker = &worker;
-        conns[i].next = i + 1 < CONNS ? &conns[i + 1] : NULL;
-    }
-    worker.conns = conns;
-    fetched_init(&worker.fetched, 0, 1);
+    memset(&context, 0, sizeof context);
+    memset(clients, 0, sizeof clients);
+    context.host = &host;
+    context.now_s = 1000;
+    for (int i = 0; i < CONNS; i++)
+        clients[i].context = &context;
     fetch_now = STORE_WAIT_READ;
-    started = resumed_count = ticks = told = 0;
-    return worker.scratch ? 0 : -1;
+    started = resumed_count = waits = 0;
+    return fetches_init(&context.fetches, 0, 1) ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
     for (int i = 0; i < CONNS; i++) {
-        conns[i].fetching = 0;
-        fetched_end_all(&conns[i]);
-        assert_int_equal(conns[i].fetched_bytes, 0);
+        clients[i].fetching = 0;
+        fetches_end_all(&clients[i]);
+        assert_int_equal(clients[i].fetched_bytes, 0);
     }
-    assert_int_equal(worker.fetched.bytes, 0);
-    assert_null(worker.fetched.first);
-    fetched_drop(worker.scratch);
+    assert_int_equal(context.fetches.bytes, 0);
+    assert_null(context.fetches.first);
+    fetches_release(&context.fetches);
     return 0;
 }
 
 /* A request of the connection that meets a cold value of so many bytes. */
-static enum fetched_read request(struct conn *conn, uint64_t tag, size_t bytes)
+static enum fetches_read request(struct client *client, uint64_t tag, size_t bytes)
 {
-    worker.scratch->fetch =
+    context.fetches.scratch->fetch =
         (struct store_fetch){.tag = tag, .location = bytes, .segment = some_segment};
-    return fetched_read(&worker, conn, worker.scratch);
+    return fetches_read(client, context.fetches.scratch);
 }
 
-static struct fetched *come_back(struct conn *conn, uint64_t tag)
+static struct fetched *come_back(struct client *client, uint64_t tag)
 {
     const struct store_key key = {.tag = tag};
-    struct fetched *fetched = fetched_find(conn, &key);
+    struct fetched *fetched = fetches_find(client, &key);
     assert_non_null(fetched);
-    fetched_came(&worker, &fetched->fetch);
+    fetches_came(&context, &fetched->fetch);
     return fetched;
 }
 
-/* Reads that take all of the account, by as many connections from conns[0] on; the values are
+/* Reads that take all of the account, by as many connections from clients[0] on; the values are
  * kept to be sent. */
 static struct fetched *kept[CONNS];
 
 static void fill(size_t bytes)
 {
     for (int i = 0; (size_t)(i + 1) * bytes <= LIMIT; i++) {
-        assert_int_equal(request(&conns[i], 1, bytes), FETCHED_LATER);
-        assert_int_equal(conns[i].fetching, 1);
-        kept[i] = come_back(&conns[i], 1);
-        assert_true(fetched_keep(&worker, &conns[i], kept[i]));
+        assert_int_equal(request(&clients[i], 1, bytes), FETCHES_LATER);
+        assert_int_equal(clients[i].fetching, 1);
+        kept[i] = come_back(&clients[i], 1);
+        assert_true(fetches_keep(&clients[i], kept[i]));
     }
     resumed_count = 0;
 }
@@ -156,75 +142,77 @@ static void fill(size_t bytes)
 static void drop(size_t bytes)
 {
     for (int i = 0; (size_t)(i + 1) * bytes <= LIMIT; i++)
-        fetched_drop(kept[i]);
+        fetches_drop(kept[i]);
 }
 
 static void test_an_eighth_of_the_memory_and_64_mib_at_least(void **state)
 {
     (void)state;
-    struct fetched_account account;
-    fetched_init(&account, 64 * MIB, 4);
-    assert_int_equal(account.limit, 16 * MIB);
-    fetched_init(&account, 1024 * MIB, 4);
-    assert_int_equal(account.limit, 32 * MIB);
+    struct fetches fetches;
+    assert_true(fetches_init(&fetches, 64 * MIB, 4));
+    assert_int_equal(fetches.limit, 16 * MIB);
+    fetches_release(&fetches);
+    assert_true(fetches_init(&fetches, 1024 * MIB, 4));
+    assert_int_equal(fetches.limit, 32 * MIB);
+    fetches_release(&fetches);
 }
 
 static void test_a_read_takes_its_size_until_it_is_sent(void **state)
 {
     (void)state;
-    assert_int_equal(request(&conns[0], 7, 3 * MIB), FETCHED_LATER);
-    assert_int_equal(worker.fetched.bytes, 3 * MIB);
+    assert_int_equal(request(&clients[0], 7, 3 * MIB), FETCHES_LATER);
+    assert_int_equal(context.fetches.bytes, 3 * MIB);
     assert_int_equal(started, 1);
-    struct fetched *fetched = come_back(&conns[0], 7);
+    struct fetched *fetched = come_back(&clients[0], 7);
     assert_int_equal(resumed_count, 1);
-    assert_true(fetched_keep(&worker, &conns[0], fetched));
-    assert_int_equal(conns[0].cold_count, 0);
-    assert_int_equal(conns[0].fetched_bytes, 3 * MIB);
-    fetched_drop(fetched);
-    assert_int_equal(worker.fetched.bytes, 0);
+    assert_true(fetches_keep(&clients[0], fetched));
+    assert_int_equal(clients[0].cold_count, 0);
+    assert_int_equal(clients[0].fetched_bytes, 3 * MIB);
+    fetches_drop(fetched);
+    assert_int_equal(context.fetches.bytes, 0);
 }
 
 static void test_what_the_page_cache_has(void **state)
 {
     (void)state;
     fetch_now = STORE_OK;
-    assert_int_equal(request(&conns[0], 7, 10000), FETCHED_HERE);
-    assert_int_equal(worker.fetched.bytes, 0); /* it is copied at once */
-    fetched_end(&worker, &conns[0], worker.scratch);
-    assert_int_equal(request(&conns[0], 7, MIB), FETCHED_HERE);
-    assert_int_equal(worker.fetched.bytes, MIB); /* it is sent from where it lies */
-    struct fetched *fetched = worker.scratch;
-    assert_true(fetched_keep(&worker, &conns[0], fetched));
-    assert_ptr_not_equal(worker.scratch, fetched);
-    fetched_drop(fetched);
+    assert_int_equal(request(&clients[0], 7, 10000), FETCHES_HERE);
+    assert_int_equal(context.fetches.bytes, 0); /* it is copied at once */
+    fetches_end(&clients[0], context.fetches.scratch);
+    assert_int_equal(request(&clients[0], 7, MIB), FETCHES_HERE);
+    assert_int_equal(context.fetches.bytes, MIB); /* it is sent from where it lies */
+    struct fetched *fetched = context.fetches.scratch;
+    assert_true(fetches_keep(&clients[0], fetched));
+    assert_ptr_not_equal(context.fetches.scratch, fetched);
+    fetches_drop(fetched);
 }
 
 static void test_a_value_that_has_grown_takes_the_difference(void **state)
 {
     (void)state;
-    request(&conns[0], 7, MIB);
-    struct fetched *fetched = come_back(&conns[0], 7);
+    request(&clients[0], 7, MIB);
+    struct fetched *fetched = come_back(&clients[0], 7);
     fetched->fetch.location = 3 * MIB; /* it was replaced meanwhile */
-    assert_int_equal(fetched_read(&worker, &conns[0], fetched), FETCHED_LATER);
-    assert_int_equal(worker.fetched.bytes, 3 * MIB);
-    assert_int_equal(conns[0].cold_count, 1);
-    come_back(&conns[0], 7);
+    assert_int_equal(fetches_read(&clients[0], fetched), FETCHES_LATER);
+    assert_int_equal(context.fetches.bytes, 3 * MIB);
+    assert_int_equal(clients[0].cold_count, 1);
+    come_back(&clients[0], 7);
 }
 
 static void test_the_largest_has_its_turn_alone(void **state)
 {
     (void)state;
-    assert_int_equal(request(&conns[0], 1, 3 * LIMIT), FETCHED_LATER);
+    assert_int_equal(request(&clients[0], 1, 3 * LIMIT), FETCHES_LATER);
     assert_int_equal(started, 1);
-    assert_int_equal(request(&conns[1], 1, 3 * LIMIT), FETCHED_LATER);
+    assert_int_equal(request(&clients[1], 1, 3 * LIMIT), FETCHES_LATER);
     assert_int_equal(started, 1);
-    assert_true(conns[1].in_line);
-    fetched_end(&worker, &conns[0], come_back(&conns[0], 1));
-    fetched_serve_line(&worker);
-    assert_false(conns[1].in_line);
-    assert_int_equal(request(&conns[1], 1, 3 * LIMIT), FETCHED_LATER);
+    assert_true(is_in_line(&clients[1]));
+    fetches_end(&clients[0], come_back(&clients[0], 1));
+    fetches_serve_line(&context);
+    assert_false(is_in_line(&clients[1]));
+    assert_int_equal(request(&clients[1], 1, 3 * LIMIT), FETCHES_LATER);
     assert_int_equal(started, 2);
-    come_back(&conns[1], 1);
+    come_back(&clients[1], 1);
 }
 
 static void test_first_come_first_served(void **state)
@@ -232,137 +220,100 @@ static void test_first_come_first_served(void **state)
     (void)state;
     fill(8 * MIB);
     for (int i = 10; i < 20; i++) {
-        assert_int_equal(request(&conns[i], 1, i == 10 ? 16 * MIB : MIB), FETCHED_LATER);
-        assert_true(conns[i].in_line);
+        assert_int_equal(request(&clients[i], 1, i == 10 ? 16 * MIB : MIB), FETCHES_LATER);
+        assert_true(is_in_line(&clients[i]));
     }
-    assert_true(ticks > 0);
-    assert_int_equal(worker.scratch->fetch.location, 0); /* nothing is held in line */
-    fetched_drop(kept[0]);
-    fetched_serve_line(&worker);
+    assert_true(waits > 0);
+    assert_int_equal(context.fetches.scratch->fetch.location, 0); /* nothing is held in line */
+    fetches_drop(kept[0]);
+    fetches_serve_line(&context);
     assert_int_equal(resumed_count, 0); /* the first needs more, and nobody passes it */
-    assert_int_equal(request(&conns[30], 1, 10000), FETCHED_LATER);
-    assert_true(conns[30].in_line);
-    fetched_drop(kept[1]);
-    fetched_serve_line(&worker);
+    assert_int_equal(request(&clients[30], 1, 10000), FETCHES_LATER);
+    assert_true(is_in_line(&clients[30]));
+    fetches_drop(kept[1]);
+    fetches_serve_line(&context);
     assert_int_equal(resumed_count, 1);
-    assert_ptr_equal(resumed[0], &conns[10]);
-    assert_int_equal(worker.fetched.bytes, LIMIT); /* it is promised */
-    assert_int_equal(request(&conns[31], 1, 10000), FETCHED_LATER);
-    assert_true(conns[31].in_line);
-    assert_int_equal(request(&conns[10], 1, 16 * MIB), FETCHED_LATER);
-    assert_int_equal(worker.fetched.bytes, LIMIT);
-    fetched_end(&worker, &conns[10], come_back(&conns[10], 1));
+    assert_ptr_equal(resumed[0], &clients[10]);
+    assert_int_equal(context.fetches.bytes, LIMIT); /* it is promised */
+    assert_int_equal(request(&clients[31], 1, 10000), FETCHES_LATER);
+    assert_true(is_in_line(&clients[31]));
+    assert_int_equal(request(&clients[10], 1, 16 * MIB), FETCHES_LATER);
+    assert_int_equal(context.fetches.bytes, LIMIT);
+    fetches_end(&clients[10], come_back(&clients[10], 1));
     resumed_count = 0;
-    fetched_serve_line(&worker);
+    fetches_serve_line(&context);
     assert_int_equal(resumed_count, 11);
     for (int i = 0; i < 9; i++)
-        assert_ptr_equal(resumed[i], &conns[11 + i]);
+        assert_ptr_equal(resumed[i], &clients[11 + i]);
     for (int i = 2; i < 8; i++)
-        fetched_drop(kept[i]);
+        fetches_drop(kept[i]);
 }
 
 static void test_a_promise_that_is_not_needed_is_given_back(void **state)
 {
     (void)state;
     fill(32 * MIB);
-    request(&conns[10], 1, MIB);
+    request(&clients[10], 1, MIB);
     drop(32 * MIB);
-    fetched_serve_line(&worker);
-    assert_int_equal(worker.fetched.bytes, MIB);
-    fetched_end_promise(&conns[10]); /* it was in RAM now */
-    assert_int_equal(worker.fetched.bytes, 0);
-    fetched_end_promise(&conns[10]);
-    assert_int_equal(worker.fetched.bytes, 0);
+    fetches_serve_line(&context);
+    assert_int_equal(context.fetches.bytes, MIB);
+    fetches_end_promise(&clients[10]); /* it was in RAM now */
+    assert_int_equal(context.fetches.bytes, 0);
+    fetches_end_promise(&clients[10]);
+    assert_int_equal(context.fetches.bytes, 0);
 }
 
-static void look_ahead(struct conn *conn, uint64_t tag, size_t bytes)
+static void look_ahead(struct client *client, uint64_t tag, size_t bytes)
 {
-    worker.scratch->fetch =
+    context.fetches.scratch->fetch =
         (struct store_fetch){.tag = tag, .location = bytes, .segment = some_segment};
-    fetched_read_ahead(&worker, conn);
+    fetches_read_ahead(client);
 }
 
 static void test_who_reads_ahead_takes_little_and_holds_nothing_in_line(void **state)
 {
     (void)state;
-    request(&conns[0], 1, MIB);
-    look_ahead(&conns[0], 2, MIB);
-    look_ahead(&conns[0], 3, MIB);
-    assert_int_equal(conns[0].fetching, 2);
-    assert_int_equal(worker.scratch->fetch.location, 0);
+    request(&clients[0], 1, MIB);
+    look_ahead(&clients[0], 2, MIB);
+    look_ahead(&clients[0], 3, MIB);
+    assert_int_equal(clients[0].fetching, 2);
+    assert_int_equal(context.fetches.scratch->fetch.location, 0);
     for (int i = 1; i < 32; i++) {
-        request(&conns[i], 1, 10000);
-        look_ahead(&conns[i], 2, FETCHED_AHEAD_MAX - 10000);
+        request(&clients[i], 1, 10000);
+        look_ahead(&clients[i], 2, FETCHES_AHEAD_MAX - 10000);
     }
-    assert_in_range(worker.fetched.bytes, LIMIT / 2 - 2 * MIB, LIMIT / 2 + MIB);
-    come_back(&conns[0], 1);
-    come_back(&conns[0], 2);
-    assert_int_equal(conns[0].cold_count, 2);
-    assert_int_equal(request(&conns[0], 9, LIMIT), FETCHED_LATER);
-    assert_true(conns[0].in_line);
-    assert_int_equal(conns[0].cold_count, 0);
-    assert_int_equal(conns[0].fetched_bytes, 0);
+    assert_in_range(context.fetches.bytes, LIMIT / 2 - 2 * MIB, LIMIT / 2 + MIB);
+    come_back(&clients[0], 1);
+    come_back(&clients[0], 2);
+    assert_int_equal(clients[0].cold_count, 2);
+    assert_int_equal(request(&clients[0], 9, LIMIT), FETCHES_LATER);
+    assert_true(is_in_line(&clients[0]));
+    assert_int_equal(clients[0].cold_count, 0);
+    assert_int_equal(clients[0].fetched_bytes, 0);
 }
 
 static void test_who_waits_too_long_is_refused(void **state)
 {
     (void)state;
     fill(64 * MIB);
-    assert_int_equal(request(&conns[5], 1, MIB), FETCHED_LATER);
-    worker.now_s += A_WAIT - 1;
-    fetched_tick(&worker);
+    assert_int_equal(request(&clients[5], 1, MIB), FETCHES_LATER);
+    context.now_s += A_WAIT - 1;
+    fetches_tick(&context);
     assert_int_equal(resumed_count, 0);
-    worker.now_s++;
-    fetched_tick(&worker);
-    assert_ptr_equal(resumed[0], &conns[5]);
-    assert_int_equal(request(&conns[5], 1, MIB), FETCHED_NO_MEMORY);
-    fetched_end(&worker, &conns[5], worker.scratch);
-    assert_int_equal(worker.counters.response_obj_oom, 1);
-    assert_int_equal(request(&conns[5], 2, MIB), FETCHED_NO_MEMORY); /* the next of its pipeline */
-    fetched_end(&worker, &conns[5], worker.scratch);
-    worker.now_s += A_WAIT;
-    assert_int_equal(request(&conns[5], 2, MIB), FETCHED_LATER); /* and much later it waits again */
-    assert_true(conns[5].in_line);
+    context.now_s++;
+    fetches_tick(&context);
+    assert_ptr_equal(resumed[0], &clients[5]);
+    assert_int_equal(request(&clients[5], 1, MIB), FETCHES_NO_MEMORY);
+    fetches_end(&clients[5], context.fetches.scratch);
+    assert_int_equal(context.counters.response_obj_oom, 1);
+    assert_int_equal(request(&clients[5], 2, MIB),
+                     FETCHES_NO_MEMORY); /* the next of its pipeline */
+    fetches_end(&clients[5], context.fetches.scratch);
+    context.now_s += A_WAIT;
+    assert_int_equal(request(&clients[5], 2, MIB),
+                     FETCHES_LATER); /* and much later it waits again */
+    assert_true(is_in_line(&clients[5]));
     drop(64 * MIB);
-}
-
-static int pair[2];
-
-static bool is_shut(void)
-{
-    char byte;
-    return recv(pair[1], &byte, 1, MSG_DONTWAIT) == 0;
-}
-
-static void test_who_holds_memory_and_takes_nothing_is_closed_while_others_wait(void **state)
-{
-    (void)state;
-    struct piece piece = {0};
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-    fill(64 * MIB);
-    conns[0].pending = &piece;
-    conns[0].sent_s = worker.now_s;
-    conns[0].fd = pair[0];
-    worker.now_s += 100;
-    fetched_tick(&worker);
-    assert_false(is_shut()); /* nobody waits */
-    conns[0].sent_s = worker.now_s;
-    request(&conns[5], 1, MIB);
-    worker.now_s += FETCHED_STALLED_S - 1;
-    fetched_tick(&worker);
-    assert_false(is_shut()); /* it has taken something shortly before */
-    worker.now_s++;
-    conns[0].syncing = true;
-    fetched_tick(&worker);
-    assert_false(is_shut()); /* it could not take anything */
-    conns[0].syncing = false;
-    fetched_tick(&worker);
-    assert_true(is_shut());
-    assert_int_equal(told, 1);
-    conns[0].pending = NULL;
-    drop(64 * MIB);
-    close(pair[0]);
-    close(pair[1]);
 }
 
 static void test_who_closes_leaves_the_line(void **state)
@@ -370,17 +321,17 @@ static void test_who_closes_leaves_the_line(void **state)
     (void)state;
     fill(64 * MIB);
     for (int i = 5; i < 9; i++)
-        request(&conns[i], 1, MIB);
-    fetched_end_all(&conns[6]); /* in the middle, the first, the last */
-    fetched_end_all(&conns[5]);
-    fetched_end_all(&conns[8]);
-    assert_ptr_equal(worker.fetched.first, &conns[7]);
-    request(&conns[9], 1, MIB);
+        request(&clients[i], 1, MIB);
+    fetches_end_all(&clients[6]); /* in the middle, the first, the last */
+    fetches_end_all(&clients[5]);
+    fetches_end_all(&clients[8]);
+    assert_ptr_equal(context.fetches.first, &clients[7]);
+    request(&clients[9], 1, MIB);
     drop(64 * MIB);
-    fetched_serve_line(&worker);
+    fetches_serve_line(&context);
     assert_int_equal(resumed_count, 2);
-    assert_ptr_equal(resumed[1], &conns[9]);
-    assert_null(worker.fetched.first);
+    assert_ptr_equal(resumed[1], &clients[9]);
+    assert_null(context.fetches.first);
 }
 
 int main(void)
@@ -396,7 +347,6 @@ int main(void)
         TEST(test_a_promise_that_is_not_needed_is_given_back),
         TEST(test_who_reads_ahead_takes_little_and_holds_nothing_in_line),
         TEST(test_who_waits_too_long_is_refused),
-        TEST(test_who_holds_memory_and_takes_nothing_is_closed_while_others_wait),
         TEST(test_who_closes_leaves_the_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

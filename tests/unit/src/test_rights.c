@@ -1,5 +1,5 @@
-/* test_rights.c: each operation has a row, and each row is kept to: by the parsers, over UDP,
- * with each option. */
+/* test_rights.c: each operation has a row, and each row is kept to: by the parsers, over UDP, with
+ * each option. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

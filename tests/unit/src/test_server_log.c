@@ -1,5 +1,5 @@
-/* test_journal.c: bytes of clients cannot break a line, a line is never longer than it may be,
- * and none waits for a reader. */
+/* test_server_log.c: bytes of clients cannot break a line, a line is never longer than it may be, and
+ * none waits for a reader. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -102,8 +102,8 @@ static void drain(int fd, char *out, size_t room)
     out[len] = '\0';
 }
 
-/* Counts the lines of so many 'x', and those that the notices between them tell of. A part of
- * one is none. */
+/* Counts the lines of so many 'x', and those that the notices between them tell of. A part of one
+ * is none. */
 static void count_lines(const char *text, size_t line_len, size_t *written, size_t *dropped)
 {
     *written = *dropped = 0;

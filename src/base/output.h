@@ -1,7 +1,8 @@
 /* output.h: the replies of one round, of all connections that a worker serves in it.
  *
- * Replies are written into one arena, connection after connection, so that each has its bytes in one piece. A large value is
- * not copied: it is a piece of its own that points to where it lies, with what keeps it there.
+ * Replies are written into one arena, connection after connection, so that each has its bytes in
+ * one piece. A large value is not copied: it is a piece of its own that points to where it lies,
+ * with what keeps it there.
  */
 #ifndef CACHECASK_SRC_NET_OUTPUT_H
 #define CACHECASK_SRC_NET_OUTPUT_H
@@ -10,20 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum piece_kind {
-    PIECE_ARENA,   /* bytes of the arena: gone after the round */
-    PIECE_HEAP,    /* freed when sent: owner */
-    PIECE_PIN,     /* in the store's RAM: owner is unpinned */
-    PIECE_FETCHED, /* read from disk: owner is dropped (fetches.h) */
-};
-
+/* Bytes to be sent, and what keeps them until then. Bytes of the arena have no owner: they are gone
+ * after the round. */
 struct piece {
     const char *data;
     size_t len;
-    enum piece_kind kind;
-    bool
-        ends_answer; /* the answer to a request ends here: for transports that send each by itself */
+    void (*release)(void *owner); /* NULL: bytes of the arena */
     void *owner;
+    bool ends_answer; /* for transports that send the answer to each request by itself */
 };
 
 #define OUTPUT_ARENA_SIZE (UINT32_C(512) << 10)
@@ -69,11 +64,14 @@ static inline char *output_at(struct output *output)
 
 void output_wrote(struct output *output, size_t len);
 
-/* Adds a piece that lies elsewhere. */
-void output_add(struct output *output, const char *data, size_t len, enum piece_kind kind,
+/* Adds a piece that lies elsewhere; release(owner) ends it. */
+void output_add(struct output *output, const char *data, size_t len, void (*release)(void *owner),
                 void *owner);
 
-/* Lets go of what a piece points to. */
+/* Adds a piece whose memory comes from malloc and is freed when it is sent. */
+void output_add_heap(struct output *output, char *data, size_t len);
+
+/* Releases what a piece points to. */
 void piece_release(struct piece *piece);
 
 #endif

@@ -1,7 +1,8 @@
-/* command_admin.c: the commands about the server.
+/* admin.c: the commands about the server.
  *
- * There are no slabs and no LRU queues here, so those commands change nothing; they check their arguments and answer as
- * memcached does, so that tools do not stumble. Who may ask for what stands in rights.c.
+ * There are no slabs and no LRU queues here, so those commands change nothing; they check their
+ * arguments and answer as memcached does, so that tools do not stumble. Who may ask for what stands
+ * in rights.c.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -9,12 +10,9 @@
 #include <string.h>
 
 #include "protocol/token.h"
-#include "src/command/auth_file.h"
-#include "src/command/command.h"
-#include "src/observe/dump.h"
-#include "src/base/server_log.h"
 #include "src/base/number.h"
-#include "src/command/rights.h"
+#include "src/command/internal.h"
+#include "src/observe/dump.h"
 #include "src/observe/watch.h"
 
 #define WORDS_MAX     8
@@ -66,12 +64,12 @@ static void say(struct reply *reply, const char *text)
     reply->text_len = strlen(text);
 }
 
-static void start_dump(struct worker *worker, struct conn *conn, enum dump_form form,
+static void start_dump(struct command_context *context, struct client *client, enum dump_form form,
                        uint64_t limit, struct reply *reply)
 {
-    switch (dump_start(worker->server->dump, form, limit, worker)) {
+    switch (dump_start(context->dump, form, limit, context->waker)) {
     case DUMP_STARTED:
-        worker->dumping = conn;
+        command_wait(client, WAIT_DUMP);
         reply->status = REPLY_NONE;
         break;
     case DUMP_BUSY: say(reply, "BUSY currently processing crawler request\r\n"); break;
@@ -80,8 +78,8 @@ static void start_dump(struct worker *worker, struct conn *conn, enum dump_form 
 }
 
 /* stats cachedump CLASS LIMIT: of the one class there is, and no more than LIMIT; 0 for all. */
-static void run_cachedump(struct worker *worker, struct conn *conn, const struct words *args,
-                          struct reply *reply)
+static void run_cachedump(struct command_context *context, struct client *client,
+                          const struct words *args, struct reply *reply)
 {
     uint64_t class, limit;
     if (args->count < 3)
@@ -94,10 +92,10 @@ static void run_cachedump(struct worker *worker, struct conn *conn, const struct
     else if (class != 1)
         say(reply, "END\r\n");
     else
-        start_dump(worker, conn, DUMP_CACHE, limit, reply);
+        start_dump(context, client, DUMP_CACHE, limit, reply);
 }
 
-bool command_switch_stats(struct worker *worker, struct bytes args, struct reply *reply)
+bool admin_switch_stats(struct command_context *context, struct bytes args, struct reply *reply)
 {
     struct words words = split(args);
     if (words.count == 0)
@@ -107,13 +105,13 @@ bool command_switch_stats(struct worker *worker, struct bytes args, struct reply
 
     /* The answer to these two is a row of stats, the new state. */
     if (is(group, "sizes_enable") || is(group, "sizes_disable")) {
-        atomic_store(&worker->server->sizes_enabled, is(group, "sizes_enable"));
+        atomic_store(context->sizes_enabled, is(group, "sizes_enable"));
         return false;
     }
     if (is(group, "detail") && is(words.word[1], "on"))
-        watch_set_detail(worker->server->watch, true);
+        watch_set_detail(context->watch.watch, true);
     else if (is(group, "detail") && is(words.word[1], "off"))
-        watch_set_detail(worker->server->watch, false);
+        watch_set_detail(context->watch.watch, false);
     else if (is(group, "detail") && !is(words.word[1], "dump"))
         say(reply, "CLIENT_ERROR usage: stats detail on|off|dump\r\n");
     else
@@ -122,35 +120,34 @@ bool command_switch_stats(struct worker *worker, struct bytes args, struct reply
 }
 
 /* The groups of stats that are listings. False: it is none of them. */
-static bool run_listing_stats(struct worker *worker, struct conn *conn, const struct words *args,
-                              struct reply *reply)
+static bool run_listing_stats(struct command_context *context, struct client *client,
+                              const struct words *args, struct reply *reply)
 {
     if (args->count && is(args->word[0], "cachedump"))
-        run_cachedump(worker, conn, args, reply);
-    else if (args->count && is(args->word[0], "sizes") &&
-             atomic_load(&worker->server->sizes_enabled))
-        start_dump(worker, conn, DUMP_SIZES, 0, reply);
+        run_cachedump(context, client, args, reply);
+    else if (args->count && is(args->word[0], "sizes") && atomic_load(context->sizes_enabled))
+        start_dump(context, client, DUMP_SIZES, 0, reply);
     else
         return false;
     return true;
 }
 
-static void run_stats(struct worker *worker, struct conn *conn, const struct request *request,
-                      struct reply *reply)
+static void run_stats(struct command_context *context, struct client *client,
+                      const struct request *request, struct reply *reply)
 {
     char *text;
     size_t len;
     struct words args = split(request->args);
-    if (command_switch_stats(worker, request->args, reply) ||
-        run_listing_stats(worker, conn, &args, reply))
+    if (admin_switch_stats(context, request->args, reply) ||
+        run_listing_stats(context, client, &args, reply))
         return;
-    conn_set_state(conn, CONN_STATE_PARSE);
-    if (!stats_text(&worker->server->stats, request->args.data, request->args.len, &text, &len)) {
+    context->host->running(client);
+    if (!stats_text(context->stats, request->args.data, request->args.len, &text, &len)) {
         reply->status = REPLY_ERROR;
         return;
     }
-    output_add(&worker->output, text, len, PIECE_HEAP, text);
-    conn->out_bytes += len;
+    output_add_heap(&context->output, text, len);
+    client->out_bytes += len;
     reply->status = REPLY_NONE;
 }
 
@@ -240,7 +237,8 @@ static void run_slabs(const struct request *request, struct reply *reply)
         run_automove(&args, reply);
 }
 
-/* "all", or a list of classes with commas: the one class there is, or others, which are empty. False: it is neither. */
+/* "all", or a list of classes with commas: the one class there is, or others, which are empty.
+ * False: it is neither. */
 static bool read_classes(struct bytes list, bool *one, bool *others)
 {
     size_t at = 0;
@@ -265,22 +263,22 @@ static bool read_classes(struct bytes list, bool *one, bool *others)
 }
 
 /* Its OK tells that it is no error, before the first key is found. */
-static void start_list(struct worker *worker, struct conn *conn, enum dump_form form,
+static void start_list(struct command_context *context, struct client *client, enum dump_form form,
                        struct reply *reply)
 {
-    start_dump(worker, conn, form, 0, reply);
-    if (reply->status == REPLY_NONE)
+    start_dump(context, client, form, 0, reply);
+    if (client_waits_for(client, WAIT_DUMP))
         reply->status = REPLY_OK;
 }
 
-static void run_dump(struct worker *worker, struct conn *conn, enum dump_form form,
+static void run_dump(struct command_context *context, struct client *client, enum dump_form form,
                      struct bytes list, struct reply *reply)
 {
     bool one = is(list, "hash"), others = false; /* all are in the one class that there is */
     if (!one && !read_classes(list, &one, &others))
         say(reply, "BADCLASS invalid class id\r\n");
     else if (one)
-        start_list(worker, conn, form, reply);
+        start_list(context, client, form, reply);
     else if (others)
         say(reply, form == DUMP_MG ? "OK\r\nEN\r\n" : "OK\r\nEND\r\n");
     else
@@ -310,8 +308,8 @@ static void run_crawler_setting(struct bytes name, struct bytes value, struct re
         reply->status = REPLY_OK;
 }
 
-static void run_crawler(struct worker *worker, struct conn *conn, const struct request *request,
-                        struct reply *reply)
+static void run_crawler(struct command_context *context, struct client *client,
+                        const struct request *request, struct reply *reply)
 {
     struct words args = split(request->args);
     struct bytes name = args.word[0];
@@ -321,29 +319,31 @@ static void run_crawler(struct worker *worker, struct conn *conn, const struct r
     if (args.count != 2)
         return;
     if (is(name, "metadump"))
-        run_dump(worker, conn, DUMP_META, args.word[1], reply);
+        run_dump(context, client, DUMP_META, args.word[1], reply);
     else if (is(name, "mgdump"))
-        run_dump(worker, conn, DUMP_MG, args.word[1], reply);
+        run_dump(context, client, DUMP_MG, args.word[1], reply);
     else if (is(name, "crawl"))
         run_crawl(args.word[1], reply);
     else if (is(name, "sleep") || is(name, "tocrawl"))
         run_crawler_setting(name, args.word[1], reply);
 }
 
-static void run_verbosity(struct worker *worker, const struct request *request, struct reply *reply)
+static void run_verbosity(struct command_context *context, const struct request *request,
+                          struct reply *reply)
 {
-    atomic_store(&worker->server->verbosity, request->delta < 10 ? (int)request->delta : 10);
-    watch_system(worker, "verbosity", "level", request->delta);
+    atomic_store(context->server_verbosity, request->delta < 10 ? (int)request->delta : 10);
+    watch_system(&context->watch, "verbosity", "level", request->delta);
     reply->status = REPLY_OK;
 }
 
-static void run_memlimit(struct worker *worker, const struct request *request, struct reply *reply)
+static void run_memlimit(struct command_context *context, const struct request *request,
+                         struct reply *reply)
 {
     if (request->delta < 8) {
         reply->status = REPLY_MEMLIMIT_TOO_SMALL;
     } else if (request->delta < 1 << 30 &&
-               store_set_memory_limit(worker->server->store, request->delta << 20)) {
-        watch_system(worker, "memory_limit", "megabytes", request->delta);
+               store_set_memory_limit(context->store, request->delta << 20)) {
+        watch_system(&context->watch, "memory_limit", "megabytes", request->delta);
         reply->status = REPLY_OK;
     } else {
         say(reply, "SERVER_ERROR the limit is beyond what this server can grow to: restart it with "
@@ -352,87 +352,64 @@ static void run_memlimit(struct worker *worker, const struct request *request, s
 }
 
 /* As cache_memlimit does with -m; 0 lifts the limit. */
-static void run_disklimit(struct worker *worker, const struct request *request, struct reply *reply)
+static void run_disklimit(struct command_context *context, const struct request *request,
+                          struct reply *reply)
 {
     if (request->delta && (request->delta < 4 || request->delta >= UINT64_C(1) << 40)) {
         say(reply, "CLIENT_ERROR the disk limit is at least 4 (megabytes), or 0 for none\r\n");
         return;
     }
-    store_set_disk_limit(worker->server->store, request->delta << 20);
-    watch_system(worker, "disk_limit", "megabytes", request->delta);
+    store_set_disk_limit(context->store, request->delta << 20);
+    watch_system(&context->watch, "disk_limit", "megabytes", request->delta);
     reply->status = REPLY_OK;
 }
 
-static void run_shutdown(struct worker *worker, const struct request *request, struct reply *reply)
+static void run_shutdown(struct command_context *context, const struct request *request,
+                         struct reply *reply)
 {
     if (request->args.len && !is(request->args, "graceful")) {
         say(reply, "CLIENT_ERROR invalid shutdown mode\r\n");
         return;
     }
     reply->status = REPLY_NONE;
-    worker->server->stop();
+    context->host->stop(context);
 }
 
-/* A client shows its password. What it has sent behind that is parsed in the next round, by the rule that holds then. */
-static void run_authenticate(struct worker *worker, struct conn *conn,
-                             const struct request *request, struct reply *reply)
-{
-    static const enum reply_status answers[] = {
-        [AUTH_GRANTED] = REPLY_STORED,
-        [AUTH_REFUSED] = REPLY_WRONG_PASSWORD,
-        [AUTH_MALFORMED] = REPLY_BAD_PASSWORD_FORM,
-    };
-    enum auth_result result =
-        auth_file_check(worker->server->auth_file, request->value.data, request->value.len);
-    parser_lock(&conn->parser, result == AUTH_GRANTED ? 0 : rights_of_strangers());
-    conn->stopped = true;
-    reply->status = answers[result];
-    counter_add(&worker->counters.auth_cmds, 1);
-    if (result == AUTH_GRANTED)
-        return;
-    counter_add(&worker->counters.auth_errors, 1);
-    if (worker->verbosity >= SERVER_LOG_EVENTS)
-        server_log("<%d authentication failure: %s", conn->fd, conn->address);
-}
-
-static enum run_result run_watch(struct worker *worker, struct conn *conn,
+static enum run_result run_watch(struct command_context *context, struct client *client,
                                  const struct request *request, struct reply *reply)
 {
     uint32_t events = watch_parse(request->args);
-    uint32_t watcher;
     if (!events) {
         reply->status = REPLY_ERROR;
         return RUN_DONE;
     }
-    switch (watch_add(worker->server->watch, events, worker, &watcher)) {
+    switch (watch_add(context->watch.watch, events, context->waker, &client->watcher)) {
     case WATCH_ADDED: break;
     case WATCH_TOO_MANY:
         say(reply, "WATCHER_TOO_MANY log watcher limit reached\r\n");
         return RUN_DONE;
     case WATCH_FAILED: say(reply, "WATCHER_FAILED failed to add log watcher\r\n"); return RUN_DONE;
     }
-    worker_add_watcher(worker, conn, watcher);
+    command_wait(client, WAIT_WATCH);
     reply->status = REPLY_OK;
     return RUN_WATCH;
 }
 
-static void run_refresh_certs(struct worker *worker, struct reply *reply)
+static void run_refresh_certs(struct command_context *context, struct reply *reply)
 {
-    char error[TLS_ERROR_MAX];
-    struct tls *tls = worker->server->tls;
+    char why[COMMAND_WHY_MAX];
     reply->status = REPLY_OK;
-    if (!tls) {
-        say(reply, "Error TLS not enabled\r\n");
-    } else if (!tls_reload(tls, error)) {
-        int len = snprintf(output_at(&worker->output), OUTPUT_ROOM, "%s\r\n", error);
-        output_wrote(&worker->output, (size_t)len);
-        reply->status = REPLY_NONE;
-    }
+    if (context->host->reload_certificates(context, why))
+        return;
+    int len = snprintf(output_at(&context->output), OUTPUT_ROOM, "%s\r\n", why);
+    output_wrote(&context->output, (size_t)len);
+    reply->status = REPLY_NONE;
 }
 
-enum run_result command_run_admin(struct worker *worker, struct conn *conn,
-                                  const struct request *request, struct reply *reply)
+enum run_result admin_run(struct command_context *context, struct client *client,
+                          const struct request *request)
 {
+    struct reply answer = {0}, *reply = &answer;
     enum run_result result = RUN_DONE;
     switch (request->op) {
     case OP_VERSION:
@@ -440,19 +417,18 @@ enum run_result command_run_admin(struct worker *worker, struct conn *conn,
         reply->text = SETTINGS_MEMCACHED_VERSION;
         reply->text_len = strlen(SETTINGS_MEMCACHED_VERSION);
         break;
-    case OP_VERBOSITY: run_verbosity(worker, request, reply); break;
-    case OP_STATS: run_stats(worker, conn, request, reply); break;
-    case OP_CACHE_MEMLIMIT: run_memlimit(worker, request, reply); break;
-    case OP_CACHE_DISKLIMIT: run_disklimit(worker, request, reply); break;
-    case OP_SHUTDOWN: run_shutdown(worker, request, reply); break;
-    case OP_AUTHENTICATE: run_authenticate(worker, conn, request, reply); break;
+    case OP_VERBOSITY: run_verbosity(context, request, reply); break;
+    case OP_STATS: run_stats(context, client, request, reply); break;
+    case OP_CACHE_MEMLIMIT: run_memlimit(context, request, reply); break;
+    case OP_CACHE_DISKLIMIT: run_disklimit(context, request, reply); break;
+    case OP_SHUTDOWN: run_shutdown(context, request, reply); break;
     case OP_LRU: run_lru(request, reply); break;
-    case OP_LRU_CRAWLER: run_crawler(worker, conn, request, reply); break;
-    case OP_WATCH: result = run_watch(worker, conn, request, reply); break;
+    case OP_LRU_CRAWLER: run_crawler(context, client, request, reply); break;
+    case OP_WATCH: result = run_watch(context, client, request, reply); break;
     case OP_SLABS: run_slabs(request, reply); break;
-    case OP_REFRESH_CERTS: run_refresh_certs(worker, reply); break;
+    case OP_REFRESH_CERTS: run_refresh_certs(context, reply); break;
     default: reply->status = REPLY_ERROR; break;
     }
-    command_say(worker, conn, request, reply);
+    command_say(context, client, request, reply);
     return result;
 }

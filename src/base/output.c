@@ -1,11 +1,9 @@
-#include "src/net/output.h"
+#include "src/base/output.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-#include "src/command/fetches.h"
 #include "storage/base/memory.h"
-#include "storage/store.h"
 
 bool output_init(struct output *output)
 {
@@ -25,29 +23,32 @@ void output_wrote(struct output *output, size_t len)
     struct piece *last = output->count > output->first ? &output->pieces[output->count - 1] : NULL;
     if (len == 0)
         return;
+
     output->used += len;
     assert(output->used <= OUTPUT_ARENA_SIZE);
-    if (last && last->kind == PIECE_ARENA && last->data + last->len == data)
+
+    if (last && !last->release && last->data + last->len == data)
         last->len += len;
     else
-        output_add(output, data, len, PIECE_ARENA, NULL);
+        output_add(output, data, len, NULL, NULL);
 }
 
-void output_add(struct output *output, const char *data, size_t len, enum piece_kind kind,
+void output_add(struct output *output, const char *data, size_t len, void (*release)(void *owner),
                 void *owner)
 {
     assert(output->count < OUTPUT_PIECES);
     output->pieces[output->count++] =
-        (struct piece){.data = data, .len = len, .kind = kind, .owner = owner};
+        (struct piece){.data = data, .len = len, .release = release, .owner = owner};
+}
+
+void output_add_heap(struct output *output, char *data, size_t len)
+{
+    output_add(output, data, len, free, data);
 }
 
 void piece_release(struct piece *piece)
 {
-    switch (piece->kind) {
-    case PIECE_ARENA: break;
-    case PIECE_HEAP: free(piece->owner); break;
-    case PIECE_PIN: store_unpin(piece->owner); break;
-    case PIECE_FETCHED: fetched_drop(piece->owner); break;
-    }
-    piece->kind = PIECE_ARENA;
+    if (piece->release)
+        piece->release(piece->owner);
+    piece->release = NULL;
 }

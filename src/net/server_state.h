@@ -3,8 +3,8 @@
  * Its parts belong to modules that not everybody here may know, so they are pointers. What the main
  * thread alone needs is in src/server.h.
  */
-#ifndef CACHECASK_SRC_COMMAND_SERVER_STATE_H
-#define CACHECASK_SRC_COMMAND_SERVER_STATE_H
+#ifndef CACHECASK_SRC_NET_SERVER_STATE_H
+#define CACHECASK_SRC_NET_SERVER_STATE_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,6 +13,7 @@
 #include "src/base/clock.h"
 #include "src/config/settings.h"
 #include "src/observe/stats.h"
+#include "src/observe/watch.h"
 
 struct auth_file;
 struct dump;
@@ -31,6 +32,7 @@ struct server {
     struct tls *tls;             /* NULL: no TLS */
     struct watch *watch;
     struct prefixes *prefixes;
+    struct watch_evictions evictions; /* for the store */
     struct stats_source stats;
     struct listener *listeners; /* see src/net/listener.h */
     int listener_count;
