@@ -48,8 +48,8 @@ extern const struct file_system file_system_os;
 /* What an operator can do when a file cannot be made, opened or written, as a sentence for messages. */
 const char *file_remedy(int error);
 
-/* Whether a read that failed with `error` has met a bad place of the disk: other places may be read all the same. */
-bool file_is_bad_place(int error);
+/* Whether a read that failed with `error` has met a bad block of the disk: other places may be read all the same. */
+bool file_is_bad_block(int error);
 
 /* Reads or writes all of `len` bytes at `offset`, through short counts and EINTR. False with errno on failure; a read that
  * meets the end of the file fails with ENODATA. */

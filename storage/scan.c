@@ -11,7 +11,7 @@
  * entries of the shard name records before it, and whatever is appended later lies behind it. So a key that stays has one
  * record before end_lsn until a later record takes its place, because the value was replaced or the cleaner moved it; from then on
  * its record lies behind end_lsn, where the listing never looks. Both happen under the shard's lock, and so does listing:
- * list_value moves the shard's position behind the record that it lists. Whoever replaces a record therefore knows
+ * scan_value moves the shard's position behind the record that it lists. Whoever replaces a record therefore knows
  * whether it has been listed. If it lies before the position, it has. If it is still ahead, from the position to end_lsn, the
  * listing would miss the key, and the key's tag is noted (scan_note_moved); the listing looks such keys up wherever
  * they are then. Each key can be noted once, because its record never is ahead again.
@@ -45,17 +45,6 @@
 #define READ_MAX     (RECORD_HEADER_SIZE + STORE_KEY_MAX)
 
 /* Moved keys. */
-
-void scan_note_moved(struct store_scan *scan, uint32_t shard, uint64_t tag, uint64_t lsn)
-{
-    struct scan_shard *part = &scan->shards[shard];
-    if (lsn < part->position_lsn || lsn >= part->end_lsn)
-        return;
-    uint32_t count = atomic_load_explicit(&part->moved_count, memory_order_relaxed);
-    assert(count < part->moved_max);
-    part->moved[count] = tag;
-    atomic_store_explicit(&part->moved_count, count + 1, memory_order_relaxed);
-}
 
 static bool has_moved(const struct store_scan *scan, uint32_t shard)
 {
@@ -240,7 +229,7 @@ void store_scan_free(struct store_scan *scan)
 /* As a get sees it. With its shard's lock held. */
 static bool is_dead(const struct store *store, const struct keydir_entry *entry, uint32_t now_s)
 {
-    return store_is_expired(entry->expire_s, now_s) || store_is_flushed(store, entry, now_s);
+    return is_expired(entry->expire_s, now_s) || store_is_flushed(store, entry, now_s);
 }
 
 static void fill_from_item(struct store_scanned *out, const struct cache_item *item)
@@ -298,7 +287,7 @@ static bool read_key(struct store *store, uint64_t tag, struct segment *segment,
 static bool scan_from_disk(struct store *store, struct keydir_shard *shard,
                            const struct keydir_entry *entry, struct store_scanned *out)
 {
-    struct segment *segment = log_segment(&store->log, location_slot(entry->location));
+    struct segment *segment = log_segment(&store->log, location_segment_index(entry->location));
     uint64_t lsn = store_lsn_of(store, entry->location);
     segment_pin(segment); /* S7: whatever becomes of the entry, this record can be read now */
     keydir_unlock(shard);

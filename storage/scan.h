@@ -2,6 +2,7 @@
 #ifndef CACHECASK_STORAGE_SCAN_H
 #define CACHECASK_STORAGE_SCAN_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,7 +46,18 @@ struct store_scan {
     struct pace pace;
 };
 
-/* The record at `lsn`, of a key of that shard, is replaced by a later one; with the shard's lock held. */
-void scan_note_moved(struct store_scan *scan, uint32_t shard, uint64_t tag, uint64_t lsn);
+/* The record at `lsn`, of a key of that shard, is replaced by a later one; with the shard's lock
+ * held. */
+static inline void scan_note_moved(struct store_scan *scan, uint32_t shard, uint64_t tag,
+                                   uint64_t lsn)
+{
+    struct scan_shard *part = &scan->shards[shard];
+    if (lsn < part->position_lsn || lsn >= part->end_lsn)
+        return;
+    uint32_t count = atomic_load_explicit(&part->moved_count, memory_order_relaxed);
+    assert(count < part->moved_max);
+    part->moved[count] = tag;
+    atomic_store_explicit(&part->moved_count, count + 1, memory_order_relaxed);
+}
 
 #endif

@@ -47,7 +47,7 @@ _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "cachecask needs a 64
 
 struct store;
 
-/* A value that is evicted: told by the cleaner, just before it goes. */
+/* A value that is evicted: reported by the cleaner, just before it goes. */
 struct store_evicted {
     const char *key;
     uint16_t key_len;
@@ -102,7 +102,7 @@ struct store_options {
 enum store_status store_open(struct store **out, const struct store_options *options);
 
 /* Writes and syncs everything and closes. All sessions are freed before. False: what was acknowledged is written, but not all of
- * it is synced, because the disk refuses; that has been told. While there is much to sync, tells how much. */
+ * it is synced, because the disk refuses; that has been reported. While there is much to sync, tells how much. */
 bool store_close(struct store *store);
 
 /* Tells the time to what works in the background: the crawler that takes out what has expired, and the cleaner. To be called
@@ -302,7 +302,7 @@ void store_set_disk_limit(struct store *store, uint64_t bytes);
  * it waits for reads from the disk. A key that lives from store_scan_new to the end is listed once; one that is stored,
  * deleted or expires meanwhile once or not at all. Goes at full speed while no session enters a batch, and else keeps out of the
  * way. Takes 8 bytes for each key that is overwritten or moved before its turn comes, at most an eighth of the memory limit (a
- * sixth where the index is full). Ended before the store is closed; what cannot be read is left out and then told. */
+ * sixth where the index is full). Ended before the store is closed; what cannot be read is left out and then reported. */
 struct store_scanned {
     char key[STORE_KEY_MAX];
     uint8_t key_len;

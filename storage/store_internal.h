@@ -1,14 +1,19 @@
-/* store_internal.h: what store.c, store_open.c and background.c share. */
+/* store_internal.h: the store as a whole, for the files that know all of it. */
 #ifndef CACHECASK_STORAGE_STORE_INTERNAL_H
 #define CACHECASK_STORAGE_STORE_INTERNAL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "storage/cache/cache.h"
 #include "storage/clean/cleaner.h"
 #include "storage/datadir.h"
+#include "storage/base/counter.h"
+#include "storage/base/expiry.h"
 #include "storage/base/histogram.h"
+#include "storage/base/sessions.h"
+#include "storage/base/thread.h"
 #include "storage/index/keydir.h"
 #include "storage/scan.h"
 #include "storage/index/location.h"
@@ -23,17 +28,11 @@ struct session_counters {
     _Atomic uint64_t expired_items, expired_unfetched, flushed_items;
 };
 
-static inline void count_up(_Atomic uint64_t *counter, uint64_t by)
-{
-    /* One writer, so no locked instruction is needed. */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
+/* Adds what a session has counted to a sum. */
+void store_sum_counters(struct session_counters *sum, const struct session_counters *counters);
 
 struct store_session {
     struct store *store;
-    void (*wake)(void *context);
-    void *context;
     uint32_t now_s;       /* of the batch */
     uint64_t commit_lsn;  /* how far the log must be written for all answers that were taken */
     uint64_t answer_lsn;  /* and for those since store_answer_lsn was called */
@@ -43,13 +42,16 @@ struct store_session {
     uint64_t lost_values; /* log.lost_values when the batch began */
     struct cache_writer writer;
     struct session_counters counters;
-    struct store_session *next;
     struct ring *ring; /* NULL: the readers read all */
     pthread_mutex_t done_lock;
     struct store_fetch *done, *done_tail; /* fetches that have come back */
-    _Alignas(64) _Atomic uint64_t epoch;  /* of the batch it is in; 0: none */
-    _Atomic uint64_t batches;             /* ever entered */
+    struct session_link link;
 };
+
+static inline struct store_session *session_of(struct session_link *link)
+{
+    return (struct store_session *)((char *)link - offsetof(struct store_session, link));
+}
 
 /* A way through a shard, after what has expired. */
 struct store_crawl {
@@ -75,23 +77,15 @@ struct store {
     struct store_scan *_Atomic scan; /* the scan under way, or NULL */
     bool loaded; /* each segment has its end, and nothing behind it (Y8): hints may be written */
 
-    _Alignas(64) _Atomic uint64_t epoch; /* counts up with each page that leaves the cache */
-    _Atomic uint64_t swept_flush_lsn;    /* the keydir holds nothing that this flush killed */
+    struct sessions sessions;
+    struct session_counters past;     /* of sessions that are gone; under sessions.lock */
+    _Atomic uint64_t swept_flush_lsn; /* the keydir holds nothing that this flush killed */
 
     _Atomic uint32_t now_s; /* the newest time heard of */
     struct cleaner cleaner;
 
-    pthread_mutex_t sessions_lock;
-    struct store_session *sessions;
-    struct session_counters past; /* of sessions that are gone */
-
-    pthread_mutex_t background_lock;
-    pthread_cond_t background_cond;
-    pthread_t maintainer;
-    bool background_runs;
-    _Atomic bool stopping; /* set under background_lock */
-
-    struct { /* the maintainer's way through the keydir, after what a flush has killed */
+    struct thread background; /* background.c */
+    struct {                  /* its way through the keydir, after what a flush has killed */
         uint64_t flush_lsn, cursor;
         struct pace pace;
     } sweep;
@@ -105,8 +99,8 @@ struct store {
     struct histogram read_us;
     _Atomic uint64_t disk_reads, uring_reads;
     _Atomic uint32_t unreadable_s;  /* when a read failed last; 0: never */
-    _Atomic bool uring_told;        /* that a ring is broken */
-    struct report_episode no_hints; /* hint files that could not be written; the maintainer's */
+    _Atomic bool uring_reported;    /* that a ring is broken */
+    struct report_episode no_hints; /* hint files that could not be written; background.c's */
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
@@ -121,13 +115,8 @@ static inline uint64_t store_lsn_of(const struct store *store, uint64_t location
 {
     if (location_in_ram(location))
         location = ((const struct cache_item *)location_item(location))->location;
-    const struct segment *segment = log_segment(&store->log, location_slot(location));
+    const struct segment *segment = log_segment(&store->log, location_segment_index(location));
     return segment->header.base_lsn + location_offset(location);
-}
-
-static inline bool store_is_expired(uint32_t expire_s, uint32_t now_s)
-{
-    return expire_s && expire_s <= now_s;
 }
 
 /* How far the log is as durable as an answer promises: it survives the process, or the machine. */
@@ -192,7 +181,7 @@ static inline void store_mark_expired(const struct store *store, struct keydir_s
     keydir_note_mark(shard, store_lsn_of(store, location) + 1);
     if (location_in_ram(location))
         location = ((const struct cache_item *)location_item(location))->location;
-    segment_add_mark(log_segment(&store->log, location_slot(location)), RECORD_PUT, size);
+    segment_add_mark(log_segment(&store->log, location_segment_index(location)), RECORD_PUT, size);
 }
 
 /* The record at a location is dead: its segment holds less that lives. With its shard's lock held. Whoever looked the segment up
@@ -204,8 +193,9 @@ static inline void store_mark_dead(const struct store *store, uint64_t location)
         location = item->location;
         cache_mark_dead(&store->cache, item);
     }
-    atomic_fetch_add_explicit(&log_segment(&store->log, location_slot(location))->dead_bytes,
-                              location_size(location), memory_order_release);
+    atomic_fetch_add_explicit(
+        &log_segment(&store->log, location_segment_index(location))->dead_bytes,
+        location_size(location), memory_order_release);
 }
 
 /* The record of an entry is replaced by a later one, which has its place in the log already. With the shard's lock held. */
@@ -218,9 +208,6 @@ static inline void store_note_moved(struct store *store, const struct keydir_sha
                         store_lsn_of(store, entry->location));
 }
 
-/* Batches that all sessions have entered: changes while clients are served. */
-uint64_t store_batches(struct store *store);
-
 /* For the log, of records that a disk has dropped (recall.c; struct log_options). */
 size_t store_recall(void *context, const struct segment *segment, const struct hint_entry *hinted,
                     char *out);
@@ -228,15 +215,10 @@ bool store_lose(void *context, const struct segment *segment, const struct hint_
 bool store_find_values(void *context, const struct segment *segment, hint_visit *visit,
                        void *visit_context);
 
-/* Wakes all sessions: room was made, or the log is synced. */
-void store_wake_all(struct store *store);
-
-/* The background thread: hint files, the sweep after a flush, the border between keydir and cache. */
+/* The background thread: hint files, the sweep after a flush, the border between keydir and cache.
+ * It runs as store->background. */
 void background_init(struct store *store);
-void background_release(struct store *store);
 bool background_start(struct store *store);
-void background_stop(struct store *store);
-void background_signal(void *store); /* something may be to do; any thread */
 
 /* Takes out all that has expired, at once: for the cleaner, before it evicts or refuses anything. False: there was nothing. */
 bool background_reap_expired(struct store *store);
@@ -248,6 +230,6 @@ void background_share_memory(struct store *store);
 void background_hints(struct store *store);
 
 /* Says how many hint files could not be written, when that is over; `now_us` as report_episode_ends has it. */
-void background_tell_hints(struct store *store, uint64_t now_us);
+void background_report_hints(struct store *store, uint64_t now_us);
 
 #endif

@@ -1,4 +1,4 @@
-/* store_open.c: opening, sessions, statistics, closing. */
+/* store_open.c: opening and closing a store, and its limits. */
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>
@@ -34,139 +34,27 @@ static void system_random(void *bytes, size_t len)
     }
 }
 
-/* Epochs: how the cache knows that nobody looks at a page any more. */
-
-static uint64_t oldest_reader(void *context)
-{
-    struct store *store = context;
-    uint64_t oldest = UINT64_MAX;
-    pthread_mutex_lock(&store->sessions_lock);
-    for (struct store_session *session = store->sessions; session; session = session->next) {
-        uint64_t epoch = atomic_load(&session->epoch);
-        if (epoch && epoch < oldest)
-            oldest = epoch;
-    }
-    pthread_mutex_unlock(&store->sessions_lock);
-    return oldest;
-}
-
-static uint64_t retire(void *context)
-{
-    struct store *store = context;
-    return atomic_fetch_add(&store->epoch, 1);
-}
-
-void store_enter(struct store_session *session, uint32_t now_s)
-{
-    assert(atomic_load_explicit(&session->epoch, memory_order_relaxed) == 0);
-    session->now_s = now_s;
-    atomic_store(&session->epoch, atomic_load(&session->store->epoch));
-    /* Once more, in the one order of all such operations: either the evictor sees our epoch, or we see that it has retired a
-     * page, and with it that no entry points there any more. The locks of shards would say the same, but who looks an entry up
-     * may do without. */
-    (void)atomic_load(&session->store->epoch);
-    store_look_at_log(session);
-    session->lost_values =
-        atomic_load_explicit(&session->store->log.lost_values, memory_order_relaxed);
-    count_up(&session->batches, 1);
-}
-
-void store_leave(struct store_session *session)
-{
-    atomic_store_explicit(&session->epoch, 0, memory_order_release);
-}
-
-/* Sessions. */
-
-void store_wake_all(struct store *store)
-{
-    pthread_mutex_lock(&store->sessions_lock);
-    for (struct store_session *session = store->sessions; session; session = session->next)
-        if (session->wake)
-            session->wake(session->context);
-    pthread_mutex_unlock(&store->sessions_lock);
-}
-
-uint64_t store_batches(struct store *store)
-{
-    uint64_t batches = 0;
-    pthread_mutex_lock(&store->sessions_lock);
-    for (struct store_session *session = store->sessions; session; session = session->next)
-        batches += atomic_load_explicit(&session->batches, memory_order_relaxed);
-    pthread_mutex_unlock(&store->sessions_lock);
-    return batches;
-}
-
 static void on_synced(void *context)
 {
     struct store *store = context;
     if (store->options.sync_interval_ms == STORE_SYNC_ALWAYS)
-        store_wake_all(store);
-    background_signal(store);
-    cleaner_signal(store);
+        sessions_wake_all(&store->sessions);
+    thread_signal(&store->background);
+    thread_signal(&store->cleaner.thread);
 }
 
 static void on_sealed(void *context)
 {
-    background_signal(context);
-    cleaner_signal(context);
+    struct store *store = context;
+    thread_signal(&store->background);
+    thread_signal(&store->cleaner.thread);
 }
 
 static void on_room(void *context)
 {
     struct store *store = context;
-    store_wake_all(store);
-    cleaner_signal(store);
-}
-
-struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
-                                        void *context, int wake_fd)
-{
-    struct store_session *session = aligned_alloc(64, sizeof *session);
-    if (!session)
-        return NULL;
-    memset(session, 0, sizeof *session);
-    session->store = store;
-    session->wake = wake;
-    session->context = context;
-    if (wake_fd >= 0 && store->options.files == &file_system_os && !store->options.no_uring)
-        session->ring = ring_new(wake_fd);
-    pthread_mutex_init(&session->done_lock, NULL);
-    pthread_mutex_lock(&store->sessions_lock);
-    session->next = store->sessions;
-    store->sessions = session;
-    pthread_mutex_unlock(&store->sessions_lock);
-    return session;
-}
-
-static void add_counters(struct session_counters *sum, const struct session_counters *counters)
-{
-    count_up(&sum->ram_hits, atomic_load(&counters->ram_hits));
-    count_up(&sum->disk_hits, atomic_load(&counters->disk_hits));
-    count_up(&sum->user_bytes, atomic_load(&counters->user_bytes));
-    count_up(&sum->corrupt_records, atomic_load(&counters->corrupt_records));
-    count_up(&sum->read_errors, atomic_load(&counters->read_errors));
-    count_up(&sum->expired_items, atomic_load(&counters->expired_items));
-    count_up(&sum->expired_unfetched, atomic_load(&counters->expired_unfetched));
-    count_up(&sum->flushed_items, atomic_load(&counters->flushed_items));
-}
-
-void store_session_free(struct store_session *session)
-{
-    struct store *store = session->store;
-    struct store_session **link = &store->sessions;
-    assert(atomic_load(&session->epoch) == 0);
-    cache_writer_close(&store->cache, &session->writer);
-    pthread_mutex_lock(&store->sessions_lock);
-    while (*link != session)
-        link = &(*link)->next;
-    *link = session->next;
-    add_counters(&store->past, &session->counters);
-    pthread_mutex_unlock(&store->sessions_lock);
-    pthread_mutex_destroy(&session->done_lock);
-    if (session->ring)
-        ring_free(session->ring);
-    free(session);
+    sessions_wake_all(&store->sessions);
+    thread_signal(&store->cleaner.thread);
 }
 
 /* Opening: each step undoes what came before it when it fails. */
@@ -194,9 +82,8 @@ static struct store *new_store(const struct store_options *options)
                                       : processors > 8 ? 8
                                                        : (uint32_t)processors;
     store->shard_mask = store->options.shard_count - 1;
-    atomic_store(&store->epoch, 1);
     atomic_store(&store->now_s, options->now_s);
-    pthread_mutex_init(&store->sessions_lock, NULL);
+    sessions_init(&store->sessions);
     background_init(store);
     cleaner_init(store);
     return store;
@@ -204,8 +91,8 @@ static struct store *new_store(const struct store_options *options)
 
 static void free_store(struct store *store)
 {
-    pthread_mutex_destroy(&store->sessions_lock);
-    background_release(store);
+    sessions_release(&store->sessions);
+    thread_release(&store->background);
     cleaner_release(store);
     free(store);
 }
@@ -351,8 +238,8 @@ static enum store_status start_threads(struct store *store)
                           store_fetch_done))
         return STORE_NO_MEMORY;
     background_share_memory(store);
-    if (!cache_start(&store->cache, oldest_reader, retire, store) || !background_start(store) ||
-        (!store->cleaner.manual && !cleaner_start(store)))
+    if (!cache_start(&store->cache, sessions_oldest_reader, sessions_retire, &store->sessions) ||
+        !background_start(store) || (!store->cleaner.manual && !cleaner_start(store)))
         return STORE_NO_MEMORY;
     return STORE_OK;
 }
@@ -362,12 +249,12 @@ static bool stop_threads(struct store *store)
 {
     if (store->readers.threads)
         reader_pool_release(&store->readers);
-    cleaner_stop(store);
-    background_stop(store);
+    thread_stop(&store->cleaner.thread);
+    thread_stop(&store->background);
     bool synced = log_stop(&store->log);
     if (store->loaded && !atomic_load(&store->log.failed))
         background_hints(store);
-    background_tell_hints(store, REPORT_EPISODE_LAST);
+    background_report_hints(store, REPORT_EPISODE_LAST);
     cache_stop(&store->cache);
     return synced;
 }
@@ -430,14 +317,14 @@ bool store_set_memory_limit(struct store *store, uint64_t bytes)
         return false;
     atomic_store(&store->memory_limit, bytes);
     atomic_store(&store->keydir.bytes_max, keydir_share(bytes));
-    background_signal(store);
+    thread_signal(&store->background);
     return true;
 }
 
 void store_set_disk_limit(struct store *store, uint64_t bytes)
 {
     log_set_disk_limit(&store->log, bytes ? bytes : UINT64_MAX);
-    cleaner_signal(store);
+    thread_signal(&store->cleaner.thread);
 }
 
 static void report_no_memory(const struct reporter *reporter)
@@ -489,7 +376,7 @@ enum store_status store_open_manual(struct store **out, const struct store_optio
 
 bool store_close(struct store *store)
 {
-    assert(!store->sessions);
+    assert(!store->sessions.first);
     bool synced = stop_threads(store);
     log_release(&store->log);
     cache_release(&store->cache);
@@ -497,120 +384,4 @@ bool store_close(struct store *store)
     datadir_close(&store->datadir, store->options.files);
     free_store(store);
     return synced;
-}
-
-/* Statistics. */
-
-static void sum_segments(struct store *store, struct store_stats *stats)
-{
-    struct log *log = &store->log;
-    uint64_t used = 0;
-    pthread_mutex_lock(&log->lock);
-    for (struct segment *segment = log->first; segment; segment = segment->next) {
-        stats->segments++;
-        used += atomic_load_explicit(&segment->end, memory_order_relaxed);
-        stats->live_bytes += segment_live_bytes(segment);
-    }
-    stats->lsn = log->next_lsn;
-    pthread_mutex_unlock(&log->lock);
-    stats->dead_bytes = used > stats->live_bytes ? used - stats->live_bytes : 0;
-}
-
-static void sum_sessions(struct store *store, struct store_stats *stats)
-{
-    struct session_counters sum = {0};
-    pthread_mutex_lock(&store->sessions_lock);
-    add_counters(&sum, &store->past);
-    for (struct store_session *session = store->sessions; session; session = session->next)
-        add_counters(&sum, &session->counters);
-    pthread_mutex_unlock(&store->sessions_lock);
-    stats->ram_hits = sum.ram_hits;
-    stats->disk_hits = sum.disk_hits;
-    stats->user_bytes = sum.user_bytes;
-    stats->corrupt_records =
-        sum.corrupt_records + store->recovery_damage + atomic_load(&store->log.lost_values);
-    stats->read_errors = sum.read_errors;
-    stats->expired_items = sum.expired_items + atomic_load(&store->cleaner.expired_items);
-    stats->expired_unfetched =
-        sum.expired_unfetched + atomic_load(&store->cleaner.expired_unfetched);
-    stats->flushed_items = sum.flushed_items;
-}
-
-void store_stats(struct store *store, struct store_stats *stats)
-{
-    struct log *log = &store->log;
-    uint32_t pages;
-    *stats = (struct store_stats){
-        .lsn_synced = log_synced_lsn(log),
-        .segment_size = log->options.segment_size,
-        .disk_bytes = log_disk_bytes(log),
-        .disk_limit = atomic_load(&log->disk_limit),
-        .cleaner_segments = atomic_load(&store->cleaner.segments),
-        .cleaner_moved_bytes = atomic_load(&store->cleaner.moved_bytes),
-        .cleaner_backlog_bytes = atomic_load(&store->cleaner.backlog_bytes),
-        .evicted_items = atomic_load(&store->cleaner.evicted_items),
-        .evicted_unfetched = atomic_load(&store->cleaner.evicted_unfetched),
-        .evicted_disk_limit = atomic_load(&store->cleaner.evicted_disk_limit),
-        .evicted_disk_full = atomic_load(&store->cleaner.evicted_disk_full),
-        .evicted_index = atomic_load(&store->cleaner.evicted_index),
-        .disk_limit_effective = atomic_load(&log->effective_limit),
-        .cleaner_action =
-            clean_action_name((enum clean_action)atomic_load(&store->cleaner.last_action)),
-        .cleaner_reason =
-            clean_reason_name((enum clean_reason)atomic_load(&store->cleaner.last_reason)),
-        .crawler_checked = atomic_load(&store->crawler.checked),
-        .crawler_reclaimed = atomic_load(&store->cleaner.expired_items),
-        .crawler_passes = atomic_load(&store->crawler.passes),
-        .keydir_entries = keydir_count(&store->keydir),
-        .keydir_bytes = atomic_load(&store->keydir.bytes),
-        .cache_items_evicted = atomic_load(&store->cache.evicted_items),
-        .memory_limit = atomic_load(&store->memory_limit),
-        .disk_reads = atomic_load(&store->disk_reads),
-        .uring_reads = atomic_load(&store->uring_reads),
-        .disk_read_us_p50 = histogram_percentile(&store->read_us, 50),
-        .disk_read_us_p99 = histogram_percentile(&store->read_us, 99),
-        .commits = atomic_load(&log->commits),
-        .commit_records = atomic_load(&log->commit_records),
-        .bytes_written = atomic_load(&log->bytes_written),
-        .syncs = atomic_load(&log->syncs),
-        .sync_us_p99 = histogram_percentile(&log->sync_us, 99),
-        .sync_held_us = atomic_load(&log->held_us),
-        .recovery_us = store->recovery_us,
-        .recovered_items = store->recovered_items,
-        .read_only = atomic_load(&log->failed),
-    };
-    memcpy(stats->uuid, store->datadir.uuid, sizeof stats->uuid);
-    stats->cache_bytes = cache_bytes(&store->cache, &pages);
-    stats->cache_pages = pages;
-    sum_segments(store, stats);
-    sum_sessions(store, stats);
-}
-
-static bool check_entry(void *context, struct keydir_entry *entry)
-{
-    struct store *store = context;
-    uint64_t location = entry->location;
-    if (location_in_ram(location)) {
-        const struct cache_item *item = location_item(location);
-        assert(((location ^ item->location) & LOCATION_SIZE_MASK) == 0); /* C1 */
-        location = item->location;
-    }
-    const struct segment *segment = log_segment(&store->log, location_slot(location));
-    assert(segment && atomic_load(&segment->state) != SEGMENT_DOOMED); /* S6 */
-    assert(location_offset(location) >= SEGMENT_HEADER_SIZE);
-    assert(location_offset(location) < atomic_load(&segment->end)); /* S6 */
-    return true;
-}
-
-void store_check(struct store *store)
-{
-    for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
-        struct keydir_shard *shard = &store->keydir.shards[i];
-        uint64_t cursor = 0;
-        keydir_lock(shard);
-        keydir_check(shard);
-        keydir_scan(shard, &cursor, UINT32_MAX, check_entry, store);
-        keydir_unlock(shard);
-    }
-    log_check(&store->log);
 }

@@ -192,7 +192,7 @@ const char *file_remedy(int error)
     }
 }
 
-bool file_is_bad_place(int error)
+bool file_is_bad_block(int error)
 {
     /* The last two are what file systems say of blocks that do not match their checksums. */
     return error == EIO || error == EUCLEAN || error == EBADMSG;

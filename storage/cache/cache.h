@@ -17,7 +17,7 @@
  * the key's shard, and what a get notes (cache_item_note_access). */
 struct cache_item {
     uint64_t
-        location; /* where the record lies in the log; 0: buried, its key has a newer value or none */
+        location; /* where the record lies in the log; 0: dead, its key has a newer value or none */
     uint64_t cas;
     _Atomic uint32_t accessed_s;
     uint32_t client_flags;
@@ -92,8 +92,9 @@ struct cache_page {
     uint32_t used;
     atomic_uint pins; /* replies being sent from it */
     atomic_uint dead; /* bytes of items that were overwritten or deleted */
-    bool in_main;     /* its items were visited in probation, or spared */
-    uint64_t retired; /* epoch of its eviction: readers that entered before may still look */
+    bool in_main;     /* its items were visited in probation, or got a second chance */
+    uint64_t
+        retired; /* reclaim epoch of its eviction: readers that entered before may still look */
     struct cache_queue *queue; /* NULL: in none */
     struct cache_page *next, *previous;
 };

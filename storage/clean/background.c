@@ -8,10 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "storage/log/hint.h"
 #include "storage/base/monotonic.h"
@@ -39,7 +36,7 @@ static struct segment *next_unhinted(struct store *store)
     while (log->hint_from && log->hint_from->hinted)
         log->hint_from = log->hint_from->next;
     struct segment *segment = log->hint_from;
-    bool due = segment && (segment != log->active || store->stopping) &&
+    bool due = segment && (segment != log->active || thread_is_stopping(&store->background)) &&
                segment->header.base_lsn + atomic_load(&segment->end) <= lsn;
     pthread_mutex_unlock(&log->lock);
     return due ? segment : NULL;
@@ -54,7 +51,7 @@ static void report_no_hint(struct store *store, const struct segment *segment, i
                (unsigned long long)segment->header.id, strerror(error), file_remedy(error));
 }
 
-void background_tell_hints(struct store *store, uint64_t now_us)
+void background_report_hints(struct store *store, uint64_t now_us)
 {
     uint64_t times = report_episode_ends(&store->no_hints, now_us);
     if (times)
@@ -107,8 +104,8 @@ void background_hints(struct store *store)
         pthread_mutex_lock(&store->log.lock);
         segment->hinted = true; /* also after a failure: it would only fail again */
         pthread_mutex_unlock(&store->log.lock);
-        cleaner_signal(store);
-        if (!ok || (store->stopping && segment == store->log.active))
+        thread_signal(&store->cleaner.thread);
+        if (!ok || (thread_is_stopping(&store->background) && segment == store->log.active))
             return;
     }
 }
@@ -143,13 +140,14 @@ static void sweep_flushed(struct store *store)
         store->sweep.cursor = 0; /* what this one has killed may lie anywhere */
     store->sweep.flush_lsn = flush_lsn;
     store->sweep.pace.rest_factor = SWEEP_REST_FACTOR;
-    while (more && !atomic_load(&store->stopping) && monotonic_us() < until_us)
+    while (more && !thread_is_stopping(&store->background) && monotonic_us() < until_us)
         more = keydir_scan_all(&store->keydir, &store->sweep.cursor, rest_from_sweeping,
                                keep_unflushed, store);
     if (more)
         return;
     atomic_store(&store->swept_flush_lsn, flush_lsn);
-    cleaner_signal(store); /* segments may be empty now, and there is room in the index */
+    thread_signal(
+        &store->cleaner.thread); /* segments may be empty now, and there is room in the index */
 }
 
 static bool is_due(const struct store_crawl *crawl, uint32_t expire_s)
@@ -227,8 +225,8 @@ static void crawl(struct store *store)
         struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
         if (way->cursor || is_due(way, atomic_load(&shard->expires_from_s))) {
             store->crawler.found = true;
-            uint64_t looked = step_of(shard);
-            left -= left < looked ? left : looked;
+            uint64_t step = step_of(shard);
+            left -= left < step ? left : step;
             bool more = crawl_step(way, shard);
             atomic_store_explicit(&store->crawler.checked, way->seen, memory_order_relaxed);
             if (more) {
@@ -285,73 +283,30 @@ void background_share_memory(struct store *store)
     cache_set_limit(&store->cache, limit > keydir ? limit - keydir : 0);
 }
 
-static bool wait_a_tick(struct store *store)
-{
-    struct timespec until = monotonic_in_ms(TICK_MS);
-    pthread_mutex_lock(&store->background_lock);
-    if (!store->stopping)
-        pthread_cond_timedwait(&store->background_cond, &store->background_lock, &until);
-    bool go_on = !store->stopping;
-    pthread_mutex_unlock(&store->background_lock);
-    return go_on;
-}
-
 static void *run_background(void *context)
 {
     struct store *store = context;
-    pthread_setname_np(pthread_self(), "cc-maintainer");
-    /* Clients come first; a refusal changes nothing that matters. */
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
-    while (wait_a_tick(store)) {
+    thread_begin("cc-background", THREAD_LOW);
+    while (thread_wait_anew_ms(&store->background, TICK_MS)) {
         sweep_flushed(store);
         crawl(store);
         shrink_keydir(store);
         background_share_memory(store);
         return_memory(store);
         background_hints(store);
-        background_tell_hints(store, monotonic_us());
+        background_report_hints(store, monotonic_us());
         log_let_files_go(&store->log);
     }
     return NULL;
 }
 
-void background_signal(void *context)
-{
-    struct store *store = context;
-    pthread_mutex_lock(&store->background_lock);
-    pthread_cond_signal(&store->background_cond);
-    pthread_mutex_unlock(&store->background_lock);
-}
-
 void background_init(struct store *store)
 {
+    thread_init(&store->background);
     store->crawler.way = (struct store_crawl){.store = store, .grace_s = CRAWL_GRACE_S};
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&store->background_lock, NULL);
-    pthread_cond_init(&store->background_cond, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
-void background_release(struct store *store)
-{
-    pthread_mutex_destroy(&store->background_lock);
-    pthread_cond_destroy(&store->background_cond);
 }
 
 bool background_start(struct store *store)
 {
-    store->background_runs = pthread_create(&store->maintainer, NULL, run_background, store) == 0;
-    return store->background_runs;
-}
-
-void background_stop(struct store *store)
-{
-    pthread_mutex_lock(&store->background_lock);
-    store->stopping = true;
-    pthread_cond_signal(&store->background_cond);
-    pthread_mutex_unlock(&store->background_lock);
-    if (store->background_runs)
-        pthread_join(store->maintainer, NULL);
+    return thread_start(&store->background, run_background, store);
 }

@@ -4,7 +4,7 @@
  * still stand in an older segment, so cleaning its own segment may have to carry it on. How many bytes that are is known
  * only as an upper bound, until the segment is recounted from its hint file.
  *
- * While the disk is tight, that is when less than the headroom is free, each step does the first of these that it can:
+ * While the disk is low on space, that is when less than the headroom is free, each step does the first of these that it can:
  *
  *     a segment with nothing to keep            REMOVE, unread
  *     live values over their share, a cache     EVICT the oldest
@@ -169,7 +169,7 @@ static uint64_t reach(const struct clean_plan *plan)
     return plan->headroom > plan->view.wanted ? plan->headroom : plan->view.wanted;
 }
 
-static bool is_tight(const struct clean_plan *plan)
+static bool is_low_on_space(const struct clean_plan *plan)
 {
     return plan->view.disk + reach(plan) > plan->view.limit;
 }
@@ -244,7 +244,7 @@ static bool can_rotate(const struct clean_plan *plan)
            oldest->ready && !oldest->failed && oldest->live <= plan->view.copy_room;
 }
 
-/* Why nothing can be done on a tight disk. */
+/* Why nothing can be done on a disk that is low on space. */
 static enum clean_reason why_nothing(const struct clean_plan *plan)
 {
     return plan->unready       ? CLEAN_NOT_SYNCED
@@ -277,7 +277,7 @@ static struct clean_choice choose_with_room(const struct clean_plan *plan)
     return choice_of(CLEAN_NOTHING, CLEAN_ENOUGH_ROOM, NULL);
 }
 
-static struct clean_choice choose_when_tight(const struct clean_plan *plan)
+static struct clean_choice choose_when_low(const struct clean_plan *plan)
 {
     const struct clean_view *view = &plan->view;
     if (view->evicts && plan->live > live_share(plan)) {
@@ -306,7 +306,7 @@ static struct clean_choice choose(const struct clean_plan *plan)
         if (choice.action != CLEAN_NOTHING)
             return choice;
     }
-    return is_tight(plan) ? choose_when_tight(plan) : choose_with_room(plan);
+    return is_low_on_space(plan) ? choose_when_low(plan) : choose_with_room(plan);
 }
 
 /* What a step that does nothing means for those who wait. */
@@ -325,7 +325,7 @@ static uint64_t growth_of(const struct clean_plan *plan, const struct clean_choi
 {
     if (plan->view.evicts)
         return UINT64_MAX;
-    bool stays = choice->action == CLEAN_NOTHING && is_tight(plan);
+    bool stays = choice->action == CLEAN_NOTHING && is_low_on_space(plan);
     uint64_t taken = plan->live + (stays ? plan->marks : 0);
     uint64_t share = live_share(plan);
     return share > taken ? share - taken : 0;
@@ -338,13 +338,13 @@ struct clean_choice clean_plan_choose(const struct clean_plan *plan)
     bool short_of_room = view->disk + plan->headroom / 2 > view->limit;
     choice.oldest = choice.segment && choice.segment == plan->oldest.segment;
     choice.urgent = view->room_wanted || short_of_room || choice.action == CLEAN_EVICT;
-    choice.wants_sync = plan->unready && (is_tight(plan) || plan->live > live_share(plan) ||
+    choice.wants_sync = plan->unready && (is_low_on_space(plan) || plan->live > live_share(plan) ||
                                           choice.reason == CLEAN_NOT_SYNCED);
     choice.refuse = is_hopeless(plan, &choice);
     choice.growth = growth_of(plan, &choice);
     choice.nearly_full = choice.growth < view->segment_size;
     choice.lsn = view->next_lsn;
     choice.disk_is_limit = view->disk_is_limit;
-    choice.backlog = is_tight(plan) ? garbage_of(plan) : 0;
+    choice.backlog = is_low_on_space(plan) ? garbage_of(plan) : 0;
     return choice;
 }

@@ -5,7 +5,7 @@
  * worth keeping, and appends them at the end of the log; makes that durable; and only then unlinks the segment. So a crash at any
  * point leaves a record in its old place, or in both.
  *
- * A step that fails is told once, and its segment left alone for a second, then for two, four, up to a minute; meanwhile another
+ * A step that fails is reported once, and its segment left alone for a second, then for two, four, up to a minute; meanwhile another
  * one is chosen (G7). When nothing can be done the thread waits for a signal: somebody who finds no room, a sync, a hint file, a
  * segment that was freed, or a tick.
  */
@@ -14,10 +14,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "storage/clean/clean_segment.h"
 #include "storage/clean/clean_plan.h"
@@ -52,9 +48,9 @@ static uint64_t copy_room(const struct log *log, const struct clean_view *view)
 {
     uint64_t room = log->active->capacity - atomic_load(&log->active->end);
     uint64_t free = view->limit > view->disk ? view->limit - view->disk : 0;
-    for (uint32_t i = 0; i < log->spare_count; i++)
-        room += log->spares[i]->capacity - SEGMENT_HEADER_SIZE;
-    if (log->spare_count == 0 &&
+    for (uint32_t i = 0; i < log->ready_count; i++)
+        room += log->ready[i]->capacity - SEGMENT_HEADER_SIZE;
+    if (log->ready_count == 0 &&
         !log_met_full_disk(log)) /* one is made for it, whatever the limit */
         room += view->segment_size - SEGMENT_HEADER_SIZE;
     return room + free / view->segment_size * (view->segment_size - SEGMENT_HEADER_SIZE);
@@ -72,14 +68,14 @@ static struct clean_view look_around(struct store *store)
         .limit = limit,
         .disk = log_disk_bytes_locked(log),
         .segment_size = log->usual_size,
-        .wanted = log->spare_size ? log->spare_size + LOG_SPARES * (uint64_t)log->usual_size : 0,
+        .wanted = log->wanted_size ? log->wanted_size + LOG_READY * (uint64_t)log->usual_size : 0,
         .next_lsn = log->next_lsn,
         .evicts = evicts,
         .disk_is_limit = atomic_load(&log->disk_limit) > limit,
         .room_wanted = log->room_wanted,
         .index_full = index_full,
         .index_wanted = index_wanted,
-        .can_seal = log->spare_count && atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE,
+        .can_seal = log->ready_count && atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE,
         .eager = store->cleaner.manual,
     };
     /* A disk that refused a segment is full, whatever it says, until something was freed. */
@@ -202,7 +198,7 @@ static void report_full(struct store *store, const struct clean_choice *choice)
     }
 }
 
-/* The disk has less for us than --disk-limit, and values are evicted for it: told when it begins, and how many there were when it has
+/* The disk has less for us than --disk-limit, and values are evicted for it: reported when it begins, and how many there were when it has
  * not happened for a minute. */
 static void report_evicting(struct store *store, const struct clean_choice *choice)
 {
@@ -211,7 +207,7 @@ static void report_evicting(struct store *store, const struct clean_choice *choi
     bool evicts = choice->action == CLEAN_EVICT && choice->reason != CLEAN_INDEX_FULL &&
                   choice->disk_is_limit;
     if (evicts && !cleaner->disk_full_us) {
-        cleaner->told_evicted = atomic_load(&cleaner->evicted_disk_full);
+        cleaner->reported_evicted = atomic_load(&cleaner->evicted_disk_full);
         report(
             &store->options.reporter, REPORT_WARNING,
             "the disk of data directory %s is full before --disk-limit is reached: the oldest data "
@@ -222,10 +218,10 @@ static void report_evicting(struct store *store, const struct clean_choice *choi
         cleaner->disk_full_us = now_us;
     } else if (cleaner->disk_full_us && now_us > cleaner->disk_full_us + REPORT_FULL_US) {
         cleaner->disk_full_us = 0;
-        report(
-            &store->options.reporter, REPORT_INFO,
-            "%llu values were evicted because the disk was full",
-            (unsigned long long)(atomic_load(&cleaner->evicted_disk_full) - cleaner->told_evicted));
+        report(&store->options.reporter, REPORT_INFO,
+               "%llu values were evicted because the disk was full",
+               (unsigned long long)(atomic_load(&cleaner->evicted_disk_full) -
+                                    cleaner->reported_evicted));
     }
 }
 
@@ -245,7 +241,7 @@ static void report_waiting(struct store *store, const struct clean_choice *choic
     report_full(store, choice);
     report_evicting(store, choice);
     if (changed)
-        store_wake_all(store);
+        sessions_wake_all(&store->sessions);
 }
 
 /* Whether there may be more to do. What has failed backs off, so it is not chosen again at once. */
@@ -259,7 +255,7 @@ static bool step(struct store *store, const struct clean_choice *choice)
         back_off(store, choice, result);
     if (choice->action == CLEAN_EVICT && !failed &&
         atomic_exchange(&store->cleaner.index_wanted, false))
-        store_wake_all(store);
+        sessions_wake_all(&store->sessions);
     return !failed || choice->segment;
 }
 
@@ -293,7 +289,7 @@ static void judge_index(struct store *store, bool reaped)
         return;
     atomic_store(&cleaner->index_refuses, !reaped);
     atomic_store(&cleaner->index_wanted, false);
-    store_wake_all(store);
+    sessions_wake_all(&store->sessions);
 }
 
 static struct clean_choice choose(struct store *store)
@@ -320,49 +316,18 @@ bool cleaner_step(struct store *store)
 
 /* The thread. */
 
-bool cleaner_is_stopping(struct store *store)
-{
-    pthread_mutex_lock(&store->cleaner.lock);
-    bool stopping = store->cleaner.stopping;
-    pthread_mutex_unlock(&store->cleaner.lock);
-    return stopping;
-}
-
-bool cleaner_wait_ms(struct store *store, uint32_t ms)
-{
-    struct cleaner *cleaner = &store->cleaner;
-    struct timespec until = monotonic_in_ms(ms);
-    int result = 0;
-    pthread_mutex_lock(&cleaner->lock);
-    while (!cleaner->stopping && !cleaner->signalled && result != ETIMEDOUT)
-        result = pthread_cond_timedwait(&cleaner->wake, &cleaner->lock, &until);
-    cleaner->signalled = false;
-    bool go_on = !cleaner->stopping;
-    pthread_mutex_unlock(&cleaner->lock);
-    return go_on;
-}
-
 static void *run_cleaner(void *context)
 {
     struct store *store = context;
-    pthread_setname_np(pthread_self(), "cc-cleaner");
-    /* Clients come first: where they leave no time for cleaning their writes find no room in the end, and park. */
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
-    while (cleaner_wait_ms(store, TICK_MS)) {
-        while (!cleaner_is_stopping(store) && cleaner_step(store))
+    struct thread *thread = &store->cleaner.thread;
+    /* Where clients leave no time for cleaning, their writes find no room in the end, and park. */
+    thread_begin("cc-cleaner", THREAD_LOW);
+    while (thread_wait_ms(thread, TICK_MS)) {
+        while (!thread_is_stopping(thread) && cleaner_step(store))
             ;
         log_reap(&store->log);
     }
     return NULL;
-}
-
-void cleaner_signal(struct store *store)
-{
-    struct cleaner *cleaner = &store->cleaner;
-    pthread_mutex_lock(&cleaner->lock);
-    cleaner->signalled = true;
-    pthread_cond_signal(&cleaner->wake);
-    pthread_mutex_unlock(&cleaner->lock);
 }
 
 /* What was written since the cleaner looked may have left garbage. */
@@ -378,7 +343,7 @@ bool cleaner_may_help(void *context)
     if (refuses)
         atomic_store(&store->cleaner.refused, true);
     else
-        cleaner_signal(store);
+        thread_signal(&store->cleaner.thread);
     return !refuses;
 }
 
@@ -390,7 +355,8 @@ enum store_status cleaner_want_index(struct store *store)
     atomic_store(&cleaner->index_wanted, true);
     if (refuses)
         atomic_store(&cleaner->refused, true);
-    cleaner_signal(store); /* though it refuses now: it may be otherwise for the next */
+    thread_signal(
+        &store->cleaner.thread); /* though it refuses now: it may be otherwise for the next */
     return refuses ? STORE_FULL : STORE_WAIT_SPACE;
 }
 
@@ -402,36 +368,31 @@ enum store_status cleaner_may_grow(struct store *store, uint64_t size)
         return STORE_OK;
     if (size > atomic_load(&cleaner->growth)) {
         if (!atomic_exchange(&cleaner->refused, true))
-            cleaner_signal(store); /* to be told */
+            thread_signal(&store->cleaner.thread); /* to be reported */
         return STORE_FULL;
     }
     atomic_store(&cleaner->grow_wanted, true);
-    cleaner_signal(store);
+    thread_signal(&store->cleaner.thread);
     return STORE_WAIT_SPACE;
 }
 
 void cleaner_init(struct store *store)
 {
     struct cleaner *cleaner = &store->cleaner;
-    pthread_condattr_t monotonic;
-    cleaner->signalled = true; /* one that is killed again and again must still get to its work */
+    thread_init(&cleaner->thread);
+    cleaner->thread.signalled =
+        true; /* one that is killed again and again must still get to its work */
     atomic_store(&cleaner->growth, UINT64_MAX);
     atomic_store(&cleaner->grow_until_lsn, UINT64_MAX);
     atomic_store(&cleaner->refuses_at_lsn, UINT64_MAX);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&cleaner->lock, NULL);
     pthread_mutex_init(&cleaner->moves_lock, NULL);
-    pthread_cond_init(&cleaner->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
 }
 
 void cleaner_release(struct store *store)
 {
     clean_release(store);
     pthread_mutex_destroy(&store->cleaner.moves_lock);
-    pthread_mutex_destroy(&store->cleaner.lock);
-    pthread_cond_destroy(&store->cleaner.wake);
+    thread_release(&store->cleaner.thread);
 }
 
 bool cleaner_start(struct store *store)
@@ -439,18 +400,5 @@ bool cleaner_start(struct store *store)
     struct clean_choice choice =
         survey(store); /* so that the first writes know how far they may go */
     report_waiting(store, &choice);
-    store->cleaner.started = pthread_create(&store->cleaner.thread, NULL, run_cleaner, store) == 0;
-    return store->cleaner.started;
-}
-
-void cleaner_stop(struct store *store)
-{
-    struct cleaner *cleaner = &store->cleaner;
-    pthread_mutex_lock(&cleaner->lock);
-    cleaner->stopping = true;
-    pthread_cond_signal(&cleaner->wake);
-    pthread_mutex_unlock(&cleaner->lock);
-    if (cleaner->started)
-        pthread_join(cleaner->thread, NULL);
-    cleaner->started = false;
+    return thread_start(&store->cleaner.thread, run_cleaner, store);
 }

@@ -8,18 +8,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/base/thread.h"
 #include "storage/status.h"
 
 struct store;
 
 struct cleaner {
-    pthread_mutex_t lock; /* what follows, up to `thread`; taken after log.lock, and last */
-    pthread_cond_t wake;
-    bool signalled, stopping;
-    bool started;
-    pthread_t thread;
-
-    bool manual; /* see store_open_manual */
+    struct thread thread;
+    bool manual; /* see store_open_manual: there is no thread */
 
     /* Nothing more can be taken back, and who finds no room is refused, while the log ends there. UINT64_MAX: it is not so. */
     _Atomic uint64_t refuses_at_lsn;
@@ -37,11 +33,11 @@ struct cleaner {
     /* The cleaner's own: */
     uint64_t reap_after_us; /* not before this time is what has expired looked for */
     uint64_t
-        refused_us; /* when it last knew of somebody who was refused; 0: not lately, and told so */
-    uint64_t disk_full_us; /* when it last evicted for a full disk; 0: not lately */
-    uint64_t told_evicted; /* values evicted for it before that began */
-    bool dir_unsynced;     /* an unlink may not be durable yet (G5) */
-    uint64_t allowance_us; /* when the next bytes may be read, for the clean rate */
+        refused_us; /* when it last knew of somebody who was refused; 0: not lately, and reported so */
+    uint64_t disk_full_us;     /* when it last evicted for a full disk; 0: not lately */
+    uint64_t reported_evicted; /* values evicted for it before that began */
+    bool dir_unsynced;         /* an unlink may not be durable yet (G5) */
+    uint64_t allowance_us;     /* when the next bytes may be read, for the clean rate */
     /* What was moved, and where from, until the copies are synced (clean_segment.c). */
     pthread_mutex_t moves_lock;
     struct clean_moves *moves;
@@ -50,10 +46,6 @@ struct cleaner {
 void cleaner_init(struct store *store);
 void cleaner_release(struct store *store);
 bool cleaner_start(struct store *store);
-void cleaner_stop(struct store *store);
-
-/* Something has changed that the cleaner should look at. Any thread, any lock held but the cleaner's own. */
-void cleaner_signal(struct store *store);
 
 /* Whether room may still be made on disk; for the log. */
 bool cleaner_may_help(void *store);
@@ -64,10 +56,6 @@ enum store_status cleaner_want_index(struct store *store);
 /* Whether the values of the store may grow by `size` bytes: STORE_OK; STORE_WAIT_SPACE: it is looked into, and a wake follows;
  * STORE_FULL. */
 enum store_status cleaner_may_grow(struct store *store, uint64_t size);
-
-/* Waits for a signal, or so long. False: the end has come. For the cleaner's thread. */
-bool cleaner_wait_ms(struct store *store, uint32_t ms);
-bool cleaner_is_stopping(struct store *store);
 
 /* One step: chooses what to do and tries it. False: there is nothing to do now. For the cleaner's thread, or in a
  * manual store whoever opened it. */

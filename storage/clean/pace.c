@@ -24,7 +24,7 @@ static void sleep_us(uint64_t us)
 /* Whether a client has been served a short time ago. */
 static bool clients_are_active(struct pace *pace, struct store *store, uint64_t now_us)
 {
-    uint64_t batches = store_batches(store);
+    uint64_t batches = sessions_batches(&store->sessions);
     if (batches != pace->batches)
         pace->active_us = now_us;
     pace->batches = batches;

@@ -5,7 +5,7 @@
 #include "storage/store_internal.h"
 
 /* Where the record lies on disk that an entry points to. */
-static uint64_t place_of(uint64_t location)
+static uint64_t address_of(uint64_t location)
 {
     if (location_in_ram(location))
         location = ((const struct cache_item *)location_item(location))->location;
@@ -14,8 +14,9 @@ static uint64_t place_of(uint64_t location)
 
 static bool is_at(uint64_t location, const struct segment *segment, uint32_t offset)
 {
-    uint64_t place = place_of(location);
-    return location_slot(place) == segment->slot && location_offset(place) == offset;
+    uint64_t address = address_of(location);
+    return location_segment_index(address) == segment->segment_index &&
+           location_offset(address) == offset;
 }
 
 /* The entry of the record's key; with its shard locked, which is set whatever the answer. */
@@ -97,13 +98,13 @@ struct search {
 static bool visit_if_there(void *context, struct keydir_entry *entry)
 {
     struct search *search = context;
-    uint64_t place = place_of(entry->location);
-    if (location_slot(place) != search->segment->slot || search->failed)
+    uint64_t address = address_of(entry->location);
+    if (location_segment_index(address) != search->segment->segment_index || search->failed)
         return true;
     const struct hint_entry hinted = {
         .tag = entry->tag,
-        .offset = location_offset(place) / RECORD_ALIGN,
-        .size = (uint32_t)(location_size(place) / RECORD_ALIGN),
+        .offset = location_offset(address) / RECORD_ALIGN,
+        .size = (uint32_t)(location_size(address) / RECORD_ALIGN),
         .expire_s = entry->expire_s,
         .shard_bits = search->shard,
         .type = RECORD_PUT,

@@ -1,13 +1,13 @@
 /* location.h: the eight bytes that say where a record is.
  *
- *     bit     0…47  place on disk: segment slot (20 bits) and offset in units of 8 bytes (28 bits),
+ *     bit     0…47  address on disk: segment index (20 bits) and offset in units of 8 bytes (28 bits),
  *                   or, when LOCATION_IN_RAM, the address of a struct cache_item
  *          48…61  size code: the bytes of the record in the log, rounded up (14 bits, see size_code)
  *             62  visited: in RAM, since it came to its page; on disk, since it was stored or moved (the second chance of
  *                 both evictions)
  *             63  in RAM
  *
- * 0 is no location: offset 0 of a segment is its header. A size code of 0 is no record's. Slots are reused, so places do not
+ * 0 is no location: offset 0 of a segment is its header. A size code of 0 is no record's. Indexes are reused, so addresses do not
  * compare by age.
  */
 #ifndef CACHECASK_STORAGE_INDEX_LOCATION_H
@@ -17,10 +17,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOCATION_PLACE_MASK ((UINT64_C(1) << 48) - 1)
-#define LOCATION_SIZE_MASK  (UINT64_C(0x3fff) << 48)
-#define LOCATION_VISITED    (UINT64_C(1) << 62)
-#define LOCATION_IN_RAM     (UINT64_C(1) << 63)
+#define LOCATION_ADDRESS_MASK ((UINT64_C(1) << 48) - 1)
+#define LOCATION_SIZE_MASK    (UINT64_C(0x3fff) << 48)
+#define LOCATION_VISITED      (UINT64_C(1) << 62)
+#define LOCATION_IN_RAM       (UINT64_C(1) << 63)
 
 /* Size codes count units of 8 bytes: exactly up to 2^9 units, then as a float with 9 bits of mantissa and 5 of exponent,
  * rounded up by less than 0.4 %. Codes grow with sizes. */
@@ -42,14 +42,14 @@ static inline uint64_t size_of_code(uint32_t code)
     return ((uint64_t)(512 + (code & 511)) << shift) * 8;
 }
 
-static inline uint64_t location_of(uint32_t slot, uint32_t offset, uint64_t size)
+static inline uint64_t location_of(uint32_t segment_index, uint32_t offset, uint64_t size)
 {
-    return (uint64_t)size_code(size) << 48 | (uint64_t)slot << 28 | offset / 8;
+    return (uint64_t)size_code(size) << 48 | (uint64_t)segment_index << 28 | offset / 8;
 }
 
-static inline uint32_t location_slot(uint64_t location)
+static inline uint32_t location_segment_index(uint64_t location)
 {
-    return (uint32_t)((location & LOCATION_PLACE_MASK) >> 28);
+    return (uint32_t)((location & LOCATION_ADDRESS_MASK) >> 28);
 }
 
 static inline uint32_t location_offset(uint64_t location)
@@ -69,20 +69,20 @@ static inline bool location_in_ram(uint64_t location)
 
 static inline void *location_item(uint64_t location)
 {
-    return (void *)(uintptr_t)(location & LOCATION_PLACE_MASK);
+    return (void *)(uintptr_t)(location & LOCATION_ADDRESS_MASK);
 }
 
 /* The location of a record whose item lies in RAM; `disk` is where it lies in the log. */
 static inline uint64_t location_of_item(const void *item, uint64_t disk)
 {
-    assert(((uint64_t)(uintptr_t)item & ~LOCATION_PLACE_MASK) == 0);
+    assert(((uint64_t)(uintptr_t)item & ~LOCATION_ADDRESS_MASK) == 0);
     return LOCATION_IN_RAM | (disk & LOCATION_SIZE_MASK) | (uint64_t)(uintptr_t)item;
 }
 
-/* Whether two locations on disk name the same place. */
-static inline bool location_same_place(uint64_t a, uint64_t b)
+/* Whether two locations on disk name the same address. */
+static inline bool location_same_address(uint64_t a, uint64_t b)
 {
-    return ((a ^ b) & LOCATION_PLACE_MASK) == 0;
+    return ((a ^ b) & LOCATION_ADDRESS_MASK) == 0;
 }
 
 #endif

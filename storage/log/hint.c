@@ -208,15 +208,15 @@ static void report_torn(const struct segment *segment, const struct gap *gap,
                (unsigned long long)segment->header.id, gap->from);
 }
 
-/* Bad places of the disk: one message tells of all that a segment has. */
-struct bad_places {
+/* Bad blocks of the disk: one message tells of all that a segment has. */
+struct bad_blocks {
     uint64_t count;
     uint32_t first; /* byte */
     uint64_t end;   /* of the last */
     int error;
 };
 
-static void note_bad_place(struct hint *hint, struct bad_places *bad, struct gap *gap, int error)
+static void note_bad_block(struct hint *hint, struct bad_blocks *bad, struct gap *gap, int error)
 {
     bool more = bad->count && gap->from == bad->end; /* after a record that reaches into it */
     if (bad->count == 0)
@@ -230,8 +230,8 @@ static void note_bad_place(struct hint *hint, struct bad_places *bad, struct gap
     gap->to = 0;
 }
 
-static void report_bad_places(const struct segment *segment, const struct hint *hint,
-                              const struct bad_places *bad, const struct reporter *reporter)
+static void report_bad_blocks(const struct segment *segment, const struct hint *hint,
+                              const struct bad_blocks *bad, const struct reporter *reporter)
 {
     if (bad->count)
         report(
@@ -251,7 +251,7 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
     struct segment_cursor cursor;
     struct record record;
     struct gap gap = {0};
-    struct bad_places bad = {0};
+    struct bad_blocks bad = {0};
     uint32_t offset;
     bool go_on = true;
     enum cursor_status at = CURSOR_END;
@@ -268,7 +268,7 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
         if (at == CURSOR_DAMAGE) {
             gap = (struct gap){.from = offset, .to = cursor.offset};
             if (cursor.unreadable)
-                note_bad_place(hint, &bad, &gap, cursor.error);
+                note_bad_block(hint, &bad, &gap, cursor.error);
             continue;
         }
         hint->end = cursor.offset;
@@ -278,7 +278,7 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
         report_torn(segment, &gap, reporter);
     else
         note_damage(hint, segment, &gap, reporter);
-    report_bad_places(segment, hint, &bad, reporter);
+    report_bad_blocks(segment, hint, &bad, reporter);
     int error = errno;
     segment_cursor_release(&cursor);
     errno = error;

@@ -43,7 +43,7 @@ struct hint {
     uint64_t damage;  /* places that were no valid record when the hint was made */
     uint64_t
         keys; /* keys in the store when it was made: what the next start has to expect; 0: unknown */
-    uint64_t unreadable; /* of a scan: bytes in bad places of the disk, records that reach into them
+    uint64_t unreadable; /* of a scan: bytes in bad blocks of the disk, records that reach into them
                             included */
 };
 
@@ -60,10 +60,10 @@ typedef bool hint_visit(void *context, const struct hint_entry *entry);
 /* How a segment is scanned: 0, or several of these. */
 enum hint_scan {
     HINT_TORN_TAIL = 1, /* what stands behind the last valid record is no damage */
-    HINT_TOLERANT = 2,  /* bad places of the disk are damage, and no failure */
+    HINT_TOLERANT = 2,  /* bad blocks of the disk are damage, and no failure */
 };
 
-/* Reads the records of a segment (up to `end` bytes, 0: all of the file) and calls visit for each. Damage is told with its
+/* Reads the records of a segment (up to `end` bytes, 0: all of the file) and calls visit for each. Damage is reported with its
  * place and counted. Sets *hint, keys excepted. STORE_OK; STORE_IO; STORE_NO_MEMORY, also when visit said so. */
 enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
                             uint64_t end, uint64_t hash_seed, uint32_t how,

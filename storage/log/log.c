@@ -13,13 +13,13 @@
  *
  * The header of a segment goes through the buffer like a record, so a segment's first bytes come with its first commit.
  *
- * When a segment is full the next spare becomes active: the allocator thread keeps them ready, so that a full disk is met
+ * When a segment is full the next ready one becomes active: the allocator thread keeps them ready, so that a full disk is met
  * when a file is made and never in the middle of a record (L3). The last ones are kept for deletions and for cleaning (enum log_use).
  * Where none is ready nobody waits: the answer is STORE_WAIT_SPACE, and on_room says when to come again. So it is where more is
  * written than the disk takes (backpressure.h). A segment that is larger than those that are made now ends early, for only what is
  * sealed can be taken back.
  *
- * What happens when the disk fails stands in log_disk.c. Lock order: keydir shard → log.lock; write_lock → log.lock.
+ * log_repair.c has what happens when the disk fails. Lock order: keydir shard → log.lock; write_lock → log.lock.
  */
 #define _GNU_SOURCE
 #include "storage/log/log.h"
@@ -31,9 +31,9 @@
 #include <string.h>
 
 #include "storage/index/location.h"
-#include "storage/log/log_disk.h"
+#include "storage/log/log_internal.h"
 
-#define SPARE_FAILURES_MAX 5 /* attempts to make a segment, before nobody waits for the next */
+#define CREATE_FAILURES_MAX 5 /* attempts to make a segment, before nobody waits for the next */
 
 static struct log_buffer *other_buffer(struct log *log, const struct log_buffer *buffer)
 {
@@ -88,7 +88,7 @@ static void take_outside(struct log *log, const struct record_part value[RECORD_
 }
 
 /* Puts a segment at the end of the log. */
-static void link_segment(struct log *log, struct segment *segment)
+void log_link_segment(struct log *log, struct segment *segment)
 {
     segment->previous = log->active;
     if (log->active)
@@ -105,12 +105,12 @@ static void publish_active(struct log *log)
     atomic_store_explicit(&log->rolls, rolls + 1, memory_order_relaxed);
     atomic_store_explicit(&log->active_base_lsn, log->active->header.base_lsn,
                           memory_order_release);
-    atomic_store_explicit(&log->active_slot, log->active->slot, memory_order_release);
+    atomic_store_explicit(&log->active_index, log->active->segment_index, memory_order_release);
     atomic_store_explicit(&log->rolls, rolls + 2, memory_order_release);
 }
 
 /* Makes `segment` the active one; its header is the first thing in it. */
-static void activate(struct log *log, struct segment *segment)
+void log_activate(struct log *log, struct segment *segment)
 {
     struct segment_header *header = &segment->header;
     uint32_t deadline = atomic_load(&log->flush_deadline_s);
@@ -127,29 +127,29 @@ static void activate(struct log *log, struct segment *segment)
     }
     log->previous_unknown = false;
     log->options.random(&header->seed, sizeof header->seed);
-    link_segment(log, segment);
+    log_link_segment(log, segment);
     publish_active(log);
     segment_header_encode(take(log, SEGMENT_HEADER_SIZE), header);
 }
 
 /* The smallest that is large enough. */
-static struct segment *take_spare(struct log *log, uint32_t capacity)
+static struct segment *take_ready(struct log *log, uint32_t capacity)
 {
-    uint32_t best = log->spare_count;
-    for (uint32_t i = 0; i < log->spare_count; i++)
-        if (log->spares[i]->capacity >= capacity &&
-            (best == log->spare_count || log->spares[i]->capacity < log->spares[best]->capacity))
+    uint32_t best = log->ready_count;
+    for (uint32_t i = 0; i < log->ready_count; i++)
+        if (log->ready[i]->capacity >= capacity &&
+            (best == log->ready_count || log->ready[i]->capacity < log->ready[best]->capacity))
             best = i;
-    if (best == log->spare_count)
+    if (best == log->ready_count)
         return NULL;
-    struct segment *segment = log->spares[best];
-    memmove(&log->spares[best], &log->spares[best + 1],
-            (--log->spare_count - best) * sizeof *log->spares);
+    struct segment *segment = log->ready[best];
+    memmove(&log->ready[best], &log->ready[best + 1],
+            (--log->ready_count - best) * sizeof *log->ready);
     return segment;
 }
 
 /* Ready segments that a use leaves to the more essential ones. */
-static uint32_t spares_left_by(enum log_use use)
+static uint32_t ready_left_by(enum log_use use)
 {
     return use == LOG_NORMAL ? 2 : use == LOG_DELETION ? 1 : 0;
 }
@@ -157,40 +157,40 @@ static uint32_t spares_left_by(enum log_use use)
 /* What the ready segments that are left are for. */
 static enum log_use use_of_rest(const struct log *log)
 {
-    return log->spare_count >= 2 ? LOG_NORMAL : log->spare_count == 1 ? LOG_DELETION : LOG_CLEANING;
+    return log->ready_count >= 2 ? LOG_NORMAL : log->ready_count == 1 ? LOG_DELETION : LOG_CLEANING;
 }
 
 bool log_met_full_disk(const struct log *log)
 {
-    return log->spare_status == STORE_FULL && !log->freed;
+    return log->create_status == STORE_FULL && !log->freed;
 }
 
 /* Whether there may be room for `capacity` bytes soon. */
 static bool may_come(struct log *log, uint32_t capacity)
 {
     const struct log_options *options = &log->options;
-    uint64_t least = capacity + LOG_SPARES * (uint64_t)log->usual_size;
+    uint64_t least = capacity + LOG_READY * (uint64_t)log->usual_size;
     if (capacity > log->usual_size && least > atomic_load(&log->effective_limit))
         return false; /* and were all else thrown away */
-    bool broken = log->spare_failures >= SPARE_FAILURES_MAX && log->spare_status != STORE_FULL;
+    bool broken = log->create_failures >= CREATE_FAILURES_MAX && log->create_status != STORE_FULL;
     if (log->stopping || broken)
         return false;
-    return (log->spare_failures == 0 && log_may_allocate(log)) ||
+    return (log->create_failures == 0 && log_may_allocate(log)) ||
            (options->may_make_room && options->may_make_room(options->context));
 }
 
-/* There is no spare for `capacity` bytes: asks for one. */
-static enum store_status want_spare(struct log *log, uint32_t capacity, enum log_use use)
+/* No segment is ready for `capacity` bytes: asks for one. */
+static enum store_status want_segment(struct log *log, uint32_t capacity, enum log_use use)
 {
     log->essential_wanted |= use != LOG_NORMAL;
     if (!may_come(log, capacity)) {
-        log->spare_size = 0;
+        log->wanted_size = 0;
         return STORE_FULL;
     }
-    if (capacity > log->usual_size && capacity > log->spare_size)
-        log->spare_size = capacity;
+    if (capacity > log->usual_size && capacity > log->wanted_size)
+        log->wanted_size = capacity;
     log->room_wanted = true;
-    pthread_cond_signal(&log->spare_wanted);
+    pthread_cond_signal(&log->segment_wanted);
     return STORE_WAIT_SPACE;
 }
 
@@ -198,20 +198,20 @@ static enum store_status want_spare(struct log *log, uint32_t capacity, enum log
 static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
 {
     uint32_t capacity = size + SEGMENT_HEADER_SIZE;
-    bool allowed = log->spare_count > spares_left_by(use);
+    bool allowed = log->ready_count > ready_left_by(use);
     struct segment *sealed = log->active;
-    struct segment *segment = allowed ? take_spare(log, capacity) : NULL;
+    struct segment *segment = allowed ? take_ready(log, capacity) : NULL;
     if (!segment)
-        return want_spare(log, capacity, use);
-    if (!log_give_slot(log, segment)) {
+        return want_segment(log, capacity, use);
+    if (!log_give_index(log, segment)) {
         log->file_bytes -= segment->capacity; /* whole blocks: it is new */
         segment_files_free(&log->segment_files, segment);
         return STORE_FULL;
     }
-    activate(log, segment);
+    log_activate(log, segment);
     log->reserved = use_of_rest(log);
     atomic_store(&sealed->state, SEGMENT_SEALED);
-    pthread_cond_signal(&log->spare_wanted);
+    pthread_cond_signal(&log->segment_wanted);
     return STORE_OK;
 }
 
@@ -219,7 +219,7 @@ bool log_seal_active(struct log *log)
 {
     bool sealed = false;
     pthread_mutex_lock(&log->lock);
-    if (atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE && log->spare_count > 0 &&
+    if (atomic_load(&log->active->end) > SEGMENT_HEADER_SIZE && log->ready_count > 0 &&
         log->current->extent_count + 1 < LOG_EXTENTS && !atomic_load(&log->failed) &&
         log->current->used + SEGMENT_HEADER_SIZE <= LOG_BUFFER_SIZE)
         sealed = roll(log, RECORD_HEADER_SIZE, LOG_CLEANING) == STORE_OK;
@@ -246,10 +246,10 @@ static bool segment_has_room(const struct log *log, uint32_t size)
     return end + size <= capacity;
 }
 
-/* Whether the active segment is left to more essential writes, until there are spares again. */
+/* Whether the active segment is left to more essential writes, until enough are ready again. */
 static bool is_kept_back(struct log *log, enum log_use use)
 {
-    if (log->spare_count >= spares_left_by(LOG_NORMAL))
+    if (log->ready_count >= ready_left_by(LOG_NORMAL))
         log->reserved = LOG_NORMAL;
     return use < log->reserved;
 }
@@ -328,8 +328,8 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t
     while (status == STORE_OK) {
         if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
             status = STORE_READ_ONLY;
-        } else if (log_is_held(log) && use != LOG_CLEANING) {
-            log->held_any = true;
+        } else if (log_has_backpressure(log) && use != LOG_CLEANING) {
+            log->writers_wait = true;
             status = STORE_WAIT_SPACE;
         } else if (!buffer_has_room(log, buffered)) {
             uint64_t lsn = next_lsn(log);
@@ -337,7 +337,7 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t
             status = log_commit(log, lsn);
             pthread_mutex_lock(&log->lock);
         } else if (is_kept_back(log, use)) {
-            status = want_spare(log, size + SEGMENT_HEADER_SIZE, use);
+            status = want_segment(log, size + SEGMENT_HEADER_SIZE, use);
         } else if (!segment_has_room(log, size)) {
             status = roll(log, size, use);
         } else if (log->now_s >=
@@ -432,153 +432,4 @@ enum store_status log_commit(struct log *log, uint64_t lsn)
         status = commit_locked(log);
     pthread_mutex_unlock(&log->write_lock);
     return status;
-}
-
-/* Everything from here on is for the start and the end. */
-
-static bool init_buffers(struct log *log)
-{
-    for (int i = 0; i < 2; i++)
-        if (!log_init_buffer(&log->buffers[i]))
-            return false;
-    log->current = &log->buffers[0];
-    return true;
-}
-
-static void init_locks(struct log *log)
-{
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&log->lock, NULL);
-    pthread_mutex_init(&log->write_lock, NULL);
-    pthread_mutex_init(&log->sync_lock, NULL);
-    pthread_cond_init(&log->spare_wanted, &monotonic);
-    pthread_cond_init(&log->sync_cond, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
-bool log_init(struct log *log, const struct log_options *options)
-{
-    memset(log, 0, sizeof *log);
-    log->options = *options;
-    log->slot_count = 1; /* slot 0 stays empty: location 0 is no location */
-    log->usual_size = log->attempt_size = options->segment_size;
-    atomic_store(&log->effective_limit, UINT64_MAX);
-    atomic_store(&log->flush_deadline_s, UINT32_MAX);
-    log->dropped.first_lsn = UINT64_MAX;
-    init_locks(log);
-    segment_files_init(&log->segment_files, options->files, options->dir_fd, options->open_files,
-                       &options->reporter);
-    log_set_disk_limit(log, options->disk_limit);
-    return init_buffers(log) && log_new_slots(log);
-}
-
-bool log_adopt(struct log *log, struct segment *segment)
-{
-    if (!log_give_slot(log, segment))
-        return false;
-    link_segment(log, segment);
-    return true;
-}
-
-/* Makes the first segment the active one. It has a place in the log, and no file, when the disk has no room for one: then the log is
- * failed from its beginning, and the syncer's repair makes the file as soon as there is room. */
-static enum store_status begin_log(struct log *log)
-{
-    struct segment *segment;
-    uint64_t id = log->next_segment_id++;
-    enum store_status status = log_create_segment(log, id, &segment);
-    if (status == STORE_FULL) {
-        status = (segment = segment_new()) ? STORE_OK : STORE_NO_MEMORY;
-        atomic_store(&log->failed, segment != NULL);
-    }
-    if (status != STORE_OK)
-        return status;
-    if (segment->fd < 0) {
-        segment_files_hold(&log->segment_files);
-        segment->header.id = id;
-        segment->capacity = SEGMENT_SIZE_MIN;
-    }
-    if (!log_give_slot(log, segment)) {
-        segment_files_free(&log->segment_files, segment);
-        return STORE_FULL;
-    }
-    activate(log, segment);
-    return STORE_OK;
-}
-
-/* Writes the first segment's header. Whatever happens next: LSNs and CAS uniques behind it are not given again. */
-static enum store_status write_first_header(struct log *log)
-{
-    const struct file_system *files = log->options.files;
-    enum store_status status = log_commit(log, next_lsn(log));
-    if (status != STORE_OK)
-        return status;
-    if (log->options.sync_interval_ms >= 0 && files->sync(files->context, log->active->fd) < 0)
-        return STORE_IO;
-    return STORE_OK;
-}
-
-enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t first_lsn,
-                            uint64_t next_cas, uint32_t now_s)
-{
-    log->next_segment_id = next_segment_id;
-    atomic_store(&log->next_lsn, first_lsn);
-    log->next_cas = next_cas;
-    log->now_s = now_s;
-    atomic_store(&log->flush_record_lsn, atomic_load(&log->flush_lsn));
-    atomic_store(&log->written_lsn, first_lsn);
-    log->start_lsn = first_lsn;
-    backpressure_init(&log->backpressure, log->options.sync_interval_ms);
-    enum store_status status = begin_log(log);
-    if (status != STORE_OK)
-        return status;
-    log_count_sizes(log);
-    log->held_from = log->active;
-    /* What has no hint file yet may not be on disk yet either: hints are written after the sync. */
-    log->sync_from = log->first;
-    while (log->sync_from->hinted)
-        log->sync_from = log->sync_from->next;
-    log->hint_from = log->sync_from;
-    atomic_store(&log->synced_lsn, log->sync_from->header.base_lsn);
-    if (!atomic_load(&log->failed))
-        status = write_first_header(log);
-    if (status != STORE_OK)
-        return status;
-    if (log->options.sync_interval_ms >= 0 && log->sync_from != log->active)
-        log_request_sync(log, first_lsn); /* at once: a short life is to leave hint files, too */
-    return log_start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
-}
-
-bool log_stop(struct log *log)
-{
-    if (!log->active || !log->threads)
-        return true;
-    log_commit(log, next_lsn(log));
-    return log_stop_threads(log);
-}
-
-void log_release(struct log *log)
-{
-    struct segment *next;
-    for (struct segment *segment = log->first; segment; segment = next) {
-        next = segment->next;
-        if (segment->hint_writer)
-            hint_abandon(segment->hint_writer);
-        segment_files_free(&log->segment_files, segment);
-    }
-    for (struct segment *segment = log->doomed; segment; segment = next) {
-        next = segment->next_doomed;
-        segment_files_free(&log->segment_files, segment);
-    }
-    segment_files_release(&log->segment_files);
-    for (int i = 0; i < 2; i++)
-        log_free_buffer(&log->buffers[i]);
-    log_free_slots(log);
-    pthread_mutex_destroy(&log->lock);
-    pthread_mutex_destroy(&log->write_lock);
-    pthread_mutex_destroy(&log->sync_lock);
-    pthread_cond_destroy(&log->spare_wanted);
-    pthread_cond_destroy(&log->sync_cond);
 }

@@ -21,10 +21,10 @@
 #include "storage/report.h"
 
 #define LOG_EXTENTS        16
-#define LOG_SPARES         3 /* segments kept ready */
+#define LOG_READY          3 /* segments kept ready */
 #define LOG_BUFFER_SIZE    (UINT64_C(2) << 20)
 #define LOG_BUFFER_RECORDS 16384
-#define LOG_SPARES_MAX     8 /* and with those made for a record larger than a segment */
+#define LOG_READY_MAX      8 /* and with those made for a record larger than a segment */
 #define LOG_SEGMENTS_MIN   32
 #define LOG_SEGMENT_TINY   (UINT32_C(8) << 10) /* on a disk that is full: room for some deletions */
 
@@ -103,46 +103,46 @@ struct log_buffer {
 enum log_use {
     LOG_NORMAL,   /* leaves two */
     LOG_DELETION, /* leaves one */
-    LOG_CLEANING, /* takes the last; and is never held, but looks by itself (log_is_held) */
+    LOG_CLEANING, /* takes the last; and is never held, but looks by itself (log_has_backpressure) */
 };
 
 /* Times that follow each other in which clients waited for the disk. */
-struct log_held_episode {
-    uint64_t times, held_us; /* how often and how long, in sum */
-    uint64_t sync_us;        /* the longest sync while they did */
-    uint64_t end_us;         /* of the last one */
+struct log_backpressure_episode {
+    uint64_t times, waited_us; /* how often and how long, in sum */
+    uint64_t sync_us;          /* the longest sync while they did */
+    uint64_t end_us;           /* of the last one */
     bool reported;
 };
 
 struct log {
     struct log_options options;
     struct segment_files segment_files;
-    struct segment **slots;   /* by segment slot; SEGMENT_SLOTS_MAX of them, memory as used */
-    uint32_t slot_count;      /* slots ever used; 0 is never */
-    uint32_t *free_slots;     /* those below slot_count that are free, a stack; behind `slots` */
-    uint32_t free_slot_count; /* of them; both under `lock` */
-    struct segment *first;    /* oldest */
-    struct segment *doomed;   /* removed, but somebody may still read the file; by next_doomed */
+    struct segment **segments; /* by segment index; SEGMENT_INDEXES_MAX of them, memory as used */
+    uint32_t index_count;      /* indexes ever used; 0 is never */
+    uint32_t *free_indexes; /* those below index_count that are free, a stack; behind `segments` */
+    uint32_t free_index_count; /* of them; both under `lock` */
+    struct segment *first;     /* oldest */
+    struct segment *doomed;    /* removed, but somebody may still read the file; by next_doomed */
 
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
-    pthread_cond_t spare_wanted;       /* the allocator waits */
+    pthread_cond_t segment_wanted;     /* the allocator waits */
     enum log_use reserved; /* the active segment is for this use only, and more essential ones */
     bool room_wanted;      /* somebody was told STORE_WAIT_SPACE, for want of a segment */
     bool essential_wanted; /* and it was for a deletion */
-    bool held_any;         /* or because writers are held */
+    bool writers_wait;     /* or because writers are held */
     struct log_buffer *current; /* being filled */
     struct segment *active;
     bool
         previous_unknown; /* segments are lost, so the next one cannot say where the log ended before it */
-    struct segment *spares[LOG_SPARES_MAX]; /* allocated ahead: see enum log_use */
-    uint32_t spare_count;
-    uint32_t spare_size;   /* at least this large must the next one be; 0: the usual size */
+    struct segment *ready[LOG_READY_MAX]; /* allocated ahead: see enum log_use */
+    uint32_t ready_count;
+    uint32_t wanted_size;  /* at least this large must the next one be; 0: the usual size */
     uint32_t usual_size;   /* of a new segment: segment_size, or less on a small disk */
     uint32_t attempt_size; /* the same, or less on a disk that has refused that */
-    enum store_status spare_status; /* of the last attempt to make one */
-    uint32_t spare_failures;        /* since one succeeded */
-    uint64_t spare_retry_us;        /* not before this time, unless something was freed */
-    bool freed;                     /* since the last attempt */
+    enum store_status create_status; /* of the last attempt to make one */
+    uint32_t create_failures;        /* since one succeeded */
+    uint64_t create_retry_us;        /* not before this time, unless something was freed */
+    bool freed;                      /* since the last attempt */
     uint64_t next_segment_id;
     _Atomic uint64_t next_lsn; /* may be read without the lock */
     uint64_t start_lsn; /* the first one of this life; what came before was answered in another */
@@ -163,7 +163,7 @@ struct log {
     _Atomic uint64_t synced_lsn; /* all before is on disk: survives the machine */
     _Atomic uint64_t sync_wanted_lsn;
     _Atomic bool failed; /* nothing is appended until a repair succeeds */
-    _Atomic int held;    /* enum backpressure_hold: why clients wait (L5); cleared under `lock` */
+    _Atomic int hold;    /* enum backpressure_hold: why clients wait (L5); cleared under `lock` */
     struct backpressure backpressure;
 
     /* Asked by every get: not on a line that commits write. */
@@ -171,7 +171,7 @@ struct log {
     _Atomic uint64_t flush_record_lsn; /* of the last FLUSH, which may be pending; or flush_lsn */
     /* The active segment, for those without `lock`: log_active. */
     _Atomic uint64_t active_base_lsn;
-    _Atomic uint32_t active_slot;
+    _Atomic uint32_t active_index;
     _Atomic uint32_t rolls;            /* odd while the two change */
     _Atomic uint32_t flush_deadline_s; /* of a pending flush; UINT32_MAX: none */
     _Atomic uint64_t disk_limit;       /* as configured */
@@ -182,8 +182,9 @@ struct log {
     pthread_t allocator, syncer;
     bool threads;
 
-    _Atomic uint64_t held_since_us, held_us; /* since when clients wait; how long they did before */
-    struct log_held_episode episode;         /* the syncer's */
+    _Atomic uint64_t backpressure_since_us,
+        waited_us;                           /* since when clients wait; how long they did before */
+    struct log_backpressure_episode episode; /* the syncer's */
     struct log_dropped dropped;
     /* Of what was appended from the one on, and before the other, some was lost before it was synced. */
     _Atomic uint64_t lost_from_lsn, lost_to_lsn;
@@ -208,7 +209,7 @@ struct log_room {
 };
 
 /* For the start, in this order: init, adopt each segment that recovery found (oldest first), start. log_stop commits,
- * syncs and gives everything back but the files of segments; false: not all that was written is synced, and that is told. On a
+ * syncs and gives everything back but the files of segments; false: not all that was written is synced, and that is reported. On a
  * disk too full for a segment log_start answers STORE_OK, with a log that is failed until there is room. */
 bool log_init(struct log *log, const struct log_options *options);
 uint64_t log_free_space(const struct log *log); /* of the disk; UINT64_MAX: nobody knows */
@@ -263,7 +264,7 @@ void log_let_files_go(struct log *log);
 /* Checks what can be checked at any time; aborts when it is broken. For tests. */
 void log_check(struct log *log);
 
-/* Bytes on disk of all segments (spare and doomed ones too) and their hint files. */
+/* Bytes on disk of all segments (ready and doomed ones too) and their hint files. */
 uint64_t log_disk_bytes(struct log *log);
 uint64_t log_disk_bytes_locked(const struct log *log); /* with log->lock held */
 void log_set_disk_limit(struct log *log, uint64_t bytes);
@@ -294,7 +295,7 @@ static inline uint64_t log_synced_lsn(const struct log *log)
 /* The segment at the end of the log, as it was at one moment of the call; while log->rolls stays the same it is still that. */
 struct log_active {
     uint64_t base_lsn;
-    uint32_t slot;
+    uint32_t segment_index;
     uint32_t rolls;
 };
 
@@ -304,7 +305,7 @@ static inline struct log_active log_active(const struct log *log)
         struct log_active active = {.rolls =
                                         atomic_load_explicit(&log->rolls, memory_order_acquire)};
         active.base_lsn = atomic_load_explicit(&log->active_base_lsn, memory_order_acquire);
-        active.slot = atomic_load_explicit(&log->active_slot, memory_order_acquire);
+        active.segment_index = atomic_load_explicit(&log->active_index, memory_order_acquire);
         if (active.rolls % 2 == 0 &&
             active.rolls == atomic_load_explicit(&log->rolls, memory_order_relaxed))
             return active;
@@ -312,9 +313,9 @@ static inline struct log_active log_active(const struct log *log)
 }
 
 /* Whether writers wait for the disk to catch up. */
-static inline bool log_is_held(const struct log *log)
+static inline bool log_has_backpressure(const struct log *log)
 {
-    return atomic_load_explicit(&log->held, memory_order_relaxed) != BACKPRESSURE_NONE;
+    return atomic_load_explicit(&log->hold, memory_order_relaxed) != BACKPRESSURE_NONE;
 }
 
 /* Whether a reply that waited for a sync must not be sent, for what it tells of may be lost: it was appended before a loss, or some
@@ -326,9 +327,9 @@ static inline bool log_may_have_lost(const struct log *log, uint64_t lsn, uint64
             lost_values != atomic_load_explicit(&log->lost_values, memory_order_relaxed));
 }
 
-static inline struct segment *log_segment(const struct log *log, uint32_t slot)
+static inline struct segment *log_segment(const struct log *log, uint32_t segment_index)
 {
-    return log->slots[slot];
+    return log->segments[segment_index];
 }
 
 #endif

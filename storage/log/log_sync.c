@@ -1,51 +1,19 @@
-/* log_sync.c: the syncer: what is written comes to the disk, oldest first; and clients wait where it is behind (L5).
+/* log_sync.c: the syncer: what is written comes to the disk, oldest first.
  *
  * It works when the oldest write is half a window old, when a reply or the cleaner waits for it, and when much waits for the
- * disk. What it does after a failed sync stands in log_disk.c, what much is in backpressure.h.
+ * disk. What it does after a failed sync stands in log_repair.c, what much is in backpressure.h.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
 
-#include "storage/log/log_disk.h"
 #include "storage/base/monotonic.h"
+#include "storage/base/thread.h"
+#include "storage/log/log_internal.h"
 
 #define REPAIR_RETRY_MS 1000
-#define REPORT_HELD_US  UINT64_C(1000000)    /* in sum: a moment is nobody's concern */
 #define REPORT_LAST_MIN (UINT64_C(16) << 20) /* bytes that no disk should mind */
 #define REPORT_LEFT_US  UINT64_C(3000000)
-#define EPISODE_END_US  UINT64_C(60000000) /* nobody has waited for so long */
-
-/* What was answered in this life and may be lost when the power fails. */
-static uint64_t waiting_bytes(const struct log *log)
-{
-    uint64_t synced = log_synced_lsn(log);
-    uint64_t written = log_written_lsn(log);
-    if (synced < log->start_lsn)
-        synced = log->start_lsn;
-    return written > synced ? written - synced : 0;
-}
-
-static enum backpressure_hold look(const struct log *log, uint64_t now_us)
-{
-    enum backpressure_hold held = (enum backpressure_hold)atomic_load(&log->held);
-    return backpressure_look(&log->backpressure, waiting_bytes(log), held, now_us);
-}
-
-void log_apply_backpressure(struct log *log)
-{
-    uint64_t now_us = monotonic_us();
-    backpressure_note_write(&log->backpressure, now_us);
-    enum backpressure_hold hold = look(log, now_us);
-    if (hold && !log_is_held(log)) {
-        atomic_store(&log->held_since_us, now_us);
-        atomic_store(&log->held, (int)hold);
-    }
-    bool asked = atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log);
-    if (hold || segment_files_are_crowded(&log->segment_files) ||
-        (!asked && backpressure_wants_sync(&log->backpressure, waiting_bytes(log))))
-        log_request_sync(log, log_written_lsn(log));
-}
 
 /* A second attempt, each second, while the log is failed; not where a writer is just repairing it. */
 static void retry_repair(struct log *log)
@@ -105,7 +73,7 @@ static void note_synced(struct log *log, struct segment *segment, uint64_t targe
 /* While the log ends: how much of it is still to be synced. Told by who syncs. */
 static void report_left(struct log *log)
 {
-    uint64_t all = atomic_load(&log->end_bytes), left = waiting_bytes(log);
+    uint64_t all = atomic_load(&log->end_bytes), left = log_waiting_bytes(log);
     if (all == 0 || left == 0 || left >= all)
         return;
     uint64_t now_us = monotonic_us(), begin_us = log->end_begin_us;
@@ -125,7 +93,7 @@ static bool sync_all(struct log *log)
     uint64_t begin_us = monotonic_us();
     backpressure_begin_sync(&log->backpressure); /* before the look at what is written */
     uint64_t target = atomic_load(&log->written_lsn);
-    uint64_t bytes = waiting_bytes(log);
+    uint64_t bytes = log_waiting_bytes(log);
     log->sync_unable = false;
     struct segment *segment = target == log_synced_lsn(log) ? NULL : log_next_unsynced(log, NULL);
     while (segment && segment->header.base_lsn < target) {
@@ -143,14 +111,14 @@ static bool sync_all(struct log *log)
     set_synced(log, target);
     uint64_t end_us = monotonic_us();
     backpressure_end_sync(&log->backpressure, bytes, begin_us, end_us);
-    if (log_is_held(log) && end_us - begin_us > log->episode.sync_us)
+    if (log_has_backpressure(log) && end_us - begin_us > log->episode.sync_us)
         log->episode.sync_us = end_us - begin_us;
     return true;
 }
 
 void log_report_last_sync(struct log *log)
 {
-    uint64_t bytes = waiting_bytes(log);
+    uint64_t bytes = log_waiting_bytes(log);
     if (bytes < REPORT_LAST_MIN || atomic_load(&log->failed))
         return;
     report(&log->options.reporter, REPORT_INFO,
@@ -162,13 +130,13 @@ void log_report_last_sync(struct log *log)
 /* A clean stop leaves nothing to chance, whatever --sync says. */
 bool log_sync_last(struct log *log)
 {
-    if ((!atomic_load(&log->failed) && sync_all(log)) || waiting_bytes(log) == 0)
+    if ((!atomic_load(&log->failed) && sync_all(log)) || log_waiting_bytes(log) == 0)
         return true;
     report(&log->options.reporter, REPORT_ERROR,
            "stopped, but not synced: the disk refuses it. Up to %" PRIu64
            " KiB of what was answered "
            "may be lost: look after the disk before the machine is restarted",
-           (waiting_bytes(log) + 1023) >> 10);
+           (log_waiting_bytes(log) + 1023) >> 10);
     return false;
 }
 
@@ -188,83 +156,20 @@ static bool wait_for_sync(struct log *log)
     struct timespec until = rest_until(log);
     int result = 0;
     pthread_mutex_lock(&log->sync_lock);
-    while (!log->stopping && result != ETIMEDOUT &&
-           (atomic_load(&log->failed) || log->sync_unable ||
-            (!log_is_held(log) && atomic_load(&log->sync_wanted_lsn) <= log_synced_lsn(log))))
+    while (
+        !log->stopping && result != ETIMEDOUT &&
+        (atomic_load(&log->failed) || log->sync_unable ||
+         (!log_has_backpressure(log) && atomic_load(&log->sync_wanted_lsn) <= log_synced_lsn(log))))
         result = pthread_cond_timedwait(&log->sync_cond, &log->sync_lock, &until);
     bool go_on = !log->stopping;
     pthread_mutex_unlock(&log->sync_lock);
     return go_on;
 }
 
-static void report_held(struct log *log, enum backpressure_hold why)
-{
-    const struct log_held_episode *episode = &log->episode;
-    double window_s = log->options.sync_interval_ms / 1e3;
-    if (why == BACKPRESSURE_AGE && backpressure_is_slow(&log->backpressure, episode->sync_us))
-        report(
-            &log->options.reporter, REPORT_WARNING,
-            "the disk needs %.2f s for a sync and cannot keep --sync=%g: writes wait for it, so "
-            "that a loss of power takes no more than the last %g s of them; reads go on (see "
-            "sync_held_us and sync_us_p99 in stats store). A faster disk helps, or a larger --sync",
-            (double)episode->sync_us / 1e6, window_s, window_s);
-    else
-        report(
-            &log->options.reporter, REPORT_WARNING,
-            "clients write more than the disk syncs: writes waited for it for %.1f s, reads go on "
-            "(see sync_held_us and sync_us_p99 in stats store). A faster disk helps, or "
-            "--sync=none",
-            (double)episode->held_us / 1e6);
-}
-
-/* Clients have waited from `since_us` to `now_us`. */
-static void note_held(struct log *log, enum backpressure_hold why, uint64_t since_us,
-                      uint64_t now_us)
-{
-    struct log_held_episode *episode = &log->episode;
-    atomic_fetch_add(&log->held_us, now_us - since_us);
-    episode->times++;
-    episode->held_us += now_us - since_us;
-    episode->end_us = now_us;
-    if (episode->reported || episode->held_us < REPORT_HELD_US)
-        return;
-    report_held(log, why);
-    episode->reported = true;
-}
-
-static void end_episode(struct log *log)
-{
-    struct log_held_episode *episode = &log->episode;
-    if (!episode->times || log_is_held(log) || monotonic_us() - episode->end_us < EPISODE_END_US)
-        return;
-    if (episode->reported)
-        report(&log->options.reporter, REPORT_INFO,
-               "the disk keeps up again: writes have waited for it %" PRIu64
-               " times, %.1f s in all",
-               episode->times, (double)episode->held_us / 1e6);
-    *episode = (struct log_held_episode){0};
-}
-
-/* Where the disk has failed they are told so. */
-static void release_writers(struct log *log)
-{
-    if (!log_is_held(log) || (!atomic_load(&log->failed) && look(log, monotonic_us())))
-        return;
-    pthread_mutex_lock(&log->lock);
-    enum backpressure_hold why =
-        (enum backpressure_hold)atomic_exchange(&log->held, BACKPRESSURE_NONE);
-    bool any = log->held_any;
-    log->held_any = false;
-    pthread_mutex_unlock(&log->lock);
-    note_held(log, why, atomic_load(&log->held_since_us), monotonic_us());
-    if (any && log->options.on_room)
-        log->options.on_room(log->options.context);
-}
-
 void *log_run_syncer(void *context)
 {
     struct log *log = context;
-    pthread_setname_np(pthread_self(), "cc-syncer");
+    thread_begin("cc-syncer", THREAD_NORMAL);
     while (wait_for_sync(log)) {
         if (atomic_load(&log->failed)) {
             retry_repair(log);
@@ -273,17 +178,8 @@ void *log_run_syncer(void *context)
                    atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log)) {
             sync_all(log);
         }
-        release_writers(log);
-        end_episode(log);
+        log_release_writers(log);
+        log_end_episode(log);
     }
     return NULL;
-}
-
-void log_request_sync(struct log *log, uint64_t lsn)
-{
-    pthread_mutex_lock(&log->sync_lock);
-    if (atomic_load(&log->sync_wanted_lsn) < lsn)
-        atomic_store(&log->sync_wanted_lsn, lsn);
-    pthread_cond_signal(&log->sync_cond);
-    pthread_mutex_unlock(&log->sync_lock);
 }

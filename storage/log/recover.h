@@ -38,7 +38,7 @@ struct recovery {
 };
 
 /* Loads everything. Changes nothing on disk but unfinished and never used files, so it may die and run again at any point
- * (Y5, Y6). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit into the memory limit), STORE_NO_MEMORY, STORE_IO: told. */
+ * (Y5, Y6). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit into the memory limit), STORE_NO_MEMORY, STORE_IO: reported. */
 enum store_status recover(struct recovery *recovery);
 
 /* Whether there is something behind the end of the log that recover_cut_tail has to cut off. */
@@ -46,7 +46,7 @@ bool recover_has_tail(const struct recovery *recovery);
 
 /* When the log goes on in a new segment, whose header says where it ended: cuts off what a crash has torn behind that, and
  * removes segments that lie wholly behind it; also what earlier starts have found behind its end, and died. All of it durably,
- * before any segment is cleaned (Y8). STORE_OK; STORE_IO: told. */
+ * before any segment is cleaned (Y8). STORE_OK; STORE_IO: reported. */
 enum store_status recover_cut_tail(const struct recovery *recovery);
 
 /* Whether or not recover did well. */

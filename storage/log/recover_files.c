@@ -1,6 +1,6 @@
 /* recover_files.c: which files are the log.
  *
- * Every segment's header is read, and the segments are put into the order of the log and get their slots in that order. What
+ * Every segment's header is read, and the segments are put into the order of the log and get their indexes in that order. What
  * was allocated ahead and never used is removed, as is what a crash left half made. A file that was used and has no valid
  * header, or none that can be read, stays where it is, for the operator, who may put it right some day: so the log goes on with
  * ids and LSNs behind those that it may have (Y7, Y9). The same holds for a segment of which only the hint file is there. Where a
@@ -39,7 +39,7 @@ struct search {
     struct names hints;
     struct names rest; /* segment files that are no part of the log by their headers; in the end
                           only those that were used */
-    struct names unreadable; /* segment files whose headers lie in bad places of the disk */
+    struct names unreadable; /* segment files whose headers lie in bad blocks of the disk */
     int error;               /* of the last of these */
     struct load *loads;
     size_t count;
@@ -151,7 +151,7 @@ static void note_lost(struct search *search, uint64_t id)
     search->lost_behind += id > search->newest_id;
 }
 
-/* Files that are no segments of the log: those never used go, the others stay in `rest`, and what becomes of them is told when
+/* Files that are no segments of the log: those never used go, the others stay in `rest`, and what becomes of them is reported when
  * the end of the log is known. */
 static void look_at_rest(struct search *search)
 {
@@ -221,7 +221,7 @@ static enum store_status open_one(struct search *search, uint64_t id)
     do
         status = segment_open(recovery->files, recovery->dir_fd, id, &segment);
     while (status == STORE_IO && (segment_files_make_way(table, errno, ++tries) ||
-                                  (file_is_bad_place(errno) && tries == 1)));
+                                  (file_is_bad_block(errno) && tries == 1)));
     if (status == STORE_OK &&
         memcmp(segment->header.uuid, recovery->uuid, sizeof segment->header.uuid) != 0) {
         segment_free(recovery->files, segment);
@@ -229,7 +229,7 @@ static enum store_status open_one(struct search *search, uint64_t id)
     }
     if (status == STORE_CORRUPT)
         add_id(&search->rest, id); /* look_at_rest */
-    if (status == STORE_IO && file_is_bad_place(errno)) {
+    if (status == STORE_IO && file_is_bad_block(errno)) {
         add_id(&search->unreadable, id);
         search->error = errno;
         return STORE_OK;

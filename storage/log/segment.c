@@ -279,7 +279,7 @@ static bool read_at(struct segment_cursor *cursor, uint64_t offset, uint64_t siz
 /* Whether the read that has failed just now is to be taken for damage. */
 static bool is_tolerated(struct segment_cursor *cursor)
 {
-    if (!cursor->tolerant || !file_is_bad_place(errno))
+    if (!cursor->tolerant || !file_is_bad_block(errno))
         return false;
     cursor->error = errno;
     return true;
@@ -447,7 +447,7 @@ enum cursor_status segment_cursor_read(struct segment_cursor *cursor, uint64_t o
 
 /* Where to go on behind a place that cannot be read. Most disks and file systems give a page or nothing of it: to try each of its
  * sectors might take minutes. */
-static uint64_t behind_bad_place(struct segment_cursor *cursor, uint64_t offset)
+static uint64_t behind_bad_block(struct segment_cursor *cursor, uint64_t offset)
 {
     uint64_t page_end = (offset / PAGE_SIZE + 1) * PAGE_SIZE;
     uint64_t end = page_end < cursor->end ? page_end : cursor->end;
@@ -468,7 +468,7 @@ static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
             if (!take_for_damage(cursor, RECORD_BAD_HEADER, &status))
                 return false;
             *zeros = false;
-            offset = behind_bad_place(cursor, offset) - RECORD_ALIGN;
+            offset = behind_bad_block(cursor, offset) - RECORD_ALIGN;
             continue;
         }
         size_t len;

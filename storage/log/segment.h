@@ -14,7 +14,7 @@
 #define SEGMENT_HEADER_SIZE 256
 #define SEGMENT_SIZE_MIN    (UINT32_C(64) << 10)
 #define SEGMENT_SIZE_MAX    (UINT32_C(1) << 31) /* 28 bits of offset, in units of 8 bytes */
-#define SEGMENT_SLOTS_MAX   (1 << 20)
+#define SEGMENT_INDEXES_MAX (1 << 20)
 #define SEGMENT_NAME_SIZE   32
 #define SEGMENT_MASK_PUT    64                  /* bytes: a usual key's deletion */
 #define SEGMENT_CLOSED      (UINT32_C(1) << 31) /* in segment.users: there is no descriptor */
@@ -45,7 +45,7 @@ struct hint_writer;
 
 struct segment {
     struct segment_header header;
-    uint32_t slot;             /* its number in locations: see location.h */
+    uint32_t segment_index;    /* its number in locations: see location.h */
     int fd;                    /* for those whom `users` counts (S8); -1: closed */
     _Atomic uint32_t capacity; /* bytes allocated for the file */
     _Atomic uint32_t end;      /* bytes of log in it, the header's included */
@@ -56,17 +56,17 @@ struct segment {
     _Atomic bool recently_used;                  /* by any thread */
     bool closable;                               /* may be closed, or is */
     bool kept;                                   /* must not be closed any more */
-    bool missing;                                /* it could not be opened: told */
+    bool missing;                                /* it could not be opened: reported */
     struct segment *clock_next, *clock_previous; /* of those that may be closed and are open */
     /* Of values the keydir has been pointed to, and of those that it points to no more: see segment_live_bytes. The first is
      * written under log.lock, or by the start; the second under the lock of the key's shard. */
     _Atomic uint64_t indexed_bytes, dead_bytes;
     /* Bytes that cleaning it may have to carry on, at most: of deletions and TOUCHes, and of what expired values leave behind.
      * 0 means that there is none of these. A value counts from the moment on in which its key leaves the keydir for its
-     * expiry, under its shard's lock, before the value counts as buried. */
+     * expiry, under its shard's lock, before the value counts as dead. */
     _Atomic uint32_t mask_bytes;
     struct hint_writer *
-        hint_writer; /* of its hint file, if it grows with the segment; the log's, then the maintainer's */
+        hint_writer; /* of its hint file, if it grows with the segment; the log's, then the background thread's */
     bool hinted;                 /* its hint file is written, or will not be; under log.lock */
     _Atomic uint32_t hint_bytes; /* of its hint file, which grows with it */
     /* The cleaner's own: */
@@ -123,10 +123,10 @@ static inline bool segment_is_closed(const struct segment *segment)
 /* Bytes of what lives in it. For a sealed segment also without log.lock; acquire: see store_mark_dead. */
 static inline uint64_t segment_live_bytes(const struct segment *segment)
 {
-    uint64_t buried = atomic_load_explicit(&segment->dead_bytes, memory_order_acquire);
+    uint64_t dead = atomic_load_explicit(&segment->dead_bytes, memory_order_acquire);
     uint64_t indexed = atomic_load_explicit(&segment->indexed_bytes, memory_order_relaxed);
-    assert(buried <= indexed); /* what is buried was indexed before */
-    return indexed - buried;
+    assert(dead <= indexed); /* what is dead was indexed before */
+    return indexed - dead;
 }
 
 /* Counts what a deletion, a TOUCH or an expired value of `size` bytes may leave to be carried on when its segment is cleaned. An
@@ -152,7 +152,7 @@ struct segment_cursor {
     uint64_t end;       /* where to stop */
     uint64_t data_end;  /* from here on the file system knows of zeros only */
     bool careful;       /* reads no more than it must: what is near may be unreadable */
-    bool tolerant;      /* a bad place of the disk is damage, and no failure */
+    bool tolerant;      /* a bad block of the disk is damage, and no failure */
     bool unreadable;    /* of the damage that was stepped over last: some of it cannot be read */
     int error;          /* and why */
     uint64_t near_bad;  /* up to here it reads page by page, */

@@ -5,12 +5,12 @@
  * time.
  *
  *     held ──segment_files_let_go──▶ may be closed: open ⇄ closed ──segment_files_keep──▶ kept ──segment_files_free──▶ gone
- *     spare, ACTIVE, unsynced        SEALED, synced, has its hint file                     DOOMED
+ *     ready, ACTIVE, unsynced        SEALED, synced, has its hint file                     DOOMED
  *
- * Held and kept segments stay open. A spare and the active one are about to be written. What this process has written and not synced
+ * Held and kept segments stay open. A ready segment and the active one are about to be written. What this process has written and not synced
  * must be synced through the descriptor that was open when it was written: only so an error of the kernel's writeback is
  * surely heard of. The file of a DOOMED segment has no name any more, so it could not be opened again; who has pinned it
- * may still read. Writers wait where too many are held (segment_files_are_crowded); nobody waits for those that are kept, for
+ * may still read. Writers wait where too many are held (segment_files_over_share); nobody waits for those that are kept, for
  * a pin lasts as long as a client takes to receive a value.
  *
  * Use without a lock
@@ -74,7 +74,7 @@ static uint32_t open_max(const struct segment_files *table)
     return table->budget > others + OPEN_MIN ? (uint32_t)(table->budget - others) : OPEN_MIN;
 }
 
-bool segment_files_are_crowded(const struct segment_files *table)
+bool segment_files_over_share(const struct segment_files *table)
 {
     uint32_t share = table->budget / 4; /* half of the budget, with hint files */
     return atomic_load(&table->held) >=

@@ -12,7 +12,7 @@
 #include "storage/status.h"
 #include "storage/report.h"
 
-/* So many segments may always be held open: an active one, spares, and some that wait for the disk. */
+/* So many segments may always be held open: an active one, ready ones, and some that wait for the disk. */
 #define SEGMENT_FILES_HELD_MIN 12
 
 struct segment_files {
@@ -38,7 +38,7 @@ void segment_files_init(struct segment_files *table, const struct file_system *f
 void segment_files_release(struct segment_files *table);
 
 /* Between these two the descriptor of a segment stays open; the caller has a pin, or something else that keeps the file there
- * (S7). STORE_OK; STORE_IO with errno, which was told: the file cannot be opened. May wait for the disk. */
+ * (S7). STORE_OK; STORE_IO with errno, which was reported: the file cannot be opened. May wait for the disk. */
 enum store_status segment_files_use(struct segment_files *table, struct segment *segment);
 void segment_files_done(struct segment *segment);
 
@@ -50,7 +50,7 @@ void segment_files_hold(struct segment_files *table);
 void segment_files_unhold(struct segment_files *table);
 
 /* Whether so many are held that the next must wait until some are on disk and let go. Any thread. */
-bool segment_files_are_crowded(const struct segment_files *table);
+bool segment_files_over_share(const struct segment_files *table);
 
 /* A segment that was held may be closed from now on: nothing will be written to it. Closes nothing itself. */
 void segment_files_let_go(struct segment_files *table, struct segment *segment);

@@ -50,7 +50,7 @@ void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
 /* Once, however many sessions have a ring. */
 static void report_broken(struct store *store, int error)
 {
-    if (!atomic_exchange(&store->uring_told, true))
+    if (!atomic_exchange(&store->uring_reported, true))
         report(&store->options.reporter, REPORT_WARNING,
                "io_uring refuses reads (%s): values are read by threads, as with --no-uring",
                strerror(error));
@@ -92,8 +92,8 @@ void store_fetch_done(struct store_fetch *fetch)
     else
         session->done = fetch;
     session->done_tail = fetch;
-    if (session->wake)
-        session->wake(session->context);
+    if (session->link.wake)
+        session->link.wake(session->link.context);
     pthread_mutex_unlock(&session->done_lock);
 }
 

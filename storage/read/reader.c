@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "storage/base/thread.h"
 #include "storage/index/location.h"
 #include "storage/log/segment.h"
 
@@ -71,7 +72,7 @@ static void *run_reader(void *context)
 {
     struct reader_pool *pool = context;
     struct store_fetch *fetch;
-    pthread_setname_np(pthread_self(), "cc-reader");
+    thread_begin("cc-reader", THREAD_NORMAL);
     while ((fetch = take(pool))) {
         reader_read(pool->segment_files, fetch);
         pool->done(fetch);

@@ -371,4 +371,4 @@ def test_threads_can_be_told_apart():
             with open(f"{folder}/{thread}/comm", encoding="ascii") as name:
                 names.append(name.read().strip())
     assert names.count("cc-worker") == 2
-    assert {"cc-syncer", "cc-allocator", "cc-evictor", "cc-maintainer", "cc-cleaner", "cc-watch", "cc-dump"} <= set(names)
+    assert {"cc-syncer", "cc-allocator", "cc-evictor", "cc-background", "cc-cleaner", "cc-watch", "cc-dump"} <= set(names)

@@ -61,7 +61,7 @@ static bool has_spares(void *context)
 {
     struct log *log = context;
     pthread_mutex_lock(&log->lock);
-    bool has = log->spare_count >= LOG_SPARES;
+    bool has = log->ready_count >= LOG_READY;
     pthread_mutex_unlock(&log->lock);
     return has;
 }
@@ -352,11 +352,10 @@ static void test_a_moved_value_keeps_its_cas_unique(void **state)
     check_layout(lay_out_cas, key_has_its_cas);
 }
 
-/* The maintainer would take what is flushed out of the index before the cleaner sees it. */
-static void stop_maintainer(void)
+/* The background thread would take what is flushed out of the index before the cleaner sees it. */
+static void stop_background(void)
 {
-    background_stop(fixture.store);
-    fixture.store->background_runs = false;
+    thread_stop(&fixture.store->background);
 }
 
 static uint64_t lay_out_flush(void)
@@ -364,7 +363,7 @@ static uint64_t lay_out_flush(void)
     fixture_put(&fixture, "key", "value");
     uint64_t id = seal_and_bury();
     settle();
-    stop_maintainer();
+    stop_background();
     fixture_flush(&fixture, 0);
     return id;
 }
@@ -1553,7 +1552,7 @@ static void test_a_store_refuses_when_its_index_is_full(void **state)
     assert_true(fixture_stats(&fixture).keydir_entries > 2000);
 }
 
-/* Slots. */
+/* Segment indexes. */
 
 static void test_slots_are_used_again(void **state)
 {
@@ -1569,7 +1568,7 @@ static void test_slots_are_used_again(void **state)
             store_check(fixture.store);
     }
     assert_true(fixture_stats(&fixture).cleaner_segments > segments - 40);
-    assert_true(fixture.store->log.slot_count < 60);
+    assert_true(fixture.store->log.index_count < 60);
     kill_and_open();
     assert_true(is_present("always"));
     assert_true(is_present(name));

@@ -642,7 +642,7 @@ static void test_a_segment_that_begins_with_zeros_is_told_and_stays(void **state
     free(zeros);
 }
 
-/* Bad places of the disk (Y9). */
+/* Bad blocks of the disk (Y9). */
 
 #define BLOCK  4096 /* the disk gives all of it or nothing */
 #define SECTOR 512

@@ -62,26 +62,27 @@ static void test_each_place_goes_round(void **state)
     (void)state;
     struct rng rng = {2};
     for (int i = 0; i < 1000000; i++) {
-        uint32_t slot = rng_below(&rng, SEGMENT_SLOTS_MAX);
+        uint32_t segment_index = rng_below(&rng, SEGMENT_INDEXES_MAX);
         uint32_t offset = rng_below(&rng, SEGMENT_SIZE_MAX / 8) * 8;
         uint64_t size = 1 + rng_next(&rng) % SEGMENT_SIZE_MAX;
-        uint64_t location = location_of(slot, offset, size);
-        assert_int_equal(location_slot(location), slot);
+        uint64_t location = location_of(segment_index, offset, size);
+        assert_int_equal(location_segment_index(location), segment_index);
         assert_int_equal(location_offset(location), offset);
         assert_true(location_size(location) == size_of_code(size_code(size)));
         assert_false(location_in_ram(location));
         assert_false(location & LOCATION_VISITED);
-        assert_true(location_same_place(location, location_of(slot, offset, 8) | LOCATION_VISITED));
+        assert_true(location_same_address(location, location_of(segment_index, offset, 8) |
+                                                        LOCATION_VISITED));
     }
 }
 
 static void test_places_compare_as_their_order_in_the_log(void **state)
 {
     (void)state;
-    uint64_t last = location_of(1, SEGMENT_SIZE_MAX - 8, 8) & LOCATION_PLACE_MASK;
-    uint64_t next = location_of(2, SEGMENT_HEADER_SIZE, 8) & LOCATION_PLACE_MASK;
+    uint64_t last = location_of(1, SEGMENT_SIZE_MAX - 8, 8) & LOCATION_ADDRESS_MASK;
+    uint64_t next = location_of(2, SEGMENT_HEADER_SIZE, 8) & LOCATION_ADDRESS_MASK;
     assert_true(last < next);
-    assert_false(location_same_place(last, next));
+    assert_false(location_same_address(last, next));
 }
 
 static void test_an_item_in_ram_keeps_the_size_of_its_record(void **state)

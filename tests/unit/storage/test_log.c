@@ -379,11 +379,11 @@ static void test_short_writes_are_completed(void **state)
 
 /* Spares (L3). */
 
-static bool spares_are_ready(void *context)
+static bool segments_are_ready(void *context)
 {
     (void)context;
     pthread_mutex_lock(&lg.lock);
-    bool ready = lg.spare_count == LOG_SPARES;
+    bool ready = lg.ready_count == LOG_READY;
     pthread_mutex_unlock(&lg.lock);
     return ready;
 }
@@ -392,7 +392,7 @@ static void test_segments_are_made_before_they_are_needed(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        assert_true(wait_until(spares_are_ready, NULL));
+        assert_true(wait_until(segments_are_ready, NULL));
         append_and_commit(60000);
     }
 }
@@ -427,7 +427,7 @@ static int set_up_mib(void **state)
 static void test_segments_are_so_small_that_many_fit_the_disk(void **state)
 {
     (void)state;
-    assert_true(wait_until(spares_are_ready, NULL));
+    assert_true(wait_until(segments_are_ready, NULL));
     assert_true(lg.usual_size == UINT32_C(1) << 20);
     faulty_set_space(&faulty, 1 << 20);
     uint64_t limit = log_refresh_limit(&lg); /* four segments and a MiB */
@@ -435,13 +435,13 @@ static void test_segments_are_so_small_that_many_fit_the_disk(void **state)
     assert_true(lg.usual_size <= limit / LOG_SEGMENTS_MIN && lg.usual_size >= SEGMENT_SIZE_MIN);
 }
 
-static bool spares_are_small(void *context)
+static bool ready_segments_are_small(void *context)
 {
     bool small = true;
     (void)context;
     pthread_mutex_lock(&lg.lock);
-    for (uint32_t i = 0; i < lg.spare_count; i++)
-        small = small && lg.spares[i]->capacity <= 2 * lg.usual_size;
+    for (uint32_t i = 0; i < lg.ready_count; i++)
+        small = small && lg.ready[i]->capacity <= 2 * lg.usual_size;
     pthread_mutex_unlock(&lg.lock);
     return small;
 }
@@ -449,12 +449,12 @@ static bool spares_are_small(void *context)
 static void test_under_a_lower_limit_large_segments_end_early_and_ready_ones_go(void **state)
 {
     (void)state;
-    assert_true(wait_until(spares_are_ready, NULL));
+    assert_true(wait_until(segments_are_ready, NULL));
     append_and_commit(60000);
     const struct segment *large = lg.active;
     assert_true(large->capacity == UINT32_C(1) << 20);
     log_set_disk_limit(&lg, UINT64_C(2) << 20);
-    assert_true(wait_until(spares_are_small, NULL));
+    assert_true(wait_until(ready_segments_are_small, NULL));
     while (lg.active == large && large->end < 5 * SEGMENT_SIZE_MIN)
         append_and_commit(20000);
     assert_ptr_not_equal(lg.active, large);
@@ -463,7 +463,7 @@ static void test_under_a_lower_limit_large_segments_end_early_and_ready_ones_go(
 static void test_a_full_disk_leaves_a_segment_for_what_is_essential(void **state)
 {
     (void)state;
-    assert_true(wait_until(spares_are_ready, NULL));
+    assert_true(wait_until(segments_are_ready, NULL));
     faulty_set_space(&faulty, 0);
     assert_int_equal(append_until_full(LOG_NORMAL), 6); /* the active one and a spare */
     assert_int_equal(append_until_full(LOG_DELETION), 3);
@@ -556,7 +556,7 @@ static void test_a_failed_sync_is_repaired_and_not_tried_again(void **state)
     (void)state;
     append_and_commit(60000);
     append_and_commit(10000);
-    assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
+    assert_true(wait_until(segments_are_ready, NULL)); /* their making syncs too */
     uint64_t renames = faulty_calls(&faulty, CALL_RENAME);
     faulty_fail(&faulty, CALL_SYNC, 1, 1, EIO);
     log_request_sync(&lg, log_written_lsn(&lg));
@@ -600,14 +600,14 @@ static void test_writers_wait_for_a_disk_that_is_behind_its_window(void **state)
 {
     (void)state;
     uint64_t end = 0;
-    assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
+    assert_true(wait_until(segments_are_ready, NULL)); /* their making syncs too */
     assert_true(wait_until(all_is_synced, NULL));
     atomic_store(&room_calls, 0);
     faulty_watch(&faulty, stand_still);
     atomic_store(&disk_stands_still, true);
     uint32_t count = write_until_held();
     assert_true(count > 0 && count < 1000);
-    assert_true(log_is_held(&lg));
+    assert_true(log_has_backpressure(&lg));
     assert_int_equal(append_now(8, LOG_DELETION, &end), STORE_WAIT_SPACE);
     assert_int_equal(log_flush(&lg, 0, FIXTURE_NOW, &end), STORE_WAIT_SPACE);
     assert_int_equal(append_now(8, LOG_CLEANING, &end), STORE_OK);
@@ -617,13 +617,13 @@ static void test_writers_wait_for_a_disk_that_is_behind_its_window(void **state)
     append_and_commit(8);
     assert_true(wait_until(all_is_synced, NULL));
     assert_int_equal(scan_log(), count + 2);
-    assert_true(atomic_load(&lg.held_us) > 0);
+    assert_true(atomic_load(&lg.waited_us) > 0);
 }
 
 static bool held_for_long(void *context)
 {
     (void)context;
-    return monotonic_us() - atomic_load(&lg.held_since_us) > 1100000;
+    return monotonic_us() - atomic_load(&lg.backpressure_since_us) > 1100000;
 }
 
 static bool is_told(void *words)
@@ -635,7 +635,7 @@ static bool is_told(void *words)
 static void test_the_operator_hears_of_a_slow_disk_once_and_when_it_is_over(void **state)
 {
     (void)state;
-    assert_true(wait_until(spares_are_ready, NULL)); /* their making syncs too */
+    assert_true(wait_until(segments_are_ready, NULL)); /* their making syncs too */
     for (int turn = 0; turn < 2; turn++) {
         messages_clear(&messages);
         faulty_watch(&faulty, stand_still);
@@ -663,13 +663,13 @@ static void test_the_operator_hears_of_a_slow_disk_once_and_when_it_is_over(void
 static void test_writers_wait_while_more_waits_for_the_disk_than_it_takes(void **state)
 {
     (void)state;
-    assert_true(wait_until(spares_are_ready, NULL));
+    assert_true(wait_until(segments_are_ready, NULL));
     faulty_watch(&faulty, stand_still);
     atomic_store(&disk_stands_still, true);
     uint64_t end = 0, begin = log_written_lsn(&lg);
     while (append_now(50000, LOG_NORMAL, &end) == STORE_OK)
         assert_int_equal(log_commit(&lg, end), STORE_OK);
-    assert_true(log_is_held(&lg));
+    assert_true(log_has_backpressure(&lg));
     assert_in_range(end - begin, BACKPRESSURE_LIMIT_MIN, BACKPRESSURE_LIMIT_MIN + 100000);
     atomic_store(&disk_stands_still, false);
     assert_true(wait_until(all_is_synced, NULL));
@@ -688,14 +688,14 @@ static void test_a_sync_begins_before_its_time_when_much_waits(void **state)
     while (log_written_lsn(&lg) <= begin + BACKPRESSURE_LIMIT_MIN / 2)
         append_and_commit(50000);
     assert_true(wait_until(is_synced_beyond, &begin));
-    assert_false(log_is_held(&lg));
+    assert_false(log_has_backpressure(&lg));
 }
 
 static void test_those_who_wait_for_the_disk_learn_that_it_has_failed(void **state)
 {
     (void)state;
     uint64_t end = 0;
-    assert_true(wait_until(spares_are_ready, NULL));
+    assert_true(wait_until(segments_are_ready, NULL));
     assert_true(wait_until(all_is_synced, NULL));
     faulty_watch(&faulty, stand_still);
     atomic_store(&disk_stands_still, true);

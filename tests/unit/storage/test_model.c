@@ -705,7 +705,7 @@ static void check_disk(struct model *model)
     uint64_t segment = model->segments >= ROOMY ? VALUE_LARGE * 4 / 3 : STORE_SEGMENT_SIZE_MIN;
     uint64_t limit = model->fixture.options.disk_limit;
     uint64_t found = model->opened_bytes > limit ? model->opened_bytes : limit;
-    AGREE(model, temp_dir_bytes(&model->fixture.dir) <= found + (LOG_SPARES + 3) * segment);
+    AGREE(model, temp_dir_bytes(&model->fixture.dir) <= found + (LOG_READY + 3) * segment);
 }
 
 static void let_time_pass(struct model *model)

@@ -298,7 +298,7 @@ static void change_many(struct history *history, int *number)
 static bool add_live(void *context, struct keydir_entry *entry)
 {
     uint64_t *live_bytes = context;
-    live_bytes[location_slot(entry->location)] += location_size(entry->location);
+    live_bytes[location_segment_index(entry->location)] += location_size(entry->location);
     return true;
 }
 
@@ -306,7 +306,7 @@ static bool add_live(void *context, struct keydir_entry *entry)
 static void expect_exact_live_bytes(void)
 {
     struct store *store = fixture.store;
-    uint64_t *live_bytes = calloc(store->log.slot_count, sizeof *live_bytes);
+    uint64_t *live_bytes = calloc(store->log.index_count, sizeof *live_bytes);
     for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
         uint64_t cursor = 0;
         keydir_lock(&store->keydir.shards[i]);
@@ -314,7 +314,7 @@ static void expect_exact_live_bytes(void)
         keydir_unlock(&store->keydir.shards[i]);
     }
     for (const struct segment *segment = store->log.first; segment; segment = segment->next)
-        assert_int_equal(segment_live_bytes(segment), live_bytes[segment->slot]);
+        assert_int_equal(segment_live_bytes(segment), live_bytes[segment->segment_index]);
     free(live_bytes);
 }
 
@@ -935,7 +935,7 @@ static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void *
     assert_int_equal(fixture_try_open(&fixture), STORE_IO);
     assert_true(messages_have(&fixture.messages, "cannot cut off"));
     /* Behind the header's segment there may be ready ones. */
-    assert_in_range(files_with_suffix(&fixture.dir, ".seg", names, FILES_MAX), 2, 2 + LOG_SPARES);
+    assert_in_range(files_with_suffix(&fixture.dir, ".seg", names, FILES_MAX), 2, 2 + LOG_READY);
     fixture_open(&fixture);
     fixture_put(&fixture, "later", "value");
     fixture_commit(&fixture);

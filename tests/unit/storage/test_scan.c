@@ -262,8 +262,7 @@ static void test_what_is_dead_is_not_listed(void **state)
     assert_times(&seen, 4, 10, 1);
     free(seen.times);
 
-    background_stop(fixture.store); /* what is flushed stays in the index */
-    fixture.store->background_runs = false;
+    thread_stop(&fixture.store->background); /* what is flushed stays in the index */
     fixture_flush(&fixture, 0);
     put_all("key", 7, 8);
     seen_init(&seen, 10);

@@ -143,10 +143,10 @@ static void test_held_segments_leave_less_room_for_others(void **state)
         expect_usable(segments[i]);
     assert_int_equal(table.open, 64 - 16);
     for (int i = 0; i < 16; i++) { /* with their hint files half of the budget */
-        assert_false(segment_files_are_crowded(&table));
+        assert_false(segment_files_over_share(&table));
         segment_files_hold(&table);
     }
-    assert_true(segment_files_are_crowded(&table));
+    assert_true(segment_files_over_share(&table));
     for (int i = 0; i < FILES; i++)
         expect_usable(segments[i]);
     assert_int_equal(table.open, 64 - 16 - 2 * 16);

@@ -508,7 +508,7 @@ static void stop_disk(void)
 
 static void hold_writers(bool hold)
 {
-    atomic_store(&fixture.store->log.held, hold ? BACKPRESSURE_AGE : BACKPRESSURE_NONE);
+    atomic_store(&fixture.store->log.hold, hold ? BACKPRESSURE_AGE : BACKPRESSURE_NONE);
 }
 
 static bool somebody_was_held(void *context)
@@ -516,7 +516,7 @@ static bool somebody_was_held(void *context)
     struct log *log = &fixture.store->log;
     (void)context;
     pthread_mutex_lock(&log->lock);
-    bool any = log->held_any;
+    bool any = log->writers_wait;
     pthread_mutex_unlock(&log->lock);
     return any;
 }

@@ -90,7 +90,7 @@ static bool file_name_ends_with(int fd, const char *suffix)
     return ends_with(path, suffix);
 }
 
-/* How much of a read lies before a bad place; -1: it begins there. */
+/* How much of a read lies before a bad block; -1: it begins there. */
 static ssize_t before_bad_place(struct faulty *faulty, int fd, size_t len, off_t offset)
 {
     ssize_t good = (ssize_t)len;

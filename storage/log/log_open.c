@@ -1,0 +1,191 @@
+/* log_open.c: the start and the end of a log. */
+#include <string.h>
+
+#include "storage/base/thread.h"
+#include "storage/log/log_internal.h"
+
+static bool init_buffers(struct log *log)
+{
+    for (int i = 0; i < 2; i++)
+        if (!log_init_buffer(&log->buffers[i]))
+            return false;
+    log->current = &log->buffers[0];
+    return true;
+}
+
+static void init_locks(struct log *log)
+{
+    pthread_mutex_init(&log->lock, NULL);
+    pthread_mutex_init(&log->write_lock, NULL);
+    pthread_mutex_init(&log->sync_lock, NULL);
+    thread_cond_init(&log->segment_wanted);
+    thread_cond_init(&log->sync_cond);
+}
+
+bool log_init(struct log *log, const struct log_options *options)
+{
+    memset(log, 0, sizeof *log);
+    log->options = *options;
+    log->index_count = 1; /* index 0 stays unused: location 0 is no location */
+    log->usual_size = log->attempt_size = options->segment_size;
+    atomic_store(&log->effective_limit, UINT64_MAX);
+    atomic_store(&log->flush_deadline_s, UINT32_MAX);
+    log->dropped.first_lsn = UINT64_MAX;
+    init_locks(log);
+    segment_files_init(&log->segment_files, options->files, options->dir_fd, options->open_files,
+                       &options->reporter);
+    log_set_disk_limit(log, options->disk_limit);
+    return init_buffers(log) && log_new_segment_table(log);
+}
+
+bool log_adopt(struct log *log, struct segment *segment)
+{
+    if (!log_give_index(log, segment))
+        return false;
+    log_link_segment(log, segment);
+    return true;
+}
+
+/* Makes the first segment the active one. It has a place in the log, and no file, when the disk has no room for one: then the log is
+ * failed from its beginning, and the syncer's repair makes the file as soon as there is room. */
+static enum store_status begin_log(struct log *log)
+{
+    struct segment *segment;
+    uint64_t id = log->next_segment_id++;
+    enum store_status status = log_create_segment(log, id, &segment);
+    if (status == STORE_FULL) {
+        status = (segment = segment_new()) ? STORE_OK : STORE_NO_MEMORY;
+        atomic_store(&log->failed, segment != NULL);
+    }
+    if (status != STORE_OK)
+        return status;
+    if (segment->fd < 0) {
+        segment_files_hold(&log->segment_files);
+        segment->header.id = id;
+        segment->capacity = SEGMENT_SIZE_MIN;
+    }
+    if (!log_give_index(log, segment)) {
+        segment_files_free(&log->segment_files, segment);
+        return STORE_FULL;
+    }
+    log_activate(log, segment);
+    return STORE_OK;
+}
+
+/* Writes the first segment's header. Whatever happens next: LSNs and CAS uniques behind it are not given again. */
+static enum store_status write_first_header(struct log *log)
+{
+    const struct file_system *files = log->options.files;
+    enum store_status status = log_commit(log, atomic_load(&log->next_lsn));
+    if (status != STORE_OK)
+        return status;
+    if (log->options.sync_interval_ms >= 0 && files->sync(files->context, log->active->fd) < 0)
+        return STORE_IO;
+    return STORE_OK;
+}
+
+static bool start_threads(struct log *log)
+{
+    if (pthread_create(&log->syncer, NULL, log_run_syncer, log) != 0)
+        return false;
+    if (pthread_create(&log->allocator, NULL, log_run_allocator, log) == 0) {
+        log->threads = true;
+        return true;
+    }
+    pthread_mutex_lock(&log->sync_lock);
+    log->stopping = true;
+    pthread_cond_signal(&log->sync_cond);
+    pthread_mutex_unlock(&log->sync_lock);
+    pthread_join(log->syncer, NULL);
+    return false;
+}
+
+enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t first_lsn,
+                            uint64_t next_cas, uint32_t now_s)
+{
+    log->next_segment_id = next_segment_id;
+    atomic_store(&log->next_lsn, first_lsn);
+    log->next_cas = next_cas;
+    log->now_s = now_s;
+    atomic_store(&log->flush_record_lsn, atomic_load(&log->flush_lsn));
+    atomic_store(&log->written_lsn, first_lsn);
+    log->start_lsn = first_lsn;
+    backpressure_init(&log->backpressure, log->options.sync_interval_ms);
+    enum store_status status = begin_log(log);
+    if (status != STORE_OK)
+        return status;
+    log_count_sizes(log);
+    log->held_from = log->active;
+    /* What has no hint file yet may not be on disk yet either: hints are written after the sync. */
+    log->sync_from = log->first;
+    while (log->sync_from->hinted)
+        log->sync_from = log->sync_from->next;
+    log->hint_from = log->sync_from;
+    atomic_store(&log->synced_lsn, log->sync_from->header.base_lsn);
+    if (!atomic_load(&log->failed))
+        status = write_first_header(log);
+    if (status != STORE_OK)
+        return status;
+    if (log->options.sync_interval_ms >= 0 && log->sync_from != log->active)
+        log_request_sync(log, first_lsn); /* at once: a short life is to leave hint files, too */
+    return start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
+}
+
+/* Their files stay: while the server is down, others may fill the disk, and the next start, which removes them, needs their room. */
+static void leave_ready(struct log *log)
+{
+    while (log->ready_count) {
+        struct segment *segment = log->ready[--log->ready_count];
+        log->file_bytes -= log_on_disk(segment->capacity);
+        segment_files_free(&log->segment_files, segment);
+    }
+}
+
+static bool stop_threads(struct log *log)
+{
+    log_report_last_sync(log);
+    pthread_mutex_lock(&log->sync_lock);
+    pthread_mutex_lock(&log->lock);
+    log->stopping = true;
+    pthread_cond_broadcast(&log->segment_wanted);
+    pthread_mutex_unlock(&log->lock);
+    pthread_cond_signal(&log->sync_cond);
+    pthread_mutex_unlock(&log->sync_lock);
+    pthread_join(log->allocator, NULL);
+    pthread_join(log->syncer, NULL);
+    bool synced = log_sync_last(log);
+    leave_ready(log);
+    return synced;
+}
+
+bool log_stop(struct log *log)
+{
+    if (!log->active || !log->threads)
+        return true;
+    log_commit(log, atomic_load(&log->next_lsn));
+    return stop_threads(log);
+}
+
+void log_release(struct log *log)
+{
+    struct segment *next;
+    for (struct segment *segment = log->first; segment; segment = next) {
+        next = segment->next;
+        if (segment->hint_writer)
+            hint_abandon(segment->hint_writer);
+        segment_files_free(&log->segment_files, segment);
+    }
+    for (struct segment *segment = log->doomed; segment; segment = next) {
+        next = segment->next_doomed;
+        segment_files_free(&log->segment_files, segment);
+    }
+    segment_files_release(&log->segment_files);
+    for (int i = 0; i < 2; i++)
+        log_free_buffer(&log->buffers[i]);
+    log_free_segment_table(log);
+    pthread_mutex_destroy(&log->lock);
+    pthread_mutex_destroy(&log->write_lock);
+    pthread_mutex_destroy(&log->sync_lock);
+    pthread_cond_destroy(&log->segment_wanted);
+    pthread_cond_destroy(&log->sync_cond);
+}
