@@ -1,4 +1,5 @@
 /* server_stats.c: what only the server knows of itself, for the rows of `stats`. */
+#include <event2/event.h>
 #include <string.h>
 
 #include "src/net/worker.h"
@@ -14,6 +15,7 @@ static void get_process(void *context, struct stats_process *process)
     *process = (struct stats_process){
         .now_s = clock_now_s(&server->clock),
         .uptime_s = clock_uptime_s(&server->clock),
+        .event_version = event_get_version(),
         .connections = (uint64_t)atomic_load(&server->connections),
         .total_connections = atomic_load(&self->total_connections),
         .rejected_connections = atomic_load(&self->rejected_connections),

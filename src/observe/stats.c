@@ -4,7 +4,6 @@
 #define _GNU_SOURCE
 #include "src/observe/stats.h"
 
-#include <event2/event.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -30,7 +29,7 @@ static void process(const struct stats_process *process, const struct stats_rece
     stats_number(to, "uptime", process->uptime_s);
     stats_number(to, "time", process->now_s);
     stats_string(to, "version", SETTINGS_MEMCACHED_VERSION);
-    stats_string(to, "libevent", event_get_version());
+    stats_string(to, "libevent", process->event_version);
     stats_number(to, "pointer_size", 8 * sizeof(void *));
     seconds(to, "rusage_user", usage.ru_utime);
     seconds(to, "rusage_system", usage.ru_stime);

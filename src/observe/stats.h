@@ -23,6 +23,7 @@ struct watch;
 /* Numbers of the process as a whole. */
 struct stats_process {
     uint32_t now_s, uptime_s;
+    const char *event_version; /* of libevent */
     uint64_t connections, total_connections, rejected_connections;
     uint64_t listen_disabled_num, listen_disabled_us;
     bool accepting;

@@ -67,7 +67,7 @@ src_commands = tests/unit/src/commands.c tests/unit/src/commands.h src/base/cloc
     src/command/fetches.c src/command/fetches.h src/command/get.c src/command/internal.h src/command/meta.c \
     src/command/rights.c src/command/rights.h src/command/write.c
 tests_unit_src_test_command_SOURCES = tests/unit/src/test_command.c $(src_commands)
-tests_unit_src_test_semantics_SOURCES = tests/unit/src/test_semantics.c $(src_commands) src/base/server_log.c \
+tests_unit_src_test_semantics_SOURCES = tests/unit/src/test_semantics.c $(src_commands) src/base/server_log.c src/base/text.c \
     src/command/admin.c src/command/auth.c src/command/auth_file.c src/command/binary.c src/command/sasl_absent.c \
     src/observe/dump.c src/observe/prefix.c src/observe/watch.c src/observe/watch_lines.c src/observe/watch_log.c
 tests_unit_src_test_fetches_SOURCES = tests/unit/src/test_fetches.c src/base/output.c src/command/fetches.c src/command/fetches.h

@@ -16,11 +16,18 @@
 #include "src/command/internal.h"
 #include "src/observe/stats.h"
 
-/* There is no server whose statistics could be told. */
-bool stats_answer(struct server *server, const char *args, size_t args_len, char **text,
-                  size_t *len)
+/* There is no server whose statistics could be reported. */
+enum stats_answer stats_each(const struct stats_source *source, const char *args, size_t args_len,
+                             const struct stats_receiver *to)
 {
-    (void)server, (void)args, (void)args_len, (void)text, (void)len;
+    (void)source, (void)args, (void)args_len, (void)to;
+    return STATS_UNKNOWN;
+}
+
+bool stats_text(const struct stats_source *source, const char *args, size_t args_len, char **text,
+                size_t *len)
+{
+    (void)source, (void)args, (void)args_len, (void)text, (void)len;
     return false;
 }
 
