@@ -1,12 +1,12 @@
 /* datadir.c: the files of a data directory that are not the log.
  *
- *     store   magic "CCASKSTO" 8, format version 4, zero 4, UUID 16, hash seed 8, creation time 8, zeros 8,
- *             XXH3-64 of these 56 bytes 8; little-endian. Written once.
+ *     store   magic "CCASKSTO" 8, format version 4, zero 4, UUID 16, hash seed 8, creation time 8,
+ *             zeros 8, XXH3-64 of these 56 bytes 8; little-endian. Written once.
  *     lock    held (flock) by the process that has the store open; its text is that process's id.
  *
- * A directory is ours when its owner is the user we run as, or the operator says that this does not matter, and it holds a
- * `store` file or nothing of anybody's (D1). Everything
- * is looked at before anything is changed (D2).
+ * A directory is ours when its owner is the user we run as, or the operator says that this does not
+ * matter, and it holds a `store` file or nothing of anybody's (D1). Everything is looked at before
+ * anything is changed (D2).
  */
 #define XXH_INLINE_ALL
 #define _GNU_SOURCE

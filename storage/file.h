@@ -1,9 +1,10 @@
 /* file.h: the file layer, all that storage/ asks of the operating system about files.
  *
- * A table of functions because two implementations exist: the operating system (file_system_os) and the tests' own, which
- * fails, tears and forgets on purpose. Every function works like the system call of its name: the result or -1 and errno.
- * All names are relative to the data directory, which is open as `dir_fd`: the server may have lost the right to walk
- * the path to it by then (it drops its privileges after opening).
+ * A table of functions because two implementations exist: the operating system (file_system_os) and
+ * the tests' own, which fails, tears and forgets on purpose. Every function works like the system
+ * call of its name: the result or -1 and errno. All names are relative to the data directory, which
+ * is open as `dir_fd`: the server may have lost the right to walk the path to it by then (it drops
+ * its privileges after opening).
  */
 #ifndef CACHECASK_STORAGE_FILE_H
 #define CACHECASK_STORAGE_FILE_H
@@ -28,8 +29,8 @@ struct file_system {
     int (*allocate)(void *context, int fd, off_t size);
     int (*truncate)(void *context, int fd, off_t size);
     int (*size)(void *context, int fd, uint64_t *size);
-    /* Where the zeros begin with which the file ends, as far as the file system knows of them without reading (SEEK_HOLE);
-     * UINT64_MAX, or NULL: nobody knows. */
+    /* Where the zeros begin with which the file ends, as far as the file system knows of them
+     * without reading (SEEK_HOLE); UINT64_MAX, or NULL: nobody knows. */
     uint64_t (*data_end)(void *context, int fd);
     int (*rename)(void *context, int dir_fd, const char *from, const char *to);
     /* Calls found with every name in the directory but . and .. */
@@ -45,20 +46,23 @@ struct file_system {
 /* The operating system. */
 extern const struct file_system file_system_os;
 
-/* What an operator can do when a file cannot be made, opened or written, as a sentence for messages. */
+/* What an operator can do when a file cannot be made, opened or written, as a sentence for
+ * messages. */
 const char *file_remedy(int error);
 
-/* Whether a read that failed with `error` has met a bad block of the disk: other places may be read all the same. */
+/* Whether a read that failed with `error` has met a bad block of the disk: other places may be read
+ * all the same. */
 bool file_is_bad_block(int error);
 
-/* Reads or writes all of `len` bytes at `offset`, through short counts and EINTR. False with errno on failure; a read that
- * meets the end of the file fails with ENODATA. */
+/* Reads or writes all of `len` bytes at `offset`, through short counts and EINTR. False with errno
+ * on failure; a read that meets the end of the file fails with ENODATA. */
 bool file_read_all(const struct file_system *files, int fd, void *data, size_t len,
                    uint64_t offset);
 bool file_write_all(const struct file_system *files, int fd, const void *data, size_t len,
                     uint64_t offset);
 
-/* Reads up to `len` bytes and says in *got how many there were: fewer only at the end of the file. False with errno. */
+/* Reads up to `len` bytes and says in *got how many there were: fewer only at the end of the file.
+ * False with errno. */
 bool file_read_upto(const struct file_system *files, int fd, void *data, size_t len,
                     uint64_t offset, size_t *got);
 

@@ -1,30 +1,37 @@
 /* scan.c: lists every live key, once.
  *
- * Keys are not in the keydir: to list them, each record must be looked at. So a listing reads the log from its oldest segment to
- * the place where the log ended when the listing began, in large reads, and asks the keydir about each value that it meets:
+ * Keys are not in the keydir: to list them, each record must be looked at. So a listing reads the
+ * log from its oldest segment to the place where the log ended when the listing began, in large
+ * reads, and asks the keydir about each value that it meets:
  *
- *     read some records ─▶ fetch their buckets ─▶ for each, with its shard locked: does the keydir name this record?
+ *     read some records ─▶ fetch their buckets ─▶ for each, with its shard locked:
+ *                                                       does the keydir name this record?
  *
- * If it does, the record is the key's value, and the key is listed. Values too long for the read buffer are skipped.
+ * If it does, the record is the key's value, and the key is listed. Values too long for the read
+ * buffer are skipped.
  *
- * Exactly once. A shard's part of the listing begins, under the shard's lock, where the log ends at that moment (end_lsn): all
- * entries of the shard name records before it, and whatever is appended later lies behind it. So a key that stays has one
- * record before end_lsn until a later record takes its place, because the value was replaced or the cleaner moved it; from then on
- * its record lies behind end_lsn, where the listing never looks. Both happen under the shard's lock, and so does listing:
- * scan_value moves the shard's position behind the record that it lists. Whoever replaces a record therefore knows
- * whether it has been listed. If it lies before the position, it has. If it is still ahead, from the position to end_lsn, the
- * listing would miss the key, and the key's tag is noted (scan_note_moved); the listing looks such keys up wherever
- * they are then. Each key can be noted once, because its record never is ahead again.
+ * Exactly once. A shard's part of the listing begins, under the shard's lock, where the log ends at
+ * that moment (end_lsn): all entries of the shard name records before it, and whatever is appended
+ * later lies behind it. So a key that stays has one record before end_lsn until a later record
+ * takes its place, because the value was replaced or the cleaner moved it; from then on its record
+ * lies behind end_lsn, where the listing never looks. Both happen under the shard's lock, and so
+ * does listing: scan_value moves the shard's position behind the record that it lists. Whoever
+ * replaces a record therefore knows whether it has been listed. If it lies before the position, it
+ * has. If it is still ahead, from the position to end_lsn, the listing would miss the key, and the
+ * key's tag is noted (scan_note_moved); the listing looks such keys up wherever they are then. Each
+ * key can be noted once, because its record never is ahead again.
  *
  * So a segment in which nothing is live is not read at all.
  *
- * A key that is deleted is not noted. If it is stored again, its record lies behind end_lsn and is not listed; if its tag had
- * been noted before, it is listed once. Segments that the cleaner removes are no loss: what was live in them has
- * moved, and was noted, or was evicted. Eviction from RAM and promotion to it change no record.
+ * A key that is deleted is not noted. If it is stored again, its record lies behind end_lsn and is
+ * not listed; if its tag had been noted before, it is listed once. Segments that the cleaner
+ * removes are no loss: what was live in them has moved, and was noted, or was evicted. Eviction
+ * from RAM and promotion to it change no record.
  *
- * Memory. A tag takes 8 bytes, and a shard never notes more tags than it had entries. Room for all of them is reserved, and
- * touched only as it is used: little, unless the client stops reading the listing. Where the worst case would be more than an
- * eighth of the memory limit, the shards are listed in two passes over the log.
+ * Memory. A tag takes 8 bytes, and a shard never notes more tags than it had entries. Room for all
+ * of them is reserved, and touched only as it is used: little, unless the client stops reading the
+ * listing. Where the worst case would be more than an eighth of the memory limit, the shards are
+ * listed in two passes over the log.
  */
 #define _GNU_SOURCE
 #include "storage/scan.h"
@@ -37,7 +44,8 @@
 #include "storage/base/hash.h"
 #include "storage/store_internal.h"
 
-#define REST_FACTOR  10 /* beside clients it works a tenth of the time: some 200,000 keys a second */
+/* Beside clients it works a tenth of the time: some 200,000 keys a second */
+#define REST_FACTOR  10
 #define RECORDS_MAX  1024 /* read in one step, if few of them can be listed */
 #define SKIP_ON_FAIL 4096 /* of a segment that cannot be read at some place */
 
@@ -99,8 +107,9 @@ static void end_shard(struct store_scan *scan, uint32_t number)
     keydir_unlock(shard);
 }
 
-/* Pins the segment behind `previous` in the log, or the first one; NULL: it holds nothing from before the end. A segment that
- * was removed still knows its next one while it is pinned (log_doom). */
+/* Pins the segment behind `previous` in the log, or the first one; NULL: it holds nothing from
+ * before the end. A segment that was removed still knows its next one while it is pinned
+ * (log_doom). */
 static struct segment *pin_next(struct log *log, const struct segment *previous, uint64_t end_lsn)
 {
     pthread_mutex_lock(&log->lock);
@@ -123,7 +132,8 @@ static bool is_worth_reading(struct store_scan *scan, struct segment *segment)
     return open;
 }
 
-/* Goes on in the next segment with anything live; scan->segment is NULL when there is none before the end. */
+/* Goes on in the next segment with anything live; scan->segment is NULL when there is none before
+ * the end. */
 static void next_segment(struct store_scan *scan)
 {
     struct segment *segment = scan->segment;
@@ -291,7 +301,8 @@ static bool scan_from_disk(struct store *store, struct keydir_shard *shard,
     uint64_t lsn = store_lsn_of(store, entry->location);
     segment_pin(segment); /* S7: whatever becomes of the entry, this record can be read now */
     keydir_unlock(shard);
-    /* What is still in the log's buffer cannot be read from the file; a buffer is written as a whole. */
+    /* What is still in the log's buffer cannot be read from the file; a buffer is written as a
+     * whole. */
     bool ok = log_written_lsn(&store->log) > lsn || log_commit(&store->log, lsn + 1) == STORE_OK;
     ok = ok && read_key(store, entry->tag, segment, entry->location, out);
     segment_unpin(segment);

@@ -16,8 +16,8 @@
 
 /* What a listing knows of a shard; under that shard's lock. */
 struct scan_shard {
-    /* Records from `position_lsn` up to `end_lsn` are still ahead: one that moves away from there is remembered in `moved`.
-     * Equal when nothing is ahead. */
+    /* Records from `position_lsn` up to `end_lsn` are still ahead: one that moves away from there
+     * is remembered in `moved`. Equal when nothing is ahead. */
     uint64_t position_lsn, end_lsn;
     uint64_t *moved; /* tags of keys whose record was still ahead when a later one took its place */
     _Atomic uint32_t moved_count; /* looked at without the lock, too */

@@ -1,24 +1,30 @@
-/* store.h: an embeddable, persistent key-value store with a cache in front: the public header of libcachecask.
+/* store.h: an embeddable, persistent key-value store with a cache in front: the public header of
+ * libcachecask.
  *
- * A store keeps its keys in a data directory: all writes go to one append-only log, an index in memory (19 bytes a key)
- * knows where each key's last record lies, and hot values are in RAM. Any number of stores can be open in one process.
+ * A store keeps its keys in a data directory: all writes go to one append-only log, an index in
+ * memory (19 bytes a key) knows where each key's last record lies, and hot values are in RAM. Any
+ * number of stores can be open in one process.
  *
- * Threads. Each thread that works on the store has a session. Work is done in batches: between store_enter and store_leave
- * a thread runs any number of operations, and then store_commit makes its writes survive the process, all with one system
- * call. An item that store_get found is good until store_leave, without any lock.
+ * Threads. Each thread that works on the store has a session. Work is done in batches: between
+ * store_enter and store_leave a thread runs any number of operations, and then store_commit makes
+ * its writes survive the process, all with one system call. An item that store_get found is good
+ * until store_leave, without any lock.
  *
- * Time is an argument of store_enter, and stands still during the batch: `now_s` is the wall clock in seconds and never goes back
- * between calls. Expiries are absolute seconds, 0 for never; an item with an expiry of `now_s` or before is gone.
+ * Time is an argument of store_enter, and stands still during the batch: `now_s` is the wall clock
+ * in seconds and never goes back between calls. Expiries are absolute seconds, 0 for never; an item
+ * with an expiry of `now_s` or before is gone.
  *
- * Nothing here waits for a disk read. When a value is only on disk, the answer is STORE_WAIT_READ, and the caller fetches it:
+ * Nothing here waits for a disk read. When a value is only on disk, the answer is STORE_WAIT_READ,
+ * and the caller fetches it:
  *
- *     store_get ──STORE_WAIT_READ──▶ store_fetch_now ──STORE_OK────────────────────────▶ store_get again, with the fetch
- *                                      │ STORE_WAIT_READ                                     ▲
- *                                      ▼                                                 │
- *               store_fetch_start, _submit … wake() … store_fetch_next ──────────┘
+ *     store_get ──STORE_WAIT_READ──▶ store_fetch_now ──STORE_OK──▶ store_get again, with the fetch
+ *                                          │                           ▲
+ *                                          │ STORE_WAIT_READ           │
+ *                                          ▼                           │
+ *             store_fetch_start, _submit … wake() … store_fetch_next ──┘
  *
- * Writes that depend on the old value (incr, append, cas) read it, compute, and put on condition that it has not changed
- * meanwhile (STORE_IF_SAME); else they begin again.
+ * Writes that depend on the old value (incr, append, cas) read it, compute, and put on condition
+ * that it has not changed meanwhile (STORE_IF_SAME); else they begin again.
  */
 #ifndef CACHECASK_STORAGE_STORE_H
 #define CACHECASK_STORAGE_STORE_H
@@ -31,7 +37,8 @@
 #include "storage/status.h"
 #include "storage/report.h"
 
-/* The index keeps addresses of 48 bits, and reserves address space for as much as it may grow to. */
+/* The index keeps addresses of 48 bits, and reserves address space for as much as it may grow
+ * to. */
 _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "cachecask needs a 64-bit system");
 
 #define STORE_KEY_MAX          250
@@ -79,39 +86,44 @@ struct store_options {
     bool no_evictions;    /* a store: full is full; else a cache, which forgets its oldest data */
     int sync_interval_ms; /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
     uint32_t shard_count; /* of the index; a power of two up to 65536; 0: 256 */
-    uint32_t
-        open_files; /* descriptors for segments and their hint files; 0: 512. At least STORE_OPEN_FILES_MIN are taken */
+    /* Descriptors for segments and their hint files; 0: 512. At least STORE_OPEN_FILES_MIN are
+     * taken */
+    uint32_t open_files;
     uint32_t reader_threads; /* for values on disk; 0: 8 */
     bool no_uring;           /* they read all of them, also where the kernel has io_uring */
     uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */
     uint32_t now_s;
-    /* One number for as long as the machine runs, another after each start of it; 0: unknown. Where it is the one of before,
-     * no power has failed meanwhile, and all that was written is there. */
+    /* One number for as long as the machine runs, another after each start of it; 0: unknown. Where
+     * it is the one of before, no power has failed meanwhile, and all that was written is there. */
     uint64_t boot_id;
     struct store_observer observer; /* all NULL: nobody */
     struct reporter reporter;       /* where messages go; also says why store_open failed */
     void (*random)(void *bytes, size_t len); /* NULL: the operating system's */
-    /* How far recovery has come: so much is read of all that is to be (0: not known yet). Any thread; NULL: nobody asks. */
+    /* How far recovery has come: so much is read of all that is to be (0: not known yet). Any
+     * thread; NULL: nobody asks. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_context;
 };
 
-/* Opens the store in options->dir_fd and recovers what it holds; an empty directory becomes a new store. On STORE_OK *out is
- * set. Else nothing in the directory was touched: STORE_IN_USE, STORE_BAD_VERSION, STORE_NOT_OURS, STORE_IO, STORE_FULL,
- * STORE_CORRUPT, STORE_NO_MEMORY; options->reporter has said why and what to do. */
+/* Opens the store in options->dir_fd and recovers what it holds; an empty directory becomes a new
+ * store. On STORE_OK *out is set. Else nothing in the directory was touched: STORE_IN_USE,
+ * STORE_BAD_VERSION, STORE_NOT_OURS, STORE_IO, STORE_FULL, STORE_CORRUPT, STORE_NO_MEMORY;
+ * options->reporter has said why and what to do. */
 enum store_status store_open(struct store **out, const struct store_options *options);
 
-/* Writes and syncs everything and closes. All sessions are freed before. False: what was acknowledged is written, but not all of
- * it is synced, because the disk refuses; that has been reported. While there is much to sync, tells how much. */
+/* Writes and syncs everything and closes. All sessions are freed before. False: what was
+ * acknowledged is written, but not all of it is synced, because the disk refuses; that has been
+ * reported. While there is much to sync, tells how much. */
 bool store_close(struct store *store);
 
-/* Tells the time to what works in the background: the crawler that takes out what has expired, and the cleaner. To be called
- * about once a second; any thread. */
+/* Tells the time to what works in the background: the crawler that takes out what has expired, and
+ * the cleaner. To be called about once a second; any thread. */
 void store_tick(struct store *store, uint32_t now_s);
 
-/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something, store_durable may have
- * changed, or room was made for writes that were told STORE_WAIT_SPACE; it must only wake the session's thread. `wake_fd`: an
- * eventfd that wakes it too, for the kernel to write to when it has read a value; -1: none. NULL: no memory. */
+/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something,
+ * store_durable may have changed, or room was made for writes that were told STORE_WAIT_SPACE; it
+ * must only wake the session's thread. `wake_fd`: an eventfd that wakes it too, for the kernel to
+ * write to when it has read a value; -1: none. NULL: no memory. */
 struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
                                         void *context, int wake_fd);
 void store_session_free(struct store_session *session);
@@ -129,12 +141,14 @@ struct store_key {
     uint64_t tag;
 };
 
-/* What an item is wanted for: its value, or only what is to be known of it before another takes its place. */
+/* What an item is wanted for: its value, or only what is to be known of it before another takes its
+ * place. */
 enum store_use { STORE_READS, STORE_REPLACES };
 
-/* Hashes a key and begins to fetch its place in the index; store_prefetch, called for many keys after that, begins to
- * fetch their items. Where it answers false the key may be in a second place, now on its way too, and store_prefetch_again,
- * called after the others, fetches the item. Together they take the waiting for memory out of a batch. */
+/* Hashes a key and begins to fetch its place in the index; store_prefetch, called for many keys
+ * after that, begins to fetch their items. Where it answers false the key may be in a second place,
+ * now on its way too, and store_prefetch_again, called after the others, fetches the item. Together
+ * they take the waiting for memory out of a batch. */
 void store_key_init(const struct store *store, struct store_key *key, const char *data, size_t len);
 bool store_prefetch(const struct store *store, const struct store_key *key, enum store_use use);
 void store_prefetch_again(const struct store *store, const struct store_key *key,
@@ -160,13 +174,14 @@ struct store_item {
     bool in_ram;
 };
 
-/* A value on its way from disk. Begin with all zeros; end with store_fetch_release, not before it has come back. */
+/* A value on its way from disk. Begin with all zeros; end with store_fetch_release, not before it
+ * has come back. */
 struct store_fetch {
     uint64_t tag;
     uint64_t location;
     uint32_t shard;
-    enum store_status
-        status; /* STORE_WAIT_READ until the bytes are there, then STORE_OK, STORE_IO or STORE_NO_MEMORY */
+    /* STORE_WAIT_READ until the bytes are there, then STORE_OK, STORE_IO or STORE_NO_MEMORY */
+    enum store_status status;
     int error; /* STORE_IO: errno */
     char *data;
     size_t len;
@@ -176,27 +191,30 @@ struct store_fetch {
     uint64_t started_us;
 };
 
-/* Looks a key up. STORE_OK: *item is set, and good until store_leave (if it is not in_ram: until the fetch is released).
- * STORE_NOT_FOUND. STORE_WAIT_READ: *fetch says what to read; come again with it. STORE_CORRUPT: the record on disk is damaged;
- * counted, reporter, and the key is not there any more. All else says nothing about the key: STORE_IO, the record cannot be read
- * (or is damaged, and that could not be written down); STORE_NO_MEMORY, for the fetch; STORE_READ_ONLY, it is not on disk yet
- * and the disk takes nothing. Coming again at once would bring the same.
+/* Looks a key up. STORE_OK: *item is set, and good until store_leave (if it is not in_ram: until
+ * the fetch is released). STORE_NOT_FOUND. STORE_WAIT_READ: *fetch says what to read; come again
+ * with it. STORE_CORRUPT: the record on disk is damaged; counted, reporter, and the key is not
+ * there any more. All else says nothing about the key: STORE_IO, the record cannot be read (or is
+ * damaged, and that could not be written down); STORE_NO_MEMORY, for the fetch; STORE_READ_ONLY, it
+ * is not on disk yet and the disk takes nothing. Coming again at once would bring the same.
  * Whatever the answer: a fetch that is not all zeros any more must be released in the end. */
 enum store_status store_get(struct store_session *session, const struct store_key *key,
                             struct store_fetch *fetch, struct store_item *item);
 
-/* As store_get, but nobody has asked for the value: the item is not fetched nor accessed by it, nor kept any longer. */
+/* As store_get, but nobody has asked for the value: the item is not fetched nor accessed by it, nor
+ * kept any longer. */
 enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
                                      struct store_fetch *fetch, struct store_item *item);
 
-/* The memory that the value takes while it is fetched, in bytes: that of its record. Of a fetch that was answered STORE_WAIT_READ. */
+/* The memory that the value takes while it is fetched, in bytes: that of its record. Of a fetch
+ * that was answered STORE_WAIT_READ. */
 size_t store_fetch_size(const struct store_fetch *fetch);
 
 /* Reads a cold value if that needs no disk: STORE_OK, or STORE_WAIT_READ. */
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch);
 
-/* Has it read in the background, from the next store_fetch_submit on at the latest; it comes back from store_fetch_next after a
- * wake. */
+/* Has it read in the background, from the next store_fetch_submit on at the latest; it comes back
+ * from store_fetch_next after a wake. */
 void store_fetch_start(struct store_session *session, struct store_fetch *fetch);
 void store_fetch_submit(struct store_session *session);
 struct store_fetch *store_fetch_next(struct store_session *session); /* NULL: none has come back */
@@ -230,38 +248,43 @@ struct store_put {
     uint64_t cas;     /* in: chosen by the caller, 0: by the store; out: the item's */
 };
 
-/* Stores a value. STORE_OK (acknowledge it after store_commit); STORE_EXISTS or STORE_NOT_FOUND by the condition;
- * STORE_WAIT_SPACE: room is being made; commit, and come again after the next wake. STORE_FULL: there is none to be made;
- * STORE_READ_ONLY. */
+/* Stores a value. STORE_OK (acknowledge it after store_commit); STORE_EXISTS or STORE_NOT_FOUND by
+ * the condition; STORE_WAIT_SPACE: room is being made; commit, and come again after the next wake.
+ * STORE_FULL: there is none to be made; STORE_READ_ONLY. */
 enum store_status store_put(struct store_session *session, const struct store_key *key,
                             struct store_put *put);
 
 /* The bytes that an item takes in the log. */
 uint64_t store_item_size(uint32_t key_len, uint64_t value_len);
 
-/* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_WAIT_SPACE, STORE_FULL, STORE_READ_ONLY. */
+/* Deletes a key: STORE_OK, STORE_NOT_FOUND, STORE_EXISTS (STORE_IF_SAME), STORE_WAIT_SPACE,
+ * STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
                                enum store_condition condition, uint64_t location);
 
-/* Sets a key's expiry; the CAS unique stays. One that has this expiry already costs nothing on disk. It counts as a get, but for STORE_IF_SAME: there one was before it. Answers as store_delete. */
+/* Sets a key's expiry; the CAS unique stays. One that has this expiry already costs nothing on
+ * disk. It counts as a get, but for STORE_IF_SAME: there one was before it. Answers as
+ * store_delete. */
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
                               uint32_t expire_s, enum store_condition condition, uint64_t location);
 
-/* Makes everything stored before go away: at once (when_s 0 or not after now_s), or at that second, then with all that is
- * stored until then. A later flush takes the place of a pending one. STORE_OK, STORE_WAIT_SPACE, STORE_FULL, STORE_READ_ONLY. */
+/* Makes everything stored before go away: at once (when_s 0 or not after now_s), or at that second,
+ * then with all that is stored until then. A later flush takes the place of a pending one.
+ * STORE_OK, STORE_WAIT_SPACE, STORE_FULL, STORE_READ_ONLY. */
 enum store_status store_flush(struct store_session *session, uint32_t when_s);
 
-/* What the session's answers since the last call rest on, misses and refusals included: they tell of records before this LSN, and
- * must not be sent before those are durable. 0: all of them are. */
+/* What the session's answers since the last call rest on, misses and refusals included: they tell
+ * of records before this LSN, and must not be sent before those are durable. 0: all of them are. */
 uint64_t store_answer_lsn(struct store_session *session);
 
-/* Writes all that the answers of this session rest on: after STORE_OK it survives the process. Group commit: one write for all
- * sessions that wait. STORE_READ_ONLY: it could not be written, and must not be told. store_commit_lsn: up to there. */
+/* Writes all that the answers of this session rest on: after STORE_OK it survives the process.
+ * Group commit: one write for all sessions that wait. STORE_READ_ONLY: it could not be written, and
+ * must not be told. store_commit_lsn: up to there. */
 enum store_status store_commit(struct store_session *session);
 uint64_t store_commit_lsn(struct store_session *session);
 
-/* After the commit, whether all before `lsn` survives the process, or with STORE_SYNC_ALWAYS the machine: STORE_OK; STORE_WAIT_SYNC,
- * and a wake follows; STORE_READ_ONLY. */
+/* After the commit, whether all before `lsn` survives the process, or with STORE_SYNC_ALWAYS the
+ * machine: STORE_OK; STORE_WAIT_SYNC, and a wake follows; STORE_READ_ONLY. */
 enum store_status store_durable(struct store_session *session, uint64_t lsn);
 
 /* One key of the store for store_stats: the figures of `stats store`. */
@@ -278,31 +301,37 @@ struct store_stats {
         recovered_items;
     uint64_t cleaner_segments, cleaner_moved_bytes, cleaner_backlog_bytes;
     uint64_t evicted_items, evicted_unfetched, expired_unfetched;
-    /* Of evicted_items: over the configured limit, on a disk that has less for us, for keys over their share of memory. */
+    /* Of evicted_items: over the configured limit, on a disk that has less for us, for keys over
+     * their share of memory. */
     uint64_t evicted_disk_limit, evicted_disk_full, evicted_index;
     uint64_t disk_limit_effective; /* of the disk, or what the disk itself has for us */
     const char *cleaner_action, *cleaner_reason; /* the last decision of the cleaner, and why */
-    /* Keydir entries looked at, times it went through all, and expired items found by nobody's asking (of expired_items). */
+    /* Keydir entries looked at, times it went through all, and expired items found by nobody's
+     * asking (of expired_items). */
     uint64_t crawler_checked, crawler_passes, crawler_reclaimed;
     bool read_only;
 };
 
 void store_stats(struct store *store, struct store_stats *stats);
 
-/* Changes options->memory_limit, in both directions; memory is given back in the background, and what the index has already
- * taken stays. False: more than the address space that was reserved at the start (eight times the limit of then, at least
- * 4 GiB, unless the system refused). Any thread. */
+/* Changes options->memory_limit, in both directions; memory is given back in the background, and
+ * what the index has already taken stays. False: more than the address space that was reserved at
+ * the start (eight times the limit of then, at least 4 GiB, unless the system refused). Any
+ * thread. */
 bool store_set_memory_limit(struct store *store, uint64_t bytes);
 
-/* Changes options->disk_limit, in both directions: 0 for none. Beyond the limit a cache forgets its oldest data, and a store
- * refuses what makes it grow. The files may for a short time take one segment more. Any thread. */
+/* Changes options->disk_limit, in both directions: 0 for none. Beyond the limit a cache forgets its
+ * oldest data, and a store refuses what makes it grow. The files may for a short time take one
+ * segment more. Any thread. */
 void store_set_disk_limit(struct store *store, uint64_t bytes);
 
-/* Lists all keys that live, for operators. A listing belongs to one thread, which needs no session; unlike everything else here
- * it waits for reads from the disk. A key that lives from store_scan_new to the end is listed once; one that is stored,
- * deleted or expires meanwhile once or not at all. Goes at full speed while no session enters a batch, and else keeps out of the
- * way. Takes 8 bytes for each key that is overwritten or moved before its turn comes, at most an eighth of the memory limit (a
- * sixth where the index is full). Ended before the store is closed; what cannot be read is left out and then reported. */
+/* Lists all keys that live, for operators. A listing belongs to one thread, which needs no session;
+ * unlike everything else here it waits for reads from the disk. A key that lives from
+ * store_scan_new to the end is listed once; one that is stored, deleted or expires meanwhile once
+ * or not at all. Goes at full speed while no session enters a batch, and else keeps out of the way.
+ * Takes 8 bytes for each key that is overwritten or moved before its turn comes, at most an eighth
+ * of the memory limit (a sixth where the index is full). Ended before the store is closed; what
+ * cannot be read is left out and then reported. */
 struct store_scanned {
     char key[STORE_KEY_MAX];
     uint8_t key_len;
@@ -319,12 +348,13 @@ struct store_scanned {
 struct store_scan *store_scan_new(struct store *store);
 void store_scan_free(struct store_scan *scan);
 
-/* One step. STORE_OK: *out is the next key; STORE_MORE: none this time, go on; STORE_NOT_FOUND: that was all;
- * STORE_NO_MEMORY: the listing cannot go on. */
+/* One step. STORE_OK: *out is the next key; STORE_MORE: none this time, go on; STORE_NOT_FOUND:
+ * that was all; STORE_NO_MEMORY: the listing cannot go on. */
 enum store_status store_scan_next(struct store_scan *scan, uint32_t now_s,
                                   struct store_scanned *out);
 
-/* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is broken. Slow: for tests. */
+/* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is
+ * broken. Slow: for tests. */
 void store_check(struct store *store);
 
 #endif

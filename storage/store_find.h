@@ -11,8 +11,8 @@
 
 #include "storage/store_internal.h"
 
-/* The place in the log of what an entry points to: tells whether it is still the same. Not all that ask hold the shard's lock,
- * under which the cleaner changes an item's place. */
+/* The place in the log of what an entry points to: tells whether it is still the same. Not all that
+ * ask hold the shard's lock, under which the cleaner changes an item's place. */
 static inline uint64_t address_of(uint64_t location)
 {
     if (!location_in_ram(location))
@@ -23,11 +23,13 @@ static inline uint64_t address_of(uint64_t location)
 
 /* What an answer rests on (S10).
  *
- * An answer tells of records: those that it has written, the one that a hit has found, the one that has removed a missing key. It
- * may be sent when all of them are durable. The log's order is the order of the store, so one LSN is enough: the highest. For most
- * answers one comparison decides, because the record lies in a segment before the active one, and these segments are durable. A
- * record that the cleaner copies stays in its old segment until the copy is synced, so no answer has to wait for a copy. One that
- * finds a value which was moved just now does wait, which costs little. */
+ * An answer tells of records: those that it has written, the one that a hit has found, the one that
+ * has removed a missing key. It may be sent when all of them are durable. The log's order is the
+ * order of the store, so one LSN is enough: the highest. For most answers one comparison decides,
+ * because the record lies in a segment before the active one, and these segments are durable. A
+ * record that the cleaner copies stays in its old segment until the copy is synced, so no answer
+ * has to wait for a copy. One that finds a value which was moved just now does wait, which costs
+ * little. */
 
 static inline void rest_on(struct store_session *session, uint64_t lsn)
 {
@@ -41,8 +43,9 @@ static inline void rest_on_mark(struct store_session *session, uint64_t lsn)
         rest_on(session, lsn);
 }
 
-/* The place was not durable when the batch looked at the log, or the log has gone on in another segment since. Meanwhile another
- * record may have taken the address, so its LSN may be too high: never wait for more than has been appended. */
+/* The place was not durable when the batch looked at the log, or the log has gone on in another
+ * segment since. Meanwhile another record may have taken the address, so its LSN may be too high:
+ * never wait for more than has been appended. */
 static inline void rest_on_late_address(struct store_session *session, uint64_t address)
 {
     store_look_at_log(session);
@@ -63,14 +66,16 @@ static inline void rest_on_address(struct store_session *session, uint64_t addre
         rest_on_late_address(session, address);
 }
 
-/* A key is absent. A flush whose time has come counts, even if the log does not take the record that carries it out. */
+/* A key is absent. A flush whose time has come counts, even if the log does not take the record
+ * that carries it out. */
 static inline void rest_on_flush(struct store_session *session)
 {
     const struct log *log = &session->store->log;
     rest_on_mark(session, atomic_load_explicit(&log->flush_record_lsn, memory_order_acquire) + 1);
 }
 
-/* An entry that was looked up: absent when there is none, or what it points to has expired or was flushed. */
+/* An entry that was looked up: absent when there is none, or what it points to has expired or was
+ * flushed. */
 struct found {
     struct keydir_shard *shard;
     struct keydir_ref ref;
@@ -86,7 +91,8 @@ static inline void drop(struct store *store, struct found *found)
     found->present = false;
 }
 
-/* Locks the key's shard and looks it up; the caller unlocks found->shard. What is dead is dropped on the way. */
+/* Locks the key's shard and looks it up; the caller unlocks found->shard. What is dead is dropped
+ * on the way. */
 static inline void lock_and_find(struct store_session *session, const struct store_key *key,
                                  struct found *found)
 {

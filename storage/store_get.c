@@ -22,7 +22,8 @@ void store_key_init(const struct store *store, struct store_key *key, const char
     keydir_prefetch(&store->keydir.shards[key->shard], key->tag);
 }
 
-/* always_inline: a compiler takes a function that only prefetches for one without effect, and drops its calls. */
+/* always_inline: a compiler takes a function that only prefetches for one without effect, and drops
+ * its calls. */
 __attribute__((always_inline)) static inline void prefetch_item(uint64_t location,
                                                                 enum store_use use)
 {
@@ -87,8 +88,9 @@ static void fill_from_record(struct store_item *item, const struct record *recor
     };
 }
 
-/* An entry points to RAM. The page stays readable until store_leave (C3). always_inline, like get_without_lock: every get of what is
- * hot comes along here, and a compiler that calls both costs a pipelined get a twentieth. */
+/* An entry points to RAM. The page stays readable until store_leave (C3). always_inline, like
+ * get_without_lock: every get of what is hot comes along here, and a compiler that calls both costs
+ * a pipelined get a twentieth. */
 __attribute__((always_inline)) static inline enum store_status
 take_from_ram(struct store_session *session, const struct store_key *key, bool no_touch,
               const struct keydir_entry *entry, uint64_t address, struct store_item *item)
@@ -103,7 +105,8 @@ take_from_ram(struct store_session *session, const struct store_key *key, bool n
     return STORE_OK;
 }
 
-/* The same, with the shard locked; unlocks it. Inline, so that a get does not ask whether it may touch. */
+/* The same, with the shard locked; unlocks it. Inline, so that a get does not ask whether it may
+ * touch. */
 static inline enum store_status get_from_ram(struct store_session *session,
                                              const struct store_key *key, bool no_touch,
                                              struct found *found, struct store_item *item)
@@ -116,8 +119,9 @@ static inline enum store_status get_from_ram(struct store_session *session,
     return take_from_ram(session, key, no_touch, &found->entry, address, item);
 }
 
-/* What is only looked at, most gets of what is hot, needs no lock. False: this one does, because something is to be changed on
- * the way or read from disk, or because somebody else had the lock. */
+/* What is only looked at, most gets of what is hot, needs no lock. False: this one does, because
+ * something is to be changed on the way or read from disk, or because somebody else had the
+ * lock. */
 __attribute__((always_inline)) static inline bool
 get_without_lock(struct store_session *session, const struct store_key *key, bool no_touch,
                  struct store_item *item, enum store_status *status)
@@ -170,7 +174,8 @@ static enum store_status begin_fetch(struct store_session *session, const struct
     };
     segment_pin(fetch->segment);
     keydir_unlock(found->shard);
-    /* What is still in the log's buffer cannot be read from the file; a buffer is written as a whole. */
+    /* What is still in the log's buffer cannot be read from the file; a buffer is written as a
+     * whole. */
     enum store_status status = log_written_lsn(log) > lsn ? STORE_OK : log_commit(log, lsn + 1);
     return status == STORE_OK ? STORE_WAIT_READ : status;
 }
@@ -190,7 +195,8 @@ static inline enum store_status get_found(struct store_session *session,
     return STORE_NOT_FOUND;
 }
 
-/* A copy of a fetched record in the cache, indexed by nobody yet; NULL when it does not belong there. */
+/* A copy of a fetched record in the cache, indexed by nobody yet; NULL when it does not belong
+ * there. */
 static struct cache_item *copy_to_cache(struct store_session *session, const struct record *record,
                                         uint64_t location)
 {
@@ -208,8 +214,8 @@ static struct cache_item *copy_to_cache(struct store_session *session, const str
     return item;
 }
 
-/* A damaged record is a miss, for good: a deletion keeps what it had replaced from coming back. Until that can be written
- * the key is there, and cannot be read. */
+/* A damaged record is a miss, for good: a deletion keeps what it had replaced from coming back.
+ * Until that can be written the key is there, and cannot be read. */
 static enum store_status drop_corrupt(struct store_session *session, const struct store_key *key,
                                       const struct store_fetch *fetch)
 {
@@ -242,7 +248,8 @@ static void note_unreadable(struct store_session *session, const struct store_fe
         strerror(fetch->error), file_remedy(fetch->error));
 }
 
-/* The fetch has brought no record. That is an error, or the end of the key; but not if the key has another record by now. */
+/* The fetch has brought no record. That is an error, or the end of the key; but not if the key has
+ * another record by now. */
 static enum store_status get_without_record(struct store_session *session,
                                             const struct store_key *key, bool no_touch,
                                             struct store_fetch *fetch, struct store_item *item)

@@ -37,8 +37,8 @@ struct store_session {
     uint64_t commit_lsn;  /* how far the log must be written for all answers that were taken */
     uint64_t answer_lsn;  /* and for those since store_answer_lsn was called */
     uint64_t durable_lsn; /* so far it was durable when the batch looked (store_look_at_log) */
-    struct log_active
-        active;           /* its end then. `rolls` is odd if anything before it was not durable */
+    /* Its end then. `rolls` is odd if anything before it was not durable */
+    struct log_active active;
     uint64_t lost_values; /* log.lost_values when the batch began */
     struct cache_writer writer;
     struct session_counters counters;
@@ -56,8 +56,8 @@ static inline struct store_session *session_of(struct session_link *link)
 /* A way through a shard, after what has expired. */
 struct store_crawl {
     struct store *store;
-    uint32_t
-        grace_s; /* what has expired later is left for a get to find, which counts it (get_expired) */
+    /* What has expired later is left for a get to find, which counts it (get_expired) */
+    uint32_t grace_s;
     struct keydir_shard *shard;
     uint32_t expires_from_s; /* of the entries seen in the shard so far */
     uint64_t cursor;
@@ -104,7 +104,8 @@ struct store {
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
-/* As store_open, but nothing is cleaned by itself: cleaner_step does it, and takes garbage back although there is room. */
+/* As store_open, but nothing is cleaned by itself: cleaner_step does it, and takes garbage back
+ * although there is room. */
 enum store_status store_open_manual(struct store **out, const struct store_options *options);
 
 /* Gives a fetch that has been read, or could not be, back to its session. Any thread. */
@@ -126,7 +127,8 @@ static inline uint64_t store_durable_lsn(const struct store *store)
                                                                     : log_written_lsn(&store->log);
 }
 
-/* The end of the log before how far it is durable: so the second may only be too much for the first. */
+/* The end of the log before how far it is durable: so the second may only be too much for the
+ * first. */
 static inline void store_look_at_log(struct store_session *session)
 {
     session->active = log_active(&session->store->log);
@@ -143,8 +145,8 @@ static inline bool store_may_be_flushed(const struct store *store, uint32_t now_
                atomic_load_explicit(&store->swept_flush_lsn, memory_order_acquire);
 }
 
-/* With the lock of the entry's shard. A flush that is due but could not be written (the disk refuses) has its effect all the
- * same. */
+/* With the lock of the entry's shard. A flush that is due but could not be written (the disk
+ * refuses) has its effect all the same. */
 static inline bool store_is_flushed(const struct store *store, const struct keydir_entry *entry,
                                     uint32_t now_s)
 {
@@ -155,7 +157,8 @@ static inline bool store_is_flushed(const struct store *store, const struct keyd
            store_lsn_of(store, entry->location) < flush_lsn;
 }
 
-/* Whether a get has hit the value since it was stored, or moved by the cleaner; with its shard's lock held. */
+/* Whether a get has hit the value since it was stored, or moved by the cleaner; with its shard's
+ * lock held. */
 static inline bool store_was_visited(uint64_t location)
 {
     if (location & LOCATION_VISITED)
@@ -172,8 +175,9 @@ static inline void store_count_expired(struct store *store, uint64_t location)
         atomic_fetch_add_explicit(&store->cleaner.expired_unfetched, 1, memory_order_relaxed);
 }
 
-/* The key of a value leaves the keydir because it has expired: cleaning its segment may have to put a deletion in its place; and who
- * misses the key rests on the record that let it expire. To be called before store_mark_dead, with the shard's lock held. */
+/* The key of a value leaves the keydir because it has expired: cleaning its segment may have to put
+ * a deletion in its place; and who misses the key rests on the record that let it expire. To be
+ * called before store_mark_dead, with the shard's lock held. */
 static inline void store_mark_expired(const struct store *store, struct keydir_shard *shard,
                                       uint64_t location)
 {
@@ -184,8 +188,9 @@ static inline void store_mark_expired(const struct store *store, struct keydir_s
     segment_add_mark(log_segment(&store->log, location_segment_index(location)), RECORD_PUT, size);
 }
 
-/* The record at a location is dead: its segment holds less that lives. With its shard's lock held. Whoever looked the segment up
- * under that lock before is done with it when the cleaner sees that nothing in it lives: hence release, and acquire there. */
+/* The record at a location is dead: its segment holds less that lives. With its shard's lock held.
+ * Whoever looked the segment up under that lock before is done with it when the cleaner sees that
+ * nothing in it lives: hence release, and acquire there. */
 static inline void store_mark_dead(const struct store *store, uint64_t location)
 {
     if (location_in_ram(location)) {
@@ -198,7 +203,8 @@ static inline void store_mark_dead(const struct store *store, uint64_t location)
         location_size(location), memory_order_release);
 }
 
-/* The record of an entry is replaced by a later one, which has its place in the log already. With the shard's lock held. */
+/* The record of an entry is replaced by a later one, which has its place in the log already. With
+ * the shard's lock held. */
 static inline void store_note_moved(struct store *store, const struct keydir_shard *shard,
                                     const struct keydir_entry *entry)
 {
@@ -220,7 +226,8 @@ bool store_find_values(void *context, const struct segment *segment, hint_visit 
 void background_init(struct store *store);
 bool background_start(struct store *store);
 
-/* Takes out all that has expired, at once: for the cleaner, before it evicts or refuses anything. False: there was nothing. */
+/* Takes out all that has expired, at once: for the cleaner, before it evicts or refuses anything.
+ * False: there was nothing. */
 bool background_reap_expired(struct store *store);
 
 /* Gives the cache what the keydir leaves of the memory. */
@@ -229,7 +236,8 @@ void background_share_memory(struct store *store);
 /* Writes the hint files that are due; at the end also for those that only the end makes due. */
 void background_hints(struct store *store);
 
-/* Says how many hint files could not be written, when that is over; `now_us` as report_episode_ends has it. */
+/* Says how many hint files could not be written, when that is over; `now_us` as report_episode_ends
+ * has it. */
 void background_report_hints(struct store *store, uint64_t now_us);
 
 #endif

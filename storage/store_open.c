@@ -17,7 +17,8 @@
 #define GROWTH_MIN  (UINT64_C(4) << 30) /* a limit may be raised to this at least */
 #define OPEN_FILES  512                 /* half of what a process mostly has at first */
 
-/* The keydir takes up to three quarters of the memory; while the start has deletions in it, a little more. */
+/* The keydir takes up to three quarters of the memory; while the start has deletions in it, a
+ * little more. */
 static uint64_t keydir_share(uint64_t memory_limit)
 {
     return memory_limit / 4 * 3;
@@ -157,7 +158,8 @@ static bool has_room_to_start(const struct store *store)
     return log_free_space(&store->log) >= 3 * (uint64_t)SEGMENT_SIZE_MIN;
 }
 
-/* What a start can do without: hint files, from the oldest on; they are made again by scans (H2). */
+/* What a start can do without: hint files, from the oldest on; they are made again by scans
+ * (H2). */
 static uint32_t remove_hints(struct store *store)
 {
     const struct store_options *options = &store->options;
@@ -298,8 +300,8 @@ static enum store_status open_in_memory(struct store *store)
     /* A system that counts reserved space as used may refuse: then the limit cannot grow. */
     if (!reserve_memory(store, max) && !reserve_memory(store, limit))
         return STORE_NO_MEMORY;
-    /* During recovery all of the memory may be used: values that wait for a TOUCH take entries too; and small tables, filled in
-     * another order than they were, may need to grow once more. */
+    /* During recovery all of the memory may be used: values that wait for a TOUCH take entries too;
+     * and small tables, filled in another order than they were, may need to grow once more. */
     atomic_store(&store->keydir.bytes_max, limit + LOAD_MARGIN);
     atomic_store(&store->memory_limit, limit);
     enum store_status status = start_store(store);

@@ -46,9 +46,9 @@ void store_enter(struct store_session *session, uint32_t now_s)
     session->now_s = now_s;
     atomic_store(&session->link.reclaim_epoch,
                  atomic_load(&session->store->sessions.reclaim_epoch));
-    /* Once more, in the one order of all such operations: either the evictor sees our epoch, or we see that it has retired a
-     * page, and with it that no entry points there any more. The locks of shards would say the same, but who looks an entry up
-     * may do without. */
+    /* Once more, in the one order of all such operations: either the evictor sees our epoch, or we
+     * see that it has retired a page, and with it that no entry points there any more. The locks of
+     * shards would say the same, but who looks an entry up may do without. */
     (void)atomic_load(&session->store->sessions.reclaim_epoch);
     store_look_at_log(session);
     session->lost_values =

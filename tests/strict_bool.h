@@ -1,7 +1,8 @@
 /* strict_bool.h: true and false that are no numbers, for tests/check_static.
  *
- * To C11 they are ints like any other, so nobody hears of a call that still says `false` where a parameter has become a
- * size. As pointers they convert to bool, and to a number only with an error.
+ * To C11 they are ints like any other, so nobody hears of a call that still says `false` where a
+ * parameter has become a size. As pointers they convert to bool, and to a number only with an
+ * error.
  */
 #ifndef CACHECASK_TESTS_STRICT_BOOL_H
 #define CACHECASK_TESTS_STRICT_BOOL_H

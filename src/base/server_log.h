@@ -38,8 +38,8 @@ void server_log_catch_up(void);
  * as \xNN. If they are too long it ends in "...". Returns out. */
 const char *server_log_escape(char out[SERVER_LOG_ESCAPED_MAX], const char *bytes, size_t len);
 
-/* Whether to log again what was logged at *last_s for the last time: once a minute at most, whichever
- * thread it meets. */
+/* Whether to log again what was logged at *last_s for the last time: once a minute at most,
+ * whichever thread it meets. */
 bool server_log_may_repeat(_Atomic uint32_t *last_s, uint32_t now_s);
 
 #endif

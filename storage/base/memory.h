@@ -1,5 +1,5 @@
-/* memory.h: memory that core dumps leave out: what clients have stored or sent, their passwords, and address space that is only
- * reserved, which would make a dump as large as all of it. */
+/* memory.h: memory that core dumps leave out: what clients have stored or sent, their passwords,
+ * and address space that is only reserved, which would make a dump as large as all of it. */
 #ifndef CACHECASK_STORAGE_BASE_MEMORY_H
 #define CACHECASK_STORAGE_BASE_MEMORY_H
 
@@ -16,8 +16,8 @@ static inline void memory_leave_out(void *address, size_t size)
     madvise(address, size, MADV_DONTDUMP);
 }
 
-/* Of the pages that lie wholly inside: leaves them out, or takes them in again. What is left out in part realloc cannot move in the
- * address space, but copies it; so before that it is taken in. */
+/* Of the pages that lie wholly inside: leaves them out, or takes them in again. What is left out in
+ * part realloc cannot move in the address space, but copies it; so before that it is taken in. */
 static inline void memory_advise_inside(void *address, size_t size, int advice)
 {
     uintptr_t start = ((uintptr_t)address + MEMORY_PAGE - 1) & ~(MEMORY_PAGE - 1);

@@ -5,8 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Disabled until it is restricted. The other flag spares interruptions of a thread that is busy; kernels before 5.19 do not
- * know it. */
+/* Disabled until it is restricted. The other flag spares interruptions of a thread that is busy;
+ * kernels before 5.19 do not know it. */
 bool uring_init(struct io_uring *uring, unsigned entries)
 {
     const unsigned disabled = IORING_SETUP_R_DISABLED;

@@ -1,5 +1,5 @@
-/* uring.h: a ring of io_uring(7) that does what it is for. What a ring is told no filter of system calls sees, so it is no way
- * around one: it refuses everything else, whoever asks. */
+/* uring.h: a ring of io_uring(7) that does what it is for. What a ring is told no filter of system
+ * calls sees, so it is no way around one: it refuses everything else, whoever asks. */
 #ifndef CACHECASK_STORAGE_BASE_URING_H
 #define CACHECASK_STORAGE_BASE_URING_H
 
@@ -12,7 +12,8 @@ bool uring_init(struct io_uring *uring, unsigned entries);
 
 #define URING_OPERATIONS_MAX 2
 
-/* From now on it does these operations (IORING_OP_…), and nothing else ever. False: the kernel does not know how. */
+/* From now on it does these operations (IORING_OP_…), and nothing else ever. False: the kernel does
+ * not know how. */
 bool uring_enable(const struct io_uring *uring, const uint8_t *operations, unsigned count);
 
 #endif

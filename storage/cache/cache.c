@@ -1,4 +1,5 @@
-/* cache.c: the items of the cache: written into the pages of their makers, pinned, and marked dead. */
+/* cache.c: the items of the cache: written into the pages of their makers, pinned, and marked
+ * dead. */
 #define _GNU_SOURCE
 #include "storage/cache/cache.h"
 
@@ -39,11 +40,13 @@ struct cache_page *cache_pin(struct cache *cache, const void *address)
     return page;
 }
 
-/* From its last line on the item is the evictor's, which looks without the lock: so that comes behind all else that is done with
- * the item, and with the shard's version being odd (release, and acquire in evict_group). */
+/* From its last line on the item is the evictor's, which looks without the lock: so that comes
+ * behind all else that is done with the item, and with the shard's version being odd (release, and
+ * acquire in evict_group). */
 void cache_mark_dead(const struct cache *cache, struct cache_item *item)
 {
-    /* Two threads at once may lose a count, and a page is found worn a little later: cheaper than a locked instruction. */
+    /* Two threads at once may lose a count, and a page is found worn a little later: cheaper than a
+     * locked instruction. */
     atomic_uint *dead = &page_of(cache, item)->dead;
     uint32_t size = atomic_load_explicit(dead, memory_order_relaxed) + item_size(item);
     atomic_store_explicit(dead, size, memory_order_relaxed);

@@ -1,6 +1,7 @@
 /* cache.h: hot values in RAM: pages filled from front to back and evicted whole. See cache.c.
  *
- * Everything in the cache is also in the log, so to forget an item only turns its keydir entry back to the place on disk.
+ * Everything in the cache is also in the log, so to forget an item only turns its keydir entry back
+ * to the place on disk.
  */
 #ifndef CACHECASK_STORAGE_CACHE_CACHE_H
 #define CACHECASK_STORAGE_CACHE_CACHE_H
@@ -13,11 +14,11 @@
 
 #include "storage/index/keydir.h"
 
-/* A value in RAM. Written by its maker before the keydir points to it; after that only `location` changes, under the lock of
- * the key's shard, and what a get notes (cache_item_note_access). */
+/* A value in RAM. Written by its maker before the keydir points to it; after that only `location`
+ * changes, under the lock of the key's shard, and what a get notes (cache_item_note_access). */
 struct cache_item {
-    uint64_t
-        location; /* where the record lies in the log; 0: dead, its key has a newer value or none */
+    /* Where the record lies in the log; 0: dead, its key has a newer value or none */
+    uint64_t location;
     uint64_t cas;
     _Atomic uint32_t accessed_s;
     uint32_t client_flags;
@@ -93,8 +94,8 @@ struct cache_page {
     atomic_uint pins; /* replies being sent from it */
     atomic_uint dead; /* bytes of items that were overwritten or deleted */
     bool in_main;     /* its items were visited in probation, or got a second chance */
-    uint64_t
-        retired; /* reclaim epoch of its eviction: readers that entered before may still look */
+    /* Reclaim epoch of its eviction: readers that entered before may still look */
+    uint64_t retired;
     struct cache_queue *queue; /* NULL: in none */
     struct cache_page *next, *previous;
 };
@@ -150,18 +151,20 @@ struct cache {
     _Atomic uint64_t evicted_items, kept_items;
 };
 
-/* Makes a cache of at most memory_max bytes ever, with pages for about `memory` bytes; it starts with room for none:
- * cache_set_limit. False: no memory. */
+/* Makes a cache of at most memory_max bytes ever, with pages for about `memory` bytes; it starts
+ * with room for none: cache_set_limit. False: no memory. */
 bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash hash, uint64_t memory,
                 uint64_t memory_max);
 void cache_release(struct cache *cache);
 
-/* The evictor thread. `oldest_reader` and `retire` are how it knows when readers have left a page (store.c). */
+/* The evictor thread. `oldest_reader` and `retire` are how it knows when readers have left a page
+ * (store.c). */
 bool cache_start(struct cache *cache, uint64_t (*oldest_reader)(void *context),
                  uint64_t (*retire)(void *context), void *context);
 void cache_stop(struct cache *cache);
 
-/* From now on the cache takes at most `bytes`; what is more is given back in the background. Any thread. */
+/* From now on the cache takes at most `bytes`; what is more is given back in the background. Any
+ * thread. */
 void cache_set_limit(struct cache *cache, uint64_t bytes);
 
 /* Whether a value of such size is cached at all. */
@@ -170,8 +173,9 @@ static inline bool cache_takes(const struct cache *cache, uint32_t key_len, uint
     return CACHE_ITEM_HEADER_SIZE + key_len + value_len + 8 <= cache->page_size / 2;
 }
 
-/* Room for an item that cache_takes, with its lengths and its state set (of enum record_state), not fetched; NULL when no page
- * is free: then the value is just not cached. It must be indexed or given back before the writer's next allocation. */
+/* Room for an item that cache_takes, with its lengths and its state set (of enum record_state), not
+ * fetched; NULL when no page is free: then the value is just not cached. It must be indexed or
+ * given back before the writer's next allocation. */
 struct cache_item *cache_alloc(struct cache *cache, struct cache_writer *writer, uint8_t key_len,
                                uint32_t value_len, uint16_t state);
 
@@ -184,8 +188,8 @@ void cache_writer_close(struct cache *cache, struct cache_writer *writer);
 /* Keeps the page of an item that a reader may see until cache_unpin. */
 struct cache_page *cache_pin(struct cache *cache, const void *address);
 
-/* The key of an item has a newer value or none, or will have before the lock of its shard is let go, which the caller holds:
- * its bytes are dead. */
+/* The key of an item has a newer value or none, or will have before the lock of its shard is let
+ * go, which the caller holds: its bytes are dead. */
 void cache_mark_dead(const struct cache *cache, struct cache_item *item);
 
 static inline void cache_unpin(struct cache_page *page)
@@ -193,7 +197,8 @@ static inline void cache_unpin(struct cache_page *page)
     atomic_fetch_sub_explicit(&page->pins, 1, memory_order_release);
 }
 
-/* Bytes of memory that the cache takes, with what is touched ahead, and the number of pages in use or free. */
+/* Bytes of memory that the cache takes, with what is touched ahead, and the number of pages in use
+ * or free. */
 uint64_t cache_bytes(struct cache *cache, uint32_t *pages);
 
 #endif

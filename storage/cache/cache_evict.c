@@ -1,35 +1,42 @@
 /* cache_evict.c: who stays in the cache, and the evictor.
  *
- * A page is filled from front to back with items and then stands in one of two queues, first in, first out (S3-FIFO, Yang
- * et al., "FIFO queues are all you need for cache eviction", SOSP 2023, at the grain of pages). New items come to probation
- * pages, a tenth of all; who was visited by the time their page is evicted moves on to a main page, the others are
- * forgotten; a main page's items stay, in a fresh main page, for as long as they were visited since. So a scan passes
- * through probation and leaves the main part alone. There are no free lists and no fragments: memory comes and goes in pages.
+ * A page is filled from front to back with items and then stands in one of two queues, first in,
+ * first out (S3-FIFO, Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023, at
+ * the grain of pages). New items come to probation pages, a tenth of all; who was visited by the
+ * time their page is evicted moves on to a main page, the others are forgotten; a main page's items
+ * stay, in a fresh main page, for as long as they were visited since. So a scan passes through
+ * probation and leaves the main part alone. There are no free lists and no fragments: memory comes
+ * and goes in pages.
  *
- * A tenth is right while the popular keys stay popular: then most items of a main page are visited from one eviction to the
- * next. When they change, main holds what was popular once, and the new keys need room until they come again. That shows in
- * main itself: more items than usual leave it unvisited. The more do, the larger the share of probation, up to seven tenths,
- * where the whole behaves much like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (keys that have
- * left are remembered, and go to main at once when they come again) were tried and left out: they help when the popular keys
- * change and pollute main when they do not, and cost memory. script/bench hitratio measures.
+ * A tenth is right while the popular keys stay popular: then most items of a main page are visited
+ * from one eviction to the next. When they change, main holds what was popular once, and the new
+ * keys need room until they come again. That shows in main itself: more items than usual leave it
+ * unvisited. The more do, the larger the share of probation, up to seven tenths, where the whole
+ * behaves much like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (keys
+ * that have left are remembered, and go to main at once when they come again) were tried and left
+ * out: they help when the popular keys change and pollute main when they do not, and cost memory.
+ * script/bench hitratio measures.
  *
- * A miss costs about the same for every size, so what counts is hits by byte: in the room of one large item several small
- * ones wait for theirs. So an unvisited item smaller than the mean gets a second chance by lot, and the smaller it is, the likelier
- * (GreedyDual-Size without its queue: a lot has no memory and so needs none). In probation, where most are never asked for
- * again, only items below half the mean take part, or all below it when main is stale; and nowhere an item that no get has hit
- * since it was stored, or what is only written, and scans, would fill main. One in four goes at least, however small, or to
- * evict would copy much and free little. Where all sizes are alike nobody gets one.
+ * A miss costs about the same for every size, so what counts is hits by byte: in the room of one
+ * large item several small ones wait for theirs. So an unvisited item smaller than the mean gets a
+ * second chance by lot, and the smaller it is, the likelier (GreedyDual-Size without its queue: a
+ * lot has no memory and so needs none). In probation, where most are never asked for again, only
+ * items below half the mean take part, or all below it when main is stale; and nowhere an item that
+ * no get has hit since it was stored, or what is only written, and scans, would fill main. One in
+ * four goes at least, however small, or to evict would copy much and free little. Where all sizes
+ * are alike nobody gets one.
  *
- *     free ──cache_alloc──▶ filling ──full──▶ probation ──evict──▶ limbo ──no reader, no pin──▶ free
- *                                             main      ──evict──▶
+ *     free ─cache_alloc─▶ filling ─full─▶ probation ─evict─▶ limbo ─no reader, no pin─▶ free
+ *                                         main      ─evict─▶
  *
- * The evictor thread keeps a few pages free, so that cache_alloc never waits; when there is none the value is simply not
- * cached. While nobody wants pages it touches memory ahead, an eighth of what is in use: the system takes its time over a
- * page's first touch, a third of all in a burst of writes that fills fresh memory.
+ * The evictor thread keeps a few pages free, so that cache_alloc never waits; when there is none
+ * the value is simply not cached. While nobody wants pages it touches memory ahead, an eighth of
+ * what is in use: the system takes its time over a page's first touch, a third of all in a burst of
+ * writes that fills fresh memory.
  *
- * To evict a page the evictor takes each item's shard lock and turns the entry, if it still points to this item, back to the
- * place on disk (C2). After that no new reader finds the page; those inside an epoch may still look, so the page rests in
- * limbo until they have left (C3).
+ * To evict a page the evictor takes each item's shard lock and turns the entry, if it still points
+ * to this item, back to the place on disk (C2). After that no new reader finds the page; those
+ * inside an epoch may still look, so the page rests in limbo until they have left (C3).
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -123,8 +130,9 @@ static void evict_item(struct cache *cache, const struct cache_page *page, struc
     keydir_unlock(shard);
 }
 
-/* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked at. Those that are dead
- * need no look: it would find another item, or none, and only who is inside an epoch still looks at them. */
+/* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked
+ * at. Those that are dead need no look: it would find another item, or none, and only who is inside
+ * an epoch still looks at them. */
 static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32_t offset,
                             bool keep_all)
 {
@@ -206,7 +214,8 @@ static bool wants_ahead(const struct cache *cache)
            (cache->returned.count || cache->unborn < cache->page_max);
 }
 
-/* One step towards enough free pages within the limit. False: only readers can help now. With the lock held. */
+/* One step towards enough free pages within the limit. False: only readers can help now. With the
+ * lock held. */
 static bool work_step(struct cache *cache)
 {
     cache_free_limbo(cache);

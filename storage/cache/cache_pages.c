@@ -1,7 +1,7 @@
 /* cache_pages.c: the pages of the cache: their memory, their queues, and who may take one.
  *
- *     free ──cache_alloc──▶ filling ──full──▶ probation ──evict──▶ limbo ──no reader, no pin──▶ free
- *                                             main      ──evict──▶
+ *     free ─cache_alloc─▶ filling ─full─▶ probation ─evict─▶ limbo ─no reader, no pin─▶ free
+ *                                         main      ─evict─▶
  */
 #define _GNU_SOURCE
 #include <assert.h>
@@ -126,8 +126,8 @@ void cache_set_limit(struct cache *cache, uint64_t bytes)
     pthread_mutex_unlock(&cache->lock);
 }
 
-/* Workers leave the last page to the evictor: a new value that finds none is on disk, but a visited item that cannot move to
- * main is a hot one lost. */
+/* Workers leave the last page to the evictor: a new value that finds none is on disk, but a visited
+ * item that cannot move to main is a hot one lost. */
 struct cache_page *cache_take_page(struct cache *cache, bool for_main)
 {
     pthread_mutex_lock(&cache->lock);
@@ -178,7 +178,8 @@ bool cache_free_limbo(struct cache *cache)
     return any;
 }
 
-/* A page with new memory, touched here and not in a worker; NULL: there is none. With the lock held, let go meanwhile. */
+/* A page with new memory, touched here and not in a worker; NULL: there is none. With the lock
+ * held, let go meanwhile. */
 struct cache_page *cache_touch_page(struct cache *cache)
 {
     struct cache_page *page = cache_pop(&cache->returned);
@@ -228,9 +229,10 @@ void cache_return_pages(struct cache *cache)
     }
 }
 
-/* A page of which three quarters are dead: to clear it costs less than the memory of a new one. The oldest need not be
- * among them: where some keys are written again and again, their newer pages are. So the search goes round, and
- * looks at some pages each time. NULL: none of these. With the lock held. */
+/* A page of which three quarters are dead: to clear it costs less than the memory of a new one. The
+ * oldest need not be among them: where some keys are written again and again, their newer pages
+ * are. So the search goes round, and looks at some pages each time. NULL: none of these. With the
+ * lock held. */
 struct cache_page *cache_take_worn_page(struct cache *cache)
 {
     if (cache->free.count == 0)
@@ -250,7 +252,8 @@ struct cache_page *cache_take_worn_page(struct cache *cache)
     return NULL;
 }
 
-/* Whether a page in limbo waits only for readers inside an epoch, which leave soon. With the lock held. */
+/* Whether a page in limbo waits only for readers inside an epoch, which leave soon. With the lock
+ * held. */
 bool cache_limbo_ends_soon(const struct cache *cache)
 {
     for (const struct cache_page *page = cache->limbo.head; page; page = page->next)

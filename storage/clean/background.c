@@ -1,8 +1,9 @@
 /* background.c: the background thread of a store.
  *
- * It finishes the hint file of each segment that is sealed and synced (with --sync=none: written), oldest first; takes what a
- * flush has killed out of the keydir, so that lookups need not compare LSNs any longer; takes out what has expired; and gives
- * the cache the memory that the growing keydir leaves. Where there is nothing to do, a tick looks at each shard and at no entry.
+ * It finishes the hint file of each segment that is sealed and synced (with --sync=none: written),
+ * oldest first; takes what a flush has killed out of the keydir, so that lookups need not compare
+ * LSNs any longer; takes out what has expired; and gives the cache the memory that the growing
+ * keydir leaves. Where there is nothing to do, a tick looks at each shard and at no entry.
  */
 #define _GNU_SOURCE
 #include <assert.h>
@@ -99,7 +100,8 @@ void background_hints(struct store *store)
 {
     struct segment *segment;
     while ((segment = next_unhinted(store))) {
-        /* Where a start could not read all of it there is none, so that the next one tries again (Y9). */
+        /* Where a start could not read all of it there is none, so that the next one tries again
+         * (Y9). */
         bool ok = segment->damaged || open_and_write_hint(store, segment);
         pthread_mutex_lock(&store->log.lock);
         segment->hinted = true; /* also after a failure: it would only fail again */
@@ -119,7 +121,8 @@ static bool keep_unflushed(void *context, struct keydir_entry *entry)
     return false;
 }
 
-/* A keydir that is nearly full refuses keys, or evicts for them, while what is flushed takes its room: then there is no rest. */
+/* A keydir that is nearly full refuses keys, or evicts for them, while what is flushed takes its
+ * room: then there is no rest. */
 static void rest_from_sweeping(void *context)
 {
     struct store *store = context;
@@ -128,7 +131,8 @@ static void rest_from_sweeping(void *context)
         pace_rest(&store->sweep.pace, store);
 }
 
-/* Takes out what the last flush has killed; in a large keydir some of it at each tick, for there is other work. */
+/* Takes out what the last flush has killed; in a large keydir some of it at each tick, for there is
+ * other work. */
 static void sweep_flushed(struct store *store)
 {
     uint64_t until_us = monotonic_us() + SWEEP_US;
@@ -174,8 +178,8 @@ static bool keep_unexpired(void *context, struct keydir_entry *entry)
     return false;
 }
 
-/* Looks at up to CRAWL_STEP buckets of a shard, from where it was. False: the shard is done, and when it is to be visited again is
- * known. What is inserted meanwhile says that itself. */
+/* Looks at up to CRAWL_STEP buckets of a shard, from where it was. False: the shard is done, and
+ * when it is to be visited again is known. What is inserted meanwhile says that itself. */
 static bool crawl_step(struct store_crawl *crawl, struct keydir_shard *shard)
 {
     keydir_lock(shard);
@@ -213,8 +217,9 @@ static void crawl_next_shard(struct store *store)
     }
 }
 
-/* The crawler: takes out what has expired without being asked for. It visits the shards in which something has: where all are
- * such, each at least once in CRAWL_S seconds, and those of a small keydir at each tick. */
+/* The crawler: takes out what has expired without being asked for. It visits the shards in which
+ * something has: where all are such, each at least once in CRAWL_S seconds, and those of a small
+ * keydir at each tick. */
 static void crawl(struct store *store)
 {
     struct store_crawl *way = &store->crawler.way;
@@ -252,8 +257,8 @@ bool background_reap_expired(struct store *store)
     return way.reaped > 0;
 }
 
-/* After many deletions, or under a lower limit. A step of each shard in turn, so that a client that waits for the lock of one gets
- * it; and no more than so many, for there is other work. */
+/* After many deletions, or under a lower limit. A step of each shard in turn, so that a client that
+ * waits for the lock of one gets it; and no more than so many, for there is other work. */
 static void shrink_keydir(struct store *store)
 {
     struct keydir *keydir = &store->keydir;

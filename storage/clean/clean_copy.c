@@ -33,7 +33,8 @@ static void append(struct job *job, struct log_room *room, const struct record *
     atomic_fetch_add_explicit(&job->store->cleaner.moved_bytes, size, memory_order_relaxed);
 }
 
-/* The keydir's entry, or the item in RAM that it points to, learns of the new place. With the shard locked. */
+/* The keydir's entry, or the item in RAM that it points to, learns of the new place. With the shard
+ * locked. */
 static void point_to(struct job *job, struct decision *decision, const struct log_room *room,
                      uint64_t size)
 {
@@ -50,7 +51,8 @@ static void point_to(struct job *job, struct decision *decision, const struct lo
     }
 }
 
-/* Does what was decided. Unlocks the shard. STORE_OK; STORE_WAIT_SPACE: no room yet; else the job is over. */
+/* Does what was decided. Unlocks the shard. STORE_OK; STORE_WAIT_SPACE: no room yet; else the job
+ * is over. */
 static enum store_status act(struct job *job, const struct hint_entry *hinted, uint64_t born,
                              struct decision *decision, const struct record *found)
 {
@@ -104,7 +106,8 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted, u
                : STORE_READ_ONLY; /* the record lies where the next is read to */
 }
 
-/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read now. */
+/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read
+ * now. */
 enum store_status clean_read(struct job *job, const struct hint_entry *hinted,
                              struct record *record)
 {

@@ -1,19 +1,25 @@
 /* clean_decide.c: what becomes of a record when its segment is taken back.
  *
- * What is carried, or the dead rise (each rule is the reason for one line of `decide`; tests/mutations breaks each of them)
- *   The log's last record of a key is its state, and what stands before it is masked by it. A record may be forgotten when
- *   something that stays in the log masks what it masked, or nothing older is left (it is in the oldest segment).
- *   - A value that the keydir points to is moved. It takes its expiry from the keydir, as the TOUCHes behind its old place
- *     no longer stand behind it, and keeps its CAS unique.
+ * What is carried, or the dead rise (each rule is the reason for one line of `decide`;
+ * tests/mutations breaks each of them)
+ *   The log's last record of a key is its state, and what stands before it is masked by it. A
+ *   record may be forgotten when something that stays in the log masks what it masked, or nothing
+ *   older is left (it is in the oldest segment).
+ *   - A value that the keydir points to is moved. It takes its expiry from the keydir, as the
+ *     TOUCHes behind its old place no longer stand behind it, and keeps its CAS unique.
  *   - A value that was replaced or deleted is forgotten: the later record masks more.
- *   - A deletion is carried while its key is absent and a segment is left that begins before the deletion was born.
- *   - A value that has expired by its own expiry, and whose key is absent, has masked what is older and becomes a deletion.
- *     So does a TOUCH that has expired. (An expired value without an expiry of its own has such a TOUCH behind it.)
- *   - A TOUCH is carried while the key's value lies before it and still has its expiry; of several in a segment only the last.
+ *   - A deletion is carried while its key is absent and a segment is left that begins before the
+ *     deletion was born.
+ *   - A value that has expired by its own expiry, and whose key is absent, has masked what is older
+ *     and becomes a deletion. So does a TOUCH that has expired. (An expired value without an expiry
+ *     of its own has such a TOUCH behind it.)
+ *   - A TOUCH is carried while the key's value lies before it and still has its expiry; of several
+ *     in a segment only the last.
  *   - What lies before a flush is forgotten; nothing is moved from before a flush to behind it.
  *
- * Born is the LSN from which on nothing can be masked: a deletion's own, or that of the expired value or TOUCH whose place it takes.
- * Carrying it changes its LSN and not its birth, so it is gone when all segments have been moved once.
+ * Born is the LSN from which on nothing can be masked: a deletion's own, or that of the expired
+ * value or TOUCH whose place it takes. Carrying it changes its LSN and not its birth, so it is gone
+ * when all segments have been moved once.
  */
 #include "storage/clean/clean_job.h"
 

@@ -1,5 +1,5 @@
-/* clean_job.h: a segment on its way out: what the files share that take it back (clean_segment.h is for
- * the cleaner).
+/* clean_job.h: a segment on its way out: what the files share that take it back (clean_segment.h is
+ * for the cleaner).
  *
  *     clean_segment ─▶ clean_copy ─▶ clean_decide
  *           │              └───────▶ clean_moves
@@ -106,7 +106,8 @@ void clean_forget_moves(struct store *store, const struct segment *from);
 
 /* clean_copy.c */
 
-/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read now. */
+/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read
+ * now. */
 enum store_status clean_read(struct job *job, const struct hint_entry *hinted,
                              struct record *record);
 

@@ -4,7 +4,8 @@
 
 #include "storage/clean/clean_job.h"
 
-/* Where the values came from that a job has moved: while their copies are not synced a failing disk may drop them (clean_recall). */
+/* Where the values came from that a job has moved: while their copies are not synced a failing disk
+ * may drop them (clean_recall). */
 struct clean_moves {
     struct clean_moves *next; /* under cleaner.moves_lock */
     struct segment *segment;

@@ -1,29 +1,36 @@
 /* clean_plan.c: which segment is taken back next, and why.
  *
- * A segment holds live values, garbage, and marks. A mark is a deletion, a TOUCH, or a value that has expired: what it masks may
- * still stand in an older segment, so cleaning its own segment may have to carry it on. How many bytes that are is known
- * only as an upper bound, until the segment is recounted from its hint file.
+ * A segment holds live values, garbage, and marks. A mark is a deletion, a TOUCH, or a value that
+ * has expired: what it masks may still stand in an older segment, so cleaning its own segment may
+ * have to carry it on. How many bytes that are is known only as an upper bound, until the segment
+ * is recounted from its hint file.
  *
- * While the disk is low on space, that is when less than the headroom is free, each step does the first of these that it can:
+ * While the disk is low on space, that is when less than the headroom is free, each step does the
+ * first of these that it can:
  *
  *     a segment with nothing to keep            REMOVE, unread
  *     live values over their share, a cache     EVICT the oldest
- *     a segment with much to gain               MOVE what is kept of the one with the most to gain for its age
+ *     a segment with much to gain               MOVE what is kept of the one that has
+ *                                               the most to gain for its age
  *     marks may be fewer than counted           RECOUNT the segment with the most of them
- *     marks over a 32nd of the limit            ROTATE: move the oldest segment, however little is dead in it
+ *     marks over a 32nd of the limit            ROTATE: move the oldest segment, however
+ *                                               little is dead in it
  *     a sixteenth of a segment to gain          MOVE
  *     clients wait, a cache                     EVICT the oldest
  *
- * Much is what a rotation would not bring cheaper: all live bytes moved once, and all marks are gone.
+ * Much is what a rotation would not bring cheaper: all live bytes moved once, and all marks are
+ * gone.
  *
- * Garbage can always be taken back (G6). Each of these steps unlinks a segment, lowers a bound, or rotates. A segment is not
- * recounted before the log has grown by a quarter of the store. A rotation moves the oldest segment behind all others; when each
- * segment that stood before a mark's birth has been moved once, nothing that it could mask is left, and it dies (clean_segment.c).
- * So bytes that are neither live nor marks born lately cannot stay: without the rotation a store whose oldest segments are full
- * of live values would keep the marks of all keys that ever came and went.
+ * Garbage can always be taken back (G6). Each of these steps unlinks a segment, lowers a bound, or
+ * rotates. A segment is not recounted before the log has grown by a quarter of the store. A
+ * rotation moves the oldest segment behind all others; when each segment that stood before a mark's
+ * birth has been moved once, nothing that it could mask is left, and it dies (clean_segment.c). So
+ * bytes that are neither live nor marks born lately cannot stay: without the rotation a store whose
+ * oldest segments are full of live values would keep the marks of all keys that ever came and went.
  *
- * A store is full when live values and marks take seven eighths of what is usable: the rest is what cleaning lives on. A cache begins
- * to evict at thirteen sixteenths, so that cleaning is cheap. Room is a reason to evict only if clients want it.
+ * A store is full when live values and marks take seven eighths of what is usable: the rest is what
+ * cleaning lives on. A cache begins to evict at thirteen sixteenths, so that cleaning is cheap.
+ * Room is a reason to evict only if clients want it.
  *
  * What fails is left alone for a while (clean_segment.failed), and another segment is chosen.
  */
@@ -66,8 +73,8 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The marks that are not live bytes at the same time. Live values that nobody can move any more count as marks: only a
- * rotation frees what lies beside them. */
+/* The marks that are not live bytes at the same time. Live values that nobody can move any more
+ * count as marks: only a rotation frees what lies beside them. */
 static uint64_t marks_of(const struct clean_segment *segment)
 {
     uint64_t dead = segment->end > segment->live ? segment->end - segment->live : 0;
@@ -128,7 +135,8 @@ static bool is_stale(const struct clean_plan *plan, const struct clean_segment *
 static void weigh(struct clean_plan *plan, const struct clean_segment *segment, bool oldest)
 {
     uint64_t kept = kept_of(segment, oldest);
-    /* What is damaged may hold more than is known: somebody may want to rescue that while there is room. */
+    /* What is damaged may hold more than is known: somebody may want to rescue that while there is
+     * room. */
     bool needless = kept == 0 && !segment->damaged;
     if (segment->live == 0 && (needless || segment->flushed)) {
         if (!plan->empty.segment)
@@ -187,8 +195,8 @@ static uint64_t garbage_of(const struct clean_plan *plan)
     return plan->used > plan->live ? plan->used - plan->live : 0;
 }
 
-/* The garbage that may lie about while the disk has room: the deader a segment, the less there is to move. It is bounded by
- * what a start has to read of hint files. */
+/* The garbage that may lie about while the disk has room: the deader a segment, the less there is
+ * to move. It is bounded by what a start has to read of hint files. */
 static uint64_t tolerated_garbage(const struct clean_plan *plan)
 {
     uint64_t share = min_u64(plan->view.limit / 8, GARBAGE_MAX);
@@ -202,9 +210,9 @@ static struct clean_choice choice_of(enum clean_action action, enum clean_reason
         .action = action, .reason = reason, .segment = segment ? segment->segment : NULL};
 }
 
-/* The visited values of an evicted segment that live on: up to half of it while half of the headroom is left, and fewer below that:
- * an eighth at its last quarter, and none there when clients wait. So the pace of eviction meets that of the writes before they
- * have to wait. */
+/* The visited values of an evicted segment that live on: up to half of it while half of the
+ * headroom is left, and fewer below that: an eighth at its last quarter, and none there when
+ * clients wait. So the pace of eviction meets that of the writes before they have to wait. */
 static uint64_t rescue_of(const struct clean_plan *plan)
 {
     uint64_t disk = plan->view.disk;
@@ -319,8 +327,8 @@ static bool is_hopeless(const struct clean_plan *plan, const struct clean_choice
     return nothing && !plan->view.evicts;
 }
 
-/* A store grows until live values and marks take their share. Marks that can still be worked off, or need not be yet, are no reason
- * to refuse. */
+/* A store grows until live values and marks take their share. Marks that can still be worked off,
+ * or need not be yet, are no reason to refuse. */
 static uint64_t growth_of(const struct clean_plan *plan, const struct clean_choice *choice)
 {
     if (plan->view.evicts)

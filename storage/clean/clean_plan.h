@@ -1,4 +1,5 @@
-/* clean_plan.h: what the cleaner does next: a pure function of what it sees. See clean_plan.c for the rules.
+/* clean_plan.h: what the cleaner does next: a pure function of what it sees. See clean_plan.c for
+ * the rules.
  *
  *     clean_plan_init ──▶ clean_plan_add, for each segment from the oldest on ──▶ clean_plan_choose
  */
@@ -15,7 +16,8 @@ enum clean_action {
     CLEAN_REMOVE,  /* a segment in which nothing must be kept goes unread */
     CLEAN_MOVE,    /* what a segment must keep is moved, and the segment goes */
     CLEAN_RECOUNT, /* the marks of a segment are counted: their number was an upper bound */
-    CLEAN_ROTATE, /* the oldest segment is moved, although little of it is dead: marks elsewhere die of it */
+    /* The oldest segment is moved, although little of it is dead: marks elsewhere die of it */
+    CLEAN_ROTATE,
     CLEAN_EVICT, /* the oldest segment goes, and of its values only some that were read live on */
     CLEAN_SEAL,  /* the active segment is sealed, so that it can be taken back */
 };

@@ -11,8 +11,9 @@ static bool sync_names(const struct job *job)
     return result == 0;
 }
 
-/* Durable too: of two segments that are removed the older must not come back alone (G5). So what an earlier sync of the
- * directory has left open comes first. A file that is gone is as good as removed. */
+/* Durable too: of two segments that are removed the older must not come back alone (G5). So what an
+ * earlier sync of the directory has left open comes first. A file that is gone is as good as
+ * removed. */
 static bool unlink_files(const struct job *job)
 {
     const struct store_options *options = &job->store->options;
@@ -95,7 +96,8 @@ static bool drop_lost(void *context, struct keydir_entry *entry)
     return false;
 }
 
-/* What is still named lies in damaged places of the oldest segment, or the hint file did not know of it. */
+/* What is still named lies in damaged places of the oldest segment, or the hint file did not know
+ * of it. */
 static void drop_all_lost(struct job *job)
 {
     struct store *store = job->store;

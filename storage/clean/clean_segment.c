@@ -1,10 +1,11 @@
 /* clean_segment.c: one segment is taken back. clean_decide.c has the rules.
  *
- * What cannot be read cannot be moved. After a few attempts it counts as damaged: its segment stays until it is the oldest, and
- * only then its keys are given up, for what stands in it may mask something older.
+ * What cannot be read cannot be moved. After a few attempts it counts as damaged: its segment stays
+ * until it is the oldest, and only then its keys are given up, for what stands in it may mask
+ * something older.
  *
- * Eviction removes the file first and the keys from the index after that: once a client has been told that a key is not
- * there (its delete writes nothing then), no crash may bring it back.
+ * Eviction removes the file first and the keys from the index after that: once a client has been
+ * told that a key is not there (its delete writes nothing then), no crash may bring it back.
  */
 #define _GNU_SOURCE
 #include "storage/clean/clean_segment.h"
@@ -50,7 +51,8 @@ static enum clean_result clean_entry(struct job *job, const struct hint_entry *h
     return CLEAN_DONE;
 }
 
-/* Keeps to the clean rate, and when there is time lets others go first and the disk catch up (L5). */
+/* Keeps to the clean rate, and when there is time lets others go first and the disk catch up
+ * (L5). */
 static void pace(struct job *job, uint64_t bytes)
 {
     struct store *store = job->store;
@@ -99,9 +101,10 @@ static enum clean_result clean_entries(struct job *job)
     return CLEAN_DONE;
 }
 
-/* All that lets the segment go is on disk, whatever --sync says: the copies that the job appended, and the records that have
- * replaced, deleted or flushed the others. Each was reserved before it took effect on what was looked at. (When evicting, only
- * the copies count: to lose the rest is what it is for.) False: the log refuses writes, or the end has come. */
+/* All that lets the segment go is on disk, whatever --sync says: the copies that the job appended,
+ * and the records that have replaced, deleted or flushed the others. Each was reserved before it
+ * took effect on what was looked at. (When evicting, only the copies count: to lose the rest is
+ * what it is for.) False: the log refuses writes, or the end has come. */
 static bool make_durable(struct job *job)
 {
     struct log *log = &job->store->log;
@@ -133,8 +136,8 @@ static int by_key_and_offset(const void *a, const void *b)
     return left->offset < right->offset ? -1 : left->offset > right->offset;
 }
 
-/* Of several TOUCHes of a key in the segment the last one says it all: the others are struck out. (Without memory for that they
- * are carried with it.) */
+/* Of several TOUCHes of a key in the segment the last one says it all: the others are struck out.
+ * (Without memory for that they are carried with it.) */
 static void strike_superseded(const struct job *job)
 {
     uint64_t count = 0;
@@ -153,8 +156,8 @@ static void strike_superseded(const struct job *job)
     free(touches);
 }
 
-/* Sets the job's entries. Where they cannot be read after some attempts there are those that can be, or none: the segment has to be
- * the oldest then. */
+/* Sets the job's entries. Where they cannot be read after some attempts there are those that can
+ * be, or none: the segment has to be the oldest then. */
 static bool load_entries(struct job *job)
 {
     struct store *store = job->store;
@@ -202,7 +205,8 @@ static enum clean_result run(struct job *job)
     return make_durable(job) ? clean_finish(job) : CLEAN_STOPPED;
 }
 
-/* What cannot be opened is done without where that is known to be all that is left: not for want of descriptors. */
+/* What cannot be opened is done without where that is known to be all that is left: not for want of
+ * descriptors. */
 static bool may_do_without_file(const struct job *job, int error)
 {
     if (error == EMFILE || error == ENFILE)
@@ -210,7 +214,8 @@ static bool may_do_without_file(const struct job *job, int error)
     return (job->unread && error == ENOENT) || clean_is_tolerant(job);
 }
 
-/* The file is open before its name goes, for those who have pinned it, and then until it is reaped (S8). */
+/* The file is open before its name goes, for those who have pinned it, and then until it is reaped
+ * (S8). */
 static enum clean_result with_file(struct job *job, enum clean_result (*work)(struct job *job))
 {
     struct log *log = &job->store->log;

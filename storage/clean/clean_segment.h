@@ -1,4 +1,5 @@
-/* clean_segment.h: takes one segment back. See clean_segment.c for what is carried on. The cleaner's own. */
+/* clean_segment.h: takes one segment back. See clean_segment.c for what is carried on. The
+ * cleaner's own. */
 #ifndef CACHECASK_STORAGE_CLEAN_CLEAN_SEGMENT_H
 #define CACHECASK_STORAGE_CLEAN_CLEAN_SEGMENT_H
 
@@ -19,22 +20,25 @@ enum clean_result {
     CLEAN_STOPPED, /* the store is closing, or its log refuses writes */
 };
 
-/* Moves what is alive, carries what must not be forgotten, and removes the segment, which is sealed, synced and hinted. */
+/* Moves what is alive, carries what must not be forgotten, and removes the segment, which is
+ * sealed, synced and hinted. */
 enum clean_result clean_segment(struct store *store, struct segment *segment,
                                 const struct clean_order *order);
 
 /* Removes a segment in which nothing is alive and nothing is to be carried. */
 enum clean_result clean_unread(struct store *store, struct segment *segment, bool oldest);
 
-/* A value that was moved by a job, whose copy the disk has dropped before it was synced, is read from where it was before, and written
- * to `out` as the copy that `hinted` tells of. Answers its size; 0: it was not moved, or that fails. Any thread without locks. */
+/* A value that was moved by a job, whose copy the disk has dropped before it was synced, is read
+ * from where it was before, and written to `out` as the copy that `hinted` tells of. Answers its
+ * size; 0: it was not moved, or that fails. Any thread without locks. */
 size_t clean_recall(struct store *store, const struct segment *segment,
                     const struct hint_entry *hinted, char *out);
 
 /* Frees what is kept for that. */
 void clean_release(struct store *store);
 
-/* Counts the bytes that cleaning the segment would have to carry on now, besides live values (segment->mask_bytes). */
+/* Counts the bytes that cleaning the segment would have to carry on now, besides live values
+ * (segment->mask_bytes). */
 enum clean_result clean_recount(struct store *store, struct segment *segment);
 
 #endif

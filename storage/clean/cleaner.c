@@ -1,13 +1,15 @@
 /* cleaner.c: disk and index are taken back.
  *
- * One thread takes one step after the other: it looks at the store (survey), chooses what to do (clean_plan.c), and does it
- * (clean_segment.c). It goes through a segment's hint entries, decides for each with its key's shard locked, reads the records that are
- * worth keeping, and appends them at the end of the log; makes that durable; and only then unlinks the segment. So a crash at any
+ * One thread takes one step after the other: it looks at the store (survey), chooses what to do
+ * (clean_plan.c), and does it (clean_segment.c). It goes through a segment's hint entries, decides
+ * for each with its key's shard locked, reads the records that are worth keeping, and appends them
+ * at the end of the log; makes that durable; and only then unlinks the segment. So a crash at any
  * point leaves a record in its old place, or in both.
  *
- * A step that fails is reported once, and its segment left alone for a second, then for two, four, up to a minute; meanwhile another
- * one is chosen (G7). When nothing can be done the thread waits for a signal: somebody who finds no room, a sync, a hint file, a
- * segment that was freed, or a tick.
+ * A step that fails is reported once, and its segment left alone for a second, then for two, four,
+ * up to a minute; meanwhile another one is chosen (G7). When nothing can be done the thread waits
+ * for a signal: somebody who finds no room, a sync, a hint file, a segment that was freed, or a
+ * tick.
  */
 #define _GNU_SOURCE
 #include "storage/clean/cleaner.h"
@@ -28,7 +30,8 @@
 
 /* Looking. */
 
-/* Whether the segment may be cleaned at all: its content and its hint are final and on disk. With log.lock held. */
+/* Whether the segment may be cleaned at all: its content and its hint are final and on disk. With
+ * log.lock held. */
 static bool is_ready(const struct log *log, const struct segment *segment, bool *unsynced)
 {
     if (segment == log->sync_from && log->options.sync_interval_ms >= 0)
@@ -43,7 +46,8 @@ static bool is_index_full(struct store *store)
     return keydir_count(&store->keydir) > keydir_capacity(&store->keydir);
 }
 
-/* Bytes that copies find now: in the active segment, in those that are ready, and in those that may still be made. */
+/* Bytes that copies find now: in the active segment, in those that are ready, and in those that may
+ * still be made. */
 static uint64_t copy_room(const struct log *log, const struct clean_view *view)
 {
     uint64_t room = log->active->capacity - atomic_load(&log->active->end);
@@ -154,7 +158,8 @@ static enum clean_result act_on(struct store *store, const struct clean_choice *
     return clean_segment(store, choice->segment, &order);
 }
 
-/* A segment that could not be taken back is left alone for a while, the longer the more often it has failed. */
+/* A segment that could not be taken back is left alone for a while, the longer the more often it
+ * has failed. */
 static void back_off(struct store *store, const struct clean_choice *choice,
                      enum clean_result result)
 {
@@ -198,8 +203,8 @@ static void report_full(struct store *store, const struct clean_choice *choice)
     }
 }
 
-/* The disk has less for us than --disk-limit, and values are evicted for it: reported when it begins, and how many there were when it has
- * not happened for a minute. */
+/* The disk has less for us than --disk-limit, and values are evicted for it: reported when it
+ * begins, and how many there were when it has not happened for a minute. */
 static void report_evicting(struct store *store, const struct clean_choice *choice)
 {
     struct cleaner *cleaner = &store->cleaner;
@@ -266,7 +271,8 @@ static bool is_short_of_room(const struct store *store, const struct clean_choic
            atomic_load(&store->cleaner.index_wanted);
 }
 
-/* What has expired goes first, though the crawler has not come by. With many keys that takes its time: half of it at most. */
+/* What has expired goes first, though the crawler has not come by. With many keys that takes its
+ * time: half of it at most. */
 static bool reap_expired(struct store *store)
 {
     uint64_t begin_us = monotonic_us();
@@ -279,7 +285,8 @@ static bool reap_expired(struct store *store)
     return any;
 }
 
-/* Tells those who found no room in the index whether there will be some. A sweep has an end, and a cache evicts. */
+/* Tells those who found no room in the index whether there will be some. A sweep has an end, and a
+ * cache evicts. */
 static void judge_index(struct store *store, bool reaped)
 {
     struct cleaner *cleaner = &store->cleaner;

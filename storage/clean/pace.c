@@ -1,6 +1,7 @@
-/* pace.c: background work runs at full speed while no session enters a batch. While clients are active it works in short bursts
- * and rests between them. A low priority alone would not keep it out of their way: where all processors are busy a scheduler lets it
- * have its milliseconds all the same; and it makes matters worse for who waits for a lock that it holds.
+/* pace.c: background work runs at full speed while no session enters a batch. While clients are
+ * active it works in short bursts and rests between them. A low priority alone would not keep it
+ * out of their way: where all processors are busy a scheduler lets it have its milliseconds all the
+ * same; and it makes matters worse for who waits for a lock that it holds.
  */
 #define _GNU_SOURCE
 #include "storage/clean/pace.h"

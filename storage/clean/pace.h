@@ -7,8 +7,8 @@
 struct store;
 
 struct pace {
-    uint32_t
-        rest_factor;    /* while clients are active: so many times as long as it worked, it rests */
+    /* While clients are active: so many times as long as it worked, it rests */
+    uint32_t rest_factor;
     uint64_t since_us;  /* it has worked */
     uint64_t active_us; /* when clients were seen last */
     uint64_t batches;   /* of all sessions, at the last look */

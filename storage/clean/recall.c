@@ -1,4 +1,5 @@
-/* recall.c: what the store knows of records that a disk has dropped (rescue.c). By the syncer, which holds no lock. */
+/* recall.c: what the store knows of records that a disk has dropped (rescue.c). By the syncer,
+ * which holds no lock. */
 #include <string.h>
 
 #include "storage/clean/clean_segment.h"

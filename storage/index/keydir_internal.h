@@ -1,7 +1,7 @@
 /* keydir_internal.h: buckets and entries, for the files of the keydir; others use keydir.h.
  *
- * keydir.c finds, inserts and removes; it calls keydir_cuckoo.c when both buckets of a tag are full,
- * and keydir_resize.c when a shard is. keydir_memory.c has the memory of all of them, and
+ * keydir.c finds, inserts and removes; it calls keydir_cuckoo.c when both buckets of a tag are
+ * full, and keydir_resize.c when a shard is. keydir_memory.c has the memory of all of them, and
  * keydir_scan.c goes through all entries.
  */
 #ifndef CACHECASK_STORAGE_INDEX_KEYDIR_INTERNAL_H
@@ -153,8 +153,8 @@ static inline uint64_t bucket_bytes(const struct keydir_shard *shard)
 
 /* keydir_memory.c */
 
-/* Notes that a shard has, or is about to have, `size` buckets, with or without expiries: from now on their memory is not given
- * back. */
+/* Notes that a shard has, or is about to have, `size` buckets, with or without expiries: from now
+ * on their memory is not given back. */
 void keydir_use_rows(struct keydir_shard *shard, uint64_t size, bool expiring);
 
 /* Buckets that a shard may have: rows bound them, and numbers of 32 bits. */

@@ -1,4 +1,5 @@
-/* keydir_memory.c: the memory of the keydir: address space, rows, huge pages, and what may be used. */
+/* keydir_memory.c: the memory of the keydir: address space, rows, huge pages, and what may be
+ * used. */
 #define _GNU_SOURCE
 #include <assert.h>
 #include <stdlib.h>
@@ -16,8 +17,8 @@
 #define FILL_SURE   3280 /* as FILL_MAX: a little less than all shards together surely take */
 #define RETURN_ROWS 4    /* given back at a time: so long nobody can grow */
 
-/* Notes that a shard has, or is about to have, `size` buckets, with or without expiries: from now on their memory is not given
- * back. */
+/* Notes that a shard has, or is about to have, `size` buckets, with or without expiries: from now
+ * on their memory is not given back. */
 void keydir_use_rows(struct keydir_shard *shard, uint64_t size, bool expiring)
 {
     struct keydir *keydir = shard->keydir;
@@ -33,8 +34,8 @@ void keydir_use_rows(struct keydir_shard *shard, uint64_t size, bool expiring)
     pthread_mutex_unlock(&keydir->memory_lock);
 }
 
-/* From now on, or until it has shrunk, the shard's expiries count. They are not asked whether there is room: what they take
- * too much the next growth does not find. */
+/* From now on, or until it has shrunk, the shard's expiries count. They are not asked whether there
+ * is room: what they take too much the next growth does not find. */
 void keydir_change_expiring(struct keydir_shard *shard, bool expiring)
 {
     uint32_t size = load_size(&shard->next_size);
@@ -67,7 +68,8 @@ bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max
     assert((shard_count & (shard_count - 1)) == 0);
     uint64_t row_size = shard_count * BLOCK * LINE;
     *keydir = (struct keydir){.shard_count = shard_count};
-    /* Shards fill evenly, but not exactly: twice the share is never reached. A row of expiries is for four rows. */
+    /* Shards fill evenly, but not exactly: twice the share is never reached. A row of expiries is
+     * for four rows. */
     keydir->row_count = ((uint32_t)(2 * bytes_max / row_size) + 7) / 4 * 4;
     if (!reserve(keydir, keydir->row_count * row_size / 4 * 5))
         return false;
@@ -164,7 +166,8 @@ static void use_huge_pages(char *area, uint64_t *huge, uint64_t bytes)
     if (bytes < *huge) /* they have shrunk: what is used again must not come huge */
         madvise(area + bytes, *huge - bytes, MADV_NOHUGEPAGE);
     if (bytes > *huge) {
-        /* What is not there yet will come huge; what is there is moved. Refusals cost only speed. */
+        /* What is not there yet will come huge; what is there is moved. Refusals cost only
+         * speed. */
         madvise(area + *huge, bytes - *huge, MADV_HUGEPAGE);
         madvise(area + *huge, bytes - *huge, MADV_COLLAPSE);
     }

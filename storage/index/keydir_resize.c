@@ -24,8 +24,8 @@ bool keydir_begin_growth(struct keydir *keydir, struct keydir_shard *shard)
     return true;
 }
 
-/* What a step moves: the entries whose homes, in the smaller size, are [from, to). Before it they lie in `span` buckets from `start`
- * on, wrapped at `end`. */
+/* What a step moves: the entries whose homes, in the smaller size, are [from, to). Before it they
+ * lie in `span` buckets from `start` on, wrapped at `end`. */
 struct range {
     uint32_t from, to;
     uint32_t start, span, end;
@@ -143,8 +143,8 @@ bool keydir_grow_step(struct keydir_shard *shard)
     return true;
 }
 
-/* The size that a shard should shrink to now, or 0. Far down it goes in several passes, of which the last one meets the size that
- * is wanted. */
+/* The size that a shard should shrink to now, or 0. Far down it goes in several passes, of which
+ * the last one meets the size that is wanted. */
 static uint32_t smaller_size(const struct keydir *keydir, const struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->next_size);
@@ -167,7 +167,8 @@ static void begin_shrink(struct keydir_shard *shard, uint32_t size)
     store_size(&shard->frontier, 0);
 }
 
-/* The shard goes back to the larger size, and does not try this one again before it has lost more entries. */
+/* The shard goes back to the larger size, and does not try this one again before it has lost more
+ * entries. */
 static void turn_back(struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->size);
@@ -189,7 +190,8 @@ static void end_shrink(struct keydir_shard *shard)
     shard->dense_size = 0;
 }
 
-/* The first home in the larger size of the tags that are at home in `home`, or behind it, in the smaller one. */
+/* The first home in the larger size of the tags that are at home in `home`, or behind it, in the
+ * smaller one. */
 static uint32_t larger_home(const struct keydir_shard *shard, uint32_t home)
 {
     uint32_t small = load_size(&shard->size);

@@ -57,8 +57,9 @@ static uint64_t last_of(const struct keydir_shard *shard, uint64_t first, uint32
     return width < UINT64_MAX - first ? first + width : UINT64_MAX;
 }
 
-/* Homes keep the order of tags, while they are resized too, and other buckets lie at most WINDOW behind: so looks from the first
- * home to the last and behind it, and then at those that were wrapped to the start, at either size. */
+/* Homes keep the order of tags, while they are resized too, and other buckets lie at most WINDOW
+ * behind: so looks from the first home to the last and behind it, and then at those that were
+ * wrapped to the start, at either size. */
 static void scan_range(const struct scan *scan)
 {
     uint32_t size = load_size(&scan->shard->size), next_size = load_size(&scan->shard->next_size);
@@ -94,8 +95,8 @@ static void prefetch_items(const struct keydir_shard *shard, uint32_t from, uint
         }
 }
 
-/* Fetches what the visits of a scan will look at, most of all items in RAM, before the lock is taken: with it held, each would be
- * waited for. */
+/* Fetches what the visits of a scan will look at, most of all items in RAM, before the lock is
+ * taken: with it held, each would be waited for. */
 static void prefetch_range(const struct scan *scan)
 {
     uint32_t next_size = load_size(&scan->shard->next_size);

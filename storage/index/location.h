@@ -1,14 +1,15 @@
 /* location.h: the eight bytes that say where a record is.
  *
- *     bit     0…47  address on disk: segment index (20 bits) and offset in units of 8 bytes (28 bits),
- *                   or, when LOCATION_IN_RAM, the address of a struct cache_item
- *          48…61  size code: the bytes of the record in the log, rounded up (14 bits, see size_code)
- *             62  visited: in RAM, since it came to its page; on disk, since it was stored or moved (the second chance of
- *                 both evictions)
+ *     bit     0…47  address on disk: segment index (20 bits) and offset in units of 8 bytes
+ *                   (28 bits), or, when LOCATION_IN_RAM, the address of a struct cache_item
+ *          48…61  size code: the bytes of the record in the log, rounded up (14 bits, see
+ *                   size_code)
+ *             62  visited: in RAM, since it came to its page; on disk, since it was stored or
+ *                   moved (the second chance of both evictions)
  *             63  in RAM
  *
- * 0 is no location: offset 0 of a segment is its header. A size code of 0 is no record's. Indexes are reused, so addresses do not
- * compare by age.
+ * 0 is no location: offset 0 of a segment is its header. A size code of 0 is no record's. Indexes
+ * are reused, so addresses do not compare by age.
  */
 #ifndef CACHECASK_STORAGE_INDEX_LOCATION_H
 #define CACHECASK_STORAGE_INDEX_LOCATION_H
@@ -22,8 +23,8 @@
 #define LOCATION_VISITED      (UINT64_C(1) << 62)
 #define LOCATION_IN_RAM       (UINT64_C(1) << 63)
 
-/* Size codes count units of 8 bytes: exactly up to 2^9 units, then as a float with 9 bits of mantissa and 5 of exponent,
- * rounded up by less than 0.4 %. Codes grow with sizes. */
+/* Size codes count units of 8 bytes: exactly up to 2^9 units, then as a float with 9 bits of
+ * mantissa and 5 of exponent, rounded up by less than 0.4 %. Codes grow with sizes. */
 static inline uint32_t size_code(uint64_t size)
 {
     uint64_t units = (size + 7) / 8;

@@ -15,8 +15,9 @@ void backpressure_init(struct backpressure *backpressure, int sync_interval_ms)
     atomic_init(&backpressure->first_us, 0);
 }
 
-/* Against begin_sync this is safe by its order alone. Either the sync sees that this is written, and then the time that stands
- * here for it may be one too many, until the next sync; or we see that its look has begun, and the time stands. */
+/* Against begin_sync this is safe by its order alone. Either the sync sees that this is written,
+ * and then the time that stands here for it may be one too many, until the next sync; or we see
+ * that its look has begun, and the time stands. */
 void backpressure_note_write(struct backpressure *backpressure, uint64_t now_us)
 {
     if (atomic_load(&backpressure->first_us) == 0)
@@ -78,7 +79,8 @@ static void learn_speed(struct backpressure *backpressure, uint64_t bytes, uint6
     if (bytes < limit / 4)
         return; /* of little, the time tells of the disk's latency, not of its speed */
     double drained = (double)bytes / (double)took_us * (double)backpressure->drain_us;
-    /* Less at once, more in steps: a sync is fast, too, when the kernel has written most of it by itself before. */
+    /* Less at once, more in steps: a sync is fast, too, when the kernel has written most of it by
+     * itself before. */
     uint64_t next = limit + limit / 4;
     if (drained < (double)next)
         next = (uint64_t)drained;

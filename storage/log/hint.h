@@ -1,4 +1,5 @@
-/* hint.h: what a sealed segment holds, short: so that a start need not read the values. The format stands in hint.c. */
+/* hint.h: what a sealed segment holds, short: so that a start need not read the values. The format
+ * stands in hint.c. */
 #ifndef CACHECASK_STORAGE_LOG_HINT_H
 #define CACHECASK_STORAGE_LOG_HINT_H
 
@@ -22,7 +23,8 @@ struct hint_entry {
 
 _Static_assert(sizeof(struct hint_entry) == 24, "an entry is 24 bytes on disk");
 
-/* When a deletion was born (clean_segment.c), in MiB of the log, rounded up. 0: not known, as releases before this have written it. */
+/* When a deletion was born (clean_segment.c), in MiB of the log, rounded up. 0: not known, as
+ * releases before this have written it. */
 static inline uint32_t hint_born(uint64_t born_lsn)
 {
     uint64_t mib = (born_lsn >> 20) + (born_lsn % (UINT64_C(1) << 20) != 0);
@@ -41,10 +43,10 @@ struct hint {
     uint64_t cas_max; /* highest CAS unique given in the segment */
     uint64_t end;     /* bytes of log in the segment */
     uint64_t damage;  /* places that were no valid record when the hint was made */
-    uint64_t
-        keys; /* keys in the store when it was made: what the next start has to expect; 0: unknown */
-    uint64_t unreadable; /* of a scan: bytes in bad blocks of the disk, records that reach into them
-                            included */
+    /* Keys in the store when it was made: what the next start has to expect; 0: unknown */
+    uint64_t keys;
+    /* Of a scan: bytes in bad blocks of the disk, records that reach into them included */
+    uint64_t unreadable;
 };
 
 /* Bytes of the hint file. */
@@ -63,15 +65,16 @@ enum hint_scan {
     HINT_TOLERANT = 2,  /* bad blocks of the disk are damage, and no failure */
 };
 
-/* Reads the records of a segment (up to `end` bytes, 0: all of the file) and calls visit for each. Damage is reported with its
- * place and counted. Sets *hint, keys excepted. STORE_OK; STORE_IO; STORE_NO_MEMORY, also when visit said so. */
+/* Reads the records of a segment (up to `end` bytes, 0: all of the file) and calls visit for each.
+ * Damage is reported with its place and counted. Sets *hint, keys excepted. STORE_OK; STORE_IO;
+ * STORE_NO_MEMORY, also when visit said so. */
 enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
                             uint64_t end, uint64_t hash_seed, uint32_t how,
                             const struct reporter *reporter, hint_visit *visit, void *context,
                             struct hint *hint);
 
-/* Entries in memory: {0} is empty, and `entries` is the owner's to free. hint_list_add is a hint_visit whose context is such a list;
- * it makes room as it is needed. */
+/* Entries in memory: {0} is empty, and `entries` is the owner's to free. hint_list_add is a
+ * hint_visit whose context is such a list; it makes room as it is needed. */
 struct hint_list {
     struct hint_entry *entries;
     uint64_t count, room;
@@ -92,32 +95,37 @@ struct hint_writer;
 struct hint_writer *hint_begin(const struct file_system *files, int dir_fd,
                                const struct segment *segment);
 
-/* Adds records in the order of the log; `cas_max` is the highest CAS unique given so far. False: the disk refused it. */
+/* Adds records in the order of the log; `cas_max` is the highest CAS unique given so far. False:
+ * the disk refused it. */
 bool hint_add(struct hint_writer *writer, const struct hint_entry *entries, uint32_t count,
               uint64_t cas_max);
 
-/* The entries that were added so far, for the caller to free. NULL: the disk has lost them, or out of memory. */
+/* The entries that were added so far, for the caller to free. NULL: the disk has lost them, or out
+ * of memory. */
 struct hint_entry *hint_read_back(const struct hint_writer *writer, uint64_t *count);
 
-/* Gives the file its header and its name when the segment is sealed with `end` bytes of log; sets *hint. STORE_OK; STORE_IO,
- * and there is none. Frees the writer, as hint_abandon does, which removes the file. */
+/* Gives the file its header and its name when the segment is sealed with `end` bytes of log; sets
+ * *hint. STORE_OK; STORE_IO, and there is none. Frees the writer, as hint_abandon does, which
+ * removes the file. */
 enum store_status hint_finish(struct hint_writer *writer, uint64_t end, uint64_t keys,
                               struct hint *hint);
 void hint_abandon(struct hint_writer *writer);
 
-/* Scans a sealed segment and writes its hint file, in constant memory. On STORE_OK sets *hint; STORE_IO, STORE_NO_MEMORY:
- * there is none, and the next start scans the segment. */
+/* Scans a sealed segment and writes its hint file, in constant memory. On STORE_OK sets *hint;
+ * STORE_IO, STORE_NO_MEMORY: there is none, and the next start scans the segment. */
 enum store_status hint_make(const struct file_system *files, int dir_fd,
                             const struct segment *segment, uint64_t hash_seed, uint64_t keys,
                             const struct reporter *reporter, struct hint *hint);
 
-/* Reads a hint file: sets *hint, and *entries to hint->count entries that the caller frees. STORE_NOT_FOUND: there is
- * none; STORE_CORRUPT: damaged, or of another segment; STORE_NO_MEMORY; STORE_IO. */
+/* Reads a hint file: sets *hint, and *entries to hint->count entries that the caller frees.
+ * STORE_NOT_FOUND: there is none; STORE_CORRUPT: damaged, or of another segment; STORE_NO_MEMORY;
+ * STORE_IO. */
 enum store_status hint_read(const struct file_system *files, int dir_fd,
                             const struct segment *segment, struct hint *hint,
                             struct hint_entry **entries);
 
-/* Reads only what a hint file says of itself; its entries may be damaged all the same. Answers as hint_read. */
+/* Reads only what a hint file says of itself; its entries may be damaged all the same. Answers as
+ * hint_read. */
 enum store_status hint_read_header(const struct file_system *files, int dir_fd,
                                    const struct segment *segment, struct hint *hint);
 

@@ -1,25 +1,31 @@
 /* log.c: append and group commit.
  *
- * Appending is three steps. log_reserve, under the log's lock, gives a record its place: an LSN, a segment with an offset,
- * a CAS unique, and room in the buffer that is being filled. The caller then copies and seals the record without any lock.
- * log_publish says that it is done. So the order of the log is decided in a few instructions, and copies run side by side.
+ * Appending is three steps. log_reserve, under the log's lock, gives a record its place: an LSN, a
+ * segment with an offset, a CAS unique, and room in the buffer that is being filled. The caller
+ * then copies and seals the record without any lock. log_publish says that it is done. So the order
+ * of the log is decided in a few instructions, and copies run side by side.
  *
- * log_commit is group commit. Who comes first takes the write lock, swaps the buffers, waits for copies still under way
- * (they take no locks and are short), and writes the whole buffer with one pwrite a segment; who comes meanwhile waits for
- * the lock and mostly finds his records written already. What is written is always a contiguous prefix of the log (L1).
+ * log_commit is group commit. Who comes first takes the write lock, swaps the buffers, waits for
+ * copies still under way (they take no locks and are short), and writes the whole buffer with one
+ * pwrite a segment; who comes meanwhile waits for the lock and mostly finds his records written
+ * already. What is written is always a contiguous prefix of the log (L1).
  *
- * A large value is not copied: its buffer has room for header and key, and says where the value lies; who brings it commits
- * before he lets go of it. If the disk refuses it, it is copied after all, for the repair.
+ * A large value is not copied: its buffer has room for header and key, and says where the value
+ * lies; who brings it commits before he lets go of it. If the disk refuses it, it is copied after
+ * all, for the repair.
  *
- * The header of a segment goes through the buffer like a record, so a segment's first bytes come with its first commit.
+ * The header of a segment goes through the buffer like a record, so a segment's first bytes come
+ * with its first commit.
  *
- * When a segment is full the next ready one becomes active: the allocator thread keeps them ready, so that a full disk is met
- * when a file is made and never in the middle of a record (L3). The last ones are kept for deletions and for cleaning (enum log_use).
- * Where none is ready nobody waits: the answer is STORE_WAIT_SPACE, and on_room says when to come again. So it is where more is
- * written than the disk takes (backpressure.h). A segment that is larger than those that are made now ends early, for only what is
- * sealed can be taken back.
+ * When a segment is full the next ready one becomes active: the allocator thread keeps them ready,
+ * so that a full disk is met when a file is made and never in the middle of a record (L3). The last
+ * ones are kept for deletions and for cleaning (enum log_use). Where none is ready nobody waits:
+ * the answer is STORE_WAIT_SPACE, and on_room says when to come again. So it is where more is
+ * written than the disk takes (backpressure.h). A segment that is larger than those that are made
+ * now ends early, for only what is sealed can be taken back.
  *
- * log_repair.c has what happens when the disk fails. Lock order: keydir shard → log.lock; write_lock → log.lock.
+ * log_repair.c has what happens when the disk fails. Lock order: keydir shard → log.lock;
+ * write_lock → log.lock.
  */
 #define _GNU_SOURCE
 #include "storage/log/log.h"
@@ -194,7 +200,8 @@ static enum store_status want_segment(struct log *log, uint32_t capacity, enum l
     return STORE_WAIT_SPACE;
 }
 
-/* Seals the active segment and goes on in the next. STORE_WAIT_SPACE: none is ready; STORE_FULL: and none will be. */
+/* Seals the active segment and goes on in the next. STORE_WAIT_SPACE: none is ready; STORE_FULL:
+ * and none will be. */
 static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
 {
     uint32_t capacity = size + SEGMENT_HEADER_SIZE;
@@ -227,8 +234,9 @@ bool log_seal_active(struct log *log)
     return sealed;
 }
 
-/* Whether the current buffer takes `size` bytes more (and a segment header) without being written first. A record makes
- * three extents at most: a segment's header, what is before its value, and what is behind it. */
+/* Whether the current buffer takes `size` bytes more (and a segment header) without being written
+ * first. A record makes three extents at most: a segment's header, what is before its value, and
+ * what is behind it. */
 static bool buffer_has_room(const struct log *log, uint64_t size)
 {
     const struct log_buffer *buffer = log->current;
@@ -316,8 +324,9 @@ static uint64_t append_flush(struct log *log, uint32_t when_s)
     return room.lsn + RECORD_HEADER_SIZE;
 }
 
-/* On STORE_OK the lock is held and `size` bytes may be reserved, `buffered` of them in the buffer. What the newest time that anybody
- * has told makes due comes first: so it is in the log before all that was decided by it. */
+/* On STORE_OK the lock is held and `size` bytes may be reserved, `buffered` of them in the buffer.
+ * What the newest time that anybody has told makes due comes first: so it is in the log before all
+ * that was decided by it. */
 static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t buffered,
                                         enum log_use use, uint32_t now_s)
 {
@@ -388,7 +397,8 @@ void log_flush_if_due(struct log *log, uint32_t now_s)
         pthread_mutex_unlock(&log->lock); /* else it stays due */
 }
 
-/* Takes the filled buffer away from the appenders and waits for those still copying into it. NULL: nothing waits. */
+/* Takes the filled buffer away from the appenders and waits for those still copying into it. NULL:
+ * nothing waits. */
 static struct log_buffer *swap_buffers(struct log *log)
 {
     pthread_mutex_lock(&log->lock);

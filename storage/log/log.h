@@ -1,7 +1,7 @@
 /* log.h: the one log that all writes go to: reserve, copy, publish, commit, sync. See log.c.
  *
- * A position in the log is an LSN: bytes, 64 bits, never reused. Any thread may call these functions, but those said to be
- * for the start.
+ * A position in the log is an LSN: bytes, 64 bits, never reused. Any thread may call these
+ * functions, but those said to be for the start.
  */
 #ifndef CACHECASK_STORAGE_LOG_LOG_H
 #define CACHECASK_STORAGE_LOG_LOG_H
@@ -36,20 +36,22 @@ struct log_options {
     uint32_t segment_size;
     uint32_t open_files;  /* descriptors that all files of the log may take together */
     int sync_interval_ms; /* 0: replies wait for the disk; below 0: only synced when asked for */
-    uint64_t
-        disk_limit; /* bytes on disk; beyond it only what is essential is allocated; see log_set_disk_limit */
+    /* Bytes on disk; beyond it only what is essential is allocated; see log_set_disk_limit */
+    uint64_t disk_limit;
     struct reporter reporter; /* messages to the operator */
     void (*random)(void *bytes, size_t len);
     void (*on_synced)(
         void *context); /* more of the log is synced, or will not be: see log_synced */
     void (*on_sealed)(void *context); /* a segment waits for its hint file */
     void (*on_room)(void *context);   /* who was told STORE_WAIT_SPACE may try again */
-    /* Whether room may still be made where there is none; called with the log's lock held. NULL: no. */
+    /* Whether room may still be made where there is none; called with the log's lock held. NULL:
+     * no. */
     bool (*may_make_room)(void *context);
-    /* What is known of records that the disk has dropped; called by the syncer without any lock. NULL: nothing.
-     * `recall` writes a record as it was to `out`, which has room for the entry's size, and answers its size; 0: it cannot.
-     * `lose` takes a value's key out of the index; false: it did not name that record any more.
-     * `find_values` visits all values that the index says lie in the segment; their sizes may be rounded up. */
+    /* What is known of records that the disk has dropped; called by the syncer without any lock.
+     * NULL: nothing. `recall` writes a record as it was to `out`, which has room for the entry's
+     * size, and answers its size; 0: it cannot. `lose` takes a value's key out of the index; false:
+     * it did not name that record any more. `find_values` visits all values that the index says lie
+     * in the segment; their sizes may be rounded up. */
     size_t (*recall)(void *context, const struct segment *segment, const struct hint_entry *entry,
                      char *out);
     bool (*lose)(void *context, const struct segment *segment, const struct hint_entry *entry);
@@ -83,27 +85,29 @@ struct log_extent {
     char *kept;                               /* a copy of it, if it could not be written */
 };
 
-/* What was appended and not yet written. There are two: one is filled while the other is written. */
+/* What was appended and not yet written. There are two: one is filled while the other is
+ * written. */
 struct log_buffer {
     char *data; /* LOG_BUFFER_SIZE bytes */
     size_t used;
     uint64_t outside;  /* bytes of the log that are not in data */
     uint64_t base_lsn; /* of data[0], when used is not 0 */
     uint32_t records;
-    struct hint_entry *
-        entries; /* of the records, for the hint file; LOG_BUFFER_RECORDS of them, memory as used */
+    /* Of the records, for the hint file; LOG_BUFFER_RECORDS of them, memory as used */
+    struct hint_entry *entries;
     uint64_t cas_max; /* highest CAS unique given */
     uint32_t extent_count;
     struct log_extent extents[LOG_EXTENTS];
     _Alignas(64) _Atomic uint32_t published; /* records that are whole */
 };
 
-/* What a record is written for. Each use leaves so many ready segments to the more essential ones: so a full disk can be emptied
- * by deletions, and what they leave behind be cleaned. */
+/* What a record is written for. Each use leaves so many ready segments to the more essential ones:
+ * so a full disk can be emptied by deletions, and what they leave behind be cleaned. */
 enum log_use {
     LOG_NORMAL,   /* leaves two */
     LOG_DELETION, /* leaves one */
-    LOG_CLEANING, /* takes the last; and is never held, but looks by itself (log_has_backpressure) */
+    /* Takes the last; and is never held, but looks by itself (log_has_backpressure) */
+    LOG_CLEANING,
 };
 
 /* Times that follow each other in which clients waited for the disk. */
@@ -132,8 +136,8 @@ struct log {
     bool writers_wait;     /* or because writers are held */
     struct log_buffer *current; /* being filled */
     struct segment *active;
-    bool
-        previous_unknown; /* segments are lost, so the next one cannot say where the log ended before it */
+    /* Segments are lost, so the next one cannot say where the log ended before it */
+    bool previous_unknown;
     struct segment *ready[LOG_READY_MAX]; /* allocated ahead: see enum log_use */
     uint32_t ready_count;
     uint32_t wanted_size;  /* at least this large must the next one be; 0: the usual size */
@@ -186,7 +190,8 @@ struct log {
         waited_us;                           /* since when clients wait; how long they did before */
     struct log_backpressure_episode episode; /* the syncer's */
     struct log_dropped dropped;
-    /* Of what was appended from the one on, and before the other, some was lost before it was synced. */
+    /* Of what was appended from the one on, and before the other, some was lost before it was
+     * synced. */
     _Atomic uint64_t lost_from_lsn, lost_to_lsn;
     _Atomic uint64_t lost_values; /* ever */
     _Atomic uint64_t end_bytes;   /* to be synced at the end, if much is; 0: it is not the end */
@@ -198,7 +203,8 @@ struct log {
     struct histogram sync_us;
 };
 
-/* Room for one record, to be filled by its owner: until log_publish nothing behind it can be committed. */
+/* Room for one record, to be filled by its owner: until log_publish nothing behind it can be
+ * committed. */
 struct log_room {
     char *data; /* for all of it, or for header and key */
     struct segment *segment;
@@ -208,9 +214,10 @@ struct log_room {
     struct log_buffer *buffer;
 };
 
-/* For the start, in this order: init, adopt each segment that recovery found (oldest first), start. log_stop commits,
- * syncs and gives everything back but the files of segments; false: not all that was written is synced, and that is reported. On a
- * disk too full for a segment log_start answers STORE_OK, with a log that is failed until there is room. */
+/* For the start, in this order: init, adopt each segment that recovery found (oldest first), start.
+ * log_stop commits, syncs and gives everything back but the files of segments; false: not all that
+ * was written is synced, and that is reported. On a disk too full for a segment log_start answers
+ * STORE_OK, with a log that is failed until there is room. */
 bool log_init(struct log *log, const struct log_options *options);
 uint64_t log_free_space(const struct log *log); /* of the disk; UINT64_MAX: nobody knows */
 bool log_adopt(struct log *log, struct segment *segment);
@@ -221,12 +228,14 @@ void log_release(struct log *log);
 
 #define LOG_RESTS_ON_NONE UINT64_MAX
 
-/* Reserves room at the end of the log for the record that *entry describes (all but its offset); the order of calls is the
- * order of the log. The caller writes the record to room->data and then calls log_publish, soon and without taking a lock
- * between. `rests_on` is the LSN of the record that this one takes for granted, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN
- * bytes and more is not copied: it is `outside` (else NULL), where it must stay until log_commit has returned, with whatever
- * answer. Never waits for a file to be made, or for the disk. STORE_WAIT_SPACE: no room yet, or the disk must catch up first, and
- * on_room will be called; STORE_NOT_FOUND: a flush has killed what it rests on; STORE_FULL; STORE_READ_ONLY. */
+/* Reserves room at the end of the log for the record that *entry describes (all but its offset);
+ * the order of calls is the order of the log. The caller writes the record to room->data and then
+ * calls log_publish, soon and without taking a lock between. `rests_on` is the LSN of the record
+ * that this one takes for granted, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN bytes and more
+ * is not copied: it is `outside` (else NULL), where it must stay until log_commit has returned,
+ * with whatever answer. Never waits for a file to be made, or for the disk. STORE_WAIT_SPACE: no
+ * room yet, or the disk must catch up first, and on_room will be called; STORE_NOT_FOUND: a flush
+ * has killed what it rests on; STORE_FULL; STORE_READ_ONLY. */
 enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
                               const struct log_outside *outside, enum log_use use,
                               uint64_t rests_on, uint32_t now_s, struct log_room *room);
@@ -236,29 +245,35 @@ static inline void log_publish(struct log_room *room)
     atomic_fetch_add_explicit(&room->buffer->published, 1, memory_order_release);
 }
 
-/* Appends a FLUSH record. `when_s` 0: everything before it is dead from now on; else: at that second. Replaces a
- * pending one, which is carried out before if its time has come. *end_lsn is set for the commit. Answers as log_reserve. */
+/* Appends a FLUSH record. `when_s` 0: everything before it is dead from now on; else: at that
+ * second. Replaces a pending one, which is carried out before if its time has come. *end_lsn is set
+ * for the commit. Answers as log_reserve. */
 enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn);
 
-/* Carries out a pending flush whose time has come, as log_reserve and log_flush do before anything else. Where the log takes nothing
- * just now it stays due. */
+/* Carries out a pending flush whose time has come, as log_reserve and log_flush do before anything
+ * else. Where the log takes nothing just now it stays due. */
 void log_flush_if_due(struct log *log, uint32_t now_s);
 
-/* Returns when all before `lsn` is written to the kernel: group commit. STORE_READ_ONLY when it cannot be. */
+/* Returns when all before `lsn` is written to the kernel: group commit. STORE_READ_ONLY when it
+ * cannot be. */
 enum store_status log_commit(struct log *log, uint64_t lsn);
 
-/* Asks for a sync of all before `lsn`; options.on_synced is called when log_synced_lsn has reached it. */
+/* Asks for a sync of all before `lsn`; options.on_synced is called when log_synced_lsn has reached
+ * it. */
 void log_request_sync(struct log *log, uint64_t lsn);
 
-/* Takes a segment out of the log, whose files are unlinked: nothing points into it any more. It stays readable while it is
- * pinned. log_reap gives back those that are not, and answers how many are left. One thread, the cleaner's. */
+/* Takes a segment out of the log, whose files are unlinked: nothing points into it any more. It
+ * stays readable while it is pinned. log_reap gives back those that are not, and answers how many
+ * are left. One thread, the cleaner's. */
 void log_doom(struct log *log, struct segment *segment);
 uint32_t log_reap(struct log *log);
 
-/* For the one whose segment has got its hint file, or will have none: what it takes on disk from now on. */
+/* For the one whose segment has got its hint file, or will have none: what it takes on disk from
+ * now on. */
 void log_set_size(struct log *log, struct segment *segment, uint32_t capacity, uint32_t hint_bytes);
 
-/* Segments that are synced and have their hint files need not stay open any more. Called when there may be some. */
+/* Segments that are synced and have their hint files need not stay open any more. Called when there
+ * may be some. */
 void log_let_files_go(struct log *log);
 
 /* Checks what can be checked at any time; aborts when it is broken. For tests. */
@@ -269,14 +284,16 @@ uint64_t log_disk_bytes(struct log *log);
 uint64_t log_disk_bytes_locked(const struct log *log); /* with log->lock held */
 void log_set_disk_limit(struct log *log, uint64_t bytes);
 
-/* Looks how much the disk has for us: the configured limit, or what we have and what is free, but for a little, if that is less.
- * Segments are made so small that there is room for LOG_SEGMENTS_MIN of them. Returns the limit that counts. */
+/* Looks how much the disk has for us: the configured limit, or what we have and what is free, but
+ * for a little, if that is less. Segments are made so small that there is room for LOG_SEGMENTS_MIN
+ * of them. Returns the limit that counts. */
 uint64_t log_refresh_limit(struct log *log);
 
 /* The smallest limit that can be kept to. */
 #define LOG_LIMIT_MIN ((uint64_t)16 * SEGMENT_SIZE_MIN)
 
-/* With log->lock held. Whether the disk has refused a segment, and nothing was freed since: then it is full, whatever it says. */
+/* With log->lock held. Whether the disk has refused a segment, and nothing was freed since: then it
+ * is full, whatever it says. */
 bool log_met_full_disk(const struct log *log);
 
 /* Goes on in the next segment. False: the active one holds nothing, or none is ready. */
@@ -292,7 +309,8 @@ static inline uint64_t log_synced_lsn(const struct log *log)
     return atomic_load_explicit(&log->synced_lsn, memory_order_acquire);
 }
 
-/* The segment at the end of the log, as it was at one moment of the call; while log->rolls stays the same it is still that. */
+/* The segment at the end of the log, as it was at one moment of the call; while log->rolls stays
+ * the same it is still that. */
 struct log_active {
     uint64_t base_lsn;
     uint32_t segment_index;
@@ -318,8 +336,9 @@ static inline bool log_has_backpressure(const struct log *log)
     return atomic_load_explicit(&log->hold, memory_order_relaxed) != BACKPRESSURE_NONE;
 }
 
-/* Whether a reply that waited for a sync must not be sent, for what it tells of may be lost: it was appended before a loss, or some
- * of it was. `lost_values` is log->lost_values when the first of it was appended. */
+/* Whether a reply that waited for a sync must not be sent, for what it tells of may be lost: it was
+ * appended before a loss, or some of it was. `lost_values` is log->lost_values when the first of it
+ * was appended. */
 static inline bool log_may_have_lost(const struct log *log, uint64_t lsn, uint64_t lost_values)
 {
     return lsn > atomic_load_explicit(&log->lost_from_lsn, memory_order_relaxed) &&

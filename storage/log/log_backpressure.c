@@ -1,4 +1,5 @@
-/* log_backpressure.c: writers wait while the disk is behind (L5). backpressure.h has the reasons. */
+/* log_backpressure.c: writers wait while the disk is behind (L5). backpressure.h has the
+ * reasons. */
 #include <inttypes.h>
 
 #include "storage/base/monotonic.h"

@@ -46,8 +46,9 @@ bool log_adopt(struct log *log, struct segment *segment)
     return true;
 }
 
-/* Makes the first segment the active one. It has a place in the log, and no file, when the disk has no room for one: then the log is
- * failed from its beginning, and the syncer's repair makes the file as soon as there is room. */
+/* Makes the first segment the active one. It has a place in the log, and no file, when the disk has
+ * no room for one: then the log is failed from its beginning, and the syncer's repair makes the
+ * file as soon as there is room. */
 static enum store_status begin_log(struct log *log)
 {
     struct segment *segment;
@@ -72,7 +73,8 @@ static enum store_status begin_log(struct log *log)
     return STORE_OK;
 }
 
-/* Writes the first segment's header. Whatever happens next: LSNs and CAS uniques behind it are not given again. */
+/* Writes the first segment's header. Whatever happens next: LSNs and CAS uniques behind it are not
+ * given again. */
 static enum store_status write_first_header(struct log *log)
 {
     const struct file_system *files = log->options.files;
@@ -131,7 +133,8 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     return start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
 }
 
-/* Their files stay: while the server is down, others may fill the disk, and the next start, which removes them, needs their room. */
+/* Their files stay: while the server is down, others may fill the disk, and the next start, which
+ * removes them, needs their room. */
 static void leave_ready(struct log *log)
 {
     while (log->ready_count) {

@@ -1,11 +1,13 @@
 /* log_repair.c: what happens when a write or a sync fails.
  *
- * After a failed write or sync nothing is tried again and trusted: the kernel may have dropped the dirty pages and say
- * "fine" the next time. Instead every segment that is not known to be synced is copied, read back from the page cache, into
- * a new file; that is looked through, record by record, and what the disk has dropped is written anew (rescue.c); then it is
- * synced, and renamed over the old one. Ids, LSNs and offsets stay, so nothing in memory changes but what is lost.
- * If that fails too, the log is `failed`: appends get STORE_READ_ONLY, reads go on, and the syncer tries the repair once
- * a second until it succeeds. Who writes may hold the lock of a shard, and cannot ask for what is lost: that is the syncer's.
+ * After a failed write or sync nothing is tried again and trusted: the kernel may have dropped the
+ * dirty pages and say "fine" the next time. Instead every segment that is not known to be synced is
+ * copied, read back from the page cache, into a new file; that is looked through, record by record,
+ * and what the disk has dropped is written anew (rescue.c); then it is synced, and renamed over the
+ * old one. Ids, LSNs and offsets stay, so nothing in memory changes but what is lost. If that fails
+ * too, the log is `failed`: appends get STORE_READ_ONLY, reads go on, and the syncer tries the
+ * repair once a second until it succeeds. Who writes may hold the lock of a shard, and cannot ask
+ * for what is lost: that is the syncer's.
  *
  *     working ──failed write──▶ log_repair ──done──▶ working
  *        │                          │ failed, or something was dropped
@@ -72,8 +74,8 @@ static int open_fresh(struct log *log, const char *name)
     return fd;
 }
 
-/* Puts a fresh, synced copy in the place of the segment's file, which is in use. What the disk has dropped is written anew where
- * somebody may be asked for it; else it is a failure. */
+/* Puts a fresh, synced copy in the place of the segment's file, which is in use. What the disk has
+ * dropped is written anew where somebody may be asked for it; else it is a failure. */
 static bool copy_file(struct log *log, struct segment *segment, bool may_ask)
 {
     const struct file_system *files = log->options.files;
@@ -144,7 +146,8 @@ static bool renew_unsynced(struct log *log, const struct log_buffer *buffer, boo
     return true;
 }
 
-/* Answers whether it was failed before. No appends meanwhile, and no writes but those of the repair. With write_lock held. */
+/* Answers whether it was failed before. No appends meanwhile, and no writes but those of the
+ * repair. With write_lock held. */
 static bool begin_repair(struct log *log)
 {
     int error = errno;
@@ -194,7 +197,8 @@ static void note_dropped(struct log *log)
     *dropped = (struct log_dropped){.first_lsn = UINT64_MAX};
 }
 
-/* All that was written before is `renewed`, or errno tells why not; writes what was not. With write_lock held. */
+/* All that was written before is `renewed`, or errno tells why not; writes what was not. With
+ * write_lock held. */
 static bool end_repair(struct log *log, struct log_buffer *buffer, bool renewed, bool was_failed)
 {
     if (renewed && (!buffer || log_write_buffer(log, buffer))) {
@@ -222,8 +226,8 @@ bool log_repair(struct log *log, struct log_buffer *buffer)
     return end_repair(log, buffer, renew_unsynced(log, buffer, false), was_failed);
 }
 
-/* The log stays failed while it is without the lock, so that nobody else writes, and whoever holds a shard's lock and waits for
- * this one gets on: that shard may be asked for what is lost. */
+/* The log stays failed while it is without the lock, so that nobody else writes, and whoever holds
+ * a shard's lock and waits for this one gets on: that shard may be asked for what is lost. */
 bool log_repair_stuck(struct log *log)
 {
     pthread_mutex_lock(&log->write_lock);

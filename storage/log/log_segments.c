@@ -92,7 +92,8 @@ static void allocate_segment(struct log *log)
     pthread_mutex_lock(&log->lock);
 }
 
-/* With too many segments that wait for the disk, there is none before those are synced (log_let_files_go). */
+/* With too many segments that wait for the disk, there is none before those are synced
+ * (log_let_files_go). */
 static bool wants_segment(const struct log *log)
 {
     return !segment_files_over_share(&log->segment_files) &&
@@ -101,7 +102,8 @@ static bool wants_segment(const struct log *log)
            log_may_allocate(log);
 }
 
-/* A ready segment that is larger than those that are made now, while the limit is exceeded; or -1. With the lock held. */
+/* A ready segment that is larger than those that are made now, while the limit is exceeded; or -1.
+ * With the lock held. */
 static int oversized_ready(const struct log *log)
 {
     if (log_disk_bytes_locked(log) <= atomic_load(&log->effective_limit) || log->wanted_size)
@@ -144,7 +146,8 @@ static void wait_to_retry(struct log *log)
     thread_cond_wait_ms(&log->segment_wanted, &log->lock, (uint32_t)(rest_us / 1000) + 1);
 }
 
-/* It waits for a signal: a ready segment was taken, one was freed, the limit has changed; or, after a failure, for a time. */
+/* It waits for a signal: a ready segment was taken, one was freed, the limit has changed; or, after
+ * a failure, for a time. */
 void *log_run_allocator(void *context)
 {
     struct log *log = context;

@@ -108,7 +108,8 @@ uint64_t log_free_space(const struct log *log)
     return space;
 }
 
-/* A disk has room for LOG_SEGMENTS_MIN segments at least, so that there is always one to choose for cleaning. */
+/* A disk has room for LOG_SEGMENTS_MIN segments at least, so that there is always one to choose for
+ * cleaning. */
 static uint32_t largest_usual(const struct log *log, uint64_t limit)
 {
     uint64_t share = (limit / LOG_SEGMENTS_MIN) & ~UINT64_C(4095);

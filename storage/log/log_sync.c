@@ -1,7 +1,8 @@
 /* log_sync.c: the syncer: what is written comes to the disk, oldest first.
  *
- * It works when the oldest write is half a window old, when a reply or the cleaner waits for it, and when much waits for the
- * disk. What it does after a failed sync stands in log_repair.c, what much is in backpressure.h.
+ * It works when the oldest write is half a window old, when a reply or the cleaner waits for it,
+ * and when much waits for the disk. What it does after a failed sync stands in log_repair.c, what
+ * much is in backpressure.h.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +16,8 @@
 #define REPORT_LAST_MIN (UINT64_C(16) << 20) /* bytes that no disk should mind */
 #define REPORT_LEFT_US  UINT64_C(3000000)
 
-/* A second attempt, each second, while the log is failed; not where a writer is just repairing it. */
+/* A second attempt, each second, while the log is failed; not where a writer is just repairing
+ * it. */
 static void retry_repair(struct log *log)
 {
     pthread_mutex_lock(&log->write_lock);
@@ -25,8 +27,9 @@ static void retry_repair(struct log *log)
         log_repair_stuck(log);
 }
 
-/* Syncs one segment; after a failure, the repair's copies are what is synced. One that a start has found may be closed: that
- * it cannot be opened is no failure of the disk, and a file that somebody has removed cannot be synced. */
+/* Syncs one segment; after a failure, the repair's copies are what is synced. One that a start has
+ * found may be closed: that it cannot be opened is no failure of the disk, and a file that somebody
+ * has removed cannot be synced. */
 static bool sync_segment(struct log *log, struct segment *segment)
 {
     const struct file_system *files = log->options.files;
@@ -53,8 +56,9 @@ static void set_synced(struct log *log, uint64_t lsn)
     log->options.on_synced(log->options.context);
 }
 
-/* What was written of this segment before `target` is on disk, as all before it is. A sealed one is done with: so a start that
- * finds thousands that have no hint files comes further with each, even if it is killed soon. */
+/* What was written of this segment before `target` is on disk, as all before it is. A sealed one is
+ * done with: so a start that finds thousands that have no hint files comes further with each, even
+ * if it is killed soon. */
 static void note_synced(struct log *log, struct segment *segment, uint64_t target)
 {
     pthread_mutex_lock(&log->lock);
@@ -140,7 +144,8 @@ bool log_sync_last(struct log *log)
     return false;
 }
 
-/* How long the syncer may rest. The other half of the window is for the sync itself (backpressure.h). */
+/* How long the syncer may rest. The other half of the window is for the sync itself
+ * (backpressure.h). */
 static struct timespec rest_until(const struct log *log)
 {
     if (atomic_load(&log->failed) || log->sync_unable || log->options.sync_interval_ms <= 0)
@@ -150,7 +155,8 @@ static struct timespec rest_until(const struct log *log)
     return monotonic_in_ms(due_us > now_us ? (int)((due_us - now_us + 999) / 1000) : 0);
 }
 
-/* Waits until there is something to sync: the time has come, somebody waits, or the end has come. */
+/* Waits until there is something to sync: the time has come, somebody waits, or the end has
+ * come. */
 static bool wait_for_sync(struct log *log)
 {
     struct timespec until = rest_until(log);

@@ -71,7 +71,8 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer)
     return true;
 }
 
-/* The hint file of a segment grows with it. Where that fails it is made by a scan, as after a crash. */
+/* The hint file of a segment grows with it. Where that fails it is made by a scan, as after a
+ * crash. */
 static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t i)
 {
     const struct log_extent *extent = &buffer->extents[i];

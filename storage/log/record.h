@@ -1,4 +1,5 @@
-/* record.h: one entry of the log, its bytes and its checksums. The format stands in docs/format.md and in record.c. */
+/* record.h: one entry of the log, its bytes and its checksums. The format stands in docs/format.md
+ * and in record.c. */
 #ifndef CACHECASK_STORAGE_LOG_RECORD_H
 #define CACHECASK_STORAGE_LOG_RECORD_H
 
@@ -23,8 +24,9 @@ enum record_state {
     RECORD_STATE_STALE = 1 << 0,      /* invalidated, but still to be had (meta protocol) */
     RECORD_STATE_WIN = 1 << 1,        /* somebody was told to make it anew (meta protocol) */
     RECORD_STATE_CAS_CHOSEN = 1 << 2, /* the CAS unique is the client's, not the store's */
-    /* Of a DELETE or TOUCH whose key is lost (rescue.c): in the key's place stands its tag, and in client_flags what chooses its
-     * shard. The value, of any length, means nothing: it fills the place of what was there before. */
+    /* Of a DELETE or TOUCH whose key is lost (rescue.c): in the key's place stands its tag, and in
+     * client_flags what chooses its shard. The value, of any length, means nothing: it fills the
+     * place of what was there before. */
     RECORD_STATE_HASHED = 1 << 3,
 };
 
@@ -55,8 +57,9 @@ static inline uint64_t record_size(uint32_t key_len, uint64_t value_len)
            ~(uint64_t)(RECORD_ALIGN - 1);
 }
 
-/* Seals what lies at `out`: key and value are already behind the header's place, and the padding is cleared here.
- * `seed` is the segment's, `offset` the record's place in it; key and value of *record are not looked at. */
+/* Seals what lies at `out`: key and value are already behind the header's place, and the padding is
+ * cleared here. `seed` is the segment's, `offset` the record's place in it; key and value of
+ * *record are not looked at. */
 void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset);
 
 /* Bytes that lie elsewhere. */
@@ -65,21 +68,23 @@ struct record_part {
     size_t len;
 };
 
-/* The same for a value that lies elsewhere, in `parts`, and is written behind the key from there: at `out` there are only
- * header and key. The padding is the caller's to clear. */
+/* The same for a value that lies elsewhere, in `parts`, and is written behind the key from there:
+ * at `out` there are only header and key. The padding is the caller's to clear. */
 void record_seal_parts(char *out, const struct record *record, uint64_t seed, uint64_t offset,
                        const struct record_part parts[RECORD_PARTS]);
 
-/* Reads and checks the record at data[0..len), which lies at `offset` of a segment with `seed`. On RECORD_OK *record
- * views into data; on RECORD_BAD_BODY and RECORD_CUT its lengths are set, so that record_size() says where the next lies. */
+/* Reads and checks the record at data[0..len), which lies at `offset` of a segment with `seed`. On
+ * RECORD_OK *record views into data; on RECORD_BAD_BODY and RECORD_CUT its lengths are set, so that
+ * record_size() says where the next lies. */
 enum record_status record_decode(const char *data, size_t len, uint64_t seed, uint64_t offset,
                                  struct record *record);
 
-/* Brings up to `len` bytes of a record from its byte `at` on, valid until the next call. Returns how many; 0: cannot. */
+/* Brings up to `len` bytes of a record from its byte `at` on, valid until the next call. Returns
+ * how many; 0: cannot. */
 typedef size_t record_read(void *context, uint64_t at, uint64_t len, const char **data);
 
-/* Checks the body of a record that is not in memory as a whole, with the header that record_decode has found good.
- * RECORD_OK, RECORD_BAD_BODY; RECORD_CUT: it could not be read. */
+/* Checks the body of a record that is not in memory as a whole, with the header that record_decode
+ * has found good. RECORD_OK, RECORD_BAD_BODY; RECORD_CUT: it could not be read. */
 enum record_status record_check_body(const char header[RECORD_HEADER_SIZE], uint64_t seed,
                                      uint64_t offset, record_read *read, void *context);
 

@@ -1,18 +1,21 @@
 /* recover.c: the start.
  *
- * 1. Files: segments are put into the order of the log and get their indexes in that order; and the end of the log is found
- *    (recover_files.c).
- * 2. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come on top (Y4). A pending
- *    flush whose time came while nobody ran takes everything. What is flushed is not loaded.
+ * 1. Files: segments are put into the order of the log and get their indexes in that order; and the
+ *    end of the log is found (recover_files.c).
+ * 2. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come
+ *    on top (Y4). A pending flush whose time came while nobody ran takes everything. What is
+ *    flushed is not loaded.
  * 3. Touches: a filter of the keys that TOUCH records prolong beyond now (Y2).
- * 4. Load, a group of segments at a time. First each segment is read, from its hint file, else by a scan, and its records
- *    are sorted into parts: some shards of the keydir each. Then each part is replayed, by one thread and in the order of
- *    the log, so that the keydir is the state of the log up to there (Y1, Y3), and nothing dead takes an entry: a deletion,
- *    or a value that has expired, just takes away what its key had. Only an expired value that a TOUCH may prolong waits in
- *    the keydir for that TOUCH (Y2). Each segment's live bytes are counted on the way.
+ * 4. Load, a group of segments at a time. First each segment is read, from its hint file, else by a
+ *    scan, and its records are sorted into parts: some shards of the keydir each. Then each part is
+ *    replayed, by one thread and in the order of the log, so that the keydir is the state of the
+ *    log up to there (Y1, Y3), and nothing dead takes an entry: a deletion, or a value that has
+ *    expired, just takes away what its key had. Only an expired value that a TOUCH may prolong
+ *    waits in the keydir for that TOUCH (Y2). Each segment's live bytes are counted on the way.
  * 5. Sweep, if there were such values: those that were not prolonged leave.
  *
- * The log goes on in a new segment behind all LSNs that may ever have been given, so none is given twice.
+ * The log goes on in a new segment behind all LSNs that may ever have been given, so none is given
+ * twice.
  */
 #define _GNU_SOURCE
 #include "storage/log/recover.h"
@@ -38,7 +41,8 @@ static uint64_t bytes_in_memory(const struct load *load)
     return count * sizeof(struct hint_entry);
 }
 
-/* As many segments as may be in memory, and no thread has one more to read than the others, if there are that many. */
+/* As many segments as may be in memory, and no thread has one more to read than the others, if
+ * there are that many. */
 static void choose_group(struct recovery_run *run)
 {
     uint64_t limit = atomic_load(&run->recovery->keydir->bytes_max) / 8;
@@ -75,8 +79,8 @@ static enum store_status load_group(struct recovery_run *run)
     return status;
 }
 
-/* How many keys to expect: what the newest hint that knows says, and all records since; in a segment without a hint, as
- * many as usual ones have. */
+/* How many keys to expect: what the newest hint that knows says, and all records since; in a
+ * segment without a hint, as many as usual ones have. */
 static uint64_t expected_keys(const struct recovery_run *run)
 {
     uint64_t records = 0, keys = 0;
@@ -90,7 +94,8 @@ static uint64_t expected_keys(const struct recovery_run *run)
     return keys < records ? keys : records;
 }
 
-/* Never more than three quarters of the memory: should all keys expire, their expiries take the rest. */
+/* Never more than three quarters of the memory: should all keys expire, their expiries take the
+ * rest. */
 static void reserve_keydir(const struct recovery_run *run)
 {
     struct keydir *keydir = run->recovery->keydir;
@@ -127,7 +132,8 @@ static enum store_status load_all(struct recovery_run *run)
     return status;
 }
 
-/* A segment that was cut between two records has no damage in it: only the header of the next one knows that there was more. */
+/* A segment that was cut between two records has no damage in it: only the header of the next one
+ * knows that there was more. */
 static void look_for_lost_end(struct recovery_run *run, size_t i)
 {
     struct load *load = &run->loads[i];
@@ -144,7 +150,8 @@ static void look_for_lost_end(struct recovery_run *run, size_t i)
            (unsigned long long)load->hint.end);
 }
 
-/* Where the last segment ends in a bad block nobody knows where the log does; unless this start has cut it there. */
+/* Where the last segment ends in a bad block nobody knows where the log does; unless this start has
+ * cut it there. */
 static void look_for_unknown_end(const struct recovery_run *run)
 {
     const struct load *last = &run->loads[run->count - 1];

@@ -19,8 +19,9 @@ struct recovery {
     const struct reporter *reporter;
     struct keydir *keydir; /* empty; filled */
     struct log *log;       /* initialized; segments are adopted, its flush set */
-    uint64_t
-        more_bytes; /* what the keydir may take beyond its limit when the keys do not fit: a cache evicts them soon */
+    /* What the keydir may take beyond its limit when the keys do not fit: a cache evicts them
+     * soon */
+    uint64_t more_bytes;
     /* So much is read, of all that is to be (0: not known yet). Any thread; or NULL. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_context;
@@ -37,16 +38,18 @@ struct recovery {
     size_t dropped_count;
 };
 
-/* Loads everything. Changes nothing on disk but unfinished and never used files, so it may die and run again at any point
- * (Y5, Y6). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit into the memory limit), STORE_NO_MEMORY, STORE_IO: reported. */
+/* Loads everything. Changes nothing on disk but unfinished and never used files, so it may die and
+ * run again at any point (Y5, Y6). STORE_OK; STORE_BAD_VERSION, STORE_FULL (the keys do not fit
+ * into the memory limit), STORE_NO_MEMORY, STORE_IO: reported. */
 enum store_status recover(struct recovery *recovery);
 
 /* Whether there is something behind the end of the log that recover_cut_tail has to cut off. */
 bool recover_has_tail(const struct recovery *recovery);
 
-/* When the log goes on in a new segment, whose header says where it ended: cuts off what a crash has torn behind that, and
- * removes segments that lie wholly behind it; also what earlier starts have found behind its end, and died. All of it durably,
- * before any segment is cleaned (Y8). STORE_OK; STORE_IO: reported. */
+/* When the log goes on in a new segment, whose header says where it ended: cuts off what a crash
+ * has torn behind that, and removes segments that lie wholly behind it; also what earlier starts
+ * have found behind its end, and died. All of it durably, before any segment is cleaned (Y8).
+ * STORE_OK; STORE_IO: reported. */
 enum store_status recover_cut_tail(const struct recovery *recovery);
 
 /* Whether or not recover did well. */

@@ -1,11 +1,13 @@
 /* recover_files.c: which files are the log.
  *
- * Every segment's header is read, and the segments are put into the order of the log and get their indexes in that order. What
- * was allocated ahead and never used is removed, as is what a crash left half made. A file that was used and has no valid
- * header, or none that can be read, stays where it is, for the operator, who may put it right some day: so the log goes on with
- * ids and LSNs behind those that it may have (Y7, Y9). The same holds for a segment of which only the hint file is there. Where a
- * power loss has left holes the log may end before its last segment does, or before it begins (tail.c); what lies behind its end
- * is removed only when the log goes on, by recover_cut_tail.
+ * Every segment's header is read, and the segments are put into the order of the log and get their
+ * indexes in that order. What was allocated ahead and never used is removed, as is what a crash
+ * left half made. A file that was used and has no valid header, or none that can be read, stays
+ * where it is, for the operator, who may put it right some day: so the log goes on with ids and
+ * LSNs behind those that it may have (Y7, Y9). The same holds for a segment of which only the hint
+ * file is there. Where a power loss has left holes the log may end before its last segment does, or
+ * before it begins (tail.c); what lies behind its end is removed only when the log goes on, by
+ * recover_cut_tail.
  */
 #define _GNU_SOURCE
 #include "storage/log/recover_files.h"
@@ -19,11 +21,12 @@
 
 #include "storage/log/tail.h"
 
-/* No log ever comes so far. A name from there on is somebody's invention, and to count on from it might leave no ids. */
+/* No log ever comes so far. A name from there on is somebody's invention, and to count on from it
+ * might leave no ids. */
 #define STRANGE_ID       (UINT64_C(1) << 62)
 
-/* The log begins right behind the header, so what has lost its header shows what it was soon: to read all that was allocated
- * ahead would take longer than the rest of the start. */
+/* The log begins right behind the header, so what has lost its header shows what it was soon: to
+ * read all that was allocated ahead would take longer than the rest of the start. */
 #define BLANK_SIZE       (UINT64_C(1) << 20)
 #define HEADER_PAGE_SIZE 4096
 
@@ -37,8 +40,9 @@ struct search {
     struct recovery *recovery;
     struct names segments; /* of all files of that name, also those that are none */
     struct names hints;
-    struct names rest; /* segment files that are no part of the log by their headers; in the end
-                          only those that were used */
+    /* Segment files that are no part of the log by their headers; in the end only those that were
+     * used */
+    struct names rest;
     struct names unreadable; /* segment files whose headers lie in bad blocks of the disk */
     int error;               /* of the last of these */
     struct load *loads;
@@ -136,10 +140,11 @@ static bool is_named(const struct search *search, uint64_t id)
     return false;
 }
 
-/* Whether a file without a header was allocated ahead, and no more. One that another segment names was used and has lost all,
- * and tells where the log ends; one with a hint file was used too. What has lost its header otherwise may be the segment that
- * was written last: as long as no power has failed, what is behind a lost header must not be taken for nothing, but after a
- * power loss pages without their header are just that. */
+/* Whether a file without a header was allocated ahead, and no more. One that another segment names
+ * was used and has lost all, and tells where the log ends; one with a hint file was used too. What
+ * has lost its header otherwise may be the segment that was written last: as long as no power has
+ * failed, what is behind a lost header must not be taken for nothing, but after a power loss pages
+ * without their header are just that. */
 static bool is_unused(const struct search *search, uint64_t id, const char *name)
 {
     return !is_named(search, id) && !has_id(&search->hints, id) &&
@@ -151,8 +156,8 @@ static void note_lost(struct search *search, uint64_t id)
     search->lost_behind += id > search->newest_id;
 }
 
-/* Files that are no segments of the log: those never used go, the others stay in `rest`, and what becomes of them is reported when
- * the end of the log is known. */
+/* Files that are no segments of the log: those never used go, the others stay in `rest`, and what
+ * becomes of them is reported when the end of the log is known. */
 static void look_at_rest(struct search *search)
 {
     const struct recovery *recovery = search->recovery;
@@ -247,9 +252,9 @@ static void note_highest(uint64_t *highest, uint64_t id)
         *highest = id;
 }
 
-/* An id of which anything is left is not given again: not that of a file that cannot be used, not that of a lone hint file,
- * which would then lie beside a segment of which it says nothing, and not that of a segment that is gone and was the highest
- * (Y7). */
+/* An id of which anything is left is not given again: not that of a file that cannot be used, not
+ * that of a lone hint file, which would then lie beside a segment of which it says nothing, and not
+ * that of a segment that is gone and was the highest (Y7). */
 static void find_next_id(struct search *search)
 {
     uint64_t highest = 0;
@@ -329,7 +334,8 @@ static void drop(struct recovery *recovery, uint64_t id)
     recovery->dropped[recovery->dropped_count++] = id;
 }
 
-/* Whether a segment of that id has lost its header in a power loss, and with it the place in the log that it had. */
+/* Whether a segment of that id has lost its header in a power loss, and with it the place in the
+ * log that it had. */
 static bool has_lost_header(const struct search *search, uint64_t id)
 {
     char name[SEGMENT_NAME_SIZE];
@@ -442,8 +448,8 @@ static enum store_status adopt_segments(struct search *search, enum store_status
     return status;
 }
 
-/* The log goes on behind everything that its segments may have held, also those that are lost: should they be found again,
- * what is written from now on must still be newer (Y7). */
+/* The log goes on behind everything that its segments may have held, also those that are lost:
+ * should they be found again, what is written from now on must still be newer (Y7). */
 static void find_next_lsn(struct search *search)
 {
     for (size_t i = 0; i < search->count; i++) {
@@ -514,8 +520,8 @@ static bool cut_off(struct log *log, struct segment *segment)
     return ok;
 }
 
-/* The log ends in its last segment, and it has ended where a start cut it: in one that is not the last any more if that start
- * came no further than the header of its own. */
+/* The log ends in its last segment, and it has ended where a start cut it: in one that is not the
+ * last any more if that start came no further than the header of its own. */
 static bool ends_in(const struct recovery *recovery, size_t i)
 {
     const struct load *load = &recovery->loads[i];

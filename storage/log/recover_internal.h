@@ -57,7 +57,8 @@ static inline bool is_flushed(const struct recovery_run *run, const struct load 
            atomic_load_explicit(&run->recovery->log->flush_lsn, memory_order_relaxed);
 }
 
-/* Whether the record leaves its key dead: a DELETE's expiry means something else, and an expired one may be prolonged yet. */
+/* Whether the record leaves its key dead: a DELETE's expiry means something else, and an expired
+ * one may be prolonged yet. */
 static inline bool is_dead(struct recovery_run *run, const struct hint_entry *entry)
 {
     if (entry->type == RECORD_DELETE)

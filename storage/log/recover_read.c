@@ -1,7 +1,8 @@
 /* recover_read.c: reading segments for the recovery: the flush, the TOUCHes, and all records.
  *
- * The filter of keys that a TOUCH extends (Y2): a value that has expired is dead, unless a TOUCH after it says otherwise.
- * To keep all of these until the last TOUCH is loaded might take more memory than the keys that are alive.
+ * The filter of keys that a TOUCH extends (Y2): a value that has expired is dead, unless a TOUCH
+ * after it says otherwise. To keep all of these until the last TOUCH is loaded might take more
+ * memory than the keys that are alive.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -81,8 +82,8 @@ static bool visit_flushes(void *context, const struct hint_entry *entry)
     return true;
 }
 
-/* The last segment is needed more than once, and mostly has no hint: what a scan finds is kept. If that fails, walk tries
- * without memory, and says why it cannot. */
+/* The last segment is needed more than once, and mostly has no hint: what a scan finds is kept. If
+ * that fails, walk tries without memory, and says why it cannot. */
 static void scan_last(struct recovery_run *run, struct load *last)
 {
     last->scanned = collect_segment(run, last, true) == STORE_OK;
@@ -133,7 +134,8 @@ static void *run_toucher(void *context)
     return NULL;
 }
 
-/* A thirty-second of the memory, or up to twice as much. A false alarm costs an entry until the sweep. */
+/* A thirty-second of the memory, or up to twice as much. A false alarm costs an entry until the
+ * sweep. */
 static bool make_filter(struct recovery_run *run)
 {
     uint64_t bytes = atomic_load(&run->recovery->keydir->bytes_max) / 32;
@@ -191,7 +193,8 @@ static enum store_status read_by_scan(struct recovery_run *run, struct load *loa
     return status;
 }
 
-/* Why a segment was scanned before its turn: it has no hint file, or a bad one, which is to be reported. */
+/* Why a segment was scanned before its turn: it has no hint file, or a bad one, which is to be
+ * reported. */
 static enum store_status why_scanned(const struct recovery_run *run, const struct load *load)
 {
     const struct recovery *recovery = run->recovery;
@@ -229,8 +232,8 @@ static bool sort_into_parts(const struct recovery_run *run, struct load *load)
     return true;
 }
 
-/* What cleaning the segment may have to carry on. An expired value that another one has replaced counts too: the bound is an
- * upper one, and the cleaner counts again where that matters. */
+/* What cleaning the segment may have to carry on. An expired value that another one has replaced
+ * counts too: the bound is an upper one, and the cleaner counts again where that matters. */
 static void add_marks(struct recovery_run *run, const struct load *load)
 {
     for (uint64_t i = 0; i < load->hint.count; i++) {

@@ -16,13 +16,14 @@ struct change {
     bool dead;    /* the key goes */
 };
 
-/* Changes of one part. Neighbours in the log are at home all over a shard; sorted by their home, a batch goes through the
- * shard from front to back, which spares most misses of the TLB: more than half of a large start's time (docs/performance.md).
- * The order among the changes of one key stays. */
+/* Changes of one part. Neighbours in the log are at home all over a shard; sorted by their home, a
+ * batch goes through the shard from front to back, which spares most misses of the TLB: more than
+ * half of a large start's time (docs/performance.md). The order among the changes of one key
+ * stays. */
 struct batch {
     struct recovery_run *run;
-    uint64_t *
-        live_bytes; /* by segment index; modulo 2^64, for they may have been added by another thread */
+    /* By segment index; modulo 2^64, for they may have been added by another thread */
+    uint64_t *live_bytes;
     uint32_t count;
     struct change changes[BATCH];
     uint16_t order[BATCH]; /* numbers of changes, by home */
@@ -38,7 +39,8 @@ static bool refuse_full(struct recovery_run *run)
     return false;
 }
 
-/* A cache takes all keys at first, and gives the oldest up when it runs. False: there is no more to take. */
+/* A cache takes all keys at first, and gives the oldest up when it runs. False: there is no more to
+ * take. */
 static bool exceed_limit(struct recovery_run *run)
 {
     struct recovery *recovery = run->recovery;
@@ -183,7 +185,8 @@ static bool replay_part(struct batch *batch, uint32_t part)
     return apply_batch(batch);
 }
 
-/* Each thread counts for itself: they would take the segments' lines from each other for every record. */
+/* Each thread counts for itself: they would take the segments' lines from each other for every
+ * record. */
 static void add_live_bytes(const struct recovery_run *run, uint64_t *live_bytes)
 {
     for (size_t i = 0; i < run->group_end; i++) {

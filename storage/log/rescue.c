@@ -1,19 +1,22 @@
 /* rescue.c: what a disk has dropped of a segment that was not synced yet.
  *
- * When it cannot write a page the kernel may drop what was in it: it reads as what was there before, and the next sync says that all
- * is well. So the repair after a failure (log_repair.c) looks through each copy that it has made, record by record, before it syncs it.
- * What is not valid there is written anew, at its old place and in its old size:
+ * When it cannot write a page the kernel may drop what was in it: it reads as what was there
+ * before, and the next sync says that all is well. So the repair after a failure (log_repair.c)
+ * looks through each copy that it has made, record by record, before it syncs it. What is not valid
+ * there is written anew, at its old place and in its old size:
  *
- *   - a value that its key still has, and that lies in RAM, as it was; so is a TOUCH of such a key; and a copy that the cleaner has
- *     made, whose original is still there (clean_recall);
+ *   - a value that its key still has, and that lies in RAM, as it was; so is a TOUCH of such a key;
+ *     and a copy that the cleaner has made, whose original is still there (clean_recall);
  *   - a FLUSH, of which the hint entry says all;
- *   - anything else by the hash of its key (RECORD_STATE_HASHED), which the hint entry knows, while the key itself is gone. A DELETE or
- *     a TOUCH lose nothing by that. In the place of a value stands a deletion. If the key had no newer one it is lost: what is older
- *     must not come back in its place, so its key is absent from then on; it is counted, and reported with all others.
+ *   - anything else by the hash of its key (RECORD_STATE_HASHED), which the hint entry knows, while
+ *     the key itself is gone. A DELETE or a TOUCH lose nothing by that. In the place of a value
+ *     stands a deletion. If the key had no newer one it is lost: what is older must not come back
+ *     in its place, so its key is absent from then on; it is counted, and reported with all others.
  *
- * The hint entries are those of the hint file that grows with the segment, which may be damaged too, and has a checksum. Without them
- * only the keydir tells what is lost, and of values alone. What else lay there nobody knows: a record that says nothing fills the gap,
- * so that after a power loss it is not taken for the end of the log (Y6).
+ * The hint entries are those of the hint file that grows with the segment, which may be damaged
+ * too, and has a checksum. Without them only the keydir tells what is lost, and of values alone.
+ * What else lay there nobody knows: a record that says nothing fills the gap, so that after a power
+ * loss it is not taken for the end of the log (Y6).
  */
 #define _GNU_SOURCE
 #include "storage/log/rescue.h"

@@ -1,8 +1,9 @@
 /* segment.c: one file of the log.
  *
- * A segment holds the log from base_lsn up to base_lsn + end. It is born ACTIVE (log.c appends to it), becomes SEALED when
- * the log moves on, DOOMED when nothing in it is needed any more, and its file goes when the last reader lets go. The
- * LSN of a byte is base_lsn plus its offset in the file; the header takes part in that count.
+ * A segment holds the log from base_lsn up to base_lsn + end. It is born ACTIVE (log.c appends to
+ * it), becomes SEALED when the log moves on, DOOMED when nothing in it is needed any more, and its
+ * file goes when the last reader lets go. The LSN of a byte is base_lsn plus its offset in the
+ * file; the header takes part in that count.
  *
  *     offset  size  field
  *          0     8  magic "CCASKSEG"
@@ -24,11 +25,13 @@
  *        128   128  the same 128 bytes again
  *        256     …  records (record.c), then zeros up to the allocated size
  *
- * The header stands there twice: without the seed no record can be checked, so one flipped bit must not cost it (S2).
+ * The header stands there twice: without the seed no record can be checked, so one flipped bit must
+ * not cost it (S2).
  *
- * A record is valid if and only if its header checksum matches under this segment's seed and its own position (S3), it ends
- * within the file (S4), and its body checksum matches (S5). A search for the next valid record after damage tries every
- * multiple of 8 and wants both checksums. Zeros up to the end are the allocated rest and no damage.
+ * A record is valid if and only if its header checksum matches under this segment's seed and its
+ * own position (S3), it ends within the file (S4), and its body checksum matches (S5). A search for
+ * the next valid record after damage tries every multiple of 8 and wants both checksums. Zeros up
+ * to the end are the allocated rest and no damage.
  */
 #define XXH_INLINE_ALL
 #include "storage/log/segment.h"
@@ -244,7 +247,8 @@ bool segment_cursor_init(struct segment_cursor *cursor, const struct file_system
         return false;
     if (cursor->end > SEGMENT_SIZE_MAX)
         cursor->end = SEGMENT_SIZE_MAX;
-    /* Asked before anything is read: to some file systems a hole that was read is none. Believed only where zeros were read. */
+    /* Asked before anything is read: to some file systems a hole that was read is none. Believed
+     * only where zeros were read. */
     cursor->data_end = files->data_end ? files->data_end(files->context, segment->fd) : UINT64_MAX;
     return true;
 }
@@ -285,7 +289,8 @@ static bool is_tolerated(struct segment_cursor *cursor)
     return true;
 }
 
-/* After a read of `size` bytes has failed: up to the end of its page, or no more than what is needed. */
+/* After a read of `size` bytes has failed: up to the end of its page, or no more than what is
+ * needed. */
 static bool read_near(struct segment_cursor *cursor, uint64_t offset, uint64_t want, uint64_t size)
 {
     uint64_t page_end = (offset / PAGE_SIZE + 1) * PAGE_SIZE;
@@ -348,8 +353,8 @@ static size_t read_piece(void *context, uint64_t place, uint64_t len, const char
     return got < len ? got : len;
 }
 
-/* Brings header and key of a record into the buffer. *data is NULL where the file is shorter than it was: the record is cut.
- * False: they cannot be read. */
+/* Brings header and key of a record into the buffer. *data is NULL where the file is shorter than
+ * it was: the record is cut. False: they cannot be read. */
 static bool fill_key(struct segment_cursor *cursor, uint64_t offset, const struct record *record,
                      const char **data)
 {
@@ -445,8 +450,8 @@ enum cursor_status segment_cursor_read(struct segment_cursor *cursor, uint64_t o
     return status == RECORD_OK ? CURSOR_RECORD : CURSOR_DAMAGE;
 }
 
-/* Where to go on behind a place that cannot be read. Most disks and file systems give a page or nothing of it: to try each of its
- * sectors might take minutes. */
+/* Where to go on behind a place that cannot be read. Most disks and file systems give a page or
+ * nothing of it: to try each of its sectors might take minutes. */
 static uint64_t behind_bad_block(struct segment_cursor *cursor, uint64_t offset)
 {
     uint64_t page_end = (offset / PAGE_SIZE + 1) * PAGE_SIZE;
@@ -455,8 +460,8 @@ static uint64_t behind_bad_block(struct segment_cursor *cursor, uint64_t offset)
     return part ? (offset / SECTOR_SIZE + 1) * SECTOR_SIZE : page_end;
 }
 
-/* Looks for the next valid record behind damage at cursor->offset; moves there, or to the end. *zeros tells whether
- * nothing but zeros was stepped over. */
+/* Looks for the next valid record behind damage at cursor->offset; moves there, or to the end.
+ * *zeros tells whether nothing but zeros was stepped over. */
 static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
 {
     struct record record;
@@ -480,7 +485,8 @@ static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
         if (word == 0 && offset >= cursor->data_end)
             break;
         if (word == 0)
-            continue; /* a checksum of zeros is as likely as any, but no reason to hash every hole */
+            /* A checksum of zeros is as likely as any, but no reason to hash every hole */
+            continue;
         if (offset > cursor->offset && !decode(cursor, offset, &record, &status))
             return false;
         if (offset > cursor->offset && status == RECORD_OK) {

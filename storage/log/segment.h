@@ -1,4 +1,5 @@
-/* segment.h: one file of the log: its header, its life, and reading records from it. See segment.c for the format. */
+/* segment.h: one file of the log: its header, its life, and reading records from it. See segment.c
+ * for the format. */
 #ifndef CACHECASK_STORAGE_LOG_SEGMENT_H
 #define CACHECASK_STORAGE_LOG_SEGMENT_H
 
@@ -51,27 +52,30 @@ struct segment {
     _Atomic uint32_t end;      /* bytes of log in it, the header's included */
     _Atomic int state;         /* enum segment_state */
     atomic_uint pins;          /* readers that need the file (S7) */
-    /* Who uses the descriptor just now, and SEGMENT_CLOSED. What follows is guarded by the lock of segment_files.c. */
+    /* Who uses the descriptor just now, and SEGMENT_CLOSED. What follows is guarded by the lock of
+     * segment_files.c. */
     _Atomic uint32_t users;
     _Atomic bool recently_used;                  /* by any thread */
     bool closable;                               /* may be closed, or is */
     bool kept;                                   /* must not be closed any more */
     bool missing;                                /* it could not be opened: reported */
     struct segment *clock_next, *clock_previous; /* of those that may be closed and are open */
-    /* Of values the keydir has been pointed to, and of those that it points to no more: see segment_live_bytes. The first is
-     * written under log.lock, or by the start; the second under the lock of the key's shard. */
+    /* Of values the keydir has been pointed to, and of those that it points to no more: see
+     * segment_live_bytes. The first is written under log.lock, or by the start; the second under
+     * the lock of the key's shard. */
     _Atomic uint64_t indexed_bytes, dead_bytes;
-    /* Bytes that cleaning it may have to carry on, at most: of deletions and TOUCHes, and of what expired values leave behind.
-     * 0 means that there is none of these. A value counts from the moment on in which its key leaves the keydir for its
-     * expiry, under its shard's lock, before the value counts as dead. */
+    /* Bytes that cleaning it may have to carry on, at most: of deletions and TOUCHes, and of what
+     * expired values leave behind. 0 means that there is none of these. A value counts from the
+     * moment on in which its key leaves the keydir for its expiry, under its shard's lock, before
+     * the value counts as dead. */
     _Atomic uint32_t mask_bytes;
-    struct hint_writer *
-        hint_writer; /* of its hint file, if it grows with the segment; the log's, then the background thread's */
+    /* Of its hint file, if it grows with the segment; the log's, then the background thread's */
+    struct hint_writer *hint_writer;
     bool hinted;                 /* its hint file is written, or will not be; under log.lock */
     _Atomic uint32_t hint_bytes; /* of its hint file, which grows with it */
     /* The cleaner's own: */
-    bool damaged;                    /* it holds live records that cannot be read, or a start could
-                                        not read all of it */
+    /* It holds live records that cannot be read, or a start could not read all of it */
+    bool damaged;
     uint32_t failures;               /* in a row, of taking it back */
     uint64_t retry_us;               /* monotonic: not before this time again */
     uint64_t recounted_lsn;          /* the log's end when its marks were counted; 0: never */
@@ -85,26 +89,28 @@ void segment_name(char name[SEGMENT_NAME_SIZE], uint64_t id, const char *suffix)
 /* The id in a file name with that suffix, or 0 when it is no such name. */
 uint64_t segment_id_of(const char *name, const char *suffix);
 
-/* A segment in memory without a file (fd -1); freed by segment_free, which closes the file. NULL: out of memory. */
+/* A segment in memory without a file (fd -1); freed by segment_free, which closes the file. NULL:
+ * out of memory. */
 struct segment *segment_new(void);
 void segment_free(const struct file_system *files, struct segment *segment);
 
-/* Makes the file of a segment of `capacity` bytes, allocated on disk and named durably; header->id names it.
- * STORE_FULL when the disk is; STORE_IO with errno. */
+/* Makes the file of a segment of `capacity` bytes, allocated on disk and named durably; header->id
+ * names it. STORE_FULL when the disk is; STORE_IO with errno. */
 enum store_status segment_create(const struct file_system *files, int dir_fd, uint64_t id,
                                  uint32_t capacity, struct segment **out);
 
-/* Opens the file of segment `id` and reads its header. STORE_OK; STORE_CORRUPT: both copies of the header are damaged or
- * blank (a segment allocated ahead and never used); STORE_BAD_VERSION; STORE_IO with errno: neither is valid, and one or
- * both cannot be read. The caller compares the UUID. */
+/* Opens the file of segment `id` and reads its header. STORE_OK; STORE_CORRUPT: both copies of the
+ * header are damaged or blank (a segment allocated ahead and never used); STORE_BAD_VERSION;
+ * STORE_IO with errno: neither is valid, and one or both cannot be read. The caller compares the
+ * UUID. */
 enum store_status segment_open(const struct file_system *files, int dir_fd, uint64_t id,
                                struct segment **out);
 
 /* Writes both copies of the header to out[0..SEGMENT_HEADER_SIZE). */
 void segment_header_encode(char *out, const struct segment_header *header);
 
-/* A pin keeps the file readable; taken under a lock that keeps the segment from being doomed meanwhile (a keydir shard's,
- * while an entry points into it). segment_unpin by any thread. */
+/* A pin keeps the file readable; taken under a lock that keeps the segment from being doomed
+ * meanwhile (a keydir shard's, while an entry points into it). segment_unpin by any thread. */
 static inline void segment_pin(struct segment *segment)
 {
     atomic_fetch_add_explicit(&segment->pins, 1, memory_order_relaxed);
@@ -120,7 +126,8 @@ static inline bool segment_is_closed(const struct segment *segment)
     return atomic_load_explicit(&segment->users, memory_order_acquire) & SEGMENT_CLOSED;
 }
 
-/* Bytes of what lives in it. For a sealed segment also without log.lock; acquire: see store_mark_dead. */
+/* Bytes of what lives in it. For a sealed segment also without log.lock; acquire: see
+ * store_mark_dead. */
 static inline uint64_t segment_live_bytes(const struct segment *segment)
 {
     uint64_t dead = atomic_load_explicit(&segment->dead_bytes, memory_order_acquire);
@@ -129,8 +136,9 @@ static inline uint64_t segment_live_bytes(const struct segment *segment)
     return indexed - dead;
 }
 
-/* Counts what a deletion, a TOUCH or an expired value of `size` bytes may leave to be carried on when its segment is cleaned. An
- * expired value becomes a deletion, whose size depends on a key that is not at hand. */
+/* Counts what a deletion, a TOUCH or an expired value of `size` bytes may leave to be carried on
+ * when its segment is cleaned. An expired value becomes a deletion, whose size depends on a key
+ * that is not at hand. */
 static inline void segment_add_mark(struct segment *segment, uint8_t type, uint64_t size)
 {
     if (type == RECORD_FLUSH)
@@ -159,19 +167,22 @@ struct segment_cursor {
     uint64_t very_near; /* and up to here no more than it must */
     bool skims;         /* long values are checked in pieces and not given: record->value is NULL */
     char key[256];      /* of such a record */
-    /* Values that do not come with their keys are neither read nor checked: record->value is NULL. Where the disk fails, as
-     * little as possible is lost. */
+    /* Values that do not come with their keys are neither read nor checked: record->value is NULL.
+     * Where the disk fails, as little as possible is lost. */
     bool keys_only;
 };
 
 enum cursor_status {
     CURSOR_RECORD, /* *record is valid, at *offset */
-    CURSOR_DAMAGE, /* what lies from *offset to cursor->offset is no valid record; a valid one or the end follows */
+    /* What lies from *offset to cursor->offset is no valid record; a valid one or the end
+     * follows */
+    CURSOR_DAMAGE,
     CURSOR_END,    /* nothing follows, or only zeros: cursor->offset is where the log ends */
     CURSOR_FAILED, /* the read failed (errno), or memory is out */
 };
 
-/* From the first record up to `end` bytes of the file (its whole length when 0). False with errno when that is not known. */
+/* From the first record up to `end` bytes of the file (its whole length when 0). False with errno
+ * when that is not known. */
 bool segment_cursor_init(struct segment_cursor *cursor, const struct file_system *files,
                          const struct segment *segment, uint64_t end);
 
@@ -179,7 +190,8 @@ bool segment_cursor_init(struct segment_cursor *cursor, const struct file_system
 enum cursor_status segment_cursor_next(struct segment_cursor *cursor, struct record *record,
                                        uint32_t *offset);
 
-/* Reads the record at `offset` alone: CURSOR_RECORD, CURSOR_DAMAGE: there is no valid one, or CURSOR_FAILED. */
+/* Reads the record at `offset` alone: CURSOR_RECORD, CURSOR_DAMAGE: there is no valid one, or
+ * CURSOR_FAILED. */
 enum cursor_status segment_cursor_read(struct segment_cursor *cursor, uint64_t offset,
                                        struct record *record);
 void segment_cursor_release(struct segment_cursor *cursor);

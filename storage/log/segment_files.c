@@ -1,36 +1,43 @@
 /* segment_files.c: which segments have their files open, within a bound.
  *
- * A log may have a hundred thousand segments, and a process only so many descriptors. So segments are opened on demand, and
- * those that nobody has used for a while are closed: a clock, whose hand passes over what was used since it came by the last
- * time.
+ * A log may have a hundred thousand segments, and a process only so many descriptors. So segments
+ * are opened on demand, and those that nobody has used for a while are closed: a clock, whose hand
+ * passes over what was used since it came by the last time.
  *
- *     held ──segment_files_let_go──▶ may be closed: open ⇄ closed ──segment_files_keep──▶ kept ──segment_files_free──▶ gone
- *     ready, ACTIVE, unsynced        SEALED, synced, has its hint file                     DOOMED
+ *     held ──segment_files_let_go──▶ may be closed: open ⇄ closed      ready, ACTIVE, unsynced
+ *                                               │                      SEALED, synced, has its hint
+ *                                      segment_files_keep
+ *                                               ▼
+ *                                             kept ──segment_files_free──▶ gone           DOOMED
  *
- * Held and kept segments stay open. A ready segment and the active one are about to be written. What this process has written and not synced
- * must be synced through the descriptor that was open when it was written: only so an error of the kernel's writeback is
- * surely heard of. The file of a DOOMED segment has no name any more, so it could not be opened again; who has pinned it
- * may still read. Writers wait where too many are held (segment_files_over_share); nobody waits for those that are kept, for
- * a pin lasts as long as a client takes to receive a value.
+ * Held and kept segments stay open. A ready segment and the active one are about to be written.
+ * What this process has written and not synced must be synced through the descriptor that was open
+ * when it was written: only so an error of the kernel's writeback is surely heard of. The file of a
+ * DOOMED segment has no name any more, so it could not be opened again; who has pinned it may still
+ * read. Writers wait where too many are held (segment_files_over_share); nobody waits for those
+ * that are kept, for a pin lasts as long as a client takes to receive a value.
  *
  * Use without a lock
- *   A segment's `users` counts those who use its descriptor just now, and has a bit, SEGMENT_CLOSED, that is set while there is
- *   none. All three transitions are one atomic operation on that one word:
+ *   A segment's `users` counts those who use its descriptor just now, and has a bit,
+ *   SEGMENT_CLOSED, that is set while there is none. All three transitions are one atomic operation
+ *   on that one word:
  *
- *     use     users + 1; if the bit was set there is no descriptor yet: open it, or take the count back
+ *     use     users + 1; if the bit was set there is no descriptor yet: open it, or take
+ *             the count back
  *     close   from exactly 0 to SEGMENT_CLOSED, under the lock: with a user, or the bit, it fails
  *     open    clears the bit, after `fd` is set, under the lock
  *
- *   Whoever is counted while the bit is clear has the descriptor until he is no longer counted: nobody closes it under him
- *   (S8). A thread that opens is counted before, so what it has opened cannot be closed before it has used it. As to memory
- *   order: `open` releases what `use` acquires, and the end of a use releases what `close` acquires.
+ *   Whoever is counted while the bit is clear has the descriptor until he is no longer counted:
+ *   nobody closes it under him (S8). A thread that opens is counted before, so what it has opened
+ *   cannot be closed before it has used it. As to memory order: `open` releases what `use`
+ *   acquires, and the end of a use releases what `close` acquires.
  *
- * A use is short: the read, not the time that a fetch waits in a queue, and not the time that a client takes to receive its
- * answer. So the bound holds but for as many as threads are opening at the moment when all others are in use, and the
- * budget has room for those (SPARE_DESCRIPTORS).
+ * A use is short: the read, not the time that a fetch waits in a queue, and not the time that a
+ * client takes to receive its answer. So the bound holds but for as many as threads are opening at
+ * the moment when all others are in use, and the budget has room for those (SPARE_DESCRIPTORS).
  *
- * No event thread opens a file, which may mean to read from the disk: it uses what is open (segment_files_try_use), and leaves
- * the rest to the readers.
+ * No event thread opens a file, which may mean to read from the disk: it uses what is open
+ * (segment_files_try_use), and leaves the rest to the readers.
  */
 #include "storage/log/segment_files.h"
 
@@ -161,7 +168,8 @@ bool segment_files_make_way(struct segment_files *table, int error, int tries)
 
 /* Opening. */
 
-/* Want of descriptors is one episode until a minute has passed without it; else each segment has its own. */
+/* Want of descriptors is one episode until a minute has passed without it; else each segment has
+ * its own. */
 static bool is_new(struct segment_files *table, struct segment *segment, int error)
 {
     if (!is_want_of_descriptors(error)) {
@@ -196,7 +204,8 @@ static int open_file(struct segment_files *table, const struct segment *segment)
     return fd;
 }
 
-/* What was opened becomes the segment's, if nobody was faster: then it is handed back, to be closed; else -1. */
+/* What was opened becomes the segment's, if nobody was faster: then it is handed back, to be
+ * closed; else -1. */
 static int install(struct segment_files *table, struct segment *segment, int fd)
 {
     pthread_mutex_lock(&table->lock);

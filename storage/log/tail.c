@@ -1,22 +1,25 @@
 /* tail.c: where the log ends.
  *
- * After a death of the process the log is what was written: a prefix of what was appended (L1). After a power loss it is a
- * prefix only up to the last sync; behind that the disk may have written this page and not that one. What lies behind a hole
- * there must go: it was never acknowledged as synced, and what survives is to be a prefix. A bit that has rotted makes a hole
- * too, and costs no more than its record. Three things tell them apart:
+ * After a death of the process the log is what was written: a prefix of what was appended (L1).
+ * After a power loss it is a prefix only up to the last sync; behind that the disk may have written
+ * this page and not that one. What lies behind a hole there must go: it was never acknowledged as
+ * synced, and what survives is to be a prefix. A bit that has rotted makes a hole too, and costs no
+ * more than its record. Three things tell them apart:
  *
- *   - Each segment header names the boot of the machine in which it was made. When the newest one was made in this boot no
- *     power has failed since, and a hole is damage.
- *   - Hints are finished after the sync of their segment: all before the end of the last hinted segment is on disk, and a hole
- *     is damage.
- *   - Each segment header says which segment was before it and where the log ended there. So one that has lost its end leaves
- *     a hole that can be seen, and so does one that has lost its own header: its file is there, for a name is on disk before
- *     it is used. Where the file is gone the segment was cleaned, and that is no hole. What is there and cannot be read is
- *     none either: a power loss leaves what was there before, or zeros (Y9).
+ *   - Each segment header names the boot of the machine in which it was made. When the newest one
+ *     was made in this boot no power has failed since, and a hole is damage.
+ *   - Hints are finished after the sync of their segment: all before the end of the last hinted
+ *     segment is on disk, and a hole is damage.
+ *   - Each segment header says which segment was before it and where the log ended there. So one
+ *     that has lost its end leaves a hole that can be seen, and so does one that has lost its own
+ *     header: its file is there, for a name is on disk before it is used. Where the file is gone
+ *     the segment was cleaned, and that is no hole. What is there and cannot be read is none
+ *     either: a power loss leaves what was there before, or zeros (Y9).
  *
- * All other holes end the log: the first of them does (Y6). The header of the segment in which the log goes on repeats where
- * that is, and only when it is on disk what lies behind is removed: until then another start finds the same end. (Damage in
- * what was synced last, and not hinted yet, and then a power loss, costs what lies behind it: that is the price.)
+ * All other holes end the log: the first of them does (Y6). The header of the segment in which the
+ * log goes on repeats where that is, and only when it is on disk what lies behind is removed: until
+ * then another start finds the same end. (Damage in what was synced last, and not hinted yet, and
+ * then a power loss, costs what lies behind it: that is the price.)
  */
 #include "storage/log/tail.h"
 

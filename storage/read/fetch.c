@@ -1,9 +1,10 @@
 /* fetch.c: a cold value's way from disk.
  *
- * The session's thread asks the page cache first. What is not there is read in the background: by the session's ring where it
- * has one, else by a reader thread; and always by a reader where the segment's file is closed, for to open it may mean to
- * wait for the disk (segment_files.c). What the ring could not read whole goes to the readers too: they know how to try again,
- * and what to say when the disk fails. So does what a broken ring has not begun, and all that comes after it.
+ * The session's thread asks the page cache first. What is not there is read in the background: by
+ * the session's ring where it has one, else by a reader thread; and always by a reader where the
+ * segment's file is closed, for to open it may mean to wait for the disk (segment_files.c). What
+ * the ring could not read whole goes to the readers too: they know how to try again, and what to
+ * say when the disk fails. So does what a broken ring has not begun, and all that comes after it.
  */
 #include "storage/store.h"
 

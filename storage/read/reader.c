@@ -1,4 +1,5 @@
-/* reader.c: a queue and a few threads. A fetch knows its place and its size (rounded up), so one read brings the record. */
+/* reader.c: a queue and a few threads. A fetch knows its place and its size (rounded up), so one
+ * read brings the record. */
 #define _GNU_SOURCE
 #include "storage/read/reader.h"
 
@@ -19,7 +20,8 @@ static size_t read_size(const struct store_fetch *fetch)
 
 bool reader_prepare(struct store_fetch *fetch)
 {
-    /* A second attempt uses the first one's buffer: the segment may have grown since, and the size with it. */
+    /* A second attempt uses the first one's buffer: the segment may have grown since, and the size
+     * with it. */
     if (fetch->data)
         return true;
     fetch->len = read_size(fetch);

@@ -28,16 +28,19 @@ bool reader_pool_init(struct reader_pool *pool, struct segment_files *table, uin
 /* Ends the threads after what is queued is read. */
 void reader_pool_release(struct reader_pool *pool);
 
-/* Queues a fetch whose segment is pinned and whose location is set; its status stays STORE_WAIT_READ meanwhile. */
+/* Queues a fetch whose segment is pinned and whose location is set; its status stays
+ * STORE_WAIT_READ meanwhile. */
 void reader_pool_add(struct reader_pool *pool, struct store_fetch *fetch);
 
 /* Makes room for the bytes of a fetch, and sets their number. False: no memory. */
 bool reader_prepare(struct store_fetch *fetch);
 
-/* Reads the bytes of a fetch in this thread, from disk if need be. Sets and returns fetch->status; STORE_IO: and fetch->error. */
+/* Reads the bytes of a fetch in this thread, from disk if need be. Sets and returns fetch->status;
+ * STORE_IO: and fetch->error. */
 enum store_status reader_read(struct segment_files *table, struct store_fetch *fetch);
 
-/* The same from the page cache alone: STORE_WAIT_READ when they are not there, or the file is not open. */
+/* The same from the page cache alone: STORE_WAIT_READ when they are not there, or the file is not
+ * open. */
 enum store_status reader_read_nowait(const struct file_system *files, struct store_fetch *fetch);
 
 #endif

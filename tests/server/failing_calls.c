@@ -1,16 +1,19 @@
-/* failing_calls.c: system calls and library functions that fail on purpose (LD_PRELOAD), for test_failing_calls.py.
+/* failing_calls.c: system calls and library functions that fail on purpose (LD_PRELOAD), for
+ * test_failing_calls.py.
  *
- * The test and the server share a page, the file that FAILING_CALLS_PAGE names: the test says which kind of call fails, from
- * which one on, how many times and why; the server counts. So a fault begins and ends at any moment, without a restart.
- * What lies behind the page's name must exist before the server starts, for the server gives up the rights to make it.
+ * The test and the server share a page, the file that FAILING_CALLS_PAGE names: the test says which
+ * kind of call fails, from which one on, how many times and why; the server counts. So a fault
+ * begins and ends at any moment, without a restart. What lies behind the page's name must exist
+ * before the server starts, for the server gives up the rights to make it.
  *
- * FAILING_CALLS_JOURNAL names a file that gets a line for each change of a file and each sync, from which the test knows
- * what a loss of power would leave:
+ * FAILING_CALLS_JOURNAL names a file that gets a line for each change of a file and each sync, from
+ * which the test knows what a loss of power would leave:
  *
  *     N inode                  made or emptied
  *     W inode offset length    written
  *     B inode number           a sync begins: what stands above this line is to be synced
- *     S number, F number       it has ended well, or failed, and then the kernel may have forgotten what was to be written
+ *     S number, F number       it has ended well, or failed, and then the kernel may have
+ *                              forgotten what was to be written
  *
  * Where malloc belongs to a sanitizer it is left alone (NO_MEMORY_CALLS).
  */
@@ -73,8 +76,8 @@ struct page {
     _Atomic int64_t times; /* so many fail */
     _Atomic int64_t calls;
     _Atomic int64_t failed;
-    _Atomic int64_t
-        odds; /* of so many calls one is interrupted, or does less than it was asked; 0: none */
+    /* Of so many calls one is interrupted, or does less than it was asked; 0: none */
+    _Atomic int64_t odds;
     _Atomic uint64_t seed;
     _Atomic int64_t disturbed;
     _Atomic int64_t standing;     /* while it is not 0 no sync ends */
@@ -82,8 +85,8 @@ struct page {
     _Atomic int64_t cold;         /* while it is not 0 the page cache has nothing */
     _Atomic int64_t write_stands; /* while it is not 0 no write to a file ends, nor begins */
     _Atomic int64_t write_us;     /* each takes so much longer */
-    _Atomic int64_t
-        bad_inode; /* of a file that cannot be read in bytes bad_from to bad_to; 0: none */
+    /* Of a file that cannot be read in bytes bad_from to bad_to; 0: none */
+    _Atomic int64_t bad_inode;
     _Atomic int64_t bad_from;
     _Atomic int64_t bad_to;
 };
@@ -481,7 +484,8 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
     return must_fail(KIND_SOCKET_RING) ? -errno : next(ring, count);
 }
 
-/* Users: with nothing in errno it is that nobody has this name. That of glibc 2.36 crashes where it finds no memory. */
+/* Users: with nothing in errno it is that nobody has this name. That of glibc 2.36 crashes where it
+ * finds no memory. */
 struct passwd *getpwnam(const char *name)
 {
     NEXT(getpwnam);

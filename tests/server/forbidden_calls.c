@@ -1,9 +1,12 @@
-/* forbidden_calls.c: loaded before the C library, it is the intruder: it makes calls of the system that a server never makes.
+/* forbidden_calls.c: loaded before the C library, it is the intruder: it makes calls of the system
+ * that a server never makes.
  *
- * getrusage, which `stats` asks for, first does what FORBIDDEN_CALL names. The first read that is given to a ring
- * becomes another operation if FORBIDDEN_CALL is "ring". What was not prevented is said on standard error.
+ * getrusage, which `stats` asks for, first does what FORBIDDEN_CALL names. The first read that is
+ * given to a ring becomes another operation if FORBIDDEN_CALL is "ring". What was not prevented is
+ * said on standard error.
  *
- * If it is "ring enter", it is the other way round: rings may be made, and a filter refuses their use. */
+ * If it is "ring enter", it is the other way round: rings may be made, and a filter refuses their
+ * use. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* slow_reads.c: a slow disk (LD_PRELOAD). Each large read takes longer by as many milliseconds as stand in the file that
- * SLOW_READS names; one that has begun ends when the file says so. */
+/* slow_reads.c: a slow disk (LD_PRELOAD). Each large read takes longer by as many milliseconds as
+ * stand in the file that SLOW_READS names; one that has begun ends when the file says so. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* test_server_log.c: bytes of clients cannot break a line, a line is never longer than it may be, and
- * none waits for a reader. */
+/* test_server_log.c: bytes of clients cannot break a line, a line is never longer than it may be,
+ * and none waits for a reader. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
