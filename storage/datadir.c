@@ -38,29 +38,26 @@ struct disk_store {
 
 _Static_assert(sizeof(struct disk_store) == 64, "the store file is 64 bytes");
 
-struct directory { /* where we are, for all the small functions */
-    const struct file_system *files;
-    int dir_fd;
-    const char *name;
-    bool any_owner;
-    const struct reporter *reporter;
+/* What is opened, for all the small functions. */
+struct directory {
+    const struct datadir_place *place;
     bool *explained; /* what has failed was reported */
 };
 
 static enum store_status check_owner(const struct directory *directory)
 {
     struct stat status;
-    if (fstat(directory->dir_fd, &status) < 0)
+    if (fstat(directory->place->dir_fd, &status) < 0)
         return STORE_IO;
-    if (status.st_uid == geteuid() || directory->any_owner)
+    if (status.st_uid == geteuid() || directory->place->any_owner)
         return STORE_OK;
     report(
-        directory->reporter, REPORT_ERROR,
+        directory->place->reporter, REPORT_ERROR,
         "data directory %s belongs to user id %u, and this runs as user id %u: run as its owner, "
         "give it to this user with chown -R, or name another with --data-dir. If it can be read "
         "and written all the same (a volume shared by its group, or one that shows an owner of "
         "its own), --any-owner takes it",
-        directory->name, (unsigned)status.st_uid, (unsigned)geteuid());
+        directory->place->name, (unsigned)status.st_uid, (unsigned)geteuid());
     return STORE_NOT_OURS;
 }
 
@@ -79,27 +76,27 @@ static void note_foreign(void *argument, const char *name)
 static enum store_status check_empty(const struct directory *directory)
 {
     bool foreign = false;
-    if (directory->files->list(directory->files->context, directory->dir_fd, note_foreign,
-                               &foreign) < 0)
+    if (directory->place->files->list(directory->place->files->context, directory->place->dir_fd,
+                                      note_foreign, &foreign) < 0)
         return STORE_IO;
     if (!foreign)
         return STORE_NOT_FOUND;
     report(
-        directory->reporter, REPORT_ERROR,
+        directory->place->reporter, REPORT_ERROR,
         "directory %s is not empty and no data directory (it has no file `store`): name an empty "
         "or new one with --data-dir, such as %s/cachecask",
-        directory->name, directory->name);
+        directory->place->name, directory->place->name);
     return STORE_NOT_OURS;
 }
 
 /* It cannot be done without: the hash seed in it is known nowhere else. */
 static void report_unreadable(const struct directory *directory)
 {
-    report(directory->reporter, REPORT_ERROR,
+    report(directory->place->reporter, REPORT_ERROR,
            "the file `store` in data directory %s cannot be read (%s): check the disk, and restore "
            "the file from a backup if it is lost (the data is not readable without it), or name "
            "another directory with --data-dir",
-           directory->name, strerror(errno));
+           directory->place->name, strerror(errno));
     *directory->explained = true;
 }
 
@@ -107,42 +104,42 @@ static enum store_status read_store(const struct directory *directory, int fd,
                                     struct disk_store *disk)
 {
     size_t got;
-    if (!file_read_upto(directory->files, fd, disk, sizeof *disk, 0, &got)) {
+    if (!file_read_upto(directory->place->files, fd, disk, sizeof *disk, 0, &got)) {
         report_unreadable(directory);
         return STORE_IO;
     }
     bool ours = got >= 12 && memcmp(disk->magic, MAGIC, sizeof disk->magic) == 0;
     if (ours && disk->version != FORMAT_VERSION) {
-        report(directory->reporter, REPORT_ERROR,
+        report(directory->place->reporter, REPORT_ERROR,
                "data directory %s has format version %u, and this release reads version %u: start "
                "the release "
                "that wrote it, or name another directory with --data-dir",
-               directory->name, disk->version, FORMAT_VERSION);
+               directory->place->name, disk->version, FORMAT_VERSION);
         return STORE_BAD_VERSION;
     }
     if (ours && got == sizeof *disk &&
         disk->check == XXH3_64bits(disk, offsetof(struct disk_store, check)))
         return STORE_OK;
     report(
-        directory->reporter, REPORT_ERROR,
+        directory->place->reporter, REPORT_ERROR,
         "the file `store` in data directory %s is damaged: restore it from a backup (the data is "
         "not "
         "readable without it), or name another directory with --data-dir",
-        directory->name);
+        directory->place->name);
     return STORE_CORRUPT;
 }
 
 /* STORE_NOT_FOUND: there is no store yet, and may be made. */
 static enum store_status find_store(const struct directory *directory, struct disk_store *disk)
 {
-    int fd =
-        directory->files->open(directory->files->context, directory->dir_fd, "store", O_RDONLY);
+    int fd = directory->place->files->open(directory->place->files->context,
+                                           directory->place->dir_fd, "store", O_RDONLY);
     if (fd < 0 && file_is_bad_block(errno))
         report_unreadable(directory);
     if (fd < 0)
         return errno == ENOENT ? check_empty(directory) : STORE_IO;
     enum store_status status = read_store(directory, fd, disk);
-    directory->files->close(directory->files->context, fd);
+    directory->place->files->close(directory->place->files->context, fd);
     return status;
 }
 
@@ -150,20 +147,20 @@ static enum store_status make_store(const struct directory *directory, uint32_t 
                                     void (*random)(void *bytes, size_t len),
                                     struct disk_store *disk)
 {
-    const struct file_system *files = directory->files;
+    const struct file_system *files = directory->place->files;
     *disk = (struct disk_store){.magic = MAGIC, .version = FORMAT_VERSION, .created_s = now_s};
     random(disk->uuid, sizeof disk->uuid);
     random(&disk->hash_seed, sizeof disk->hash_seed);
     disk->check = XXH3_64bits(disk, offsetof(struct disk_store, check));
-    int fd =
-        files->open(files->context, directory->dir_fd, "store.tmp", O_WRONLY | O_CREAT | O_TRUNC);
+    int fd = files->open(files->context, directory->place->dir_fd, "store.tmp",
+                         O_WRONLY | O_CREAT | O_TRUNC);
     if (fd < 0)
         return STORE_IO;
     bool ok =
         file_write_all(files, fd, disk, sizeof *disk, 0) && files->sync(files->context, fd) == 0;
     ok = files->close(files->context, fd) == 0 && ok;
-    ok = ok && files->rename(files->context, directory->dir_fd, "store.tmp", "store") == 0 &&
-         files->sync_dir(files->context, directory->dir_fd) == 0;
+    ok = ok && files->rename(files->context, directory->place->dir_fd, "store.tmp", "store") == 0 &&
+         files->sync_dir(files->context, directory->place->dir_fd) == 0;
     return ok ? STORE_OK : STORE_IO;
 }
 
@@ -171,33 +168,33 @@ static enum store_status refuse_in_use(const struct directory *directory, int fd
 {
     char pid[32] = "";
     size_t got = 0;
-    file_read_upto(directory->files, fd, pid, sizeof pid - 1, 0, &got);
+    file_read_upto(directory->place->files, fd, pid, sizeof pid - 1, 0, &got);
     pid[got] = '\0';
     pid[strcspn(pid, "\n")] = '\0';
     report(
-        directory->reporter, REPORT_ERROR,
+        directory->place->reporter, REPORT_ERROR,
         "data directory %s is in use by process %s: stop that one, or name another directory with "
         "--data-dir",
-        directory->name, pid[0] ? pid : "(unknown)");
+        directory->place->name, pid[0] ? pid : "(unknown)");
     return STORE_IN_USE;
 }
 
 static enum store_status take_lock(const struct directory *directory, int *out)
 {
     char pid[32];
-    int fd = directory->files->open(directory->files->context, directory->dir_fd, "lock",
-                                    O_RDWR | O_CREAT);
+    int fd = directory->place->files->open(directory->place->files->context,
+                                           directory->place->dir_fd, "lock", O_RDWR | O_CREAT);
     if (fd < 0)
         return STORE_IO;
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         enum store_status status = errno == EWOULDBLOCK ? refuse_in_use(directory, fd) : STORE_IO;
-        directory->files->close(directory->files->context, fd);
+        directory->place->files->close(directory->place->files->context, fd);
         return status;
     }
     int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (directory->files->truncate(directory->files->context, fd, 0) < 0 ||
-        !file_write_all(directory->files, fd, pid, (size_t)len, 0)) {
-        directory->files->close(directory->files->context, fd);
+    if (directory->place->files->truncate(directory->place->files->context, fd, 0) < 0 ||
+        !file_write_all(directory->place->files, fd, pid, (size_t)len, 0)) {
+        directory->place->files->close(directory->place->files->context, fd);
         return STORE_IO;
     }
     *out = fd;
@@ -221,32 +218,23 @@ static enum store_status open_or_make(const struct directory *directory, uint32_
     if (status == STORE_NOT_FOUND)
         status = make_store(directory, now_s, random, disk);
     if (status != STORE_OK)
-        directory->files->close(directory->files->context, *lock_fd);
+        directory->place->files->close(directory->place->files->context, *lock_fd);
     return status;
 }
 
-enum store_status datadir_open(struct datadir *datadir, const struct file_system *files, int dir_fd,
-                               const char *name, bool any_owner, uint32_t now_s,
-                               void (*random)(void *bytes, size_t len),
-                               const struct reporter *reporter)
+enum store_status datadir_open(struct datadir *datadir, const struct datadir_place *place,
+                               uint32_t now_s, void (*random)(void *bytes, size_t len))
 {
     bool explained = false;
-    struct directory directory = {.files = files,
-                                  .dir_fd = dir_fd,
-                                  .name = name,
-                                  .any_owner = any_owner,
-                                  .reporter = reporter,
-                                  .explained = &explained};
+    const struct directory directory = {.place = place, .explained = &explained};
     struct disk_store disk;
     int lock_fd;
     enum store_status status = open_or_make(&directory, now_s, random, &lock_fd, &disk);
     if (status == STORE_IO && !explained)
-        report(
-            reporter, REPORT_ERROR,
-            "data directory %s: %s. It must be readable and writable by this user, on a disk with "
-            "free "
-            "space; another can be named with --data-dir",
-            name, strerror(errno));
+        report(place->reporter, REPORT_ERROR,
+               "data directory %s: %s. It must be readable and writable by this user, on a disk "
+               "with free space; another can be named with --data-dir",
+               place->name, strerror(errno));
     if (status != STORE_OK)
         return status;
     memcpy(datadir->uuid, disk.uuid, sizeof datadir->uuid);

@@ -16,14 +16,20 @@ struct datadir {
     int lock_fd;
 };
 
-/* Takes the directory for this process and reads who it is; an empty one becomes a new store's. It
- * must belong to the user we run as, unless any_owner allows others. `name` is for messages. What
- * is wrong is reporter, and then nothing has been changed: STORE_IN_USE, STORE_BAD_VERSION,
+/* Where the data is. */
+struct datadir_place {
+    const struct file_system *files;
+    int dir_fd;
+    const char *name; /* for messages */
+    bool any_owner;   /* it may belong to another than the user we run as */
+    const struct reporter *reporter;
+};
+
+/* Takes the directory for this process and reads who it is; an empty one becomes a new store's.
+ * What is wrong is reported, and then nothing has been changed: STORE_IN_USE, STORE_BAD_VERSION,
  * STORE_NOT_OURS, STORE_CORRUPT, STORE_IO. */
-enum store_status datadir_open(struct datadir *datadir, const struct file_system *files, int dir_fd,
-                               const char *name, bool any_owner, uint32_t now_s,
-                               void (*random)(void *bytes, size_t len),
-                               const struct reporter *reporter);
+enum store_status datadir_open(struct datadir *datadir, const struct datadir_place *place,
+                               uint32_t now_s, void (*random)(void *bytes, size_t len));
 
 /* Lets it go. */
 void datadir_close(struct datadir *datadir, const struct file_system *files);

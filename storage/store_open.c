@@ -348,9 +348,13 @@ static enum store_status open_store(struct store **out, const struct store_optio
         return STORE_NO_MEMORY;
     }
     store->cleaner.manual = manual;
-    enum store_status status = datadir_open(&store->datadir, store->options.files, options->dir_fd,
-                                            options->dir_name, options->any_owner, options->now_s,
-                                            store->options.random, &store->options.reporter);
+    const struct datadir_place place = {.files = store->options.files,
+                                        .dir_fd = options->dir_fd,
+                                        .name = options->dir_name,
+                                        .any_owner = options->any_owner,
+                                        .reporter = &store->options.reporter};
+    enum store_status status =
+        datadir_open(&store->datadir, &place, options->now_s, store->options.random);
     if (status == STORE_OK) {
         status = open_in_memory(store);
         if (status != STORE_OK)

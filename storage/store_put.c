@@ -129,11 +129,12 @@ static enum store_status check_room(struct store *store, const struct found *fou
 }
 
 /* With the shard locked: decides, reserves and indexes. */
-static enum store_status put_locked(struct store *store, const struct store_key *key,
-                                    uint32_t now_s, struct store_put *put, struct found *found,
+static enum store_status put_locked(struct store_session *session, const struct store_key *key,
+                                    struct store_put *put, struct found *found,
                                     struct cache_item *item, const struct log_outside *outside,
                                     struct log_room *room)
 {
+    struct store *store = session->store;
     uint64_t value_len = (uint64_t)put->value[0].len + put->value[1].len;
     uint64_t size = record_size(key->len, value_len);
     enum store_status status = check_condition(found, put->condition, put->location);
@@ -147,13 +148,13 @@ static enum store_status put_locked(struct store *store, const struct store_key 
     if (put->keep_expiry && found->present)
         put->expire_s = found->entry.expire_s;
     struct hint_entry entry = entry_for(key, RECORD_PUT, value_len, put->expire_s);
-    status = log_reserve(&store->log, &entry, outside, LOG_NORMAL, rests_on, now_s, room);
+    status = log_reserve(&store->log, &entry, outside, LOG_NORMAL, rests_on, session->now_s, room);
     if (status != STORE_OK)
         return status;
     put->cas = put->cas ? put->cas : room->cas;
     if (item) {
         item->cas = put->cas;
-        cache_item_set_accessed(item, now_s);
+        cache_item_set_accessed(item, session->now_s);
     }
     uint64_t location = location_of(room->segment->segment_index, room->offset, size);
     if (put->fetched && !item)
@@ -175,8 +176,8 @@ enum store_status store_put(struct store_session *session, const struct store_ke
         put->state |= RECORD_STATE_CAS_CHOSEN;
     struct cache_item *item = prepare_item(session, key, put);
     lock_and_find(session, key, &found);
-    enum store_status status = put_locked(session->store, key, session->now_s, put, &found, item,
-                                          large ? &outside : NULL, &room);
+    enum store_status status =
+        put_locked(session, key, put, &found, item, large ? &outside : NULL, &room);
     if (status != STORE_OK)
         rest_on_found(session, &found);
     keydir_unlock(found.shard);

@@ -164,12 +164,16 @@ static bool load_entries(struct job *job)
     const struct store_options *options = &store->options;
     const struct reporter silent = {0}; /* keep_damaged and drop_all_lost tell of bad blocks */
     bool tolerant = clean_is_tolerant(job);
+    const struct hint_source source = {.files = options->files,
+                                       .segment = job->segment,
+                                       .end = atomic_load(&job->segment->end),
+                                       .hash_seed = store->datadir.hash_seed,
+                                       .how = tolerant ? HINT_TOLERANT : 0,
+                                       .reporter = tolerant ? &silent : &options->reporter};
     enum store_status status =
         hint_read(options->files, options->dir_fd, job->segment, &job->hint, &job->entries);
     if (status != STORE_OK)
-        status = hint_collect(options->files, job->segment, atomic_load(&job->segment->end),
-                              store->datadir.hash_seed, tolerant ? HINT_TOLERANT : 0,
-                              tolerant ? &silent : &options->reporter, &job->hint, &job->entries);
+        status = hint_collect(&source, &job->hint, &job->entries);
     if (status == STORE_OK)
         strike_superseded(job);
     if (status == STORE_OK && job->hint.unreadable)

@@ -244,11 +244,11 @@ static void report_bad_blocks(const struct segment *segment, const struct hint *
             strerror(bad->error), (unsigned long long)hint->unreadable);
 }
 
-enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
-                            uint64_t end, uint64_t hash_seed, uint32_t how,
-                            const struct reporter *reporter, hint_visit *visit, void *context,
+enum store_status hint_scan(const struct hint_source *source, hint_visit *visit, void *context,
                             struct hint *hint)
 {
+    const struct segment *segment = source->segment;
+    const struct reporter *reporter = source->reporter;
     struct segment_cursor cursor;
     struct record record;
     struct gap gap = {0};
@@ -257,10 +257,10 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
     bool go_on = true;
     enum cursor_status at = CURSOR_END;
     *hint = (struct hint){.end = SEGMENT_HEADER_SIZE};
-    if (!segment_cursor_init(&cursor, files, segment, end))
+    if (!segment_cursor_init(&cursor, source->files, segment, source->end))
         return STORE_IO;
     cursor.skims = true;
-    cursor.tolerant = how & HINT_TOLERANT;
+    cursor.tolerant = source->how & HINT_TOLERANT;
     while (go_on) {
         at = segment_cursor_next(&cursor, &record, &offset);
         if (at != CURSOR_RECORD && at != CURSOR_DAMAGE)
@@ -273,9 +273,9 @@ enum store_status hint_scan(const struct file_system *files, const struct segmen
             continue;
         }
         hint->end = cursor.offset;
-        go_on = visit_record(hint, &record, offset, hash_seed, visit, context);
+        go_on = visit_record(hint, &record, offset, source->hash_seed, visit, context);
     }
-    if (how & HINT_TORN_TAIL)
+    if (source->how & HINT_TORN_TAIL)
         report_torn(segment, &gap, reporter);
     else
         note_damage(hint, segment, &gap, reporter);
@@ -303,14 +303,11 @@ bool hint_list_add(void *context, const struct hint_entry *entry)
     return true;
 }
 
-enum store_status hint_collect(const struct file_system *files, const struct segment *segment,
-                               uint64_t end, uint64_t hash_seed, uint32_t how,
-                               const struct reporter *reporter, struct hint *hint,
+enum store_status hint_collect(const struct hint_source *source, struct hint *hint,
                                struct hint_entry **entries)
 {
     struct hint_list list = {0};
-    enum store_status status =
-        hint_scan(files, segment, end, hash_seed, how, reporter, hint_list_add, &list, hint);
+    enum store_status status = hint_scan(source, hint_list_add, &list, hint);
     if (status == STORE_OK)
         *entries = list.entries;
     else
@@ -469,8 +466,12 @@ enum store_status hint_make(const struct file_system *files, int dir_fd,
     struct hint_writer *writer = hint_begin(files, dir_fd, segment);
     if (!writer)
         return STORE_IO;
-    enum store_status status = hint_scan(files, segment, atomic_load(&segment->end), hash_seed, 0,
-                                         reporter, write_entry, writer, &writer->hint);
+    const struct hint_source source = {.files = files,
+                                       .segment = segment,
+                                       .end = atomic_load(&segment->end),
+                                       .hash_seed = hash_seed,
+                                       .reporter = reporter};
+    enum store_status status = hint_scan(&source, write_entry, writer, &writer->hint);
     if (status == STORE_OK)
         return hint_finish(writer, writer->hint.end, keys, hint);
     hint_abandon(writer);

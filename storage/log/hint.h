@@ -65,12 +65,20 @@ enum hint_scan {
     HINT_TOLERANT = 2,  /* bad blocks of the disk are damage, and no failure */
 };
 
-/* Reads the records of a segment (up to `end` bytes, 0: all of the file) and calls visit for each.
- * Damage is reported with its place and counted. Sets *hint, keys excepted. STORE_OK; STORE_IO;
- * STORE_NO_MEMORY, also when visit said so. */
-enum store_status hint_scan(const struct file_system *files, const struct segment *segment,
-                            uint64_t end, uint64_t hash_seed, uint32_t how,
-                            const struct reporter *reporter, hint_visit *visit, void *context,
+/* A segment that is to be scanned. */
+struct hint_source {
+    const struct file_system *files;
+    const struct segment *segment;
+    uint64_t end; /* of the log in it, in bytes; 0: all of the file */
+    uint64_t hash_seed;
+    uint32_t how; /* of enum hint_scan */
+    const struct reporter *reporter;
+};
+
+/* Reads the records of a segment and calls visit for each. Damage is reported with its place and
+ * counted. Sets *hint, keys excepted. STORE_OK; STORE_IO; STORE_NO_MEMORY, also when visit said
+ * so. */
+enum store_status hint_scan(const struct hint_source *source, hint_visit *visit, void *context,
                             struct hint *hint);
 
 /* Entries in memory: {0} is empty, and `entries` is the owner's to free. hint_list_add is a
@@ -83,9 +91,7 @@ struct hint_list {
 bool hint_list_add(void *context, const struct hint_entry *entry);
 
 /* As hint_scan, but sets *entries to hint->count entries in memory, that the caller frees. */
-enum store_status hint_collect(const struct file_system *files, const struct segment *segment,
-                               uint64_t end, uint64_t hash_seed, uint32_t how,
-                               const struct reporter *reporter, struct hint *hint,
+enum store_status hint_collect(const struct hint_source *source, struct hint *hint,
                                struct hint_entry **entries);
 
 /* A hint file that is written while its segment grows. */

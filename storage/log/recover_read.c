@@ -22,13 +22,18 @@ struct walk {
 static enum store_status scan_segment(struct recovery_run *run, const struct load *load,
                                       hint_visit *visit, void *context, struct hint *hint)
 {
-    struct recovery *recovery = run->recovery;
+    const struct recovery *recovery = run->recovery;
     const struct reporter silent = {0}; /* damage is reported when the segment is loaded */
+    const struct hint_source source = {.files = recovery->files,
+                                       .segment = load->segment,
+                                       .end = load->end,
+                                       .hash_seed = recovery->hash_seed,
+                                       .how = HINT_TORN_TAIL | HINT_TOLERANT,
+                                       .reporter = &silent};
     enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
     if (status != STORE_OK)
         return status;
-    status = hint_scan(recovery->files, load->segment, load->end, recovery->hash_seed,
-                       HINT_TORN_TAIL | HINT_TOLERANT, &silent, visit, context, hint);
+    status = hint_scan(&source, visit, context, hint);
     int error = errno;
     segment_files_done(load->segment);
     errno = error;
@@ -39,13 +44,18 @@ static enum store_status scan_segment(struct recovery_run *run, const struct loa
 static enum store_status collect_segment(struct recovery_run *run, struct load *load,
                                          bool tail_may_be_torn)
 {
-    struct recovery *recovery = run->recovery;
-    uint32_t how = HINT_TOLERANT | (tail_may_be_torn ? HINT_TORN_TAIL : 0);
+    const struct recovery *recovery = run->recovery;
+    const struct hint_source source = {.files = recovery->files,
+                                       .segment = load->segment,
+                                       .end = load->end,
+                                       .hash_seed = recovery->hash_seed,
+                                       .how =
+                                           HINT_TOLERANT | (tail_may_be_torn ? HINT_TORN_TAIL : 0),
+                                       .reporter = recovery->reporter};
     enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
     if (status != STORE_OK)
         return status;
-    status = hint_collect(recovery->files, load->segment, load->end, recovery->hash_seed, how,
-                          recovery->reporter, &load->hint, &load->entries);
+    status = hint_collect(&source, &load->hint, &load->entries);
     int error = errno;
     segment_files_done(load->segment);
     errno = error;

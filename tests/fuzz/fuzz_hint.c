@@ -170,9 +170,13 @@ static void run_segment(const char *bytes, size_t bytes_len, uint8_t choice)
         memcpy(data + SEGMENT_HEADER_SIZE, bytes, bytes_len);
     seal_all(data, end, size, &sealed);
     struct segment *segment = open_segment(&memory, data, end, size);
-    FUZZ_CHECK(hint_collect(&memory.files, segment, choice & BEYOND ? end : 0, HASH_SEED,
-                            choice & TORN ? HINT_TORN_TAIL : 0, &silent, &hint,
-                            &entries) == STORE_OK);
+    const struct hint_source source = {.files = &memory.files,
+                                       .segment = segment,
+                                       .end = choice & BEYOND ? end : 0,
+                                       .hash_seed = HASH_SEED,
+                                       .how = choice & TORN ? HINT_TORN_TAIL : 0,
+                                       .reporter = &silent};
+    FUZZ_CHECK(hint_collect(&source, &hint, &entries) == STORE_OK);
     FUZZ_CHECK(hint.count == sealed.count && hint.end == sealed.end);
     for (uint64_t i = 0; i < hint.count; i++)
         check_entry(&entries[i], &sealed, i, data);

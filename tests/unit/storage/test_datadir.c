@@ -43,8 +43,12 @@ static int tear_down(void **state)
 
 static enum store_status open_with(const struct file_system *files, struct datadir *out)
 {
-    return datadir_open(out, files, dir.fd, "/the/data", any_owner, 1000, random_bytes,
-                        &messages.reporter);
+    const struct datadir_place place = {.files = files,
+                                        .dir_fd = dir.fd,
+                                        .name = "/the/data",
+                                        .any_owner = any_owner,
+                                        .reporter = &messages.reporter};
+    return datadir_open(out, &place, 1000, random_bytes);
 }
 
 static enum store_status try_open(struct datadir *out)

@@ -109,8 +109,12 @@ static bool note(void *context, const struct hint_entry *entry)
 static enum store_status scan(bool tail_may_be_torn, struct hint *hint)
 {
     found.count = 0;
-    return hint_scan(&file_system_os, segment, 0, HASH_SEED, tail_may_be_torn ? HINT_TORN_TAIL : 0,
-                     &messages.reporter, note, NULL, hint);
+    const struct hint_source source = {.files = &file_system_os,
+                                       .segment = segment,
+                                       .hash_seed = HASH_SEED,
+                                       .how = tail_may_be_torn ? HINT_TORN_TAIL : 0,
+                                       .reporter = &messages.reporter};
+    return hint_scan(&source, note, NULL, hint);
 }
 
 static void expect_hint_equals_scan(void)

@@ -703,12 +703,14 @@ static void compare_hint_with_scan(const struct segment *segment)
 {
     struct hint hint, scanned;
     struct hint_entry *entries, *found;
-    uint64_t seed = fixture.store->datadir.hash_seed;
     assert_int_equal(hint_read(&file_system_os, fixture.dir.fd, segment, &hint, &entries),
                      STORE_OK);
-    assert_int_equal(hint_collect(&file_system_os, segment, atomic_load(&segment->end), seed, 0,
-                                  &fixture.messages.reporter, &scanned, &found),
-                     STORE_OK);
+    const struct hint_source source = {.files = &file_system_os,
+                                       .segment = segment,
+                                       .end = atomic_load(&segment->end),
+                                       .hash_seed = fixture.store->datadir.hash_seed,
+                                       .reporter = &fixture.messages.reporter};
+    assert_int_equal(hint_collect(&source, &scanned, &found), STORE_OK);
     assert_int_equal(hint.count, scanned.count);
     assert_int_equal(hint.touches, scanned.touches);
     assert_int_equal(hint.end, scanned.end);
