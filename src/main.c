@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -187,11 +188,24 @@ static bool open_all(struct main_thread *self, const struct resources *resources
     return open_store(server, resources);
 }
 
+/* A sync of files without a name succeeds, and keeps nothing. */
+static bool has_no_name(int dir_fd)
+{
+    struct stat status;
+    return fstat(dir_fd, &status) == 0 && status.st_nlink == 0;
+}
+
 /* True: everything that was answered is on disk. */
-static bool close_all(struct main_thread *self)
+static bool close_all(struct main_thread *self, const struct resources *resources)
 {
     struct server *server = &self->server;
     bool synced = store_close(server->store);
+
+    if (has_no_name(resources->dir_fd)) {
+        server_log("error: data directory %s has been removed, and all data with it",
+                   server->settings.data_dir);
+        synced = false;
+    }
 
     watch_free(server->watch);
     prefixes_free(server->prefixes);
@@ -208,7 +222,7 @@ static bool serve(struct main_thread *self, const struct resources *resources)
     if (!open_all(self, resources))
         return false;
     lock_memory(&self->server.settings);
-    return server_run(self, ready) && close_all(self);
+    return server_run(self, ready) && close_all(self, resources);
 }
 
 /* Only root may be able to read the file. Then SIGHUP finds it closed, and says so. */

@@ -187,8 +187,8 @@ const char *file_remedy(int error)
     case EMFILE: return "Raise the limit of open files (ulimit -n)";
     case ENFILE: return "Raise the system's limit of open files (fs.file-max)";
     case ENOSPC:
-    case EDQUOT:
-    case EFBIG: return "Free disk space";
+    case EDQUOT: return "Free disk space";
+    case EFBIG: return "Raise the limit of the size of files (ulimit -f)";
     case ENOENT: return "Has somebody removed it? Put it back";
     default: return "Check the disk and its mount";
     }

@@ -255,6 +255,9 @@ def directory_removed(segment_size="1m", size=100_000, mib=64):
     lines = assert_told(server, writing.said(), r"director|No such file")
     assert writing.client.get(b"kept") == value_of(b"kept", size)
     assert_idle(server)
+    server.process.terminate()
+    status, said = server.wait_for_exit()
+    assert status == 1 and "has been removed" in said and "all synced" not in said, said
     return "%s; said: %s" % (writing.said(), lines)
 
 

@@ -417,9 +417,9 @@ static void test_the_binary_protocol_says_the_same_in_its_own_words(void **state
 
 static void finish_reads(void)
 {
-    struct store_fetch *fetch;
     store_fetch_submit(commands.context.session);
     while (commands.context.fetches.under_way) {
+        struct store_fetch *fetch;
         while (sem_wait(&woken) < 0)
             ;
         while ((fetch = store_fetch_next(commands.context.session)))
