@@ -55,7 +55,7 @@ def mgdump(client, which=b"all"):
 
 def ask_until_free(client, command, end):
     """A dump that was left by its client counts until its thread has noticed."""
-    for _ in range(500):
+    for _ in range(6000):
         client.send(command)
         answer = client.read(4)
         if answer != BUSY[:4]:
