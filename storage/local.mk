@@ -21,7 +21,7 @@ libcachecask_a_SOURCES = \
     storage/index/keydir_scan.c \
     storage/scan.c storage/scan.h \
     storage/clean/pace.c storage/clean/pace.h \
-    storage/log/load.h storage/index/location.h \
+    storage/index/location.h \
     storage/log/log.c storage/log/log.h storage/log/log_internal.h \
     storage/log/log_backpressure.c storage/log/log_open.c storage/log/log_repair.c \
     storage/log/log_segments.c storage/log/log_space.c storage/log/log_sync.c \
@@ -36,8 +36,8 @@ libcachecask_a_SOURCES = \
     storage/log/record.c storage/log/record.h \
     storage/log/recover.c storage/log/recover.h storage/log/recover_internal.h \
     storage/log/recover_read.c storage/log/recover_replay.c storage/log/recover_threads.c \
-    storage/log/recover_files.c storage/log/recover_files.h \
-    storage/log/rescue.c storage/log/rescue.h \
+    storage/log/recover_files.c \
+    storage/log/rescue.c \
     storage/read/ring.h \
     storage/log/segment.c storage/log/segment.h \
     storage/log/segment_files.c storage/log/segment_files.h \
@@ -45,7 +45,7 @@ libcachecask_a_SOURCES = \
     storage/store.h storage/store_internal.h storage/store_find.h \
     storage/store_check.c storage/store_get.c storage/store_open.c storage/store_put.c \
     storage/store_session.c storage/store_stats.c \
-    storage/log/tail.c storage/log/tail.h \
+    storage/log/tail.c \
     storage/base/report.c storage/report.h
 
 if HAVE_URING

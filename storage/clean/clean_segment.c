@@ -163,20 +163,21 @@ static bool load_entries(struct job *job)
     struct store *store = job->store;
     const struct store_options *options = &store->options;
     const struct reporter silent = {0}; /* keep_damaged and drop_all_lost tell of bad blocks */
-    bool tolerant = clean_is_tolerant(job);
+    bool tolerant = clean_is_tolerant(job), unreadable = false;
     const struct hint_source source = {.files = options->files,
                                        .segment = job->segment,
                                        .end = atomic_load(&job->segment->end),
                                        .hash_seed = store->datadir.hash_seed,
                                        .how = tolerant ? HINT_TOLERANT : 0,
-                                       .reporter = tolerant ? &silent : &options->reporter};
+                                       .reporter = tolerant ? &silent : &options->reporter,
+                                       .unreadable = &unreadable};
     enum store_status status =
         hint_read(options->files, options->dir_fd, job->segment, &job->hint, &job->entries);
     if (status != STORE_OK)
         status = hint_collect(&source, &job->hint, &job->entries);
     if (status == STORE_OK)
         strike_superseded(job);
-    if (status == STORE_OK && job->hint.unreadable)
+    if (status == STORE_OK && unreadable)
         job->unreadable++;
     if (status != STORE_IO || !tolerant)
         return status == STORE_OK;

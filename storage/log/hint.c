@@ -42,12 +42,7 @@ struct disk_header {
     uint8_t uuid[16];
     uint64_t id;
     uint64_t base_lsn;
-    uint64_t end;
-    uint64_t count;
-    uint64_t touches;
-    uint64_t keys;
-    uint64_t cas_max;
-    uint64_t damage;
+    struct hint hint;
     uint64_t entries_check;
     uint64_t check;
 };
@@ -65,9 +60,9 @@ static bool header_fits(const struct disk_header *header, const struct segment *
            header->version == 1 && header->entry_size == sizeof(struct hint_entry) &&
            memcmp(header->uuid, segment->header.uuid, sizeof header->uuid) == 0 &&
            header->id == segment->header.id && header->base_lsn == segment->header.base_lsn &&
-           header->end <= segment->capacity &&
-           header->count == (size - sizeof *header) / sizeof(struct hint_entry) &&
-           size == sizeof *header + header->count * sizeof(struct hint_entry);
+           header->hint.end <= segment->capacity &&
+           header->hint.count == (size - sizeof *header) / sizeof(struct hint_entry) &&
+           size == sizeof *header + header->hint.count * sizeof(struct hint_entry);
 }
 
 static enum store_status read_header(const struct file_system *files, int fd,
@@ -87,7 +82,7 @@ static enum store_status read_entries(const struct file_system *files, int fd,
                                       const struct disk_header *header, uint64_t seed,
                                       struct hint_entry **out)
 {
-    size_t len = header->count * sizeof(struct hint_entry);
+    size_t len = header->hint.count * sizeof(struct hint_entry);
     struct hint_entry *entries = malloc(len ? len : 1);
     if (!entries)
         return STORE_NO_MEMORY;
@@ -100,15 +95,12 @@ static enum store_status read_entries(const struct file_system *files, int fd,
     return ok ? STORE_CORRUPT : STORE_IO;
 }
 
-/* The entries are read when the caller wants them (not NULL). */
-static enum store_status read_hint(const struct file_system *files, int dir_fd,
-                                   const struct segment *segment, struct hint *hint,
-                                   struct hint_entry **entries)
+enum store_status hint_read(const struct file_system *files, int dir_fd,
+                            const struct segment *segment, struct hint *hint,
+                            struct hint_entry **entries)
 {
-    char name[SEGMENT_NAME_SIZE];
     struct disk_header header;
-    segment_name(name, segment->header.id, "hint");
-    int fd = files->open(files->context, dir_fd, name, O_RDONLY);
+    int fd = segment_open_file(files, dir_fd, segment->header.id, "hint", O_RDONLY);
     if (fd < 0)
         return errno == ENOENT ? STORE_NOT_FOUND : STORE_IO;
     enum store_status status = read_header(files, fd, segment, &header);
@@ -118,28 +110,8 @@ static enum store_status read_hint(const struct file_system *files, int dir_fd,
     files->close(files->context, fd);
     errno = error;
     if (status == STORE_OK)
-        *hint = (struct hint){
-            .count = header.count,
-            .touches = header.touches,
-            .cas_max = header.cas_max,
-            .end = header.end,
-            .damage = header.damage,
-            .keys = header.keys,
-        };
+        *hint = header.hint;
     return status;
-}
-
-enum store_status hint_read(const struct file_system *files, int dir_fd,
-                            const struct segment *segment, struct hint *hint,
-                            struct hint_entry **entries)
-{
-    return read_hint(files, dir_fd, segment, hint, entries);
-}
-
-enum store_status hint_read_header(const struct file_system *files, int dir_fd,
-                                   const struct segment *segment, struct hint *hint)
-{
-    return read_hint(files, dir_fd, segment, hint, NULL);
 }
 
 static struct key_hash hash_of(const struct record *record, uint64_t seed)
@@ -168,10 +140,26 @@ static struct hint_entry entry_of(const struct record *record, uint32_t offset, 
     };
 }
 
-static bool visit_record(struct hint *hint, const struct record *record, uint32_t offset,
-                         uint64_t seed, hint_visit *visit, void *context)
+/* A scan under way. */
+struct scan {
+    const struct hint_source *source;
+    struct hint *hint;
+    /* A place that is no valid record; it is damage if something valid follows. */
+    uint32_t gap_from;
+    uint64_t gap_end; /* 0: there is none */
+    /* Bad blocks of the disk: one message reports all that a segment has. */
+    uint64_t bad_count;
+    uint32_t bad_from; /* the first */
+    uint64_t bad_end;  /* of the last */
+    uint64_t bad_bytes;
+    int error;
+};
+
+static bool visit_record(struct scan *scan, const struct record *record, uint32_t offset,
+                         hint_visit *visit, void *context)
 {
-    struct hint_entry entry = entry_of(record, offset, seed);
+    struct hint *hint = scan->hint;
+    struct hint_entry entry = entry_of(record, offset, scan->source->hash_seed);
     bool unique = record->type != RECORD_DELETE && !(record->state & RECORD_STATE_CAS_CHOSEN);
     if (unique && record->cas > hint->cas_max)
         hint->cas_max = record->cas;
@@ -180,84 +168,65 @@ static bool visit_record(struct hint *hint, const struct record *record, uint32_
     return visit(context, &entry);
 }
 
-/* A place that is no valid record; whether it is damage is known when something valid follows. */
-struct gap {
-    uint32_t from;
-    uint64_t to; /* 0: there is none */
-};
-
-static void note_damage(struct hint *hint, const struct segment *segment, struct gap *gap,
-                        const struct reporter *reporter)
+static void note_damage(struct scan *scan)
 {
-    if (gap->to == 0)
+    if (scan->gap_end == 0)
         return;
-    hint->damage++;
-    report(reporter, REPORT_WARNING,
+    scan->hint->damage++;
+    report(scan->source->reporter, REPORT_WARNING,
            "segment %016llx: no valid record at bytes %u to %llu: skipped",
-           (unsigned long long)segment->header.id, gap->from, (unsigned long long)gap->to);
-    gap->to = 0;
+           (unsigned long long)scan->source->segment->header.id, scan->gap_from,
+           (unsigned long long)scan->gap_end);
+    scan->gap_end = 0;
 }
 
-/* What was being written when the process died. It was never acknowledged, but a disk that has lost
- * it looks the same. */
-static void report_torn(const struct segment *segment, const struct gap *gap,
-                        const struct reporter *reporter)
+/* An unfinished write of a process that died; or a disk has lost it, which looks the same. */
+static void report_torn(const struct scan *scan)
 {
-    if (gap->to)
-        report(reporter, REPORT_INFO,
+    if (scan->gap_end)
+        report(scan->source->reporter, REPORT_INFO,
                "segment %016llx: no whole record behind byte %u: the log ends there",
-               (unsigned long long)segment->header.id, gap->from);
+               (unsigned long long)scan->source->segment->header.id, scan->gap_from);
 }
 
-/* Bad blocks of the disk: one message tells of all that a segment has. */
-struct bad_blocks {
-    uint64_t count;
-    uint32_t first; /* byte */
-    uint64_t end;   /* of the last */
-    int error;
-};
-
-static void note_bad_block(struct hint *hint, struct bad_blocks *bad, struct gap *gap, int error)
+static void note_bad_block(struct scan *scan, int error)
 {
-    bool more = bad->count && gap->from == bad->end; /* after a record that reaches into it */
-    if (bad->count == 0)
-        bad->first = gap->from;
-    bad->count += !more;
-    bad->end = gap->to;
-    bad->error = error;
+    struct hint *hint = scan->hint;
+    bool more = scan->bad_count && scan->gap_from == scan->bad_end; /* a record reaches into it */
+    if (scan->bad_count == 0)
+        scan->bad_from = scan->gap_from;
+    scan->bad_count += !more;
+    scan->bad_end = scan->gap_end;
+    scan->error = error;
     hint->damage += !more;
-    hint->unreadable += gap->to - gap->from;
-    hint->end = gap->to; /* it may have been a record's */
-    gap->to = 0;
+    scan->bad_bytes += scan->gap_end - scan->gap_from;
+    hint->end = scan->gap_end; /* it may have been a record's */
+    scan->gap_end = 0;
 }
 
-static void report_bad_blocks(const struct segment *segment, const struct hint *hint,
-                              const struct bad_blocks *bad, const struct reporter *reporter)
+static void report_bad_blocks(const struct scan *scan)
 {
-    if (bad->count)
-        report(
-            reporter, REPORT_WARNING,
-            "%016llx.seg cannot be read in %llu places, the first at byte %u (%s): what stands in "
-            "these %llu bytes is lost, all else is used. Check the disk, and copy the file if it "
-            "is to be rescued: it is kept while there is room, and each start tries again",
-            (unsigned long long)segment->header.id, (unsigned long long)bad->count, bad->first,
-            strerror(bad->error), (unsigned long long)hint->unreadable);
+    if (scan->bad_count)
+        report(scan->source->reporter, REPORT_WARNING,
+               "%016llx.seg cannot be read in %llu places, the first at byte %u (%s): what stands "
+               "in these %llu bytes is lost, all else is used. Check the disk, and copy the file "
+               "if it is to be rescued: it is kept while there is room, and each start tries again",
+               (unsigned long long)scan->source->segment->header.id,
+               (unsigned long long)scan->bad_count, scan->bad_from, strerror(scan->error),
+               (unsigned long long)scan->bad_bytes);
 }
 
 enum store_status hint_scan(const struct hint_source *source, hint_visit *visit, void *context,
                             struct hint *hint)
 {
-    const struct segment *segment = source->segment;
-    const struct reporter *reporter = source->reporter;
+    struct scan scan = {.source = source, .hint = hint};
     struct segment_cursor cursor;
     struct record record;
-    struct gap gap = {0};
-    struct bad_blocks bad = {0};
     uint32_t offset;
     bool go_on = true;
     enum cursor_status at = CURSOR_END;
     *hint = (struct hint){.end = SEGMENT_HEADER_SIZE};
-    if (!segment_cursor_init(&cursor, source->files, segment, source->end))
+    if (!segment_cursor_init(&cursor, source->files, source->segment, source->end))
         return STORE_IO;
     cursor.skims = true;
     cursor.tolerant = source->how & HINT_TOLERANT;
@@ -265,24 +234,25 @@ enum store_status hint_scan(const struct hint_source *source, hint_visit *visit,
         at = segment_cursor_next(&cursor, &record, &offset);
         if (at != CURSOR_RECORD && at != CURSOR_DAMAGE)
             break;
-        note_damage(hint, segment, &gap, reporter);
+        note_damage(&scan);
         if (at == CURSOR_DAMAGE) {
-            gap = (struct gap){.from = offset, .to = cursor.offset};
+            scan.gap_from = offset;
+            scan.gap_end = cursor.offset;
             if (cursor.unreadable)
-                note_bad_block(hint, &bad, &gap, cursor.error);
+                note_bad_block(&scan, cursor.error);
             continue;
         }
         hint->end = cursor.offset;
-        go_on = visit_record(hint, &record, offset, source->hash_seed, visit, context);
+        go_on = visit_record(&scan, &record, offset, visit, context);
     }
     if (source->how & HINT_TORN_TAIL)
-        report_torn(segment, &gap, reporter);
+        report_torn(&scan);
     else
-        note_damage(hint, segment, &gap, reporter);
-    report_bad_blocks(segment, hint, &bad, reporter);
-    int error = errno;
+        note_damage(&scan);
+    report_bad_blocks(&scan);
+    if (source->unreadable)
+        *source->unreadable = scan.bad_count > 0;
     segment_cursor_release(&cursor);
-    errno = error;
     if (!go_on)
         return STORE_NO_MEMORY;
     return at == CURSOR_FAILED ? STORE_IO : STORE_OK;
@@ -330,19 +300,14 @@ struct hint_writer {
 struct hint_writer *hint_begin(const struct file_system *files, int dir_fd,
                                const struct segment *segment)
 {
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, segment->header.id, "hint-tmp");
     struct hint_writer *writer = aligned_alloc(64, (sizeof *writer + 63) & ~(size_t)63);
     if (!writer)
         return NULL;
-    writer->files = files;
-    writer->segment = segment;
-    writer->hint = (struct hint){0};
-    writer->dir_fd = dir_fd;
-    writer->offset = sizeof(struct disk_header);
-    writer->count = 0;
+    *writer = (struct hint_writer){
+        .files = files, .segment = segment, .dir_fd = dir_fd, .offset = sizeof(struct disk_header)};
     XXH3_64bits_reset_withSeed(&writer->check, segment->header.seed);
-    writer->fd = files->open(files->context, dir_fd, name, O_RDWR | O_CREAT | O_TRUNC);
+    writer->fd = segment_open_file(files, dir_fd, segment->header.id, "hint-tmp",
+                                   O_RDWR | O_CREAT | O_TRUNC);
     if (writer->fd >= 0)
         return writer;
     int error = errno;
@@ -401,21 +366,13 @@ struct hint_entry *hint_read_back(const struct hint_writer *writer, uint64_t *co
 static bool write_header(struct hint_writer *writer)
 {
     const struct segment *segment = writer->segment;
-    const struct hint *hint = &writer->hint;
-    struct disk_header header = {
-        .magic = MAGIC,
-        .version = 1,
-        .entry_size = sizeof(struct hint_entry),
-        .id = segment->header.id,
-        .base_lsn = segment->header.base_lsn,
-        .end = hint->end,
-        .count = hint->count,
-        .touches = hint->touches,
-        .keys = hint->keys,
-        .cas_max = hint->cas_max,
-        .damage = hint->damage,
-        .entries_check = XXH3_64bits_digest(&writer->check),
-    };
+    struct disk_header header = {.magic = MAGIC,
+                                 .version = 1,
+                                 .entry_size = sizeof(struct hint_entry),
+                                 .id = segment->header.id,
+                                 .base_lsn = segment->header.base_lsn,
+                                 .hint = writer->hint,
+                                 .entries_check = XXH3_64bits_digest(&writer->check)};
     memcpy(header.uuid, segment->header.uuid, sizeof header.uuid);
     header.check = XXH3_64bits(&header, offsetof(struct disk_header, check));
     return file_write_all(writer->files, writer->fd, &header, sizeof header, 0);
@@ -425,20 +382,15 @@ static bool write_header(struct hint_writer *writer)
 static bool put_away(struct hint_writer *writer, bool whole)
 {
     const struct file_system *files = writer->files;
-    char name[SEGMENT_NAME_SIZE], fresh[SEGMENT_NAME_SIZE];
-    segment_name(name, writer->segment->header.id, "hint");
-    segment_name(fresh, writer->segment->header.id, "hint-tmp");
+    uint64_t id = writer->segment->header.id;
     int error = errno;
-    if (files->close(files->context, writer->fd) < 0 && whole) {
+    bool closed = files->close(files->context, writer->fd) == 0;
+    if (whole) {
+        whole = closed && segment_rename_file(files, writer->dir_fd, id, "hint-tmp", "hint") == 0;
         error = errno;
-        whole = false;
-    }
-    if (whole && files->rename(files->context, writer->dir_fd, fresh, name) < 0) {
-        error = errno;
-        whole = false;
     }
     if (!whole)
-        files->unlink(files->context, writer->dir_fd, fresh);
+        segment_unlink_file(files, writer->dir_fd, id, "hint-tmp");
     free(writer);
     errno = error;
     return whole;

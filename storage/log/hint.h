@@ -1,5 +1,4 @@
-/* hint.h: what a sealed segment holds, short: so that a start need not read the values. The format
- * stands in hint.c. */
+/* hint.h: a summary of a sealed segment, so that a start need not read the values. See hint.c. */
 #ifndef CACHECASK_STORAGE_LOG_HINT_H
 #define CACHECASK_STORAGE_LOG_HINT_H
 
@@ -23,8 +22,7 @@ struct hint_entry {
 
 _Static_assert(sizeof(struct hint_entry) == 24, "an entry is 24 bytes on disk");
 
-/* When a deletion was born (clean_segment.c), in MiB of the log, rounded up. 0: not known, as
- * releases before this have written it. */
+/* When a deletion was born, in MiB of the log, rounded up. 0: unknown (earlier releases). */
 static inline uint32_t hint_born(uint64_t born_lsn)
 {
     uint64_t mib = (born_lsn >> 20) + (born_lsn % (UINT64_C(1) << 20) != 0);
@@ -37,16 +35,14 @@ static inline uint64_t hint_born_lsn(uint32_t born)
     return born < UINT32_MAX ? (uint64_t)born << 20 : UINT64_MAX;
 }
 
+/* What a hint file says of itself. In memory as on disk, bytes 48 to 95 of the file. */
 struct hint {
-    uint64_t count;
-    uint64_t touches; /* entries that are TOUCHes */
-    uint64_t cas_max; /* highest CAS unique given in the segment */
     uint64_t end;     /* bytes of log in the segment */
-    uint64_t damage;  /* places that were no valid record when the hint was made */
-    /* Keys in the store when it was made: what the next start has to expect; 0: unknown */
-    uint64_t keys;
-    /* Of a scan: bytes in bad blocks of the disk, records that reach into them included */
-    uint64_t unreadable;
+    uint64_t count;   /* entries */
+    uint64_t touches; /* those that are TOUCHes */
+    uint64_t keys;    /* in the store when it was made: what the next start expects; 0: unknown */
+    uint64_t cas_max; /* highest CAS unique given in the segment */
+    uint64_t damage;  /* places that were no valid record when it was made */
 };
 
 /* Bytes of the hint file. */
@@ -56,12 +52,12 @@ static inline uint32_t hint_file_size(const struct hint *hint)
     return (uint32_t)(HINT_HEADER_SIZE + hint->count * sizeof(struct hint_entry));
 }
 
-/* What to do with each entry of a scan; false ends it. */
+/* Called for each entry of a scan; false ends it. */
 typedef bool hint_visit(void *context, const struct hint_entry *entry);
 
 /* How a segment is scanned: 0, or several of these. */
 enum hint_scan {
-    HINT_TORN_TAIL = 1, /* what stands behind the last valid record is no damage */
+    HINT_TORN_TAIL = 1, /* what follows the last valid record is no damage */
     HINT_TOLERANT = 2,  /* bad blocks of the disk are damage, and no failure */
 };
 
@@ -73,16 +69,16 @@ struct hint_source {
     uint64_t hash_seed;
     uint32_t how; /* of enum hint_scan */
     const struct reporter *reporter;
+    bool *unreadable; /* set by the scan: whether it met bad blocks of the disk; or NULL */
 };
 
-/* Reads the records of a segment and calls visit for each. Damage is reported with its place and
- * counted. Sets *hint, keys excepted. STORE_OK; STORE_IO; STORE_NO_MEMORY, also when visit said
- * so. */
+/* Reads the records of a segment and calls visit for each. Damage is reported with its offset, and
+ * counted. Sets *hint, except keys. STORE_OK; STORE_IO; STORE_NO_MEMORY, also if visit says so. */
 enum store_status hint_scan(const struct hint_source *source, hint_visit *visit, void *context,
                             struct hint *hint);
 
-/* Entries in memory: {0} is empty, and `entries` is the owner's to free. hint_list_add is a
- * hint_visit whose context is such a list; it makes room as it is needed. */
+/* Entries in memory: {0} is empty, and the owner frees `entries`. hint_list_add is a hint_visit
+ * whose context is such a list, which grows as needed. */
 struct hint_list {
     struct hint_entry *entries;
     uint64_t count, room;
@@ -101,18 +97,16 @@ struct hint_writer;
 struct hint_writer *hint_begin(const struct file_system *files, int dir_fd,
                                const struct segment *segment);
 
-/* Adds records in the order of the log; `cas_max` is the highest CAS unique given so far. False:
- * the disk refused it. */
+/* Adds records in the order of the log. `cas_max`: the highest CAS unique so far. False: errno. */
 bool hint_add(struct hint_writer *writer, const struct hint_entry *entries, uint32_t count,
               uint64_t cas_max);
 
-/* The entries that were added so far, for the caller to free. NULL: the disk has lost them, or out
- * of memory. */
+/* The entries added so far, for the caller to free. NULL: they are lost, or out of memory. */
 struct hint_entry *hint_read_back(const struct hint_writer *writer, uint64_t *count);
 
 /* Gives the file its header and its name when the segment is sealed with `end` bytes of log; sets
- * *hint. STORE_OK; STORE_IO, and there is none. Frees the writer, as hint_abandon does, which
- * removes the file. */
+ * *hint. STORE_OK; STORE_IO: there is none. Frees the writer, as does hint_abandon, which removes
+ * the file. */
 enum store_status hint_finish(struct hint_writer *writer, uint64_t end, uint64_t keys,
                               struct hint *hint);
 void hint_abandon(struct hint_writer *writer);
@@ -123,16 +117,12 @@ enum store_status hint_make(const struct file_system *files, int dir_fd,
                             const struct segment *segment, uint64_t hash_seed, uint64_t keys,
                             const struct reporter *reporter, struct hint *hint);
 
-/* Reads a hint file: sets *hint, and *entries to hint->count entries that the caller frees.
+/* Reads a hint file: sets *hint, and *entries to hint->count entries that the caller frees; with
+ * `entries` NULL only what the file says of itself, whose entries may be damaged all the same.
  * STORE_NOT_FOUND: there is none; STORE_CORRUPT: damaged, or of another segment; STORE_NO_MEMORY;
  * STORE_IO. */
 enum store_status hint_read(const struct file_system *files, int dir_fd,
                             const struct segment *segment, struct hint *hint,
                             struct hint_entry **entries);
-
-/* Reads only what a hint file says of itself; its entries may be damaged all the same. Answers as
- * hint_read. */
-enum store_status hint_read_header(const struct file_system *files, int dir_fd,
-                                   const struct segment *segment, struct hint *hint);
 
 #endif

@@ -1,50 +1,37 @@
 /* log.c: append and group commit.
  *
- * Appending is three steps. log_reserve, under the log's lock, gives a record its place: an LSN, a
- * segment with an offset, a CAS unique, and room in the buffer that is being filled. The caller
- * then copies and seals the record without any lock. log_publish says that it is done. So the order
- * of the log is decided in a few instructions, and copies run side by side.
+ * Appending is three steps. log_reserve, under the log's lock, gives a record its address, its LSN,
+ * a CAS unique, and room in the buffer that is being filled. The caller then copies and seals the
+ * record without any lock, and log_publish marks it as done. So the order of the log is decided in
+ * a few instructions, and copies run in parallel.
  *
- * log_commit is group commit. Who comes first takes the write lock, swaps the buffers, waits for
+ * log_commit is group commit. The first thread takes the write lock, swaps the buffers, waits for
  * copies still under way (they take no locks and are short), and writes the whole buffer with one
- * pwrite a segment; who comes meanwhile waits for the lock and mostly finds his records written
- * already. What is written is always a contiguous prefix of the log (L1).
+ * pwrite per segment; others wait for the lock meanwhile, and mostly find their records written.
+ * What is written is always a contiguous prefix of the log (L1).
  *
- * A large value is not copied: its buffer has room for header and key, and says where the value
- * lies; who brings it commits before he lets go of it. If the disk refuses it, it is copied after
- * all, for the repair.
+ * A large value is not copied: the buffer has only its header and key, and a pointer to the value.
+ * Its owner commits before freeing it. If the disk refuses it, it is copied for the repair.
  *
- * The header of a segment goes through the buffer like a record, so a segment's first bytes come
- * with its first commit.
+ * The header of a segment goes through the buffer like a record, in the segment's first commit.
  *
- * When a segment is full the next ready one becomes active: the allocator thread keeps them ready,
- * so that a full disk is met when a file is made and never in the middle of a record (L3). The last
- * ones are kept for deletions and for cleaning (enum log_use). Where none is ready nobody waits:
- * the answer is STORE_WAIT_SPACE, and on_room says when to come again. So it is where more is
- * written than the disk takes (backpressure.h). A segment that is larger than those that are made
- * now ends early, for only what is sealed can be taken back.
- *
- * log_repair.c has what happens when the disk fails. Lock order: keydir shard → log.lock;
- * write_lock → log.lock.
+ * When a segment is full the next ready one becomes active. The allocator thread makes these ahead,
+ * so that a full disk shows when a file is made and never in the middle of a record (L3). The last
+ * ones are kept for deletions and for cleaning (enum log_use). If none is ready nobody waits:
+ * STORE_WAIT_SPACE is returned, and on_room says when to try again; likewise if more is written
+ * than the disk takes (backpressure.h). A segment that is larger than new ones ends early, for only
+ * a sealed segment can be reclaimed.
  */
 #define _GNU_SOURCE
 #include "storage/log/log.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "storage/index/location.h"
 #include "storage/log/log_internal.h"
 
 #define CREATE_FAILURES_MAX 5 /* attempts to make a segment, before nobody waits for the next */
-
-static struct log_buffer *other_buffer(struct log *log, const struct log_buffer *buffer)
-{
-    return buffer == &log->buffers[0] ? &log->buffers[1] : &log->buffers[0];
-}
 
 static uint64_t next_lsn(const struct log *log)
 {
@@ -77,7 +64,7 @@ static char *take(struct log *log, uint32_t size)
     return data;
 }
 
-/* Takes room in the segment for what is written from elsewhere, behind what the buffer holds. */
+/* Takes room in the segment for what is written from elsewhere, after what the buffer holds. */
 static void take_outside(struct log *log, const struct record_part value[RECORD_PARTS])
 {
     struct log_buffer *buffer = log->current;
@@ -93,7 +80,6 @@ static void take_outside(struct log *log, const struct record_part value[RECORD_
     advance(log, len);
 }
 
-/* Puts a segment at the end of the log. */
 void log_link_segment(struct log *log, struct segment *segment)
 {
     segment->previous = log->active;
@@ -104,7 +90,7 @@ void log_link_segment(struct log *log, struct segment *segment)
     log->active = segment;
 }
 
-/* Nothing of the segment is indexed yet: whoever finds a record in it finds it published, too. */
+/* Nothing of the segment is indexed yet: it is published before any thread finds a record in it. */
 static void publish_active(struct log *log)
 {
     uint32_t rolls = atomic_load_explicit(&log->rolls, memory_order_relaxed);
@@ -115,7 +101,6 @@ static void publish_active(struct log *log)
     atomic_store_explicit(&log->rolls, rolls + 2, memory_order_release);
 }
 
-/* Makes `segment` the active one; its header is the first thing in it. */
 void log_activate(struct log *log, struct segment *segment)
 {
     struct segment_header *header = &segment->header;
@@ -200,8 +185,7 @@ static enum store_status want_segment(struct log *log, uint32_t capacity, enum l
     return STORE_WAIT_SPACE;
 }
 
-/* Seals the active segment and goes on in the next. STORE_WAIT_SPACE: none is ready; STORE_FULL:
- * and none will be. */
+/* Goes on in the next segment. STORE_WAIT_SPACE: none is ready; STORE_FULL: and none will be. */
 static enum store_status roll(struct log *log, uint32_t size, enum log_use use)
 {
     uint32_t capacity = size + SEGMENT_HEADER_SIZE;
@@ -234,9 +218,8 @@ bool log_seal_active(struct log *log)
     return sealed;
 }
 
-/* Whether the current buffer takes `size` bytes more (and a segment header) without being written
- * first. A record makes three extents at most: a segment's header, what is before its value, and
- * what is behind it. */
+/* Whether the current buffer takes `size` bytes and a segment header without being written first. A
+ * record makes at most three extents: a header, and the parts before and after its value. */
 static bool buffer_has_room(const struct log *log, uint64_t size)
 {
     const struct log_buffer *buffer = log->current;
@@ -278,7 +261,7 @@ static char *take_around(struct log *log, uint32_t size, const struct log_outsid
     return data;
 }
 
-/* The caller points the keydir to it before he lets go of the key's shard. */
+/* The caller points the keydir to it before it unlocks the key's shard. */
 static void count_indexed(struct segment *segment, uint32_t size)
 {
     uint64_t bytes = atomic_load_explicit(&segment->indexed_bytes, memory_order_relaxed);
@@ -325,8 +308,8 @@ static uint64_t append_flush(struct log *log, uint32_t when_s)
 }
 
 /* On STORE_OK the lock is held and `size` bytes may be reserved, `buffered` of them in the buffer.
- * What the newest time that anybody has told makes due comes first: so it is in the log before all
- * that was decided by it. */
+ * A flush that is due by the newest time passed in comes first: so it is in the log before all that
+ * was decided by that time (L7). */
 static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t buffered,
                                         enum log_use use, uint32_t now_s)
 {
@@ -351,9 +334,7 @@ static enum store_status lock_with_room(struct log *log, uint32_t size, uint64_t
             status = roll(log, size, use);
         } else if (log->now_s >=
                    atomic_load_explicit(&log->flush_deadline_s, memory_order_relaxed)) {
-            append_flush(
-                log,
-                0); /* no longer than any record; whether there is room for both is asked again */
+            append_flush(log, 0); /* no longer than any record; room for both is checked again */
         } else {
             return STORE_OK;
         }
@@ -397,14 +378,13 @@ void log_flush_if_due(struct log *log, uint32_t now_s)
         pthread_mutex_unlock(&log->lock); /* else it stays due */
 }
 
-/* Takes the filled buffer away from the appenders and waits for those still copying into it. NULL:
- * nothing waits. */
+/* Takes the filled buffer, and waits for those still copying into it. NULL: it is empty. */
 static struct log_buffer *swap_buffers(struct log *log)
 {
     pthread_mutex_lock(&log->lock);
     struct log_buffer *buffer = log->current->used ? log->current : NULL;
     if (buffer)
-        log->current = other_buffer(log, buffer);
+        log->current = &log->buffers[buffer == &log->buffers[0]];
     pthread_mutex_unlock(&log->lock);
     if (!buffer)
         return NULL;

@@ -1,7 +1,7 @@
 /* log.h: the one log that all writes go to: reserve, copy, publish, commit, sync. See log.c.
  *
  * A position in the log is an LSN: bytes, 64 bits, never reused. Any thread may call these
- * functions, but those said to be for the start.
+ * functions, except those for the start.
  */
 #ifndef CACHECASK_STORAGE_LOG_LOG_H
 #define CACHECASK_STORAGE_LOG_LOG_H
@@ -40,18 +40,16 @@ struct log_options {
     uint64_t disk_limit;
     struct reporter reporter; /* messages to the operator */
     void (*random)(void *bytes, size_t len);
-    void (*on_synced)(
-        void *context); /* more of the log is synced, or will not be: see log_synced */
+    void (*on_synced)(void *context); /* log_synced_lsn has advanced, or a sync has failed */
     void (*on_sealed)(void *context); /* a segment waits for its hint file */
-    void (*on_room)(void *context);   /* who was told STORE_WAIT_SPACE may try again */
-    /* Whether room may still be made where there is none; called with the log's lock held. NULL:
-     * no. */
+    void (*on_room)(void *context);   /* after STORE_WAIT_SPACE: try again */
+    /* Whether more room may still be made; called with the log's lock held. NULL: no. */
     bool (*may_make_room)(void *context);
     /* What is known of records that the disk has dropped; called by the syncer without any lock.
      * NULL: nothing. `recall` writes a record as it was to `out`, which has room for the entry's
-     * size, and answers its size; 0: it cannot. `lose` takes a value's key out of the index; false:
-     * it did not name that record any more. `find_values` visits all values that the index says lie
-     * in the segment; their sizes may be rounded up. */
+     * size, and returns its size; 0: it cannot. `lose` takes a value's key out of the index; false:
+     * the key had another record by then. `find_values` visits all values in the segment, by the
+     * index; their sizes may be rounded up. */
     size_t (*recall)(void *context, const struct segment *segment, const struct hint_entry *entry,
                      char *out);
     bool (*lose)(void *context, const struct segment *segment, const struct hint_entry *entry);
@@ -67,7 +65,7 @@ struct log_dropped {
     bool has_gaps;           /* and what lay there is not known */
 };
 
-/* Larger values are not copied into a buffer but written from where they lie. */
+/* Values of this size and more are not copied into a buffer, but written from where they are. */
 #define LOG_OUTSIDE_MIN (UINT32_C(256) << 10)
 
 struct log_outside {
@@ -75,7 +73,7 @@ struct log_outside {
     uint32_t head_len;                      /* of the record's header and key */
 };
 
-/* A piece of a buffer that belongs to one segment, and what stands behind it there. */
+/* A piece of a buffer that belongs to one segment, and what follows it there. */
 struct log_extent {
     struct segment *segment;
     size_t start;                             /* in the buffer */
@@ -85,32 +83,29 @@ struct log_extent {
     char *kept;                               /* a copy of it, if it could not be written */
 };
 
-/* What was appended and not yet written. There are two: one is filled while the other is
- * written. */
+/* What was appended and not yet written. Of two, one is filled while the other is written. */
 struct log_buffer {
     char *data; /* LOG_BUFFER_SIZE bytes */
     size_t used;
     uint64_t outside;  /* bytes of the log that are not in data */
     uint64_t base_lsn; /* of data[0], when used is not 0 */
     uint32_t records;
-    /* Of the records, for the hint file; LOG_BUFFER_RECORDS of them, memory as used */
-    struct hint_entry *entries;
-    uint64_t cas_max; /* highest CAS unique given */
+    struct hint_entry *entries; /* of the records; LOG_BUFFER_RECORDS of them, memory as used */
+    uint64_t cas_max;           /* highest CAS unique given */
     uint32_t extent_count;
     struct log_extent extents[LOG_EXTENTS];
     _Alignas(64) _Atomic uint32_t published; /* records that are whole */
 };
 
-/* What a record is written for. Each use leaves so many ready segments to the more essential ones:
- * so a full disk can be emptied by deletions, and what they leave behind be cleaned. */
+/* What a record is written for. Each use leaves ready segments to the more essential ones, so that
+ * deletions can empty a full disk, and their garbage can be cleaned (L6). */
 enum log_use {
     LOG_NORMAL,   /* leaves two */
     LOG_DELETION, /* leaves one */
-    /* Takes the last; and is never held, but looks by itself (log_has_backpressure) */
-    LOG_CLEANING,
+    LOG_CLEANING, /* leaves none; is never held, but asks itself (log_has_backpressure) */
 };
 
-/* Times that follow each other in which clients waited for the disk. */
+/* Successive times in which clients waited for the disk. */
 struct log_backpressure_episode {
     uint64_t times, waited_us; /* how often and how long, in sum */
     uint64_t sync_us;          /* the longest sync while they did */
@@ -123,35 +118,34 @@ struct log {
     struct segment_files segment_files;
     struct segment **segments; /* by segment index; SEGMENT_INDEXES_MAX of them, memory as used */
     uint32_t index_count;      /* indexes ever used; 0 is never */
-    uint32_t *free_indexes; /* those below index_count that are free, a stack; behind `segments` */
-    uint32_t free_index_count; /* of them; both under `lock` */
+    uint32_t *free_indexes; /* those below index_count that are free, a stack; after `segments` */
+    uint32_t free_index_count; /* both under `lock` */
     struct segment *first;     /* oldest */
-    struct segment *doomed;    /* removed, but somebody may still read the file; by next_doomed */
+    struct segment *doomed;    /* removed, but the file may still be read; by next_doomed */
 
     _Alignas(64) pthread_mutex_t lock; /* all below, up to write_lock; taken last of all locks */
     pthread_cond_t segment_wanted;     /* the allocator waits */
     enum log_use reserved; /* the active segment is for this use only, and more essential ones */
-    bool room_wanted;      /* somebody was told STORE_WAIT_SPACE, for want of a segment */
-    bool essential_wanted; /* and it was for a deletion */
+    bool room_wanted;      /* STORE_WAIT_SPACE was returned for want of a segment, */
+    bool essential_wanted; /* to a deletion, */
     bool writers_wait;     /* or because writers are held */
+    bool previous_unknown; /* segments are lost: the next one cannot say where the log ended */
     struct log_buffer *current; /* being filled */
     struct segment *active;
-    /* Segments are lost, so the next one cannot say where the log ended before it */
-    bool previous_unknown;
     struct segment *ready[LOG_READY_MAX]; /* allocated ahead: see enum log_use */
     uint32_t ready_count;
-    uint32_t wanted_size;  /* at least this large must the next one be; 0: the usual size */
-    uint32_t usual_size;   /* of a new segment: segment_size, or less on a small disk */
-    uint32_t attempt_size; /* the same, or less on a disk that has refused that */
+    uint32_t wanted_size;            /* of the next one, at least; 0: the usual size */
+    uint32_t usual_size;             /* of a new segment: segment_size, or less on a small disk */
+    uint32_t attempt_size;           /* the same, or less on a disk that has refused that */
     enum store_status create_status; /* of the last attempt to make one */
     uint32_t create_failures;        /* since one succeeded */
     uint64_t create_retry_us;        /* not before this time, unless something was freed */
     bool freed;                      /* since the last attempt */
     uint64_t next_segment_id;
     _Atomic uint64_t next_lsn; /* may be read without the lock */
-    uint64_t start_lsn; /* the first one of this life; what came before was answered in another */
+    uint64_t start_lsn;        /* the first one of this run */
     uint64_t next_cas;
-    uint32_t now_s;            /* newest time heard of: what is due by it is done */
+    uint32_t now_s;            /* the newest time passed in: what is due by it is done */
     uint64_t file_bytes;       /* of all segments, once the log has started; see log_disk_bytes */
     struct segment *hint_from; /* the first one whose hint file is neither written nor given up */
     struct segment *held_from; /* the first one that segment_files has not been given yet */
@@ -162,49 +156,46 @@ struct log {
     struct log_buffer *stuck;  /* could not be written: kept until the disk works again */
     struct segment *sync_from; /* first segment that may hold unsynced bytes */
 
-    _Alignas(64) _Atomic uint64_t
-        written_lsn;             /* all before is in the kernel: survives the process */
-    _Atomic uint64_t synced_lsn; /* all before is on disk: survives the machine */
+    /* All before is in the kernel, and survives the process; on disk, and survives the machine. */
+    _Alignas(64) _Atomic uint64_t written_lsn;
+    _Atomic uint64_t synced_lsn;
     _Atomic uint64_t sync_wanted_lsn;
     _Atomic bool failed; /* nothing is appended until a repair succeeds */
     _Atomic int hold;    /* enum backpressure_hold: why clients wait (L5); cleared under `lock` */
     struct backpressure backpressure;
 
-    /* Asked by every get: not on a line that commits write. */
+    /* Read by every get: not on a cache line that commits write. */
     _Alignas(64) _Atomic uint64_t flush_lsn; /* all before is dead */
     _Atomic uint64_t flush_record_lsn; /* of the last FLUSH, which may be pending; or flush_lsn */
-    /* The active segment, for those without `lock`: log_active. */
+    /* The active segment, to be read without `lock`: log_active. */
     _Atomic uint64_t active_base_lsn;
     _Atomic uint32_t active_index;
     _Atomic uint32_t rolls;            /* odd while the two change */
     _Atomic uint32_t flush_deadline_s; /* of a pending flush; UINT32_MAX: none */
     _Atomic uint64_t disk_limit;       /* as configured */
-    _Atomic uint64_t effective_limit;  /* and what the disk has for us: log_refresh_limit */
+    _Atomic uint64_t effective_limit;  /* and by the space on the disk: log_refresh_limit */
 
     _Alignas(64) pthread_mutex_t sync_lock;
     pthread_cond_t sync_cond;
     pthread_t allocator, syncer;
     bool threads;
 
-    _Atomic uint64_t backpressure_since_us,
-        waited_us;                           /* since when clients wait; how long they did before */
+    _Atomic uint64_t backpressure_since_us;  /* since when clients wait; */
+    _Atomic uint64_t waited_us;              /* how long they did before */
     struct log_backpressure_episode episode; /* the syncer's */
     struct log_dropped dropped;
-    /* Of what was appended from the one on, and before the other, some was lost before it was
-     * synced. */
-    _Atomic uint64_t lost_from_lsn, lost_to_lsn;
-    _Atomic uint64_t lost_values; /* ever */
-    _Atomic uint64_t end_bytes;   /* to be synced at the end, if much is; 0: it is not the end */
-    uint64_t end_begin_us;        /* set before end_bytes */
-    uint64_t end_reported_us;     /* who syncs has told last what is left */
+    _Atomic uint64_t lost_from_lsn, lost_to_lsn; /* between these some was lost unsynced */
+    _Atomic uint64_t lost_values;                /* ever */
+    _Atomic uint64_t end_bytes;  /* to be synced at the end, if much is; 0: it is not the end */
+    uint64_t end_begin_us;       /* set before end_bytes */
+    uint64_t end_reported_us;    /* when the rest was last reported */
     bool sync_unable;            /* the syncer's: a file could not be opened, it tries again soon */
     _Atomic uint64_t hint_bytes; /* of all hint files of segments in the log, once it has started */
     _Atomic uint64_t commits, commit_records, bytes_written, syncs;
     struct histogram sync_us;
 };
 
-/* Room for one record, to be filled by its owner: until log_publish nothing behind it can be
- * committed. */
+/* Room for one record, filled by its owner: nothing after it is committed before log_publish. */
 struct log_room {
     char *data; /* for all of it, or for header and key */
     struct segment *segment;
@@ -215,11 +206,11 @@ struct log_room {
 };
 
 /* For the start, in this order: init, adopt each segment that recovery found (oldest first), start.
- * log_stop commits, syncs and gives everything back but the files of segments; false: not all that
- * was written is synced, and that is reported. On a disk too full for a segment log_start answers
- * STORE_OK, with a log that is failed until there is room. */
+ * log_stop commits, syncs and ends the threads; false: not all that was written is synced, and that
+ * is reported. On a disk too full for a segment log_start returns STORE_OK, with a log that is
+ * failed until there is room. */
 bool log_init(struct log *log, const struct log_options *options);
-uint64_t log_free_space(const struct log *log); /* of the disk; UINT64_MAX: nobody knows */
+uint64_t log_free_space(const struct log *log); /* of the disk; UINT64_MAX: unknown */
 bool log_adopt(struct log *log, struct segment *segment);
 enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t first_lsn,
                             uint64_t next_cas, uint32_t now_s);
@@ -230,12 +221,12 @@ void log_release(struct log *log);
 
 /* Reserves room at the end of the log for the record that *entry describes (all but its offset);
  * the order of calls is the order of the log. The caller writes the record to room->data and then
- * calls log_publish, soon and without taking a lock between. `rests_on` is the LSN of the record
- * that this one takes for granted, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN bytes and more
- * is not copied: it is `outside` (else NULL), where it must stay until log_commit has returned,
- * with whatever answer. Never waits for a file to be made, or for the disk. STORE_WAIT_SPACE: no
- * room yet, or the disk must catch up first, and on_room will be called; STORE_NOT_FOUND: a flush
- * has killed what it rests on; STORE_FULL; STORE_READ_ONLY. */
+ * calls log_publish, soon and without taking a lock in between. `rests_on` is the LSN of the record
+ * that this one depends on, or LOG_RESTS_ON_NONE. A value of LOG_OUTSIDE_MIN bytes and more is not
+ * copied: it is `outside` (else NULL), and must stay there until log_commit has returned, even if
+ * that fails. Never waits for a file to be made, or for the disk. STORE_WAIT_SPACE: no room yet, or
+ * the disk must catch up first, and on_room will be called; STORE_NOT_FOUND: a flush has killed
+ * what it rests on; STORE_FULL; STORE_READ_ONLY. */
 enum store_status log_reserve(struct log *log, const struct hint_entry *entry,
                               const struct log_outside *outside, enum log_use use,
                               uint64_t rests_on, uint32_t now_s, struct log_room *room);
@@ -245,38 +236,34 @@ static inline void log_publish(struct log_room *room)
     atomic_fetch_add_explicit(&room->buffer->published, 1, memory_order_release);
 }
 
-/* Appends a FLUSH record. `when_s` 0: everything before it is dead from now on; else: at that
- * second. Replaces a pending one, which is carried out before if its time has come. *end_lsn is set
- * for the commit. Answers as log_reserve. */
+/* Appends a FLUSH record: everything before it is dead from now on (`when_s` 0), or at that second.
+ * Replaces a pending flush, which is carried out first if it is due. *end_lsn is set for the
+ * commit. Returns as log_reserve does. */
 enum store_status log_flush(struct log *log, uint32_t when_s, uint32_t now_s, uint64_t *end_lsn);
 
-/* Carries out a pending flush whose time has come, as log_reserve and log_flush do before anything
- * else. Where the log takes nothing just now it stays due. */
+/* Carries out a pending flush that is due, as log_reserve and log_flush do before anything else. If
+ * the log takes nothing just now it stays due. */
 void log_flush_if_due(struct log *log, uint32_t now_s);
 
-/* Returns when all before `lsn` is written to the kernel: group commit. STORE_READ_ONLY when it
- * cannot be. */
+/* Returns when all before `lsn` is written to the kernel. STORE_READ_ONLY: it cannot be. */
 enum store_status log_commit(struct log *log, uint64_t lsn);
 
-/* Asks for a sync of all before `lsn`; options.on_synced is called when log_synced_lsn has reached
- * it. */
+/* Asks for a sync of all before `lsn`; on_synced is called when log_synced_lsn reaches it. */
 void log_request_sync(struct log *log, uint64_t lsn);
 
-/* Takes a segment out of the log, whose files are unlinked: nothing points into it any more. It
- * stays readable while it is pinned. log_reap gives back those that are not, and answers how many
- * are left. One thread, the cleaner's. */
+/* Takes a segment whose files are unlinked out of the log: nothing points into it any more. It
+ * stays readable while it is pinned. log_reap frees those that are not, and returns how many are
+ * left. For the cleaner's thread. */
 void log_doom(struct log *log, struct segment *segment);
 uint32_t log_reap(struct log *log);
 
-/* For the one whose segment has got its hint file, or will have none: what it takes on disk from
- * now on. */
+/* Sets what the segment takes on disk, once it has its hint file, or will have none. */
 void log_set_size(struct log *log, struct segment *segment, uint32_t capacity, uint32_t hint_bytes);
 
-/* Segments that are synced and have their hint files need not stay open any more. Called when there
- * may be some. */
+/* Segments that are synced and have their hint files need not stay open: lets go of any such. */
 void log_let_files_go(struct log *log);
 
-/* Checks what can be checked at any time; aborts when it is broken. For tests. */
+/* Checks what can be checked at any time, and aborts if it is broken. For tests. */
 void log_check(struct log *log);
 
 /* Bytes on disk of all segments (ready and doomed ones too) and their hint files. */
@@ -284,19 +271,18 @@ uint64_t log_disk_bytes(struct log *log);
 uint64_t log_disk_bytes_locked(const struct log *log); /* with log->lock held */
 void log_set_disk_limit(struct log *log, uint64_t bytes);
 
-/* Looks how much the disk has for us: the configured limit, or what we have and what is free, but
- * for a little, if that is less. Segments are made so small that there is room for LOG_SEGMENTS_MIN
- * of them. Returns the limit that counts. */
+/* Determines the effective limit, and returns it: the configured one, or what we have and what is
+ * free, except for a little, if that is less. New segments are small enough for LOG_SEGMENTS_MIN of
+ * them to fit. */
 uint64_t log_refresh_limit(struct log *log);
 
 /* The smallest limit that can be kept to. */
 #define LOG_LIMIT_MIN ((uint64_t)16 * SEGMENT_SIZE_MIN)
 
-/* With log->lock held. Whether the disk has refused a segment, and nothing was freed since: then it
- * is full, whatever it says. */
+/* Whether the disk is full: it has refused a segment since anything was freed. With log->lock. */
 bool log_met_full_disk(const struct log *log);
 
-/* Goes on in the next segment. False: the active one holds nothing, or none is ready. */
+/* Continues in the next segment. False: the active one holds nothing, or none is ready. */
 bool log_seal_active(struct log *log);
 
 static inline uint64_t log_written_lsn(const struct log *log)
@@ -309,8 +295,7 @@ static inline uint64_t log_synced_lsn(const struct log *log)
     return atomic_load_explicit(&log->synced_lsn, memory_order_acquire);
 }
 
-/* The segment at the end of the log, as it was at one moment of the call; while log->rolls stays
- * the same it is still that. */
+/* The segment at the end of the log at one moment of the call, and until log->rolls changes. */
 struct log_active {
     uint64_t base_lsn;
     uint32_t segment_index;
@@ -320,8 +305,8 @@ struct log_active {
 static inline struct log_active log_active(const struct log *log)
 {
     for (;;) {
-        struct log_active active = {.rolls =
-                                        atomic_load_explicit(&log->rolls, memory_order_acquire)};
+        struct log_active active;
+        active.rolls = atomic_load_explicit(&log->rolls, memory_order_acquire);
         active.base_lsn = atomic_load_explicit(&log->active_base_lsn, memory_order_acquire);
         active.segment_index = atomic_load_explicit(&log->active_index, memory_order_acquire);
         if (active.rolls % 2 == 0 &&
@@ -336,9 +321,8 @@ static inline bool log_has_backpressure(const struct log *log)
     return atomic_load_explicit(&log->hold, memory_order_relaxed) != BACKPRESSURE_NONE;
 }
 
-/* Whether a reply that waited for a sync must not be sent, for what it tells of may be lost: it was
- * appended before a loss, or some of it was. `lost_values` is log->lost_values when the first of it
- * was appended. */
+/* Whether a reply that waited for a sync must not be sent, because a loss may have taken what it
+ * depends on. `lost_values` is log->lost_values when the first of that was appended. */
 static inline bool log_may_have_lost(const struct log *log, uint64_t lsn, uint64_t lost_values)
 {
     return lsn > atomic_load_explicit(&log->lost_from_lsn, memory_order_relaxed) &&

@@ -1,11 +1,10 @@
-/* log_backpressure.c: writers wait while the disk is behind (L5). backpressure.h has the
- * reasons. */
+/* log_backpressure.c: writers wait while the disk is behind (L5); see backpressure.h. */
 #include <inttypes.h>
 
 #include "storage/base/monotonic.h"
 #include "storage/log/log_internal.h"
 
-#define REPORT_WAITED_US UINT64_C(1000000)  /* in sum: a moment is nobody's concern */
+#define REPORT_WAITED_US UINT64_C(1000000)  /* in sum: a moment does not matter */
 #define EPISODE_END_US   UINT64_C(60000000) /* nobody has waited for so long */
 
 void log_request_sync(struct log *log, uint64_t lsn)
@@ -17,7 +16,6 @@ void log_request_sync(struct log *log, uint64_t lsn)
     pthread_mutex_unlock(&log->sync_lock);
 }
 
-/* What was answered in this life and may be lost when the power fails. */
 uint64_t log_waiting_bytes(const struct log *log)
 {
     uint64_t synced = log_synced_lsn(log);
@@ -42,30 +40,30 @@ void log_apply_backpressure(struct log *log)
         atomic_store(&log->backpressure_since_us, now_us);
         atomic_store(&log->hold, (int)hold);
     }
-    bool asked = atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log);
     if (hold || segment_files_over_share(&log->segment_files) ||
-        (!asked && backpressure_wants_sync(&log->backpressure, log_waiting_bytes(log))))
+        (!log_is_sync_wanted(log) &&
+         backpressure_wants_sync(&log->backpressure, log_waiting_bytes(log))))
         log_request_sync(log, log_written_lsn(log));
 }
 
 static void report_backpressure(struct log *log, enum backpressure_hold why)
 {
     const struct log_backpressure_episode *episode = &log->episode;
+    const struct reporter *reporter = &log->options.reporter;
     double window_s = log->options.sync_interval_ms / 1e3;
     if (why == BACKPRESSURE_AGE && backpressure_is_slow(&log->backpressure, episode->sync_us))
-        report(
-            &log->options.reporter, REPORT_WARNING,
-            "the disk needs %.2f s for a sync and cannot keep --sync=%g: writes wait for it, so "
-            "that a loss of power takes no more than the last %g s of them; reads go on (see "
-            "sync_held_us and sync_us_p99 in stats store). A faster disk helps, or a larger --sync",
-            (double)episode->sync_us / 1e6, window_s, window_s);
+        report(reporter, REPORT_WARNING,
+               "the disk needs %.2f s for a sync and cannot keep --sync=%g: writes wait for it, so "
+               "that a loss of power takes no more than the last %g s of them; reads go on (see "
+               "sync_held_us and sync_us_p99 in stats store). A faster disk helps, or a larger "
+               "--sync",
+               (double)episode->sync_us / 1e6, window_s, window_s);
     else
-        report(
-            &log->options.reporter, REPORT_WARNING,
-            "clients write more than the disk syncs: writes waited for it for %.1f s, reads go on "
-            "(see sync_held_us and sync_us_p99 in stats store). A faster disk helps, or "
-            "--sync=none",
-            (double)episode->waited_us / 1e6);
+        report(reporter, REPORT_WARNING,
+               "clients write more than the disk syncs: writes waited for it for %.1f s, reads go "
+               "on (see sync_held_us and sync_us_p99 in stats store). A faster disk helps, or "
+               "--sync=none",
+               (double)episode->waited_us / 1e6);
 }
 
 /* Clients have waited from `since_us` to `now_us`. */
@@ -97,7 +95,7 @@ void log_end_episode(struct log *log)
     *episode = (struct log_backpressure_episode){0};
 }
 
-/* Where the disk has failed they are told so. */
+/* If the disk has failed, the writers learn of it by trying again. */
 void log_release_writers(struct log *log)
 {
     if (!log_has_backpressure(log) || (!atomic_load(&log->failed) && look(log, monotonic_us())))

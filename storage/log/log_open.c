@@ -4,38 +4,26 @@
 #include "storage/base/thread.h"
 #include "storage/log/log_internal.h"
 
-static bool init_buffers(struct log *log)
-{
-    for (int i = 0; i < 2; i++)
-        if (!log_init_buffer(&log->buffers[i]))
-            return false;
-    log->current = &log->buffers[0];
-    return true;
-}
-
-static void init_locks(struct log *log)
-{
-    pthread_mutex_init(&log->lock, NULL);
-    pthread_mutex_init(&log->write_lock, NULL);
-    pthread_mutex_init(&log->sync_lock, NULL);
-    thread_cond_init(&log->segment_wanted);
-    thread_cond_init(&log->sync_cond);
-}
-
 bool log_init(struct log *log, const struct log_options *options)
 {
     memset(log, 0, sizeof *log);
     log->options = *options;
     log->index_count = 1; /* index 0 stays unused: location 0 is no location */
     log->usual_size = log->attempt_size = options->segment_size;
+    log->current = &log->buffers[0];
+    log->dropped.first_lsn = UINT64_MAX;
     atomic_store(&log->effective_limit, UINT64_MAX);
     atomic_store(&log->flush_deadline_s, UINT32_MAX);
-    log->dropped.first_lsn = UINT64_MAX;
-    init_locks(log);
+    pthread_mutex_init(&log->lock, NULL);
+    pthread_mutex_init(&log->write_lock, NULL);
+    pthread_mutex_init(&log->sync_lock, NULL);
+    thread_cond_init(&log->segment_wanted);
+    thread_cond_init(&log->sync_cond);
     segment_files_init(&log->segment_files, options->files, options->dir_fd, options->open_files,
                        &options->reporter);
     log_set_disk_limit(log, options->disk_limit);
-    return init_buffers(log) && log_new_segment_table(log);
+    return log_init_buffer(&log->buffers[0]) && log_init_buffer(&log->buffers[1]) &&
+           log_new_segment_table(log);
 }
 
 bool log_adopt(struct log *log, struct segment *segment)
@@ -46,24 +34,24 @@ bool log_adopt(struct log *log, struct segment *segment)
     return true;
 }
 
-/* Makes the first segment the active one. It has a place in the log, and no file, when the disk has
- * no room for one: then the log is failed from its beginning, and the syncer's repair makes the
- * file as soon as there is room. */
+/* Makes the first segment the active one. If the disk has no room for its file, it is in the log
+ * without one: the log is failed from the beginning, and the syncer's repair makes the file as soon
+ * as there is room. */
 static enum store_status begin_log(struct log *log)
 {
     struct segment *segment;
     uint64_t id = log->next_segment_id++;
     enum store_status status = log_create_segment(log, id, &segment);
     if (status == STORE_FULL) {
-        status = (segment = segment_new()) ? STORE_OK : STORE_NO_MEMORY;
-        atomic_store(&log->failed, segment != NULL);
-    }
-    if (status != STORE_OK)
-        return status;
-    if (segment->fd < 0) {
-        segment_files_hold(&log->segment_files);
+        segment = segment_new();
+        if (!segment)
+            return STORE_NO_MEMORY;
         segment->header.id = id;
         segment->capacity = SEGMENT_SIZE_MIN;
+        segment_files_hold(&log->segment_files);
+        atomic_store(&log->failed, true);
+    } else if (status != STORE_OK) {
+        return status;
     }
     if (!log_give_index(log, segment)) {
         segment_files_free(&log->segment_files, segment);
@@ -73,17 +61,13 @@ static enum store_status begin_log(struct log *log)
     return STORE_OK;
 }
 
-/* Writes the first segment's header. Whatever happens next: LSNs and CAS uniques behind it are not
- * given again. */
+/* Writes the first segment's header: LSNs and CAS uniques after it are not given again. */
 static enum store_status write_first_header(struct log *log)
 {
     const struct file_system *files = log->options.files;
     enum store_status status = log_commit(log, atomic_load(&log->next_lsn));
-    if (status != STORE_OK)
-        return status;
-    if (log->options.sync_interval_ms >= 0 && files->sync(files->context, log->active->fd) < 0)
-        return STORE_IO;
-    return STORE_OK;
+    bool sync = status == STORE_OK && log->options.sync_interval_ms >= 0;
+    return sync && files->sync(files->context, log->active->fd) < 0 ? STORE_IO : status;
 }
 
 static bool start_threads(struct log *log)
@@ -129,12 +113,11 @@ enum store_status log_start(struct log *log, uint64_t next_segment_id, uint64_t 
     if (status != STORE_OK)
         return status;
     if (log->options.sync_interval_ms >= 0 && log->sync_from != log->active)
-        log_request_sync(log, first_lsn); /* at once: a short life is to leave hint files, too */
+        log_request_sync(log, first_lsn); /* at once: even a short life should leave hint files */
     return start_threads(log) ? STORE_OK : STORE_NO_MEMORY;
 }
 
-/* Their files stay: while the server is down, others may fill the disk, and the next start, which
- * removes them, needs their room. */
+/* Their files stay for the next start, which needs the room: others may fill the disk. */
 static void leave_ready(struct log *log)
 {
     while (log->ready_count) {
@@ -144,8 +127,11 @@ static void leave_ready(struct log *log)
     }
 }
 
-static bool stop_threads(struct log *log)
+bool log_stop(struct log *log)
 {
+    if (!log->active || !log->threads)
+        return true;
+    log_commit(log, atomic_load(&log->next_lsn));
     log_report_last_sync(log);
     pthread_mutex_lock(&log->sync_lock);
     pthread_mutex_lock(&log->lock);
@@ -159,14 +145,6 @@ static bool stop_threads(struct log *log)
     bool synced = log_sync_last(log);
     leave_ready(log);
     return synced;
-}
-
-bool log_stop(struct log *log)
-{
-    if (!log->active || !log->threads)
-        return true;
-    log_commit(log, atomic_load(&log->next_lsn));
-    return stop_threads(log);
 }
 
 void log_release(struct log *log)

@@ -1,13 +1,13 @@
 /* log_repair.c: what happens when a write or a sync fails.
  *
- * After a failed write or sync nothing is tried again and trusted: the kernel may have dropped the
- * dirty pages and say "fine" the next time. Instead every segment that is not known to be synced is
- * copied, read back from the page cache, into a new file; that is looked through, record by record,
- * and what the disk has dropped is written anew (rescue.c); then it is synced, and renamed over the
- * old one. Ids, LSNs and offsets stay, so nothing in memory changes but what is lost. If that fails
- * too, the log is `failed`: appends get STORE_READ_ONLY, reads go on, and the syncer tries the
- * repair once a second until it succeeds. Who writes may hold the lock of a shard, and cannot ask
- * for what is lost: that is the syncer's.
+ * A failed write or sync is never simply retried: the kernel may have dropped the dirty pages, and
+ * report success the next time. Instead every segment that is not known to be synced is copied,
+ * from the page cache, into a new file. The copy is checked record by record, what the disk has
+ * dropped is written again (rescue.c), and then it is synced and renamed over the old file. Ids,
+ * LSNs and offsets stay, so nothing in memory changes except what is lost. If that fails too, the
+ * log is `failed`: appends get STORE_READ_ONLY, reads go on, and the syncer tries the repair once a
+ * second until it succeeds. A writer may hold the lock of a shard and so cannot ask for what is
+ * lost; the syncer does.
  *
  *     working ──failed write──▶ log_repair ──done──▶ working
  *        │                          │ failed, or something was dropped
@@ -24,15 +24,13 @@
 #include <string.h>
 
 #include "storage/log/log_internal.h"
-#include "storage/log/rescue.h"
 
 #define COPY_SIZE (256 * 1024)
 
 /* The bytes of the segment that have reached the kernel. */
 static uint32_t written_end(struct log *log, const struct segment *segment)
 {
-    uint64_t written = log_written_lsn(log);
-    uint64_t base = segment->header.base_lsn;
+    uint64_t written = log_written_lsn(log), base = segment->header.base_lsn;
     uint32_t end = atomic_load(&segment->end);
     if (written <= base)
         return 0;
@@ -63,43 +61,30 @@ static bool put_in_place(const struct log *log, int fd, struct segment *segment)
     return true;
 }
 
-static int open_fresh(struct log *log, const char *name)
-{
-    const struct log_options *options = &log->options;
-    int fd, tries = 0;
-    do
-        fd = options->files->open(options->files->context, options->dir_fd, name,
-                                  O_RDWR | O_CREAT | O_TRUNC);
-    while (fd < 0 && segment_files_make_way(&log->segment_files, errno, ++tries));
-    return fd;
-}
-
 /* Puts a fresh, synced copy in the place of the segment's file, which is in use. What the disk has
- * dropped is written anew where somebody may be asked for it; else it is a failure. */
+ * dropped is written again if the store `may` be asked for it; else it is a failure. */
 static bool copy_file(struct log *log, struct segment *segment, bool may_ask)
 {
     const struct file_system *files = log->options.files;
-    char name[SEGMENT_NAME_SIZE], fresh[SEGMENT_NAME_SIZE];
-    segment_name(name, segment->header.id, "seg");
-    segment_name(fresh, segment->header.id, "tmp");
+    int dir_fd = log->options.dir_fd;
+    uint64_t id = segment->header.id;
     struct rescue rescue = {0};
     uint32_t end = written_end(log, segment);
-    int fd = open_fresh(log, fresh);
+    int fd = segment_files_open(&log->segment_files, id, "tmp", O_RDWR | O_CREAT | O_TRUNC);
     if (fd < 0)
         return false;
     bool ok = files->allocate(files->context, fd, segment->capacity) == 0 &&
               copy_bytes(files, segment->fd, fd, end) &&
               rescue_copy(&rescue, log, segment, fd, end, may_ask) &&
               files->sync(files->context, fd) == 0 &&
-              files->rename(files->context, log->options.dir_fd, fresh, name) == 0 &&
-              files->sync_dir(files->context, log->options.dir_fd) == 0 &&
-              put_in_place(log, fd, segment);
+              segment_rename_file(files, dir_fd, id, "tmp", "seg") == 0 &&
+              files->sync_dir(files->context, dir_fd) == 0 && put_in_place(log, fd, segment);
     int error = errno;
     rescue_end(&rescue, ok);
     if (ok)
         return true;
     files->close(files->context, fd);
-    files->unlink(files->context, log->options.dir_fd, fresh);
+    segment_unlink_file(files, dir_fd, id, "tmp");
     errno = error;
     return false;
 }
@@ -109,9 +94,7 @@ static bool renew_file(struct log *log, struct segment *segment, bool may_ask)
     if (segment_files_use(&log->segment_files, segment) != STORE_OK)
         return false;
     bool ok = copy_file(log, segment, may_ask);
-    int error = errno;
     segment_files_done(segment);
-    errno = error;
     return ok;
 }
 
@@ -127,7 +110,7 @@ struct segment *log_next_unsynced(struct log *log, struct segment *segment)
     return next;
 }
 
-/* A log that is never synced has no such segments but those that the failed write was for. */
+/* In a log that is never synced, these are only the segments that the failed write was for. */
 static bool renew_unsynced(struct log *log, const struct log_buffer *buffer, bool may_ask)
 {
     if (log->active->fd < 0)
@@ -146,8 +129,7 @@ static bool renew_unsynced(struct log *log, const struct log_buffer *buffer, boo
     return true;
 }
 
-/* Answers whether it was failed before. No appends meanwhile, and no writes but those of the
- * repair. With write_lock held. */
+/* Returns whether it was failed before. Only the repair writes now. With write_lock held. */
 static bool begin_repair(struct log *log)
 {
     int error = errno;
@@ -164,25 +146,23 @@ static void report_repaired(const struct log *log)
     const struct log_dropped *dropped = &log->dropped;
     const struct reporter *reporter = &log->options.reporter;
     if (dropped->lost)
-        report(
-            reporter, REPORT_ERROR,
-            "the disk works again, but it has dropped what it was to write. Values that are lost, "
-            "and their keys absent now: %" PRIu64 "; other records, written anew from memory: "
-            "%" PRIu64 ". Look after the disk",
-            dropped->lost, dropped->restored);
+        report(reporter, REPORT_ERROR,
+               "the disk works again, but it has dropped what it was to write. Values that are "
+               "lost, and their keys absent now: %" PRIu64 "; other records, written anew from "
+               "memory: %" PRIu64 ". Look after the disk",
+               dropped->lost, dropped->restored);
     else if (dropped->restored)
-        report(
-            reporter, REPORT_WARNING,
-            "the disk works again; nothing acknowledged was lost, although it has dropped what it "
-            "was to write. Records written anew from memory: %" PRIu64 ". Look after the disk",
-            dropped->restored);
+        report(reporter, REPORT_WARNING,
+               "the disk works again; nothing acknowledged was lost, although it has dropped what "
+               "it was to write. Records written anew from memory: %" PRIu64
+               ". Look after the disk",
+               dropped->restored);
     else
         report(reporter, REPORT_WARNING, "the disk works again; nothing acknowledged was lost");
     if (dropped->has_gaps)
-        report(
-            reporter, REPORT_WARNING,
-            "the disk has also dropped records of which nothing is known: deletions and touches of "
-            "the last seconds may be undone by the next start");
+        report(reporter, REPORT_WARNING,
+               "the disk has also dropped records of which nothing is known: deletions and touches "
+               "of the last seconds may be undone by the next start");
 }
 
 /* Replies that wait for a sync of what is lost must not be sent when the rest is synced. */
@@ -197,8 +177,7 @@ static void note_dropped(struct log *log)
     *dropped = (struct log_dropped){.first_lsn = UINT64_MAX};
 }
 
-/* All that was written before is `renewed`, or errno tells why not; writes what was not. With
- * write_lock held. */
+/* Writes `buffer` if all before it is `renewed`, else errno says why not. With write_lock held. */
 static bool end_repair(struct log *log, struct log_buffer *buffer, bool renewed, bool was_failed)
 {
     if (renewed && (!buffer || log_write_buffer(log, buffer))) {
@@ -226,8 +205,8 @@ bool log_repair(struct log *log, struct log_buffer *buffer)
     return end_repair(log, buffer, renew_unsynced(log, buffer, false), was_failed);
 }
 
-/* The log stays failed while it is without the lock, so that nobody else writes, and whoever holds
- * a shard's lock and waits for this one gets on: that shard may be asked for what is lost. */
+/* The log stays failed while the lock is released, so nobody else writes, and a thread that holds a
+ * shard's lock and waits for this one proceeds: that shard may be asked for what is lost. */
 bool log_repair_stuck(struct log *log)
 {
     pthread_mutex_lock(&log->write_lock);

@@ -1,4 +1,4 @@
-/* log_segments.c: how segments are made, ahead of use, and how they leave. */
+/* log_segments.c: segments are made ahead of use, and removed. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
@@ -47,21 +47,20 @@ static void note_failure(struct log *log, enum store_status status)
         log->attempt_size /= 2; /* a smaller one may still fit */
 }
 
-/* The first of a row of failures is reporter, and when it ends. */
+/* The first of a row of failures is reported, and the end of the row. */
 static void report_attempt(const struct log *log, enum store_status status, uint32_t size,
                            int error)
 {
     if (status == STORE_OK && log->create_failures)
         report(&log->options.reporter, REPORT_INFO, "segments can be made again");
-    if (status == STORE_OK || log->create_failures)
-        return;
-    report(&log->options.reporter, REPORT_ERROR,
-           "cannot make another segment of %u bytes (%s): when the ready ones are used up, writes "
-           "wait or are refused. %s; it is tried again from time to time",
-           size, strerror(error), file_remedy(error));
+    if (status != STORE_OK && !log->create_failures)
+        report(&log->options.reporter, REPORT_ERROR,
+               "cannot make another segment of %u bytes (%s): when the ready ones are used up, "
+               "writes wait or are refused. %s; it is tried again from time to time",
+               size, strerror(error), file_remedy(error));
 }
 
-/* With the lock held, which is let go while the file is made. */
+/* With the lock held, which is released while the file is made. */
 static void allocate_segment(struct log *log)
 {
     struct segment *segment = NULL;
@@ -92,8 +91,7 @@ static void allocate_segment(struct log *log)
     pthread_mutex_lock(&log->lock);
 }
 
-/* With too many segments that wait for the disk, there is none before those are synced
- * (log_let_files_go). */
+/* While too many segments wait for the disk none is made (log_let_files_go). */
 static bool wants_segment(const struct log *log)
 {
     return !segment_files_over_share(&log->segment_files) &&
@@ -102,8 +100,7 @@ static bool wants_segment(const struct log *log)
            log_may_allocate(log);
 }
 
-/* A ready segment that is larger than those that are made now, while the limit is exceeded; or -1.
- * With the lock held. */
+/* With the lock held: a ready segment larger than new ones, while the limit is exceeded; or -1. */
 static int oversized_ready(const struct log *log)
 {
     if (log_disk_bytes_locked(log) <= atomic_load(&log->effective_limit) || log->wanted_size)
@@ -114,22 +111,15 @@ static int oversized_ready(const struct log *log)
     return -1;
 }
 
-static void remove_file(struct log *log, struct segment *segment)
-{
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, segment->header.id, "seg");
-    log->options.files->unlink(log->options.files->context, log->options.dir_fd, name);
-    segment_files_free(&log->segment_files, segment);
-}
-
-/* With the lock held, which is let go while the file is removed. */
+/* With the lock held, which is released while the file is removed. */
 static void drop_ready(struct log *log, uint32_t i)
 {
     struct segment *segment = log->ready[i];
     log->ready[i] = log->ready[--log->ready_count];
     log->file_bytes -= log_on_disk(segment->capacity);
     pthread_mutex_unlock(&log->lock);
-    remove_file(log, segment);
+    segment_unlink_file(log->options.files, log->options.dir_fd, segment->header.id, "seg");
+    segment_files_free(&log->segment_files, segment);
     pthread_mutex_lock(&log->lock);
 }
 
@@ -146,8 +136,8 @@ static void wait_to_retry(struct log *log)
     thread_cond_wait_ms(&log->segment_wanted, &log->lock, (uint32_t)(rest_us / 1000) + 1);
 }
 
-/* It waits for a signal: a ready segment was taken, one was freed, the limit has changed; or, after
- * a failure, for a time. */
+/* It is signalled when a ready segment was taken or one was freed, and when the limit has changed;
+ * after a failure it also waits for a time only. */
 void *log_run_allocator(void *context)
 {
     struct log *log = context;
@@ -202,7 +192,7 @@ void log_doom(struct log *log, struct segment *segment)
     segment_files_keep(&log->segment_files, segment);
     unlink_segment(log, segment);
     atomic_fetch_sub(&log->hint_bytes, log_on_disk(atomic_load(&segment->hint_bytes)));
-    /* Who has pinned a doomed segment goes on from it (next_unsynced). */
+    /* log_next_unsynced continues from a segment that is doomed meanwhile. */
     for (struct segment *doomed = log->doomed; doomed; doomed = doomed->next_doomed)
         if (doomed->next == segment)
             doomed->next = segment->next;
@@ -212,7 +202,7 @@ void log_doom(struct log *log, struct segment *segment)
     pthread_mutex_unlock(&log->lock);
 }
 
-/* Takes one that nobody reads any more off the list; NULL: there is none. */
+/* Takes one that is not pinned off the list of doomed segments; NULL: there is none. */
 static struct segment *take_unpinned(struct log *log)
 {
     struct segment **link = &log->doomed;

@@ -1,4 +1,4 @@
-/* log_space.c: what the log takes: bytes on disk, within its limit, and numbers of segments. */
+/* log_space.c: bytes on disk, within the log's limit, and indexes of segments. */
 #define _GNU_SOURCE
 #include <assert.h>
 #include <sys/mman.h>
@@ -24,15 +24,15 @@ void log_free_segment_table(struct log *log)
         munmap(log->segments, TABLE_BYTES);
 }
 
-/* Those of segments that are gone are used again. */
 bool log_give_index(struct log *log, struct segment *segment)
 {
-    if (!log->free_index_count && log->index_count == SEGMENT_INDEXES_MAX)
+    if (log->free_index_count)
+        segment->segment_index = log->free_indexes[--log->free_index_count];
+    else if (log->index_count < SEGMENT_INDEXES_MAX)
+        segment->segment_index = log->index_count++;
+    else
         return false;
-    uint32_t segment_index =
-        log->free_index_count ? log->free_indexes[--log->free_index_count] : log->index_count++;
-    segment->segment_index = segment_index;
-    log->segments[segment_index] = segment;
+    log->segments[segment->segment_index] = segment;
     return true;
 }
 
@@ -80,9 +80,8 @@ static void sum_sizes(const struct log *log, uint64_t *file_bytes, uint64_t *hin
 
 void log_count_sizes(struct log *log)
 {
-    uint64_t file_bytes, hint_bytes;
-    sum_sizes(log, &file_bytes, &hint_bytes);
-    log->file_bytes = file_bytes;
+    uint64_t hint_bytes;
+    sum_sizes(log, &log->file_bytes, &hint_bytes);
     atomic_store(&log->hint_bytes, hint_bytes);
 }
 
@@ -108,8 +107,7 @@ uint64_t log_free_space(const struct log *log)
     return space;
 }
 
-/* A disk has room for LOG_SEGMENTS_MIN segments at least, so that there is always one to choose for
- * cleaning. */
+/* At least LOG_SEGMENTS_MIN segments fit, so that there is always one to choose for cleaning. */
 static uint32_t largest_usual(const struct log *log, uint64_t limit)
 {
     uint64_t share = (limit / LOG_SEGMENTS_MIN) & ~UINT64_C(4095);
@@ -165,8 +163,9 @@ uint32_t log_next_size(const struct log *log)
 bool log_may_allocate(const struct log *log)
 {
     uint32_t essential = log->essential_wanted ? 2 : 1;
-    uint64_t kept =
-        log->usual_size; /* for cleaning, which takes its segment whatever the limit says */
-    return log->ready_count < essential || log_disk_bytes_locked(log) + log_next_size(log) + kept <=
-                                               atomic_load(&log->effective_limit);
+    if (log->ready_count < essential)
+        return true;
+    /* One more is kept for cleaning, which takes its segment whatever the limit says. */
+    uint64_t bytes = log_disk_bytes_locked(log) + log_next_size(log) + log->usual_size;
+    return bytes <= atomic_load(&log->effective_limit);
 }

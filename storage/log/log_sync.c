@@ -1,8 +1,7 @@
-/* log_sync.c: the syncer: what is written comes to the disk, oldest first.
+/* log_sync.c: the syncer brings what is written to the disk, oldest first.
  *
  * It works when the oldest write is half a window old, when a reply or the cleaner waits for it,
- * and when much waits for the disk. What it does after a failed sync stands in log_repair.c, what
- * much is in backpressure.h.
+ * and when much waits for the disk (backpressure.h). log_repair.c has what follows a failed sync.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,8 +15,7 @@
 #define REPORT_LAST_MIN (UINT64_C(16) << 20) /* bytes that no disk should mind */
 #define REPORT_LEFT_US  UINT64_C(3000000)
 
-/* A second attempt, each second, while the log is failed; not where a writer is just repairing
- * it. */
+/* Each second while the log is failed; unless a writer is repairing it just now. */
 static void retry_repair(struct log *log)
 {
     pthread_mutex_lock(&log->write_lock);
@@ -27,9 +25,8 @@ static void retry_repair(struct log *log)
         log_repair_stuck(log);
 }
 
-/* Syncs one segment; after a failure, the repair's copies are what is synced. One that a start has
- * found may be closed: that it cannot be opened is no failure of the disk, and a file that somebody
- * has removed cannot be synced. */
+/* Syncs one segment, or after a failure its copy (log_repair.c). One found at startup may be
+ * closed: if it cannot be opened the disk has not failed, and a removed file needs no sync. */
 static bool sync_segment(struct log *log, struct segment *segment)
 {
     const struct file_system *files = log->options.files;
@@ -47,7 +44,6 @@ static bool sync_segment(struct log *log, struct segment *segment)
     return ok;
 }
 
-/* Only the syncer moves it. */
 static void set_synced(struct log *log, uint64_t lsn)
 {
     if (lsn <= log_synced_lsn(log))
@@ -57,8 +53,8 @@ static void set_synced(struct log *log, uint64_t lsn)
 }
 
 /* What was written of this segment before `target` is on disk, as all before it is. A sealed one is
- * done with: so a start that finds thousands that have no hint files comes further with each, even
- * if it is killed soon. */
+ * finished: so a start that finds thousands without hint files advances with each, even if it is
+ * killed soon. */
 static void note_synced(struct log *log, struct segment *segment, uint64_t target)
 {
     pthread_mutex_lock(&log->lock);
@@ -74,7 +70,7 @@ static void note_synced(struct log *log, struct segment *segment, uint64_t targe
         set_synced(log, end_lsn);
 }
 
-/* While the log ends: how much of it is still to be synced. Told by who syncs. */
+/* While the log ends: how much is still to be synced. */
 static void report_left(struct log *log)
 {
     uint64_t all = atomic_load(&log->end_bytes), left = log_waiting_bytes(log);
@@ -103,7 +99,7 @@ static bool sync_all(struct log *log)
     while (segment && segment->header.base_lsn < target) {
         if (!sync_segment(log, segment)) {
             segment_unpin(segment);
-            log->options.on_synced(log->options.context); /* who waits learns that it failed */
+            log->options.on_synced(log->options.context); /* waiting replies fail */
             return false;
         }
         note_synced(log, segment, target);
@@ -131,21 +127,19 @@ void log_report_last_sync(struct log *log)
     atomic_store(&log->end_bytes, bytes);
 }
 
-/* A clean stop leaves nothing to chance, whatever --sync says. */
+/* Whatever --sync says. */
 bool log_sync_last(struct log *log)
 {
     if ((!atomic_load(&log->failed) && sync_all(log)) || log_waiting_bytes(log) == 0)
         return true;
     report(&log->options.reporter, REPORT_ERROR,
-           "stopped, but not synced: the disk refuses it. Up to %" PRIu64
-           " KiB of what was answered "
-           "may be lost: look after the disk before the machine is restarted",
+           "stopped, but not synced: the disk refuses it. Up to %" PRIu64 " KiB of what was "
+           "answered may be lost: look after the disk before the machine is restarted",
            (log_waiting_bytes(log) + 1023) >> 10);
     return false;
 }
 
-/* How long the syncer may rest. The other half of the window is for the sync itself
- * (backpressure.h). */
+/* How long the syncer may rest. */
 static struct timespec rest_until(const struct log *log)
 {
     if (atomic_load(&log->failed) || log->sync_unable || log->options.sync_interval_ms <= 0)
@@ -155,17 +149,20 @@ static struct timespec rest_until(const struct log *log)
     return monotonic_in_ms(due_us > now_us ? (int)((due_us - now_us + 999) / 1000) : 0);
 }
 
-/* Waits until there is something to sync: the time has come, somebody waits, or the end has
- * come. */
+/* Whether there is no reason for a sync before its time. */
+static bool may_rest(const struct log *log)
+{
+    return atomic_load(&log->failed) || log->sync_unable ||
+           (!log_has_backpressure(log) && !log_is_sync_wanted(log));
+}
+
+/* Waits until there is something to sync. False: the log ends. */
 static bool wait_for_sync(struct log *log)
 {
     struct timespec until = rest_until(log);
     int result = 0;
     pthread_mutex_lock(&log->sync_lock);
-    while (
-        !log->stopping && result != ETIMEDOUT &&
-        (atomic_load(&log->failed) || log->sync_unable ||
-         (!log_has_backpressure(log) && atomic_load(&log->sync_wanted_lsn) <= log_synced_lsn(log))))
+    while (!log->stopping && result != ETIMEDOUT && may_rest(log))
         result = pthread_cond_timedwait(&log->sync_cond, &log->sync_lock, &until);
     bool go_on = !log->stopping;
     pthread_mutex_unlock(&log->sync_lock);
@@ -179,9 +176,8 @@ void *log_run_syncer(void *context)
     while (wait_for_sync(log)) {
         if (atomic_load(&log->failed)) {
             retry_repair(log);
-            log->options.on_synced(log->options.context); /* who waits learns that it failed */
-        } else if (log->options.sync_interval_ms >= 0 ||
-                   atomic_load(&log->sync_wanted_lsn) > log_synced_lsn(log)) {
+            log->options.on_synced(log->options.context); /* waiting replies fail */
+        } else if (log->options.sync_interval_ms >= 0 || log_is_sync_wanted(log)) {
             sync_all(log);
         }
         log_release_writers(log);

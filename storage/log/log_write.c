@@ -26,14 +26,6 @@ void log_free_buffer(struct log_buffer *buffer)
     free(buffer->entries);
 }
 
-static void reset_buffer(struct log_buffer *buffer)
-{
-    free_kept(buffer);
-    buffer->used = buffer->outside = 0;
-    buffer->records = 0;
-    atomic_store_explicit(&buffer->published, 0, memory_order_relaxed);
-}
-
 void log_keep_outside(struct log_buffer *buffer)
 {
     for (uint32_t i = 0; i < buffer->extent_count; i++) {
@@ -71,8 +63,7 @@ bool log_write_buffer(struct log *log, struct log_buffer *buffer)
     return true;
 }
 
-/* The hint file of a segment grows with it. Where that fails it is made by a scan, as after a
- * crash. */
+/* The hint file of a segment grows with it. If that fails a scan makes it, as after a crash. */
 static void add_hints(struct log *log, const struct log_buffer *buffer, uint32_t i)
 {
     const struct log_extent *extent = &buffer->extents[i];
@@ -102,7 +93,9 @@ void log_note_written(struct log *log, struct log_buffer *buffer)
     uint64_t bytes = buffer->used + buffer->outside;
     atomic_fetch_add_explicit(&log->bytes_written, bytes, memory_order_relaxed);
     atomic_store(&log->written_lsn, buffer->base_lsn + bytes); /* see backpressure_note_write */
-    reset_buffer(buffer);
+    free_kept(buffer);
+    buffer->used = buffer->outside = buffer->records = 0;
+    atomic_store_explicit(&buffer->published, 0, memory_order_relaxed);
     log_apply_backpressure(log);
     if (sealed)
         log->options.on_sealed(log->options.context);

@@ -13,12 +13,11 @@
  *         32     …  key, value, zeros up to a multiple of 8
  *
  * A DELETE or TOUCH with RECORD_STATE_HASHED has 8 bytes of the key's hash instead of the key, and
- * zeros as a value.
+ * zeros as a value. All numbers are little-endian.
  *
- * All numbers little-endian. Both checksums are seeded by the segment's secret seed and the
- * record's offset in it (R1): the same bytes elsewhere are not a record, so no value can pose as
- * one. The header checks by itself (R2), so its lengths can be believed when the body is damaged,
- * and damage costs one record. XXH3: https://xxhash.com
+ * Both checksums are seeded by the segment's secret seed and the record's offset in it, so no value
+ * can pose as a record (R1). The header has its own (R2), so damage of a body costs one record.
+ * XXH3: https://xxhash.com
  */
 #define XXH_INLINE_ALL
 #include "storage/log/record.h"

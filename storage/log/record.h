@@ -1,5 +1,4 @@
-/* record.h: one entry of the log, its bytes and its checksums. The format stands in docs/format.md
- * and in record.c. */
+/* record.h: one entry of the log, its bytes and its checksums. See record.c for the format. */
 #ifndef CACHECASK_STORAGE_LOG_RECORD_H
 #define CACHECASK_STORAGE_LOG_RECORD_H
 
@@ -9,7 +8,7 @@
 
 #define RECORD_HEADER_SIZE 32
 #define RECORD_ALIGN       8
-#define RECORD_PARTS       2 /* a value may come in so many */
+#define RECORD_PARTS       2 /* of a value that is not in one piece */
 #define RECORD_HASH_LEN    8 /* of a key that is given by its hash */
 
 enum record_type {
@@ -21,12 +20,11 @@ enum record_type {
 
 /* Bits of a record's state. */
 enum record_state {
-    RECORD_STATE_STALE = 1 << 0,      /* invalidated, but still to be had (meta protocol) */
-    RECORD_STATE_WIN = 1 << 1,        /* somebody was told to make it anew (meta protocol) */
+    RECORD_STATE_STALE = 1 << 0,      /* invalidated, but still served (meta protocol) */
+    RECORD_STATE_WIN = 1 << 1,        /* a client was told to replace it (meta protocol) */
     RECORD_STATE_CAS_CHOSEN = 1 << 2, /* the CAS unique is the client's, not the store's */
-    /* Of a DELETE or TOUCH whose key is lost (rescue.c): in the key's place stands its tag, and in
-     * client_flags what chooses its shard. The value, of any length, means nothing: it fills the
-     * place of what was there before. */
+    /* Of a DELETE or TOUCH whose key is lost (rescue.c): the key is its tag, and client_flags
+     * choose its shard. The value, of any length, only fills the room of what was there before. */
     RECORD_STATE_HASHED = 1 << 3,
 };
 
@@ -45,9 +43,10 @@ struct record {
 
 enum record_status {
     RECORD_OK,
-    RECORD_BAD_HEADER, /* the lengths cannot be believed */
-    RECORD_BAD_BODY,   /* header good, body not: one can step over it */
-    RECORD_CUT,        /* header good, but the body ends behind the bytes at hand */
+    RECORD_BAD_HEADER, /* the lengths cannot be trusted */
+    RECORD_BAD_BODY,   /* header good, body not: it can be skipped */
+    RECORD_CUT,        /* header good, but the body ends after the bytes at hand */
+    RECORD_FAILED,     /* the read failed, or memory is out (segment.c) */
 };
 
 /* The bytes of a record with such a key and value, padding included. */
@@ -57,30 +56,28 @@ static inline uint64_t record_size(uint32_t key_len, uint64_t value_len)
            ~(uint64_t)(RECORD_ALIGN - 1);
 }
 
-/* Seals what lies at `out`: key and value are already behind the header's place, and the padding is
- * cleared here. `seed` is the segment's, `offset` the record's place in it; key and value of
- * *record are not looked at. */
+/* Writes the header of a record at `out`, where key and value already follow it, and clears the
+ * padding. `seed` is the segment's, `offset` the record's in it; *record's key and value are not
+ * used. */
 void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset);
 
-/* Bytes that lie elsewhere. */
 struct record_part {
     const char *data;
     size_t len;
 };
 
-/* The same for a value that lies elsewhere, in `parts`, and is written behind the key from there:
- * at `out` there are only header and key. The padding is the caller's to clear. */
+/* The same for a value that is written from `parts`; the caller clears the padding. */
 void record_seal_parts(char *out, const struct record *record, uint64_t seed, uint64_t offset,
                        const struct record_part parts[RECORD_PARTS]);
 
-/* Reads and checks the record at data[0..len), which lies at `offset` of a segment with `seed`. On
- * RECORD_OK *record views into data; on RECORD_BAD_BODY and RECORD_CUT its lengths are set, so that
- * record_size() says where the next lies. */
+/* Reads and checks the record at data[0..len), from `offset` of a segment with `seed`. On RECORD_OK
+ * *record views into data; on RECORD_BAD_BODY and RECORD_CUT its lengths are set, so that
+ * record_size() leads to the next one. */
 enum record_status record_decode(const char *data, size_t len, uint64_t seed, uint64_t offset,
                                  struct record *record);
 
-/* Brings up to `len` bytes of a record from its byte `at` on, valid until the next call. Returns
- * how many; 0: cannot. */
+/* Sets *data to up to `len` bytes of a record from byte `at` on, valid until the next call. Returns
+ * how many; 0: it cannot. */
 typedef size_t record_read(void *context, uint64_t at, uint64_t len, const char **data);
 
 /* Checks the body of a record that is not in memory as a whole, with the header that record_decode

@@ -1,21 +1,20 @@
 /* recover.c: the start.
  *
- * 1. Files: segments are put into the order of the log and get their indexes in that order; and the
+ * 1. Files: segments are put into the order of the log and get their indexes in that order, and the
  *    end of the log is found (recover_files.c).
- * 2. Flush: the last segment's header repeats the flush state of all before, its FLUSH records come
- *    on top (Y4). A pending flush whose time came while nobody ran takes everything. What is
- *    flushed is not loaded.
- * 3. Touches: a filter of the keys that TOUCH records prolong beyond now (Y2).
- * 4. Load, a group of segments at a time. First each segment is read, from its hint file, else by a
+ * 2. Flush: the last segment's header repeats the flush state of all before, to which its FLUSH
+ *    records are added (Y4). A pending flush that came due since the last run takes everything.
+ *    What is flushed is not loaded.
+ * 3. Touches: a filter of the keys that TOUCH records extend beyond now (Y2).
+ * 4. Load, a group of segments at a time. First each segment is read, from its hint file or by a
  *    scan, and its records are sorted into parts: some shards of the keydir each. Then each part is
  *    replayed, by one thread and in the order of the log, so that the keydir is the state of the
- *    log up to there (Y1, Y3), and nothing dead takes an entry: a deletion, or a value that has
- *    expired, just takes away what its key had. Only an expired value that a TOUCH may prolong
- *    waits in the keydir for that TOUCH (Y2). Each segment's live bytes are counted on the way.
- * 5. Sweep, if there were such values: those that were not prolonged leave.
+ *    log up to there (Y1, Y3). Nothing dead takes an entry: a deletion or an expired value just
+ *    removes its key. Only an expired value that a TOUCH may extend waits in the keydir for that
+ *    TOUCH (Y2). The live bytes of segments are counted on the way.
+ * 5. Sweep: such values that were not extended are removed.
  *
- * The log goes on in a new segment behind all LSNs that may ever have been given, so none is given
- * twice.
+ * The log continues in a new segment, after all LSNs that may have been assigned: none is reused.
  */
 #define _GNU_SOURCE
 #include "storage/log/recover.h"
@@ -24,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "storage/log/recover_files.h"
 #include "storage/log/recover_internal.h"
 
 #define RECORD_SIZE_USUAL 160
@@ -34,36 +32,26 @@
 /* CAS uniques that a lost tail of the log may have given: those are skipped. */
 #define CAS_GAP           (UINT64_C(1) << 30)
 
-/* Bytes of a segment's records in memory. */
-static uint64_t bytes_in_memory(const struct load *load)
+/* Records of a segment; without a hint file, as many as are usual. */
+static uint64_t records_of(const struct load *load)
 {
-    uint64_t count = load->hinted ? load->hint.count : load->segment->capacity / RECORD_SIZE_USUAL;
-    return count * sizeof(struct hint_entry);
+    return load->hinted ? load->hint.count : load->segment->capacity / RECORD_SIZE_USUAL;
 }
 
-/* As many segments as may be in memory, and no thread has one more to read than the others, if
- * there are that many. */
+/* As many segments as may be in memory, and equally many for each thread, if there are enough. */
 static void choose_group(struct recovery_run *run)
 {
     uint64_t limit = atomic_load(&run->recovery->keydir->bytes_max) / 8;
-    uint64_t bytes = 0;
+    uint64_t records = 0;
     size_t end = run->group_begin;
-    limit = limit < GROUP_BYTES ? limit : GROUP_BYTES;
+    limit = (limit < GROUP_BYTES ? limit : GROUP_BYTES) / sizeof(struct hint_entry);
     do
-        bytes += bytes_in_memory(&run->loads[end++]);
-    while (end < run->count && bytes + bytes_in_memory(&run->loads[end]) <= limit);
+        records += records_of(&run->loads[end++]);
+    while (end < run->count && records + records_of(&run->loads[end]) <= limit);
     size_t width = end - run->group_begin;
     if (end < run->count && width > run->recovery->threads)
         width -= width % run->recovery->threads;
     run->group_end = run->group_begin + width;
-}
-
-static void release_load(struct load *load)
-{
-    free(load->entries);
-    free(load->parts);
-    load->entries = NULL;
-    load->parts = NULL;
 }
 
 static enum store_status load_group(struct recovery_run *run)
@@ -74,28 +62,29 @@ static enum store_status load_group(struct recovery_run *run)
     enum store_status status = recover_run_all(run, recover_run_reader);
     if (status == STORE_OK)
         status = recover_run_all(run, recover_run_replayer);
-    for (size_t i = run->group_begin; i < run->group_end; i++)
-        release_load(&run->loads[i]);
+    for (size_t i = run->group_begin; i < run->group_end; i++) {
+        struct load *load = &run->loads[i];
+        free(load->entries);
+        free(load->parts);
+        load->entries = NULL;
+        load->parts = NULL;
+    }
     return status;
 }
 
-/* How many keys to expect: what the newest hint that knows says, and all records since; in a
- * segment without a hint, as many as usual ones have. */
+/* How many keys to expect: as the newest hint that knows says, and all records since. */
 static uint64_t expected_keys(const struct recovery_run *run)
 {
     uint64_t records = 0, keys = 0;
     for (size_t i = 0; i < run->count; i++) {
         const struct load *load = &run->loads[i];
-        uint64_t count =
-            load->hinted ? load->hint.count : load->segment->capacity / RECORD_SIZE_USUAL;
-        records += count;
-        keys = load->hint.keys ? load->hint.keys : keys + count;
+        records += records_of(load);
+        keys = load->hint.keys ? load->hint.keys : keys + records_of(load);
     }
     return keys < records ? keys : records;
 }
 
-/* Never more than three quarters of the memory: should all keys expire, their expiries take the
- * rest. */
+/* At most three quarters of the memory: if all keys expire, their expiries take the rest. */
 static void reserve_keydir(const struct recovery_run *run)
 {
     struct keydir *keydir = run->recovery->keydir;
@@ -107,21 +96,16 @@ static void reserve_keydir(const struct recovery_run *run)
     keydir_use_huge_pages(keydir);
 }
 
-static void prepare(struct recovery_run *run)
+static enum store_status load_all(struct recovery_run *run)
 {
     uint32_t shard_count = run->recovery->keydir->shard_count;
+    enum store_status status = recover_find_flush(run);
     run->part_count = shard_count < PARTS_MAX ? shard_count : PARTS_MAX;
     for (size_t i = 0; i < run->count; i++) /* what may have TOUCHes is read twice */
         run->all_bytes += run->loads[i].segment->capacity *
                           (recover_has_touches(&run->loads[i]) ? UINT64_C(2) : 1);
-    reserve_keydir(run);
-}
-
-static enum store_status load_all(struct recovery_run *run)
-{
-    enum store_status status = recover_find_flush(run);
     if (status == STORE_OK) {
-        prepare(run);
+        reserve_keydir(run);
         status = recover_find_touches(run);
     }
     for (; run->group_end < run->count && status == STORE_OK; run->group_begin = run->group_end)
@@ -132,8 +116,7 @@ static enum store_status load_all(struct recovery_run *run)
     return status;
 }
 
-/* A segment that was cut between two records has no damage in it: only the header of the next one
- * knows that there was more. */
+/* A segment cut between two records has no damage in it: only the next header shows the loss. */
 static void look_for_lost_end(struct recovery_run *run, size_t i)
 {
     struct load *load = &run->loads[i];
@@ -150,12 +133,11 @@ static void look_for_lost_end(struct recovery_run *run, size_t i)
            (unsigned long long)load->hint.end);
 }
 
-/* Where the last segment ends in a bad block nobody knows where the log does; unless this start has
- * cut it there. */
+/* If the last segment ends in a bad block, so may the log, unless this start has cut it there. */
 static void look_for_unknown_end(const struct recovery_run *run)
 {
     const struct load *last = &run->loads[run->count - 1];
-    if (last->hint.unreadable && last->hint.end == last->segment->capacity &&
+    if (last->unreadable && last->hint.end == last->segment->capacity &&
         !run->recovery->dropped_count)
         run->recovery->log->previous_unknown = true;
 }

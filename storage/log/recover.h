@@ -19,10 +19,9 @@ struct recovery {
     const struct reporter *reporter;
     struct keydir *keydir; /* empty; filled */
     struct log *log;       /* initialized; segments are adopted, its flush set */
-    /* What the keydir may take beyond its limit when the keys do not fit: a cache evicts them
-     * soon */
+    /* What the keydir may take beyond its limit: a cache evicts the keys that do not fit soon */
     uint64_t more_bytes;
-    /* So much is read, of all that is to be (0: not known yet). Any thread; or NULL. */
+    /* Reports how much has been read, of how much (0: not known yet). Any thread; or NULL. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_context;
 
@@ -34,7 +33,7 @@ struct recovery {
     uint64_t damage;    /* records or places that were not valid */
     struct load *loads; /* the segments, in the order of the log */
     size_t load_count;
-    uint64_t *dropped; /* ids of files that lie behind the end of the log (Y6) */
+    uint64_t *dropped; /* ids of files that are after the end of the log (Y6) */
     size_t dropped_count;
 };
 
@@ -43,16 +42,15 @@ struct recovery {
  * into the memory limit), STORE_NO_MEMORY, STORE_IO: reported. */
 enum store_status recover(struct recovery *recovery);
 
-/* Whether there is something behind the end of the log that recover_cut_tail has to cut off. */
+/* Whether there is anything after the end of the log for recover_cut_tail. */
 bool recover_has_tail(const struct recovery *recovery);
 
-/* When the log goes on in a new segment, whose header says where it ended: cuts off what a crash
- * has torn behind that, and removes segments that lie wholly behind it; also what earlier starts
- * have found behind its end, and died. All of it durably, before any segment is cleaned (Y8).
- * STORE_OK; STORE_IO: reported. */
+/* Once the log continues in a new segment, whose header says where it ended: cuts off what is after
+ * that end, and removes segments that are wholly after it; also what earlier starts have left. All
+ * durably, before any segment is cleaned (Y8). STORE_OK; STORE_IO: reported. */
 enum store_status recover_cut_tail(const struct recovery *recovery);
 
-/* Whether or not recover did well. */
+/* Also if recover has failed. */
 void recover_release(struct recovery *recovery);
 
 #endif

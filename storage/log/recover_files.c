@@ -2,38 +2,32 @@
  *
  * Every segment's header is read, and the segments are put into the order of the log and get their
  * indexes in that order. What was allocated ahead and never used is removed, as is what a crash
- * left half made. A file that was used and has no valid header, or none that can be read, stays
- * where it is, for the operator, who may put it right some day: so the log goes on with ids and
- * LSNs behind those that it may have (Y7, Y9). The same holds for a segment of which only the hint
- * file is there. Where a power loss has left holes the log may end before its last segment does, or
- * before it begins (tail.c); what lies behind its end is removed only when the log goes on, by
- * recover_cut_tail.
+ * left unfinished. A used file without a valid or readable header is left for the operator, who may
+ * repair it some day, so the log continues after the ids and LSNs that it may have (Y7, Y9). The
+ * same holds for a segment of which only the hint file is left. If a power loss has left holes the
+ * log may end inside its last segment, or before it (tail.c); what is after its end is removed only
+ * when the log continues, by recover_cut_tail.
  */
 #define _GNU_SOURCE
-#include "storage/log/recover_files.h"
+#include "storage/log/recover_internal.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "storage/log/tail.h"
-
-/* No log ever comes so far. A name from there on is somebody's invention, and to count on from it
- * might leave no ids. */
+/* No log ever gets this far. Such a name was made up, and after it there might be no ids left. */
 #define STRANGE_ID       (UINT64_C(1) << 62)
 
-/* The log begins right behind the header, so what has lost its header shows what it was soon: to
- * read all that was allocated ahead would take longer than the rest of the start. */
+/* Records follow right after the header, so a file that has lost its header soon shows that it was
+ * used. To read all that was allocated ahead would take longer than the rest of the start. */
 #define BLANK_SIZE       (UINT64_C(1) << 20)
 #define HEADER_PAGE_SIZE 4096
 
 struct names {
     uint64_t *ids; /* in order, once all are there */
     size_t count;
-    bool failed;
 };
 
 struct search {
@@ -45,6 +39,7 @@ struct search {
     struct names rest;
     struct names unreadable; /* segment files whose headers lie in bad blocks of the disk */
     int error;               /* of the last of these */
+    bool no_memory;
     struct load *loads;
     size_t count;
     uint64_t newest_id;   /* of the last load */
@@ -52,7 +47,7 @@ struct search {
     uint64_t lost_behind; /* segments behind it that cannot be used */
 };
 
-static void add_id(struct names *names, uint64_t id)
+static void add_id(struct search *search, struct names *names, uint64_t id)
 {
     if (id == 0)
         return;
@@ -60,7 +55,7 @@ static void add_id(struct names *names, uint64_t id)
         size_t room = names->count ? names->count * 2 : 1;
         uint64_t *ids = realloc(names->ids, room * sizeof *ids);
         if (!ids) {
-            names->failed = true;
+            search->no_memory = true;
             return;
         }
         names->ids = ids;
@@ -71,8 +66,8 @@ static void add_id(struct names *names, uint64_t id)
 static void note_name(void *argument, const char *name)
 {
     struct search *search = argument;
-    add_id(&search->segments, segment_id_of(name, "seg"));
-    add_id(&search->hints, segment_id_of(name, "hint"));
+    add_id(search, &search->segments, segment_id_of(name, "seg"));
+    add_id(search, &search->hints, segment_id_of(name, "hint"));
 }
 
 static int by_id(const void *a, const void *b)
@@ -92,43 +87,36 @@ static bool has_id(const struct names *names, uint64_t id)
     return names->count && bsearch(&id, names->ids, names->count, sizeof id, by_id);
 }
 
-/* Whether the first `size` bytes of the file are zeros, or all that it has. */
-static bool is_blank(const struct recovery *recovery, const char *name, uint64_t size)
+/* Whether the first `size` bytes of the segment's file are zeros, or all that it has. */
+static bool is_blank(const struct recovery *recovery, uint64_t id, uint64_t size)
 {
+    const struct file_system *files = recovery->files;
     char data[4096];
     size_t got = sizeof data;
     assert(size > 0);
-    int fd = recovery->files->open(recovery->files->context, recovery->dir_fd, name, O_RDONLY);
+    int fd = segment_open_file(files, recovery->dir_fd, id, "seg", O_RDONLY);
     bool blank = fd >= 0;
     for (uint64_t at = 0; blank && got == sizeof data && at < size; at += sizeof data) {
-        blank = file_read_upto(recovery->files, fd, data, sizeof data, at, &got);
+        blank = file_read_upto(files, fd, data, sizeof data, at, &got);
         for (size_t i = 0; i < got; i++)
             blank = blank && data[i] == 0;
     }
     if (fd >= 0)
-        recovery->files->close(recovery->files->context, fd);
+        files->close(files->context, fd);
     return blank;
 }
 
-/* A segment that cannot be used: STORE_OK when the start goes on without it. */
-static enum store_status pass_over(struct recovery *recovery, uint64_t id, enum store_status status)
+/* Reports a segment without which the start cannot go on. */
+static void report_refused(const struct recovery *recovery, uint64_t id, enum store_status status)
 {
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, id, "seg");
-    if (status == STORE_BAD_VERSION) {
-        report(
-            recovery->reporter, REPORT_ERROR,
-            "%s in data directory %s has a format version that this release does not read: start "
-            "the release that wrote it",
-            name, recovery->dir_name);
-        return status;
-    }
-    if (status != STORE_CORRUPT) {
-        report(recovery->reporter, REPORT_ERROR, "cannot read %s in data directory %s: %s", name,
-               recovery->dir_name, strerror(errno));
-        return status;
-    }
-    return STORE_OK;
+    if (status == STORE_BAD_VERSION)
+        report(recovery->reporter, REPORT_ERROR,
+               "%016llx.seg in data directory %s has a format version that this release does not "
+               "read: start the release that wrote it",
+               (unsigned long long)id, recovery->dir_name);
+    else
+        report(recovery->reporter, REPORT_ERROR, "cannot read %016llx.seg in data directory %s: %s",
+               (unsigned long long)id, recovery->dir_name, strerror(errno));
 }
 
 /* Whether a segment says that this one came before it. */
@@ -140,15 +128,14 @@ static bool is_named(const struct search *search, uint64_t id)
     return false;
 }
 
-/* Whether a file without a header was allocated ahead, and no more. One that another segment names
- * was used and has lost all, and tells where the log ends; one with a hint file was used too. What
- * has lost its header otherwise may be the segment that was written last: as long as no power has
- * failed, what is behind a lost header must not be taken for nothing, but after a power loss pages
- * without their header are just that. */
-static bool is_unused(const struct search *search, uint64_t id, const char *name)
+/* Whether a file without a header was only allocated ahead. One that another segment names was
+ * used, has lost everything, and shows where the log ends; one with a hint file was used too. Any
+ * other may be the segment that was written last: if no power has failed, what follows its lost
+ * header must not be ignored, but after a power loss pages without a header are worth nothing. */
+static bool is_unused(const struct search *search, uint64_t id)
 {
     return !is_named(search, id) && !has_id(&search->hints, id) &&
-           is_blank(search->recovery, name, search->same_boot ? BLANK_SIZE : HEADER_PAGE_SIZE);
+           is_blank(search->recovery, id, search->same_boot ? BLANK_SIZE : HEADER_PAGE_SIZE);
 }
 
 static void note_lost(struct search *search, uint64_t id)
@@ -156,19 +143,16 @@ static void note_lost(struct search *search, uint64_t id)
     search->lost_behind += id > search->newest_id;
 }
 
-/* Files that are no segments of the log: those never used go, the others stay in `rest`, and what
- * becomes of them is reported when the end of the log is known. */
+/* Removes unused files. The others stay in `rest`, to be reported once the log's end is known. */
 static void look_at_rest(struct search *search)
 {
     const struct recovery *recovery = search->recovery;
     struct names *rest = &search->rest;
-    char name[SEGMENT_NAME_SIZE];
     size_t used = 0;
     for (size_t i = 0; i < rest->count; i++) {
         uint64_t id = rest->ids[i];
-        segment_name(name, id, "seg");
-        if (is_unused(search, id, name)) {
-            recovery->files->unlink(recovery->files->context, recovery->dir_fd, name);
+        if (is_unused(search, id)) {
+            segment_unlink_file(recovery->files, recovery->dir_fd, id, "seg");
             continue;
         }
         rest->ids[used++] = id;
@@ -179,25 +163,20 @@ static void look_at_rest(struct search *search)
         note_lost(search, search->unreadable.ids[i]);
 }
 
-static void report_lost(struct search *search, const char *name, const char *what)
-{
-    struct recovery *recovery = search->recovery;
-    report(recovery->reporter, REPORT_WARNING, "%s in data directory %s %s", name,
-           recovery->dir_name, what);
-    recovery->damage++;
-}
-
-/* The cleaner removes the hint file first, so one that is alone has lost its segment otherwise. */
+/* The cleaner removes the hint file first, so if one is alone, its segment was lost. */
 static void look_at_hints(struct search *search)
 {
-    char name[SEGMENT_NAME_SIZE];
+    struct recovery *recovery = search->recovery;
     for (size_t i = 0; i < search->hints.count; i++) {
         uint64_t id = search->hints.ids[i];
         if (has_id(&search->segments, id))
             continue;
-        segment_name(name, id, "hint");
         note_lost(search, id);
-        report_lost(search, name, "has no segment: that is missing, its records are lost");
+        recovery->damage++;
+        report(recovery->reporter, REPORT_WARNING,
+               "%016llx.hint in data directory %s has no segment: that is missing, its records are "
+               "lost",
+               (unsigned long long)id, recovery->dir_name);
     }
 }
 
@@ -216,6 +195,7 @@ static int by_lsn(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
+/* STORE_OK also for one without which the start can go on. */
 static enum store_status open_one(struct search *search, uint64_t id)
 {
     struct recovery *recovery = search->recovery;
@@ -232,17 +212,18 @@ static enum store_status open_one(struct search *search, uint64_t id)
         segment_free(recovery->files, segment);
         status = STORE_CORRUPT;
     }
-    if (status == STORE_CORRUPT)
-        add_id(&search->rest, id); /* look_at_rest */
-    if (status == STORE_IO && file_is_bad_block(errno)) {
-        add_id(&search->unreadable, id);
+    if (status == STORE_OK) {
+        segment_files_add(table, segment);
+        search->loads[search->count++].segment = segment;
+    } else if (status == STORE_CORRUPT) {
+        add_id(search, &search->rest, id); /* look_at_rest */
+    } else if (status == STORE_IO && file_is_bad_block(errno)) {
         search->error = errno;
-        return STORE_OK;
+        add_id(search, &search->unreadable, id);
+    } else {
+        report_refused(recovery, id, status);
+        return status;
     }
-    if (status != STORE_OK)
-        return pass_over(recovery, id, status);
-    segment_files_add(table, segment);
-    search->loads[search->count++].segment = segment;
     return STORE_OK;
 }
 
@@ -252,9 +233,9 @@ static void note_highest(uint64_t *highest, uint64_t id)
         *highest = id;
 }
 
-/* An id of which anything is left is not given again: not that of a file that cannot be used, not
- * that of a lone hint file, which would then lie beside a segment of which it says nothing, and not
- * that of a segment that is gone and was the highest (Y7). */
+/* An id of which anything is left is not given again: not that of an unusable file, of a lone hint
+ * file, which would then accompany a segment it does not describe, or of a missing segment that was
+ * the highest (Y7). */
 static void find_next_id(struct search *search)
 {
     uint64_t highest = 0;
@@ -279,8 +260,7 @@ static enum store_status list_names(struct search *search)
     sort_names(&search->segments);
     sort_names(&search->hints);
     search->loads = calloc(search->segments.count + 1, sizeof *search->loads);
-    bool failed = search->segments.failed || search->hints.failed || !search->loads;
-    return failed ? STORE_NO_MEMORY : STORE_OK;
+    return search->no_memory || !search->loads ? STORE_NO_MEMORY : STORE_OK;
 }
 
 static void report_opening(const struct recovery *recovery)
@@ -299,14 +279,13 @@ static enum store_status open_segments(struct search *search)
         status = open_one(search, search->segments.ids[i]);
         report_opening(recovery);
     }
-    if (search->count)
-        qsort(search->loads, search->count, sizeof *search->loads, by_lsn);
     if (search->count) {
+        qsort(search->loads, search->count, sizeof *search->loads, by_lsn);
         const struct segment_header *newest = &search->loads[search->count - 1].segment->header;
         search->newest_id = newest->id;
         search->same_boot = recovery->boot_id && newest->boot_id == recovery->boot_id;
     }
-    if (search->rest.failed || search->unreadable.failed)
+    if (search->no_memory)
         status = STORE_NO_MEMORY;
     if (status != STORE_OK)
         return status;
@@ -320,30 +299,23 @@ static enum store_status open_segments(struct search *search)
 
 static void read_hint_headers(struct search *search)
 {
+    const struct recovery *recovery = search->recovery;
     for (size_t i = 0; i < search->count; i++) {
         struct load *load = &search->loads[i];
-        load->hinted = hint_read_header(search->recovery->files, search->recovery->dir_fd,
-                                        load->segment, &load->hint) == STORE_OK;
+        load->hinted = hint_read(recovery->files, recovery->dir_fd, load->segment, &load->hint,
+                                 NULL) == STORE_OK;
         load->end = load->hinted ? load->hint.end : load->segment->capacity;
-        report_opening(search->recovery);
+        report_opening(recovery);
     }
 }
 
-static void drop(struct recovery *recovery, uint64_t id)
-{
-    recovery->dropped[recovery->dropped_count++] = id;
-}
-
-/* Whether a segment of that id has lost its header in a power loss, and with it the place in the
- * log that it had. */
+/* Whether a segment of that id has lost its header in a power loss, and so its place in the log. */
 static bool has_lost_header(const struct search *search, uint64_t id)
 {
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, id, "seg");
-    return has_id(&search->rest, id) && is_blank(search->recovery, name, HEADER_PAGE_SIZE);
+    return has_id(&search->rest, id) && is_blank(search->recovery, id, HEADER_PAGE_SIZE);
 }
 
-/* Takes out of the loads what lies behind the end of the log. */
+/* Takes out of the loads what is after the end of the log. */
 static void drop_rest(struct search *search)
 {
     struct recovery *recovery = search->recovery;
@@ -357,9 +329,9 @@ static void drop_rest(struct search *search)
             search->loads[kept++] = *load;
             continue;
         }
-        drop(recovery, header->id);
+        recovery->dropped[recovery->dropped_count++] = header->id;
         if (has_lost_header(search, header->previous_id))
-            drop(recovery, header->previous_id);
+            recovery->dropped[recovery->dropped_count++] = header->previous_id;
         segment_files_free(&recovery->log->segment_files, load->segment);
     }
     search->count = kept;
@@ -373,12 +345,12 @@ static bool is_dropped(const struct recovery *recovery, uint64_t id)
     return false;
 }
 
-/* 0: not known. */
-static uint64_t size_of(const struct recovery *recovery, const char *name)
+/* Of the segment's file; 0: not known. */
+static uint64_t size_of(const struct recovery *recovery, uint64_t id)
 {
     const struct file_system *files = recovery->files;
     uint64_t size = 0;
-    int fd = files->open(files->context, recovery->dir_fd, name, O_RDONLY);
+    int fd = segment_open_file(files, recovery->dir_fd, id, "seg", O_RDONLY);
     if (fd < 0)
         return 0;
     if (files->size(files->context, fd, &size) < 0)
@@ -387,27 +359,29 @@ static uint64_t size_of(const struct recovery *recovery, const char *name)
     return size;
 }
 
-static void report_left(struct search *search, uint64_t id, const char *why, const char *advice)
+static void report_left(struct recovery *recovery, uint64_t id, const char *why, const char *advice)
 {
-    char name[SEGMENT_NAME_SIZE], what[256], lost[64] = "its";
-    segment_name(name, id, "seg");
-    uint64_t size = size_of(search->recovery, name);
+    char lost[64] = "its";
+    uint64_t size = size_of(recovery, id);
     if (size)
         snprintf(lost, sizeof lost, "up to %llu bytes of", (unsigned long long)size);
-    snprintf(what, sizeof what, "%s: left alone, %s records are lost%s", why, lost, advice);
-    report_lost(search, name, what);
+    report(recovery->reporter, REPORT_WARNING,
+           "%016llx.seg in data directory %s %s: left alone, %s records are lost%s",
+           (unsigned long long)id, recovery->dir_name, why, lost, advice);
+    recovery->damage++;
 }
 
 /* The files that stay though they are no part of the log. */
-static void report_rest(struct search *search)
+static void report_rest(const struct search *search)
 {
+    struct recovery *recovery = search->recovery;
     char why[128];
     for (size_t i = 0; i < search->rest.count; i++)
-        if (!is_dropped(search->recovery, search->rest.ids[i]))
-            report_left(search, search->rest.ids[i], "has no valid header of this store", "");
+        if (!is_dropped(recovery, search->rest.ids[i]))
+            report_left(recovery, search->rest.ids[i], "has no valid header of this store", "");
     snprintf(why, sizeof why, "cannot be read (%s)", strerror(search->error));
     for (size_t i = 0; i < search->unreadable.count; i++)
-        report_left(search, search->unreadable.ids[i], why,
+        report_left(recovery, search->unreadable.ids[i], why,
                     ". Check the disk; each start tries again");
 }
 
@@ -429,10 +403,9 @@ static enum store_status find_tail(struct search *search)
         drop_rest(search);
     recovery->log->previous_unknown = search->lost_behind && !cut;
     if (cut)
-        report(
-            recovery->reporter, REPORT_WARNING,
-            "the machine has started anew since the log was written, and the log has a hole behind "
-            "what is known to be synced: it ends there, as after a power loss");
+        report(recovery->reporter, REPORT_WARNING,
+               "the machine has started anew since the log was written, and the log has a hole "
+               "behind what is known to be synced: it ends there, as after a power loss");
     return status;
 }
 
@@ -448,8 +421,8 @@ static enum store_status adopt_segments(struct search *search, enum store_status
     return status;
 }
 
-/* The log goes on behind everything that its segments may have held, also those that are lost:
- * should they be found again, what is written from now on must still be newer (Y7). */
+/* The log continues after everything that its segments may have held, even lost ones: if they are
+ * found again, what is written from now on must still be newer (Y7). */
 static void find_next_lsn(struct search *search)
 {
     for (size_t i = 0; i < search->count; i++) {
@@ -486,10 +459,8 @@ enum store_status recover_files(struct recovery *recovery)
 
 static bool remove_file(const struct recovery *recovery, uint64_t id, const char *suffix)
 {
-    const struct file_system *files = recovery->files;
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, id, suffix);
-    return files->unlink(files->context, recovery->dir_fd, name) == 0 || errno == ENOENT;
+    return segment_unlink_file(recovery->files, recovery->dir_fd, id, suffix) == 0 ||
+           errno == ENOENT;
 }
 
 static bool remove_dropped(const struct recovery *recovery)
@@ -512,16 +483,14 @@ static bool cut_off(struct log *log, struct segment *segment)
         return false;
     bool ok = files->truncate(files->context, segment->fd, end) == 0 &&
               files->sync(files->context, segment->fd) == 0;
-    int error = errno;
     segment_files_done(segment);
-    errno = error;
     if (ok)
         log_set_size(log, segment, end, segment->hint_bytes);
     return ok;
 }
 
-/* The log ends in its last segment, and it has ended where a start cut it: in one that is not the
- * last any more if that start came no further than the header of its own. */
+/* The log ends in its last segment, and has ended where an earlier start cut it: in an older
+ * segment if that start came no further than the header of its own. */
 static bool ends_in(const struct recovery *recovery, size_t i)
 {
     const struct load *load = &recovery->loads[i];

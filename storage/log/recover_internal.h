@@ -1,4 +1,4 @@
-/* recover_internal.h: one run of the recovery, for its files; others use recover.h. */
+/* recover_internal.h: what the files of the recovery share; others use recover.h. */
 #ifndef CACHECASK_STORAGE_LOG_RECOVER_INTERNAL_H
 #define CACHECASK_STORAGE_LOG_RECOVER_INTERNAL_H
 
@@ -6,10 +6,22 @@
 
 #include "storage/base/expiry.h"
 #include "storage/index/location.h"
-#include "storage/log/load.h"
 #include "storage/log/recover.h"
 
 #define PARTS_MAX 256 /* of the keydir's shards, at the most */
+
+/* A segment on its way into the index. */
+struct load {
+    struct segment *segment;
+    uint64_t end;       /* bytes of it that are log, or may be; 0: no part of the log any more */
+    bool previous_lost; /* the file of the segment before it is there, and has no valid header */
+    bool hinted;        /* it has a hint file; that was finished after its sync */
+    bool unreadable;    /* in part: there are bad blocks of the disk in it (Y9) */
+    bool scanned; /* `entries` held what is in the segment before the load; only of the last one */
+    struct hint hint; /* before the load: what the hint file says of itself, if there is one */
+    struct hint_entry *entries; /* hint.count of them, while they are needed */
+    uint32_t *parts; /* when they are sorted: where each part begins, and the last one ends */
+};
 
 /* One run of recover(). */
 struct recovery_run {
@@ -57,8 +69,7 @@ static inline bool is_flushed(const struct recovery_run *run, const struct load 
            atomic_load_explicit(&run->recovery->log->flush_lsn, memory_order_relaxed);
 }
 
-/* Whether the record leaves its key dead: a DELETE's expiry means something else, and an expired
- * one may be prolonged yet. */
+/* Whether the key is dead after it. A DELETE has no expiry; an expired value may be extended. */
 static inline bool is_dead(struct recovery_run *run, const struct hint_entry *entry)
 {
     if (entry->type == RECORD_DELETE)
@@ -71,6 +82,22 @@ static inline bool is_dead(struct recovery_run *run, const struct hint_entry *en
     return false;
 }
 
+/* recover_files.c */
+
+/* Opens the segments in the order of the log, finds its end, and gives them to recovery->log.
+ * Removes unfinished files. Sets next_segment_id, next_lsn, loads, dropped, and next_cas to the
+ * highest CAS unique in a header; adds to damage. STORE_OK; STORE_BAD_VERSION, STORE_FULL (too many
+ * segments), STORE_NO_MEMORY, STORE_IO. */
+enum store_status recover_files(struct recovery *recovery);
+
+/* tail.c */
+
+/* Finds the end of the log, of loads in its order whose segment, hint, end and previous_lost are
+ * set, and sets their `end` to it. boot_id is the machine's, 0 when unknown. *cut: a hole has ended
+ * the log that no start has found before. Changes nothing on disk. STORE_OK, STORE_IO (errno). */
+enum store_status tail_find(struct segment_files *table, struct load *loads, size_t count,
+                            uint64_t boot_id, bool *cut);
+
 /* recover_threads.c */
 
 /* Notes the first failure, and the errno of its thread. */
@@ -79,7 +106,7 @@ void recover_fail(struct recovery_run *run, enum store_status status);
 /* Runs `work` in all threads, this one among them. */
 enum store_status recover_run_all(struct recovery_run *run, void *(*work)(void *context));
 
-/* For the operator: another segment has been read. */
+/* Reports progress: another segment has been read. */
 void recover_note_read(struct recovery_run *run, const struct load *load);
 
 /* recover_read.c */

@@ -18,47 +18,28 @@ struct walk {
     const struct load *load;
 };
 
-/* hint_scan of a segment whose file may be closed, up to the end of the log in it. */
-static enum store_status scan_segment(struct recovery_run *run, const struct load *load,
-                                      hint_visit *visit, void *context, struct hint *hint)
+/* Scans a segment, whose file may be closed, up to the end of the log in it. Its entries become the
+ * load's; or, with `visit`, they are only shown, and damage is reported when they are loaded. */
+static enum store_status scan_segment(struct recovery_run *run, struct load *load,
+                                      hint_visit *visit, struct walk *walk)
 {
     const struct recovery *recovery = run->recovery;
-    const struct reporter silent = {0}; /* damage is reported when the segment is loaded */
+    const struct reporter silent = {0};
+    bool is_last = load == &run->loads[run->count - 1];
     const struct hint_source source = {.files = recovery->files,
                                        .segment = load->segment,
                                        .end = load->end,
                                        .hash_seed = recovery->hash_seed,
-                                       .how = HINT_TORN_TAIL | HINT_TOLERANT,
-                                       .reporter = &silent};
+                                       .how = HINT_TOLERANT | (is_last ? HINT_TORN_TAIL : 0),
+                                       .reporter = visit ? &silent : recovery->reporter,
+                                       .unreadable = visit ? NULL : &load->unreadable};
+    struct hint ignored;
     enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
     if (status != STORE_OK)
         return status;
-    status = hint_scan(&source, visit, context, hint);
-    int error = errno;
+    status = visit ? hint_scan(&source, visit, walk, &ignored)
+                   : hint_collect(&source, &load->hint, &load->entries);
     segment_files_done(load->segment);
-    errno = error;
-    return status;
-}
-
-/* hint_collect, the same. */
-static enum store_status collect_segment(struct recovery_run *run, struct load *load,
-                                         bool tail_may_be_torn)
-{
-    const struct recovery *recovery = run->recovery;
-    const struct hint_source source = {.files = recovery->files,
-                                       .segment = load->segment,
-                                       .end = load->end,
-                                       .hash_seed = recovery->hash_seed,
-                                       .how =
-                                           HINT_TOLERANT | (tail_may_be_torn ? HINT_TORN_TAIL : 0),
-                                       .reporter = recovery->reporter};
-    enum store_status status = segment_files_use(&recovery->log->segment_files, load->segment);
-    if (status != STORE_OK)
-        return status;
-    status = hint_collect(&source, &load->hint, &load->entries);
-    int error = errno;
-    segment_files_done(load->segment);
-    errno = error;
     return status;
 }
 
@@ -72,7 +53,7 @@ static enum store_status walk(struct recovery_run *run, struct load *load, hint_
     if (load->hinted)
         status = hint_read(recovery->files, recovery->dir_fd, load->segment, &hint, &entries);
     if (status != STORE_OK)
-        return scan_segment(run, load, visit, &walk, &hint);
+        return scan_segment(run, load, visit, &walk);
     for (uint64_t i = 0; i < hint.count; i++)
         visit(&walk, &entries[i]);
     if (!load->scanned)
@@ -92,13 +73,6 @@ static bool visit_flushes(void *context, const struct hint_entry *entry)
     return true;
 }
 
-/* The last segment is needed more than once, and mostly has no hint: what a scan finds is kept. If
- * that fails, walk tries without memory, and says why it cannot. */
-static void scan_last(struct recovery_run *run, struct load *last)
-{
-    last->scanned = collect_segment(run, last, true) == STORE_OK;
-}
-
 enum store_status recover_find_flush(struct recovery_run *run)
 {
     struct recovery *recovery = run->recovery;
@@ -107,8 +81,10 @@ enum store_status recover_find_flush(struct recovery_run *run)
     atomic_store(&recovery->log->flush_lsn, header->flush_lsn);
     atomic_store(&recovery->log->flush_deadline_s,
                  header->flush_deadline_s ? header->flush_deadline_s : UINT32_MAX);
+    /* The last segment is needed more than once, and mostly has no hint: what a scan finds is kept.
+     * If that fails, walk tries without memory, and says why it cannot. */
     if (!last->hinted)
-        scan_last(run, last);
+        last->scanned = scan_segment(run, last, NULL, NULL) == STORE_OK;
     enum store_status status = walk(run, last, visit_flushes);
     if (recovery->now_s >= atomic_load(&recovery->log->flush_deadline_s)) {
         atomic_store(&recovery->log->flush_lsn, recovery->next_lsn);
@@ -144,8 +120,7 @@ static void *run_toucher(void *context)
     return NULL;
 }
 
-/* A thirty-second of the memory, or up to twice as much. A false alarm costs an entry until the
- * sweep. */
+/* At least a thirty-second of the memory. A false alarm costs an entry until the sweep. */
 static bool make_filter(struct recovery_run *run)
 {
     uint64_t bytes = atomic_load(&run->recovery->keydir->bytes_max) / 32;
@@ -170,17 +145,6 @@ enum store_status recover_find_touches(struct recovery_run *run)
     return recover_run_all(run, run_toucher);
 }
 
-static bool is_last(const struct recovery_run *run, const struct load *load)
-{
-    return load == &run->loads[run->count - 1];
-}
-
-static enum store_status read_by_hint(struct recovery_run *run, struct load *load)
-{
-    return hint_read(run->recovery->files, run->recovery->dir_fd, load->segment, &load->hint,
-                     &load->entries);
-}
-
 /* Its hint file is damaged or stale, cannot be read (errno), or is missing (then silently). */
 static enum store_status read_by_scan(struct recovery_run *run, struct load *load,
                                       enum store_status why)
@@ -196,22 +160,23 @@ static enum store_status read_by_scan(struct recovery_run *run, struct load *loa
                (unsigned long long)load->segment->header.id, strerror(errno));
     if (load->scanned)
         return STORE_OK;
-    enum store_status status = collect_segment(run, load, is_last(run, load));
+    enum store_status status = scan_segment(run, load, NULL, NULL);
     if (status == STORE_IO)
         report(recovery->reporter, REPORT_ERROR, "cannot read segment %016llx: %s",
                (unsigned long long)load->segment->header.id, strerror(errno));
     return status;
 }
 
-/* Why a segment was scanned before its turn: it has no hint file, or a bad one, which is to be
- * reported. */
-static enum store_status why_scanned(const struct recovery_run *run, const struct load *load)
+/* Reads the segment's hint file. One that was scanned before its turn has none, or a bad one, which
+ * is reported now: never STORE_OK. */
+static enum store_status read_by_hint(const struct recovery_run *run, struct load *load)
 {
     const struct recovery *recovery = run->recovery;
     struct hint ignored;
     enum store_status status =
-        hint_read_header(recovery->files, recovery->dir_fd, load->segment, &ignored);
-    return status == STORE_OK ? STORE_NOT_FOUND : status;
+        hint_read(recovery->files, recovery->dir_fd, load->segment,
+                  load->scanned ? &ignored : &load->hint, load->scanned ? NULL : &load->entries);
+    return status == STORE_OK && load->scanned ? STORE_NOT_FOUND : status;
 }
 
 static uint32_t part_of(const struct recovery_run *run, const struct hint_entry *entry)
@@ -255,13 +220,13 @@ static void add_marks(struct recovery_run *run, const struct load *load)
 
 static enum store_status read_one(struct recovery_run *run, struct load *load)
 {
-    enum store_status status = load->scanned ? why_scanned(run, load) : read_by_hint(run, load);
+    enum store_status status = read_by_hint(run, load);
     load->hinted = status == STORE_OK;
     if (status != STORE_OK)
         status = read_by_scan(run, load, status);
     load->segment->hinted = load->hinted;
     load->segment->hint_bytes = load->hinted ? hint_file_size(&load->hint) : 0;
-    load->segment->damaged = load->hint.unreadable > 0; /* Y9 */
+    load->segment->damaged = load->unreadable;
     atomic_store(&load->segment->end, (uint32_t)load->hint.end);
     if (status != STORE_OK)
         return status;

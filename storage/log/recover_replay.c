@@ -16,10 +16,9 @@ struct change {
     bool dead;    /* the key goes */
 };
 
-/* Changes of one part. Neighbours in the log are at home all over a shard; sorted by their home, a
- * batch goes through the shard from front to back, which spares most misses of the TLB: more than
- * half of a large start's time (docs/performance.md). The order among the changes of one key
- * stays. */
+/* Changes of one part. Neighbours in the log have homes all over a shard; sorted by home, a batch
+ * walks the shard from front to back, which avoids most TLB misses, more than half of the time of a
+ * large start (docs/performance.md). The changes of one key stay in order. */
 struct batch {
     struct recovery_run *run;
     /* By segment index; modulo 2^64, for they may have been added by another thread */
@@ -29,18 +28,16 @@ struct batch {
     uint16_t order[BATCH]; /* numbers of changes, by home */
 };
 
-static bool refuse_full(struct recovery_run *run)
+static void refuse_full(struct recovery_run *run)
 {
     if (!atomic_exchange(&run->reported_full, true))
         report(run->recovery->reporter, REPORT_ERROR,
                "the keys in data directory %s need more memory than -m allows: give a larger -m",
                run->recovery->dir_name);
     recover_fail(run, STORE_FULL);
-    return false;
 }
 
-/* A cache takes all keys at first, and gives the oldest up when it runs. False: there is no more to
- * take. */
+/* A cache takes all keys at first, and evicts the oldest later. False: the limit stays. */
 static bool exceed_limit(struct recovery_run *run)
 {
     struct recovery *recovery = run->recovery;
@@ -54,13 +51,15 @@ static bool exceed_limit(struct recovery_run *run)
 static bool insert(struct recovery_run *run, struct keydir_shard *shard,
                    const struct keydir_entry *entry)
 {
-    bool done;
-    while (!(done = keydir_insert(run->recovery->keydir, shard, entry)) && exceed_limit(run))
-        ;
-    return done || refuse_full(run);
+    while (!keydir_insert(run->recovery->keydir, shard, entry))
+        if (!exceed_limit(run)) {
+            refuse_full(run);
+            return false;
+        }
+    return true;
 }
 
-/* A value that was alive by its own record expires by another one, or when all is loaded. */
+/* For a value that was alive by its own record and expires by another, or when all is loaded. */
 static void add_expired_mark(const struct recovery_run *run, uint64_t location)
 {
     segment_add_mark(log_segment(run->recovery->log, location_segment_index(location)), RECORD_PUT,
@@ -101,14 +100,14 @@ static bool apply_fetched(struct batch *batch, const uint16_t *order, uint32_t c
 {
     struct keydir_shard *shards = batch->run->recovery->keydir->shards;
     struct keydir_shard *locked = NULL;
+    const struct change *changes = batch->changes;
     bool ok = true;
     for (uint32_t i = 0; i < count; i++)
-        keydir_prefetch(&shards[batch->changes[order[i]].shard], batch->changes[order[i]].tag);
+        keydir_prefetch(&shards[changes[order[i]].shard], changes[order[i]].tag);
     for (uint32_t i = 0; i < count; i++)
-        keydir_prefetch_other(&shards[batch->changes[order[i]].shard],
-                              batch->changes[order[i]].tag);
+        keydir_prefetch_other(&shards[changes[order[i]].shard], changes[order[i]].tag);
     for (uint32_t i = 0; i < count && ok; i++) {
-        const struct change *change = &batch->changes[order[i]];
+        const struct change *change = &changes[order[i]];
         struct keydir_shard *shard = &shards[change->shard];
         if (shard != locked) {
             if (locked)
@@ -185,8 +184,7 @@ static bool replay_part(struct batch *batch, uint32_t part)
     return apply_batch(batch);
 }
 
-/* Each thread counts for itself: they would take the segments' lines from each other for every
- * record. */
+/* Each thread counts for itself, or they would contend for the segments' cache lines. */
 static void add_live_bytes(const struct recovery_run *run, uint64_t *live_bytes)
 {
     for (size_t i = 0; i < run->group_end; i++) {

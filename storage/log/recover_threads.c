@@ -10,7 +10,6 @@ void recover_fail(struct recovery_run *run, enum store_status status)
         run->error = error;
 }
 
-/* Runs `work` in all threads, this one among them. */
 enum store_status recover_run_all(struct recovery_run *run, void *(*work)(void *context))
 {
     pthread_t threads[64];
@@ -25,7 +24,6 @@ enum store_status recover_run_all(struct recovery_run *run, void *(*work)(void *
     return (enum store_status)atomic_load(&run->status);
 }
 
-/* For the operator: another segment has been read. */
 void recover_note_read(struct recovery_run *run, const struct load *load)
 {
     const struct recovery *recovery = run->recovery;

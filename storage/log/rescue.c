@@ -1,29 +1,29 @@
 /* rescue.c: what a disk has dropped of a segment that was not synced yet.
  *
- * When it cannot write a page the kernel may drop what was in it: it reads as what was there
- * before, and the next sync says that all is well. So the repair after a failure (log_repair.c)
- * looks through each copy that it has made, record by record, before it syncs it. What is not valid
- * there is written anew, at its old place and in its old size:
+ * When the kernel cannot write a page it may drop its contents: the page then reads as what was
+ * there before, and the next sync succeeds. So the repair after a failure (log_repair.c) checks
+ * each copy that it has made, record by record, before it syncs it. What is not valid there is
+ * written again, at its old offset and in its old size:
  *
- *   - a value that its key still has, and that lies in RAM, as it was; so is a TOUCH of such a key;
- *     and a copy that the cleaner has made, whose original is still there (clean_recall);
- *   - a FLUSH, of which the hint entry says all;
- *   - anything else by the hash of its key (RECORD_STATE_HASHED), which the hint entry knows, while
- *     the key itself is gone. A DELETE or a TOUCH lose nothing by that. In the place of a value
- *     stands a deletion. If the key had no newer one it is lost: what is older must not come back
- *     in its place, so its key is absent from then on; it is counted, and reported with all others.
+ *   - as it was: a value that its key still has, and that is in RAM; a TOUCH of such a key; and a
+ *     copy made by the cleaner whose original is still there (clean_recall);
+ *   - a FLUSH, from its hint entry, which has all of it;
+ *   - anything else by the hash of its key (RECORD_STATE_HASHED) from the hint entry, for the key
+ *     itself is gone. A DELETE or a TOUCH lose nothing by that. A value is replaced by a deletion:
+ *     if it was the newest of its key it is lost, and so counted and reported. The key is absent
+ *     from then on, for an older value must not come back.
  *
- * The hint entries are those of the hint file that grows with the segment, which may be damaged
- * too, and has a checksum. Without them only the keydir tells what is lost, and of values alone.
- * What else lay there nobody knows: a record that says nothing fills the gap, so that after a power
- * loss it is not taken for the end of the log (Y6).
+ * The hint entries come from the hint file that grows with the segment; it may be damaged too, and
+ * has a checksum. Without them only the keydir shows what is lost, and only of values. Other
+ * records there are unknown: a record without meaning fills the gap, so that after a power loss it
+ * is not taken for the end of the log (Y6).
  */
 #define _GNU_SOURCE
-#include "storage/log/rescue.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "storage/log/log_internal.h"
 
 #define MARK_SIZE 40   /* of a record by hash, at least */
 #define EXACT_MAX 4096 /* bytes that a location counts exactly */
@@ -31,24 +31,28 @@
 
 _Static_assert(MARK_SIZE == RECORD_HEADER_SIZE + RECORD_HASH_LEN, "and no key is shorter");
 
+static bool begin_walk(const struct rescue *rescue, struct segment_cursor *cursor)
+{
+    if (!segment_cursor_init(cursor, rescue->log->options.files, &rescue->copy, rescue->end))
+        return false;
+    cursor->skims = true;
+    return true;
+}
+
 /* Whether all of the copy is valid records. False: it cannot be read. */
-static bool look_through(const struct rescue *rescue, const struct segment *copy, uint32_t end,
-                         bool *whole)
+static bool look_through(const struct rescue *rescue, bool *whole)
 {
     struct segment_cursor cursor;
     struct record record;
     enum cursor_status status;
     uint32_t offset;
-    if (!segment_cursor_init(&cursor, rescue->log->options.files, copy, end))
+    if (!begin_walk(rescue, &cursor))
         return false;
-    cursor.skims = true;
     do
         status = segment_cursor_next(&cursor, &record, &offset);
     while (status == CURSOR_RECORD);
-    *whole = status == CURSOR_END && cursor.offset == end;
-    int error = errno;
+    *whole = status == CURSOR_END && cursor.offset == rescue->end;
     segment_cursor_release(&cursor);
-    errno = error;
     return status != CURSOR_FAILED;
 }
 
@@ -63,25 +67,24 @@ static bool has_writer(const struct rescue *rescue)
 static bool load_entries(struct rescue *rescue)
 {
     const struct log_options *options = &rescue->log->options;
+    struct segment *segment = rescue->segment;
+    struct hint_list *list = &rescue->list;
     struct hint hint;
     rescue->exact = true;
-    if (has_writer(rescue) &&
-        (rescue->list.entries = hint_read_back(rescue->segment->hint_writer, &rescue->list.count)))
+    if (has_writer(rescue) && (list->entries = hint_read_back(segment->hint_writer, &list->count)))
         return true;
-    if (hint_read(options->files, options->dir_fd, rescue->segment, &hint, &rescue->list.entries) ==
-        STORE_OK) {
-        rescue->list.count = hint.count;
+    if (hint_read(options->files, options->dir_fd, segment, &hint, &list->entries) == STORE_OK) {
+        list->count = hint.count;
         return true;
     }
     rescue->exact = false;
     return !options->find_values ||
-           options->find_values(options->context, rescue->segment, hint_list_add, &rescue->list);
+           options->find_values(options->context, segment, hint_list_add, list);
 }
 
-static bool write_and_free(const struct rescue *rescue, int fd, char *data, uint64_t size,
-                           uint64_t offset)
+static bool write_and_free(const struct rescue *rescue, char *data, uint64_t size, uint64_t offset)
 {
-    bool ok = file_write_all(rescue->log->options.files, fd, data, size, offset);
+    bool ok = file_write_all(rescue->log->options.files, rescue->copy.fd, data, size, offset);
     int error = errno;
     free(data);
     errno = error;
@@ -89,7 +92,7 @@ static bool write_and_free(const struct rescue *rescue, int fd, char *data, uint
 }
 
 /* Writes the record by the hash of its key, `size` bytes long. */
-static bool write_mark(struct rescue *rescue, int fd, struct hint_entry *entry, uint64_t size)
+static bool write_mark(struct rescue *rescue, struct hint_entry *entry, uint64_t size)
 {
     const struct segment_header *header = &rescue->segment->header;
     uint64_t offset = entry->offset * UINT64_C(8);
@@ -112,10 +115,10 @@ static bool write_mark(struct rescue *rescue, int fd, struct hint_entry *entry, 
     }
     record_seal(out, &record, header->seed, offset);
     rescue->has_marks = true;
-    return write_and_free(rescue, fd, out, size, offset);
+    return write_and_free(rescue, out, size, offset);
 }
 
-static bool write_anew(struct rescue *rescue, int fd, struct hint_entry *entry)
+static bool write_again(struct rescue *rescue, struct hint_entry *entry)
 {
     const struct log_options *options = &rescue->log->options;
     uint64_t size = entry->size * UINT64_C(8);
@@ -123,104 +126,90 @@ static bool write_anew(struct rescue *rescue, int fd, struct hint_entry *entry)
     size_t len = data ? options->recall(options->context, rescue->segment, entry, data) : 0;
     if (len) {
         rescue->restored++;
-        return write_and_free(rescue, fd, data, len, entry->offset * UINT64_C(8));
+        return write_and_free(rescue, data, len, entry->offset * UINT64_C(8));
     }
     free(data);
     if (!rescue->exact && size > EXACT_MAX)
         size = MARK_SIZE; /* what follows may begin before the entry says that this ends */
     rescue->restored += entry->type != RECORD_PUT;
-    return write_mark(rescue, fd, entry, size);
+    return write_mark(rescue, entry, size);
 }
 
-static bool write_all_anew(struct rescue *rescue, const struct segment *copy, uint32_t end)
+static bool write_all_again(struct rescue *rescue)
 {
     struct segment_cursor cursor;
     struct record record;
-    if (!segment_cursor_init(&cursor, rescue->log->options.files, copy, end))
-        return false;
-    cursor.skims = true;
     bool ok = true;
+    if (!begin_walk(rescue, &cursor))
+        return false;
     for (uint64_t i = 0; ok && i < rescue->list.count; i++) {
         struct hint_entry *entry = &rescue->list.entries[i];
         entry->zero = 0;
         enum cursor_status status =
             segment_cursor_read(&cursor, entry->offset * UINT64_C(8), &record);
-        if (status == CURSOR_DAMAGE)
-            ok = write_anew(rescue, copy->fd, entry);
-        else
-            ok = status == CURSOR_RECORD;
+        ok = status == CURSOR_DAMAGE ? write_again(rescue, entry) : status == CURSOR_RECORD;
     }
-    int error = errno;
     segment_cursor_release(&cursor);
-    errno = error;
     return ok;
 }
 
-/* A deletion of what has a hash of zeros. Only a FLUSH is shorter than that. */
-static bool fill_gap(struct rescue *rescue, int fd, uint64_t from, uint64_t to)
+/* Writes a deletion of a hash of zeros. Only a FLUSH is shorter than that. */
+static bool fill_gap(struct rescue *rescue, uint64_t from, uint64_t to)
 {
-    struct hint_entry entry = {.offset = (uint32_t)(from / RECORD_ALIGN),
-                               .size = (uint32_t)((to - from) / RECORD_ALIGN),
-                               .type = RECORD_DELETE};
+    struct hint_entry entry = {.offset = (uint32_t)(from / RECORD_ALIGN), .type = RECORD_DELETE};
     rescue->has_gaps = true;
-    return to - from < MARK_SIZE || write_mark(rescue, fd, &entry, to - from);
+    return to - from < MARK_SIZE || write_mark(rescue, &entry, to - from);
 }
 
-static bool fill_gaps(struct rescue *rescue, const struct segment *copy, uint32_t end)
+static bool fill_gaps(struct rescue *rescue)
 {
     struct segment_cursor cursor;
     struct record record;
     enum cursor_status status;
     uint32_t offset;
     bool ok = true;
-    if (!segment_cursor_init(&cursor, rescue->log->options.files, copy, end))
+    if (!begin_walk(rescue, &cursor))
         return false;
-    cursor.skims = true;
     do {
         status = segment_cursor_next(&cursor, &record, &offset);
         if (status == CURSOR_DAMAGE)
-            ok = fill_gap(rescue, copy->fd, offset, cursor.offset);
-        else if (status == CURSOR_END && offset < end)
-            ok = fill_gap(rescue, copy->fd, offset, end);
+            ok = fill_gap(rescue, offset, cursor.offset);
+        else if (status == CURSOR_END && offset < rescue->end)
+            ok = fill_gap(rescue, offset, rescue->end);
     } while (ok && (status == CURSOR_RECORD || status == CURSOR_DAMAGE));
-    int error = errno;
     segment_cursor_release(&cursor);
-    errno = error;
     return ok && status != CURSOR_FAILED;
 }
 
 bool rescue_copy(struct rescue *rescue, struct log *log, struct segment *segment, int fd,
                  uint32_t end, bool may_ask)
 {
-    const struct segment copy = {.header = segment->header, .fd = fd};
     char header[SEGMENT_HEADER_SIZE];
     bool whole;
-    *rescue = (struct rescue){.log = log, .segment = segment};
+    *rescue = (struct rescue){
+        .log = log, .segment = segment, .copy = {.header = segment->header, .fd = fd}, .end = end};
     if (end < SEGMENT_HEADER_SIZE)
         return true;
     segment_header_encode(header, &segment->header);
     if (!file_write_all(log->options.files, fd, header, sizeof header, 0) ||
-        !look_through(rescue, &copy, end, &whole))
+        !look_through(rescue, &whole))
         return false;
     if (whole)
         return true;
     errno = EIO;
-    return may_ask && load_entries(rescue) && write_all_anew(rescue, &copy, end) &&
-           fill_gaps(rescue, &copy, end);
+    return may_ask && load_entries(rescue) && write_all_again(rescue) && fill_gaps(rescue);
 }
 
-/* What a hint file says of the copy's places is not true any more. It is made anew by a scan. */
+/* The hint file no longer describes the copy. It is made again by a scan. */
 static void drop_hints(struct rescue *rescue)
 {
     const struct log_options *options = &rescue->log->options;
     struct segment *segment = rescue->segment;
-    char name[SEGMENT_NAME_SIZE];
     if (has_writer(rescue)) {
         hint_abandon(segment->hint_writer);
         segment->hint_writer = NULL;
     }
-    segment_name(name, segment->header.id, "hint");
-    options->files->unlink(options->files->context, options->dir_fd, name);
+    segment_unlink_file(options->files, options->dir_fd, segment->header.id, "hint");
     log_set_size(rescue->log, segment, segment->capacity, 0);
 }
 

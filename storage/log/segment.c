@@ -1,9 +1,8 @@
 /* segment.c: one file of the log.
  *
- * A segment holds the log from base_lsn up to base_lsn + end. It is born ACTIVE (log.c appends to
- * it), becomes SEALED when the log moves on, DOOMED when nothing in it is needed any more, and its
- * file goes when the last reader lets go. The LSN of a byte is base_lsn plus its offset in the
- * file; the header takes part in that count.
+ * A segment holds the log from base_lsn up to base_lsn + end. It is ACTIVE while log.c appends to
+ * it, then SEALED, and DOOMED when it is no longer needed; its file goes with the last pin. The LSN
+ * of a byte is base_lsn plus its offset in the file, header included.
  *
  *     offset  size  field
  *          0     8  magic "CCASKSEG"
@@ -25,18 +24,16 @@
  *        128   128  the same 128 bytes again
  *        256     …  records (record.c), then zeros up to the allocated size
  *
- * The header stands there twice: without the seed no record can be checked, so one flipped bit must
- * not cost it (S2).
+ * The header is there twice: without the seed no record can be checked, so one flipped bit must not
+ * cost it (S2).
  *
  * A record is valid if and only if its header checksum matches under this segment's seed and its
- * own position (S3), it ends within the file (S4), and its body checksum matches (S5). A search for
- * the next valid record after damage tries every multiple of 8 and wants both checksums. Zeros up
- * to the end are the allocated rest and no damage.
+ * offset (S3), it ends within the file (S4), and its body checksum matches (S5). After damage every
+ * multiple of 8 is tried. Zeros up to the end are the allocated rest and no damage.
  */
 #define XXH_INLINE_ALL
 #include "storage/log/segment.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -49,23 +46,11 @@
 #define READ_SIZE   (256 * 1024)
 #define PAGE_SIZE   4096
 #define SECTOR_SIZE 512
-#define NEAR        (64 * 1024) /* to read as much is cheaper than one more read */
+#define NEAR        (64 * 1024) /* reading this much is cheaper than another read */
 
 struct disk_header {
     char magic[8];
-    uint32_t version;
-    uint32_t flush_deadline_s;
-    uint8_t uuid[16];
-    uint64_t id;
-    uint64_t base_lsn;
-    uint64_t epoch;
-    uint64_t created_s;
-    uint64_t seed;
-    uint64_t flush_lsn;
-    uint64_t next_cas;
-    uint64_t previous_id;
-    uint64_t log_end_lsn;
-    uint64_t boot_id;
+    struct segment_header header;
     uint64_t zeros;
     uint64_t check;
 };
@@ -91,6 +76,31 @@ uint64_t segment_id_of(const char *name, const char *suffix)
     return name[16] == '.' && strcmp(name + 17, suffix) == 0 ? id : 0;
 }
 
+int segment_open_file(const struct file_system *files, int dir_fd, uint64_t id, const char *suffix,
+                      int flags)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, id, suffix);
+    return files->open(files->context, dir_fd, name, flags);
+}
+
+int segment_unlink_file(const struct file_system *files, int dir_fd, uint64_t id,
+                        const char *suffix)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name(name, id, suffix);
+    return files->unlink(files->context, dir_fd, name);
+}
+
+int segment_rename_file(const struct file_system *files, int dir_fd, uint64_t id, const char *from,
+                        const char *to)
+{
+    char from_name[SEGMENT_NAME_SIZE], to_name[SEGMENT_NAME_SIZE];
+    segment_name(from_name, id, from);
+    segment_name(to_name, id, to);
+    return files->rename(files->context, dir_fd, from_name, to_name);
+}
+
 struct segment *segment_new(void)
 {
     struct segment *segment = calloc(1, sizeof *segment);
@@ -101,32 +111,30 @@ struct segment *segment_new(void)
 
 void segment_free(const struct file_system *files, struct segment *segment)
 {
-    if (!segment)
-        return;
-    if (segment->fd >= 0)
+    int error = errno;
+    if (segment && segment->fd >= 0)
         files->close(files->context, segment->fd);
     free(segment);
+    errno = error;
 }
 
 enum store_status segment_create(const struct file_system *files, int dir_fd, uint64_t id,
                                  uint32_t capacity, struct segment **out)
 {
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, id, "seg");
     struct segment *segment = segment_new();
     if (!segment)
         return STORE_NO_MEMORY;
     segment->header.id = id;
     segment->capacity = capacity;
-    segment->fd = files->open(files->context, dir_fd, name, O_RDWR | O_CREAT | O_EXCL);
+    segment->fd = segment_open_file(files, dir_fd, id, "seg", O_RDWR | O_CREAT | O_EXCL);
     if (segment->fd < 0 || files->allocate(files->context, segment->fd, capacity) < 0 ||
         files->sync(files->context, segment->fd) < 0 ||
         files->sync_dir(files->context, dir_fd) < 0) {
         int error = errno;
         if (segment->fd >= 0)
-            files->unlink(files->context, dir_fd, name);
-        segment_free(files, segment);
+            segment_unlink_file(files, dir_fd, id, "seg");
         errno = error;
+        segment_free(files, segment);
         return error == ENOSPC || error == EDQUOT || error == EFBIG ? STORE_FULL : STORE_IO;
     }
     *out = segment;
@@ -135,22 +143,8 @@ enum store_status segment_create(const struct file_system *files, int dir_fd, ui
 
 void segment_header_encode(char *out, const struct segment_header *header)
 {
-    struct disk_header disk = {
-        .magic = MAGIC,
-        .version = 1,
-        .flush_deadline_s = header->flush_deadline_s,
-        .id = header->id,
-        .base_lsn = header->base_lsn,
-        .epoch = header->epoch,
-        .created_s = header->created_s,
-        .seed = header->seed,
-        .flush_lsn = header->flush_lsn,
-        .next_cas = header->next_cas,
-        .previous_id = header->previous_id,
-        .log_end_lsn = header->log_end_lsn,
-        .boot_id = header->boot_id,
-    };
-    memcpy(disk.uuid, header->uuid, sizeof disk.uuid);
+    struct disk_header disk = {.magic = MAGIC, .header = *header};
+    disk.header.version = 1;
     disk.check = XXH3_64bits(&disk, offsetof(struct disk_header, check));
     memcpy(out, &disk, sizeof disk);
     memcpy(out + COPY_SIZE, &disk, sizeof disk);
@@ -163,41 +157,24 @@ static enum store_status header_decode(const char *data, struct segment_header *
     if (memcmp(disk.magic, MAGIC, sizeof disk.magic) != 0 ||
         disk.check != XXH3_64bits(&disk, offsetof(struct disk_header, check)))
         return STORE_CORRUPT;
-    if (disk.version != 1)
+    if (disk.header.version != 1)
         return STORE_BAD_VERSION;
-    *header = (struct segment_header){
-        .id = disk.id,
-        .base_lsn = disk.base_lsn,
-        .epoch = disk.epoch,
-        .created_s = disk.created_s,
-        .seed = disk.seed,
-        .flush_lsn = disk.flush_lsn,
-        .flush_deadline_s = disk.flush_deadline_s,
-        .next_cas = disk.next_cas,
-        .previous_id = disk.previous_id,
-        .log_end_lsn = disk.log_end_lsn,
-        .boot_id = disk.boot_id,
-    };
-    memcpy(header->uuid, disk.uuid, sizeof header->uuid);
+    *header = disk.header;
     return STORE_OK;
 }
 
-/* A copy that cannot be read is left as zeros. Returns why: 0, or errno. */
-static int read_copy(const struct file_system *files, int fd, char *data, uint64_t offset)
-{
-    size_t got;
-    bool ok = file_read_upto(files, fd, data + offset, COPY_SIZE, offset, &got);
-    return ok ? 0 : errno;
-}
-
-/* Both copies at once, and where that fails each for itself (S2). */
+/* Both copies at once, and if that fails each by itself (S2); one that cannot be read is left as
+ * zeros. Returns 0, or the errno of the first that cannot. */
 static int read_copies(const struct file_system *files, int fd, char *data)
 {
     size_t got;
+    int error = 0;
     if (file_read_upto(files, fd, data, SEGMENT_HEADER_SIZE, 0, &got))
         return 0;
-    int first = read_copy(files, fd, data, 0), second = read_copy(files, fd, data, COPY_SIZE);
-    return first ? first : second;
+    for (uint64_t at = 0; at < SEGMENT_HEADER_SIZE; at += COPY_SIZE)
+        if (!file_read_upto(files, fd, data + at, COPY_SIZE, at, &got) && !error)
+            error = errno;
+    return error;
 }
 
 static enum store_status read_header(const struct file_system *files, struct segment *segment)
@@ -218,19 +195,15 @@ static enum store_status read_header(const struct file_system *files, struct seg
 enum store_status segment_open(const struct file_system *files, int dir_fd, uint64_t id,
                                struct segment **out)
 {
-    char name[SEGMENT_NAME_SIZE];
-    segment_name(name, id, "seg");
     struct segment *segment = segment_new();
     if (!segment)
         return STORE_NO_MEMORY;
-    segment->fd = files->open(files->context, dir_fd, name, O_RDWR);
+    segment->fd = segment_open_file(files, dir_fd, id, "seg", O_RDWR);
     enum store_status status = segment->fd < 0 ? STORE_IO : read_header(files, segment);
     if (status == STORE_OK && segment->header.id != id)
         status = STORE_CORRUPT; /* a file under another's name */
     if (status != STORE_OK) {
-        int error = errno;
         segment_free(files, segment);
-        errno = error;
         return status;
     }
     segment->state = SEGMENT_SEALED;
@@ -247,19 +220,20 @@ bool segment_cursor_init(struct segment_cursor *cursor, const struct file_system
         return false;
     if (cursor->end > SEGMENT_SIZE_MAX)
         cursor->end = SEGMENT_SIZE_MAX;
-    /* Asked before anything is read: to some file systems a hole that was read is none. Believed
-     * only where zeros were read. */
+    /* Asked before any read: some file systems fill holes when read. Only used at zeros. */
     cursor->data_end = files->data_end ? files->data_end(files->context, segment->fd) : UINT64_MAX;
     return true;
 }
 
 void segment_cursor_release(struct segment_cursor *cursor)
 {
+    int error = errno;
     free(cursor->buffer);
     cursor->buffer = NULL;
+    errno = error;
 }
 
-/* How many bytes to read from `offset` on, if no more are wanted: where keys lie far apart, few. */
+/* How many bytes to read at `offset`, if no more are wanted: few if keys are far apart. */
 static size_t read_size(const struct segment_cursor *cursor, uint64_t offset)
 {
     if (cursor->careful || offset < cursor->very_near)
@@ -280,7 +254,7 @@ static bool read_at(struct segment_cursor *cursor, uint64_t offset, uint64_t siz
                           &cursor->len);
 }
 
-/* Whether the read that has failed just now is to be taken for damage. */
+/* Whether the read that has failed just now counts as damage. */
 static bool is_tolerated(struct segment_cursor *cursor)
 {
     if (!cursor->tolerant || !file_is_bad_block(errno))
@@ -289,8 +263,7 @@ static bool is_tolerated(struct segment_cursor *cursor)
     return true;
 }
 
-/* After a read of `size` bytes has failed: up to the end of its page, or no more than what is
- * needed. */
+/* After a read of `size` bytes has failed: reads to the end of its page, or only what is needed. */
 static bool read_near(struct segment_cursor *cursor, uint64_t offset, uint64_t want, uint64_t size)
 {
     uint64_t page_end = (offset / PAGE_SIZE + 1) * PAGE_SIZE;
@@ -305,7 +278,7 @@ static bool read_near(struct segment_cursor *cursor, uint64_t offset, uint64_t w
     return read_at(cursor, offset, want);
 }
 
-/* Brings at least `want` bytes from `offset` on into the buffer, or all there are. */
+/* Reads at least `want` bytes from `offset` on into the buffer, or all there are. */
 static bool fill(struct segment_cursor *cursor, uint64_t offset, uint64_t want)
 {
     if (offset + want > cursor->end)
@@ -353,106 +326,96 @@ static size_t read_piece(void *context, uint64_t place, uint64_t len, const char
     return got < len ? got : len;
 }
 
-/* Brings header and key of a record into the buffer. *data is NULL where the file is shorter than
- * it was: the record is cut. False: they cannot be read. */
-static bool fill_key(struct segment_cursor *cursor, uint64_t offset, const struct record *record,
-                     const char **data)
+/* Reads header and key of a record into the buffer. RECORD_CUT: the file is shorter than it was. */
+static enum record_status fill_key(struct segment_cursor *cursor, uint64_t offset,
+                                   const struct record *record, const char **data)
 {
     size_t want = RECORD_HEADER_SIZE + (size_t)record->key_len, len;
     if (!fill(cursor, offset, want))
-        return false;
+        return RECORD_FAILED;
     *data = at(cursor, offset, &len);
-    if (len < want)
-        *data = NULL;
-    return true;
+    return len < want ? RECORD_CUT : RECORD_OK;
 }
 
-/* Checks a record without having all of it in memory. False: it cannot be read. */
-static bool skim(struct segment_cursor *cursor, uint64_t offset, struct record *record,
-                 enum record_status *status)
+/* Checks a record without having all of it in memory. */
+static enum record_status skim(struct segment_cursor *cursor, uint64_t offset,
+                               struct record *record)
 {
     char header[RECORD_HEADER_SIZE];
     struct long_record context = {.cursor = cursor, .offset = offset};
     const char *data;
-    if (!fill_key(cursor, offset, record, &data))
-        return false;
-    if (!data)
-        return true;
+    enum record_status status = fill_key(cursor, offset, record, &data);
+    if (status != RECORD_OK)
+        return status;
     memcpy(header, data, RECORD_HEADER_SIZE);
     memcpy(cursor->key, data + RECORD_HEADER_SIZE, record->key_len);
     record->key = cursor->key;
     record->value = NULL;
-    *status = record_check_body(header, cursor->segment->header.seed, offset, read_piece, &context);
-    return !context.failed;
+    status = record_check_body(header, cursor->segment->header.seed, offset, read_piece, &context);
+    return context.failed ? RECORD_FAILED : status;
 }
 
-/* Makes do with the key of a record whose value is not in the buffer. False: it cannot be read. */
-static bool take_key(struct segment_cursor *cursor, uint64_t offset, struct record *record,
-                     enum record_status *status)
+/* Makes do with the key of a record whose value is not in the buffer. */
+static enum record_status take_key(struct segment_cursor *cursor, uint64_t offset,
+                                   struct record *record)
 {
     const char *data;
-    if (!fill_key(cursor, offset, record, &data))
-        return false;
-    if (!data)
-        return true;
-    record->key = data + RECORD_HEADER_SIZE;
+    enum record_status status = fill_key(cursor, offset, record, &data);
+    if (status == RECORD_OK)
+        record->key = data + RECORD_HEADER_SIZE;
     record->value = NULL;
-    *status = RECORD_OK;
-    return true;
+    return status;
 }
 
-/* What could not be read is no valid record. False: that is a failure. */
-static bool take_for_damage(struct segment_cursor *cursor, enum record_status status,
-                            enum record_status *out)
+/* What the read that has failed just now says of a record: `damage` where that is tolerated. */
+static enum record_status judge_failure(struct segment_cursor *cursor, enum record_status damage)
 {
     if (!is_tolerated(cursor))
-        return false;
+        return RECORD_FAILED;
     cursor->unreadable = true;
-    *out = status;
-    return true;
+    return damage;
 }
 
-static bool decode(struct segment_cursor *cursor, uint64_t offset, struct record *record,
-                   enum record_status *status)
+static enum record_status decode(struct segment_cursor *cursor, uint64_t offset,
+                                 struct record *record)
 {
+    uint64_t seed = cursor->segment->header.seed;
     size_t len;
     if (!fill(cursor, offset, RECORD_HEADER_SIZE))
-        return take_for_damage(cursor, RECORD_BAD_HEADER, status);
+        return judge_failure(cursor, RECORD_BAD_HEADER);
     const char *data = at(cursor, offset, &len);
-    *status = record_decode(data, len, cursor->segment->header.seed, offset, record);
-    if (*status == RECORD_BAD_HEADER)
-        return true;
+    enum record_status status = record_decode(data, len, seed, offset, record);
+    if (status == RECORD_BAD_HEADER)
+        return status;
     uint64_t size = record_size(record->key_len, record->value_len);
-    if (offset + size > cursor->end) { /* S4 */
-        *status = RECORD_CUT;
-        return true;
-    }
-    if (*status != RECORD_CUT)
-        return true;
+    if (offset + size > cursor->end) /* S4 */
+        return RECORD_CUT;
+    if (status != RECORD_CUT)
+        return status;
     if (cursor->keys_only)
-        return take_key(cursor, offset, record, status);
-    if (cursor->skims && size > READ_SIZE)
-        return skim(cursor, offset, record, status) ||
-               take_for_damage(cursor, RECORD_BAD_BODY, status);
+        return take_key(cursor, offset, record);
+    if (cursor->skims && size > READ_SIZE) {
+        status = skim(cursor, offset, record);
+        return status == RECORD_FAILED ? judge_failure(cursor, RECORD_BAD_BODY) : status;
+    }
     if (!fill(cursor, offset, size))
-        return take_for_damage(cursor, RECORD_BAD_BODY, status);
+        return judge_failure(cursor, RECORD_BAD_BODY);
     data = at(cursor, offset, &len);
-    *status = record_decode(data, len, cursor->segment->header.seed, offset, record);
-    return true;
+    return record_decode(data, len, seed, offset, record);
 }
 
 enum cursor_status segment_cursor_read(struct segment_cursor *cursor, uint64_t offset,
                                        struct record *record)
 {
-    enum record_status status;
-    if (!decode(cursor, offset, record, &status))
+    enum record_status status = decode(cursor, offset, record);
+    if (status == RECORD_FAILED)
         return CURSOR_FAILED;
     return status == RECORD_OK ? CURSOR_RECORD : CURSOR_DAMAGE;
 }
 
-/* Where to go on behind a place that cannot be read. Most disks and file systems give a page or
- * nothing of it: to try each of its sectors might take minutes. */
-static uint64_t behind_bad_block(struct segment_cursor *cursor, uint64_t offset)
+/* Where to continue after a bad block. Most disks and file systems return a whole page or nothing:
+ * to try each of its sectors might take minutes. */
+static uint64_t after_bad_block(struct segment_cursor *cursor, uint64_t offset)
 {
     uint64_t page_end = (offset / PAGE_SIZE + 1) * PAGE_SIZE;
     uint64_t end = page_end < cursor->end ? page_end : cursor->end;
@@ -460,20 +423,19 @@ static uint64_t behind_bad_block(struct segment_cursor *cursor, uint64_t offset)
     return part ? (offset / SECTOR_SIZE + 1) * SECTOR_SIZE : page_end;
 }
 
-/* Looks for the next valid record behind damage at cursor->offset; moves there, or to the end.
- * *zeros tells whether nothing but zeros was stepped over. */
-static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
+/* Looks for the next valid record after damage at cursor->offset, and moves there, or to the end.
+ * CURSOR_END, without moving: only zeros follow. */
+static enum cursor_status skip_damage(struct segment_cursor *cursor)
 {
     struct record record;
-    enum record_status status = RECORD_BAD_HEADER;
-    *zeros = true;
+    bool zeros = true;
     for (uint64_t offset = cursor->offset; offset + RECORD_ALIGN <= cursor->end;
          offset += RECORD_ALIGN) {
         if (!fill(cursor, offset, RECORD_HEADER_SIZE)) {
-            if (!take_for_damage(cursor, RECORD_BAD_HEADER, &status))
-                return false;
-            *zeros = false;
-            offset = behind_bad_block(cursor, offset) - RECORD_ALIGN;
+            if (judge_failure(cursor, RECORD_BAD_HEADER) == RECORD_FAILED)
+                return CURSOR_FAILED;
+            zeros = false;
+            offset = after_bad_block(cursor, offset) - RECORD_ALIGN;
             continue;
         }
         size_t len;
@@ -484,40 +446,37 @@ static bool skip_damage(struct segment_cursor *cursor, bool *zeros)
         memcpy(&word, data, sizeof word);
         if (word == 0 && offset >= cursor->data_end)
             break;
-        if (word == 0)
-            /* A checksum of zeros is as likely as any, but no reason to hash every hole */
+        if (word == 0) /* a checksum of zeros is as likely as any, but no reason to hash a hole */
             continue;
-        if (offset > cursor->offset && !decode(cursor, offset, &record, &status))
-            return false;
-        if (offset > cursor->offset && status == RECORD_OK) {
-            cursor->offset = offset;
-            return true;
+        if (offset > cursor->offset) {
+            enum record_status status = decode(cursor, offset, &record);
+            if (status == RECORD_FAILED)
+                return CURSOR_FAILED;
+            if (status == RECORD_OK) {
+                cursor->offset = offset;
+                return CURSOR_DAMAGE;
+            }
         }
-        *zeros = false;
+        zeros = false;
     }
+    if (zeros)
+        return CURSOR_END;
     cursor->offset = cursor->end;
-    return true;
+    return CURSOR_DAMAGE;
 }
 
 enum cursor_status segment_cursor_next(struct segment_cursor *cursor, struct record *record,
                                        uint32_t *offset)
 {
-    enum record_status status;
     *offset = (uint32_t)cursor->offset;
     cursor->unreadable = false;
     if (cursor->offset + RECORD_HEADER_SIZE > cursor->end)
         return CURSOR_END;
-    if (!decode(cursor, cursor->offset, record, &status))
+    enum record_status status = decode(cursor, cursor->offset, record);
+    if (status == RECORD_FAILED)
         return CURSOR_FAILED;
-    if (status == RECORD_OK || status == RECORD_BAD_BODY) {
-        cursor->offset += record_size(record->key_len, record->value_len);
-        return status == RECORD_OK ? CURSOR_RECORD : CURSOR_DAMAGE;
-    }
-    bool zeros;
-    if (!skip_damage(cursor, &zeros))
-        return CURSOR_FAILED;
-    if (cursor->offset < cursor->end || !zeros)
-        return CURSOR_DAMAGE;
-    cursor->offset = *offset;
-    return CURSOR_END;
+    if (status != RECORD_OK && status != RECORD_BAD_BODY)
+        return skip_damage(cursor);
+    cursor->offset += record_size(record->key_len, record->value_len);
+    return status == RECORD_OK ? CURSOR_RECORD : CURSOR_DAMAGE;
 }

@@ -1,8 +1,8 @@
 /* segment_files.c: which segments have their files open, within a bound.
  *
  * A log may have a hundred thousand segments, and a process only so many descriptors. So segments
- * are opened on demand, and those that nobody has used for a while are closed: a clock, whose hand
- * passes over what was used since it came by the last time.
+ * are opened on demand, and those that have not been used for a while are closed: a clock, whose
+ * hand passes over what was used since it last came by.
  *
  *     held ──segment_files_let_go──▶ may be closed: open ⇄ closed      ready, ACTIVE, unsynced
  *                                               │                      SEALED, synced, has its hint
@@ -11,37 +11,35 @@
  *                                             kept ──segment_files_free──▶ gone           DOOMED
  *
  * Held and kept segments stay open. A ready segment and the active one are about to be written.
- * What this process has written and not synced must be synced through the descriptor that was open
- * when it was written: only so an error of the kernel's writeback is surely heard of. The file of a
- * DOOMED segment has no name any more, so it could not be opened again; who has pinned it may still
- * read. Writers wait where too many are held (segment_files_over_share); nobody waits for those
- * that are kept, for a pin lasts as long as a client takes to receive a value.
+ * What this process has written must be synced through the descriptor that was open at the time:
+ * otherwise an error of the kernel's writeback may go unnoticed. The file of a DOOMED segment has
+ * no name any more and could not be opened again, but whoever has pinned it may still read. Writers
+ * wait while too many segments are held (segment_files_over_share), but never for kept ones: a pin
+ * lasts as long as a client takes to receive a value.
  *
  * Use without a lock
- *   A segment's `users` counts those who use its descriptor just now, and has a bit,
- *   SEGMENT_CLOSED, that is set while there is none. All three transitions are one atomic operation
- *   on that one word:
+ *   A segment's `users` counts the current users of its descriptor, and has a bit, SEGMENT_CLOSED,
+ *   that is set while there is none. All three transitions are one atomic operation on that word:
  *
  *     use     users + 1; if the bit was set there is no descriptor yet: open it, or take
  *             the count back
  *     close   from exactly 0 to SEGMENT_CLOSED, under the lock: with a user, or the bit, it fails
  *     open    clears the bit, after `fd` is set, under the lock
  *
- *   Whoever is counted while the bit is clear has the descriptor until he is no longer counted:
- *   nobody closes it under him (S8). A thread that opens is counted before, so what it has opened
- *   cannot be closed before it has used it. As to memory order: `open` releases what `use`
- *   acquires, and the end of a use releases what `close` acquires.
+ *   A user that is counted while the bit is clear has the descriptor until it is no longer counted
+ *   (S8). A thread that opens is counted first, so nothing is closed before its opener has used it.
+ *   Memory order: `open` releases what `use` acquires, and the end of a use releases what `close`
+ *   acquires.
  *
- * A use is short: the read, not the time that a fetch waits in a queue, and not the time that a
- * client takes to receive its answer. So the bound holds but for as many as threads are opening at
- * the moment when all others are in use, and the budget has room for those (SPARE_DESCRIPTORS).
+ * A use is short: it is the read, without the time that a fetch waits in a queue or a client takes
+ * to receive its answer. So the bound is exceeded only by threads that open while all others are in
+ * use, and the budget has room for those (SPARE_DESCRIPTORS).
  *
- * No event thread opens a file, which may mean to read from the disk: it uses what is open
+ * No event thread opens a file, which may read from the disk: it uses what is open
  * (segment_files_try_use), and leaves the rest to the readers.
  */
 #include "storage/log/segment_files.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -52,18 +50,14 @@
 #define SPARE_DESCRIPTORS 16
 #define OPEN_MIN          4
 #define EPISODE_US        UINT64_C(60000000)
-#define LOOKS_MAX                                                                                  \
-    256 /* for one to close, at a time; what was used has a second chance in half of them */
-#define TRIES_MAX 3 /* another thread may take the descriptor that was given back */
+#define LOOKS_MAX         256 /* for one to close; recent use is a second chance in half of them */
+#define TRIES_MAX         3   /* another thread may take the descriptor that was given back */
 
 void segment_files_init(struct segment_files *table, const struct file_system *files, int dir_fd,
                         uint32_t budget, const struct reporter *reporter)
 {
-    memset(table, 0, sizeof *table);
-    table->files = files;
-    table->dir_fd = dir_fd;
-    table->budget = budget;
-    table->reporter = *reporter;
+    *table = (struct segment_files){
+        .files = files, .dir_fd = dir_fd, .budget = budget, .reporter = *reporter};
     pthread_mutex_init(&table->lock, NULL);
 }
 
@@ -134,17 +128,21 @@ static int take_idle(struct segment_files *table)
     return -1;
 }
 
-/* Closes what is too much. */
+/* Closes one if more than `most` are open. False: there is none to close. */
+static bool close_idle(struct segment_files *table, uint32_t most)
+{
+    pthread_mutex_lock(&table->lock);
+    int fd = table->open > most ? take_idle(table) : -1;
+    pthread_mutex_unlock(&table->lock);
+    if (fd >= 0)
+        table->files->close(table->files->context, fd);
+    return fd >= 0;
+}
+
 static void shrink(struct segment_files *table)
 {
-    int fd;
-    do {
-        pthread_mutex_lock(&table->lock);
-        fd = table->open > open_max(table) ? take_idle(table) : -1;
-        pthread_mutex_unlock(&table->lock);
-        if (fd >= 0)
-            table->files->close(table->files->context, fd);
-    } while (fd >= 0);
+    while (close_idle(table, open_max(table)))
+        ;
 }
 
 static bool is_want_of_descriptors(int error)
@@ -154,22 +152,23 @@ static bool is_want_of_descriptors(int error)
 
 bool segment_files_make_way(struct segment_files *table, int error, int tries)
 {
-    int fd = -1;
-    if (is_want_of_descriptors(error) && tries < TRIES_MAX) {
-        pthread_mutex_lock(&table->lock);
-        fd = take_idle(table);
-        pthread_mutex_unlock(&table->lock);
-    }
-    if (fd >= 0)
-        table->files->close(table->files->context, fd);
+    bool closed = is_want_of_descriptors(error) && tries < TRIES_MAX && close_idle(table, 0);
     errno = error;
-    return fd >= 0;
+    return closed;
+}
+
+int segment_files_open(struct segment_files *table, uint64_t id, const char *suffix, int flags)
+{
+    int fd, tries = 0;
+    do
+        fd = segment_open_file(table->files, table->dir_fd, id, suffix, flags);
+    while (fd < 0 && segment_files_make_way(table, errno, ++tries));
+    return fd;
 }
 
 /* Opening. */
 
-/* Want of descriptors is one episode until a minute has passed without it; else each segment has
- * its own. */
+/* Want of descriptors is one episode until a minute without it; else each segment has its own. */
 static bool is_new(struct segment_files *table, struct segment *segment, int error)
 {
     if (!is_want_of_descriptors(error)) {
@@ -182,6 +181,7 @@ static bool is_new(struct segment_files *table, struct segment *segment, int err
     return !before_us || table->starved_us - before_us > EPISODE_US;
 }
 
+/* Leaves errno as it was. */
 static void report_once(struct segment_files *table, struct segment *segment, int error)
 {
     pthread_mutex_lock(&table->lock);
@@ -191,22 +191,11 @@ static void report_once(struct segment_files *table, struct segment *segment, in
         report(&table->reporter, REPORT_ERROR,
                "cannot open %016llx.seg: %s. Reads of it fail until it can. %s",
                (unsigned long long)segment->header.id, strerror(error), file_remedy(error));
+    errno = error;
 }
 
-static int open_file(struct segment_files *table, const struct segment *segment)
-{
-    char name[SEGMENT_NAME_SIZE];
-    int fd, tries = 0;
-    segment_name(name, segment->header.id, "seg");
-    do
-        fd = table->files->open(table->files->context, table->dir_fd, name, O_RDWR);
-    while (fd < 0 && segment_files_make_way(table, errno, ++tries));
-    return fd;
-}
-
-/* What was opened becomes the segment's, if nobody was faster: then it is handed back, to be
- * closed; else -1. */
-static int install(struct segment_files *table, struct segment *segment, int fd)
+/* `fd` becomes the segment's, unless another thread was faster: then it is closed. */
+static void install(struct segment_files *table, struct segment *segment, int fd)
 {
     pthread_mutex_lock(&table->lock);
     segment->missing = false;
@@ -221,7 +210,8 @@ static int install(struct segment_files *table, struct segment *segment, int fd)
     }
     table->open--; /* as one that is being opened */
     pthread_mutex_unlock(&table->lock);
-    return fd;
+    if (fd >= 0)
+        table->files->close(table->files->context, fd);
 }
 
 static void count_opening(struct segment_files *table, int by)
@@ -236,17 +226,14 @@ static bool open_segment(struct segment_files *table, struct segment *segment)
 {
     count_opening(table, 1);
     shrink(table);
-    int fd = open_file(table, segment);
-    if (fd < 0) {
-        int error = errno;
-        count_opening(table, -1);
-        errno = error;
-        return false;
-    }
-    fd = install(table, segment, fd);
+    int fd = segment_files_open(table, segment->header.id, "seg", O_RDWR);
+    int error = errno;
     if (fd >= 0)
-        table->files->close(table->files->context, fd);
-    return true;
+        install(table, segment, fd);
+    else
+        count_opening(table, -1);
+    errno = error;
+    return fd >= 0;
 }
 
 /* Counts a user. False: there is no descriptor yet. */
@@ -273,14 +260,11 @@ bool segment_files_try_use(struct segment *segment)
 
 enum store_status segment_files_use(struct segment_files *table, struct segment *segment)
 {
-    if (count_user(segment) || open_segment(table, segment))
-        return STORE_OK;
-    int error = errno;
-    if (!segment_is_closed(segment)) /* another thread had more luck */
+    if (count_user(segment) || open_segment(table, segment) ||
+        !segment_is_closed(segment)) /* another thread had more luck */
         return STORE_OK;
     segment_files_done(segment);
-    report_once(table, segment, error);
-    errno = error;
+    report_once(table, segment, errno);
     return STORE_IO;
 }
 

@@ -1,36 +1,34 @@
 /* tail.c: where the log ends.
  *
- * After a death of the process the log is what was written: a prefix of what was appended (L1).
- * After a power loss it is a prefix only up to the last sync; behind that the disk may have written
- * this page and not that one. What lies behind a hole there must go: it was never acknowledged as
- * synced, and what survives is to be a prefix. A bit that has rotted makes a hole too, and costs no
- * more than its record. Three things tell them apart:
+ * After a crash of the process the log is what was written: a prefix of what was appended (L1).
+ * After a power loss it is a prefix only up to the last sync; of what follows, the disk may have
+ * written some pages and not others. What is after a hole there must go: it was never acknowledged
+ * as synced, and what survives has to be a prefix. A flipped bit makes a hole too, and costs only
+ * its record. Three things tell them apart:
  *
- *   - Each segment header names the boot of the machine in which it was made. When the newest one
- *     was made in this boot no power has failed since, and a hole is damage.
+ *   - Each segment header names the boot of the machine in which it was made. If the newest one was
+ *     made in this boot no power has failed since, and a hole is damage.
  *   - Hints are finished after the sync of their segment: all before the end of the last hinted
  *     segment is on disk, and a hole is damage.
- *   - Each segment header says which segment was before it and where the log ended there. So one
- *     that has lost its end leaves a hole that can be seen, and so does one that has lost its own
- *     header: its file is there, for a name is on disk before it is used. Where the file is gone
- *     the segment was cleaned, and that is no hole. What is there and cannot be read is none
- *     either: a power loss leaves what was there before, or zeros (Y9).
+ *   - Each segment header names the segment before it, and where the log ended there. So a segment
+ *     that has lost its end leaves a visible hole, as does one that has lost its own header: its
+ *     file is there, for a name is on disk before it is used. If the file is gone the segment was
+ *     cleaned, and that is no hole. Nor is what cannot be read: a power loss leaves what was there
+ *     before, or zeros (Y9).
  *
- * All other holes end the log: the first of them does (Y6). The header of the segment in which the
- * log goes on repeats where that is, and only when it is on disk what lies behind is removed: until
- * then another start finds the same end. (Damage in what was synced last, and not hinted yet, and
- * then a power loss, costs what lies behind it: that is the price.)
+ * The first of all other holes ends the log (Y6). The header of the segment in which the log
+ * continues records that position, and only when it is on disk what follows is removed: until then
+ * another start finds the same end. (The price: damage in what was synced last and not hinted yet,
+ * followed by a power loss, costs everything after it.)
  */
-#include "storage/log/tail.h"
-
-#include <errno.h>
+#include "storage/log/recover_internal.h"
 
 static uint64_t base_of(const struct load *load)
 {
     return load->segment->header.base_lsn;
 }
 
-/* What lies between the end of the log and the segment that went on from there is no part of it. */
+/* What is between the end of the log and the segment that continued it is no part of the log. */
 static void end_at(struct load *loads, size_t count, uint64_t end_lsn)
 {
     for (size_t i = count; i-- > 0;) {
@@ -51,7 +49,7 @@ static void cut_where_starts_have_cut(struct load *loads, size_t count)
             end_at(loads, i, loads[i].segment->header.log_end_lsn);
 }
 
-/* The first one behind the last that is hinted. */
+/* The first one after the last that is hinted. */
 static size_t first_unsynced(const struct load *loads, size_t count)
 {
     size_t i = count;
@@ -60,7 +58,7 @@ static size_t first_unsynced(const struct load *loads, size_t count)
     return i;
 }
 
-/* Goes through a segment, whose file is open, up to its end, or to the first hole. */
+/* Scans a segment, whose file is open, up to its end, or to the first hole. */
 static enum store_status scan_open(const struct file_system *files, const struct load *load,
                                    uint64_t *end_lsn, bool *hole)
 {
@@ -93,9 +91,7 @@ static enum store_status scan(struct segment_files *table, const struct load *lo
     if (status != STORE_OK)
         return status;
     status = scan_open(table->files, load, end_lsn, hole);
-    int error = errno;
     segment_files_done(load->segment);
-    errno = error;
     return status;
 }
 

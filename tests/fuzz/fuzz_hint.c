@@ -126,7 +126,7 @@ static void check_made(struct memory_files *memory, const struct segment *segmen
     const struct file_system *files = &memory->files;
     FUZZ_CHECK(hint_make(files, 0, segment, HASH_SEED, KEYS, &silent, &made) == STORE_OK);
     FUZZ_CHECK(hint_read(files, 0, segment, &read, &again) == STORE_OK);
-    FUZZ_CHECK(hint_read_header(files, 0, segment, &peeked) == STORE_OK);
+    FUZZ_CHECK(hint_read(files, 0, segment, &peeked, NULL) == STORE_OK);
     FUZZ_CHECK(read.count == scanned->count && read.end == scanned->end && read.keys == KEYS);
     FUZZ_CHECK(read.touches == scanned->touches && read.cas_max == scanned->cas_max);
     FUZZ_CHECK(memcmp(&read, &peeked, sizeof read) == 0);
@@ -232,7 +232,7 @@ static void run_hint(const char *bytes, size_t len, uint8_t choice)
     struct memory_file *file = memory_save(&memory, name, bytes, len);
     seal_hint(file->data, len, choice);
     enum store_status status = hint_read(&memory.files, 0, &segment, &hint, &entries);
-    enum store_status peek = hint_read_header(&memory.files, 0, &segment, &peeked);
+    enum store_status peek = hint_read(&memory.files, 0, &segment, &peeked, NULL);
     FUZZ_CHECK(status == STORE_OK || status == STORE_CORRUPT);
     FUZZ_CHECK(peek == STORE_OK || (peek == STORE_CORRUPT && status == STORE_CORRUPT));
     if (status == STORE_OK)

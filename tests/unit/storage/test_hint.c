@@ -85,7 +85,7 @@ static enum store_status try_read(void)
 static enum store_status try_peek(void)
 {
     struct hint hint;
-    return hint_read_header(&file_system_os, dir.fd, segment, &hint);
+    return hint_read(&file_system_os, dir.fd, segment, &hint, NULL);
 }
 
 /* What a scan finds. */
@@ -125,7 +125,7 @@ static void expect_hint_equals_scan(void)
     assert_int_equal(make(&made), STORE_OK);
     assert_int_equal(scan(false, &scanned), STORE_OK);
     assert_int_equal(hint_read(&file_system_os, dir.fd, segment, &read, &entries), STORE_OK);
-    assert_int_equal(hint_read_header(&file_system_os, dir.fd, segment, &peeked), STORE_OK);
+    assert_int_equal(hint_read(&file_system_os, dir.fd, segment, &peeked, NULL), STORE_OK);
     assert_memory_equal(&read, &made, sizeof read);
     assert_memory_equal(&read, &peeked, sizeof read);
     assert_true(read.keys == KEYS);
