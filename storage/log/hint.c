@@ -17,10 +17,10 @@
  *        104     8  XXH3-64 of bytes 0 to 103
  *        112     …  entries, in the order of the log (struct hint_entry)
  *
- * A hint is believed if and only if both checksums match, it names this segment of this store, and
- * its length is what its count says (H1). It holds nothing that the segment does not: it may be
- * missing, and is made anew by a scan (H2). It is written under another name, while the segment
- * fills, and renamed when complete, without a sync: a torn one does not match its checksum.
+ * A hint file is trusted if and only if both checksums match, it names this segment of this store,
+ * and its length fits its count (H1). A missing one is made again by a scan (H2). It is written
+ * under another name while the segment fills, and renamed when complete, without a sync: a torn one
+ * does not match its checksum.
  */
 #define XXH_INLINE_ALL
 #include "storage/log/hint.h"

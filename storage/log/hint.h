@@ -105,8 +105,7 @@ bool hint_add(struct hint_writer *writer, const struct hint_entry *entries, uint
 struct hint_entry *hint_read_back(const struct hint_writer *writer, uint64_t *count);
 
 /* Gives the file its header and its name when the segment is sealed with `end` bytes of log; sets
- * *hint. STORE_OK; STORE_IO: there is none. Frees the writer, as does hint_abandon, which removes
- * the file. */
+ * *hint. STORE_OK; STORE_IO: no file. Frees the writer; hint_abandon also removes the file. */
 enum store_status hint_finish(struct hint_writer *writer, uint64_t end, uint64_t keys,
                               struct hint *hint);
 void hint_abandon(struct hint_writer *writer);
@@ -118,9 +117,8 @@ enum store_status hint_make(const struct file_system *files, int dir_fd,
                             const struct reporter *reporter, struct hint *hint);
 
 /* Reads a hint file: sets *hint, and *entries to hint->count entries that the caller frees; with
- * `entries` NULL only what the file says of itself, whose entries may be damaged all the same.
- * STORE_NOT_FOUND: there is none; STORE_CORRUPT: damaged, or of another segment; STORE_NO_MEMORY;
- * STORE_IO. */
+ * `entries` NULL they are not checked either. STORE_NOT_FOUND: there is none; STORE_CORRUPT:
+ * damaged, or of another segment; STORE_NO_MEMORY; STORE_IO. */
 enum store_status hint_read(const struct file_system *files, int dir_fd,
                             const struct segment *segment, struct hint *hint,
                             struct hint_entry **entries);

@@ -48,8 +48,8 @@ struct log_options {
     /* What is known of records that the disk has dropped; called by the syncer without any lock.
      * NULL: nothing. `recall` writes a record as it was to `out`, which has room for the entry's
      * size, and returns its size; 0: it cannot. `lose` takes a value's key out of the index; false:
-     * the key had another record by then. `find_values` visits all values in the segment, by the
-     * index; their sizes may be rounded up. */
+     * the key had another record. `find_values` visits the values that the index has in the
+     * segment; their sizes may be rounded up. */
     size_t (*recall)(void *context, const struct segment *segment, const struct hint_entry *entry,
                      char *out);
     bool (*lose)(void *context, const struct segment *segment, const struct hint_entry *entry);
@@ -206,9 +206,8 @@ struct log_room {
 };
 
 /* For the start, in this order: init, adopt each segment that recovery found (oldest first), start.
- * log_stop commits, syncs and ends the threads; false: not all that was written is synced, and that
- * is reported. On a disk too full for a segment log_start returns STORE_OK, with a log that is
- * failed until there is room. */
+ * If the disk is too full for a segment log_start returns STORE_OK, and the log is failed until
+ * there is room. log_stop commits, syncs, ends the threads; false: not all is synced (reported). */
 bool log_init(struct log *log, const struct log_options *options);
 uint64_t log_free_space(const struct log *log); /* of the disk; UINT64_MAX: unknown */
 bool log_adopt(struct log *log, struct segment *segment);
@@ -271,9 +270,8 @@ uint64_t log_disk_bytes(struct log *log);
 uint64_t log_disk_bytes_locked(const struct log *log); /* with log->lock held */
 void log_set_disk_limit(struct log *log, uint64_t bytes);
 
-/* Determines the effective limit, and returns it: the configured one, or what we have and what is
- * free, except for a little, if that is less. New segments are small enough for LOG_SEGMENTS_MIN of
- * them to fit. */
+/* Determines and returns the effective limit: the configured one, or, if less, what we have and
+ * what is free, except for a little. LOG_SEGMENTS_MIN new segments fit into it. */
 uint64_t log_refresh_limit(struct log *log);
 
 /* The smallest limit that can be kept to. */

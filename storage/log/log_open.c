@@ -34,9 +34,8 @@ bool log_adopt(struct log *log, struct segment *segment)
     return true;
 }
 
-/* Makes the first segment the active one. If the disk has no room for its file, it is in the log
- * without one: the log is failed from the beginning, and the syncer's repair makes the file as soon
- * as there is room. */
+/* Makes the first segment the active one; without a file if the disk has no room for it: the log is
+ * failed then, and the syncer's repair makes the file as soon as there is room. */
 static enum store_status begin_log(struct log *log)
 {
     struct segment *segment;

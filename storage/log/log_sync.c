@@ -52,9 +52,8 @@ static void set_synced(struct log *log, uint64_t lsn)
     log->options.on_synced(log->options.context);
 }
 
-/* What was written of this segment before `target` is on disk, as all before it is. A sealed one is
- * finished: so a start that finds thousands without hint files advances with each, even if it is
- * killed soon. */
+/* What was written of this segment before `target` is on disk. A sealed one is finished: so a start
+ * that finds thousands without hint files advances with each, even if it is killed soon. */
 static void note_synced(struct log *log, struct segment *segment, uint64_t target)
 {
     pthread_mutex_lock(&log->lock);

@@ -57,8 +57,7 @@ static inline uint64_t record_size(uint32_t key_len, uint64_t value_len)
 }
 
 /* Writes the header of a record at `out`, where key and value already follow it, and clears the
- * padding. `seed` is the segment's, `offset` the record's in it; *record's key and value are not
- * used. */
+ * padding. `seed` is the segment's, `offset` the record's. Its key and value are not looked at. */
 void record_seal(char *out, const struct record *record, uint64_t seed, uint64_t offset);
 
 struct record_part {

@@ -133,7 +133,7 @@ static void look_for_lost_end(struct recovery_run *run, size_t i)
            (unsigned long long)load->hint.end);
 }
 
-/* If the last segment ends in a bad block, so may the log, unless this start has cut it there. */
+/* If the last segment ends in a bad block the log's end is unknown, unless this start cut it. */
 static void look_for_unknown_end(const struct recovery_run *run)
 {
     const struct load *last = &run->loads[run->count - 1];

@@ -34,8 +34,7 @@ struct search {
     struct recovery *recovery;
     struct names segments; /* of all files of that name, also those that are none */
     struct names hints;
-    /* Segment files that are no part of the log by their headers; in the end only those that were
-     * used */
+    /* Segment files that are no part of the log by their headers; finally the used ones */
     struct names rest;
     struct names unreadable; /* segment files whose headers lie in bad blocks of the disk */
     int error;               /* of the last of these */
@@ -234,8 +233,7 @@ static void note_highest(uint64_t *highest, uint64_t id)
 }
 
 /* An id of which anything is left is not given again: not that of an unusable file, of a lone hint
- * file, which would then accompany a segment it does not describe, or of a missing segment that was
- * the highest (Y7). */
+ * file, which would describe another segment then, or of a missing last segment (Y7). */
 static void find_next_id(struct search *search)
 {
     uint64_t highest = 0;

@@ -1,8 +1,7 @@
 /* recover_read.c: reading segments for the recovery: the flush, the TOUCHes, and all records.
  *
- * The filter of keys that a TOUCH extends (Y2): a value that has expired is dead, unless a TOUCH
- * after it says otherwise. To keep all of these until the last TOUCH is loaded might take more
- * memory than the keys that are alive.
+ * An expired value is dead unless a TOUCH extends it (Y2). All expired values might take more
+ * memory than the live keys, so a filter says which keys have a TOUCH.
  */
 #include <errno.h>
 #include <stdlib.h>
