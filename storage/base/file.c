@@ -55,8 +55,7 @@ static int os_sync_dir(void *context, int fd)
     return fsync(fd);
 }
 
-/* File systems without preallocation meet a full disk at the write instead, which the log survives
- * too. */
+/* Without preallocation a full disk shows at the write instead, which the log survives too. */
 static int os_allocate(void *context, int fd, off_t size)
 {
     (void)context;
@@ -102,8 +101,7 @@ static int os_rename(void *context, int dir_fd, const char *from, const char *to
     return renameat(dir_fd, from, dir_fd, to);
 }
 
-/* A list that breaks off is none: the segments that it does not name would be taken for cleaned
- * ones. */
+/* Half a list is none: the segments that it does not name would be taken for cleaned ones. */
 static bool list_names(DIR *dir, void (*found)(void *argument, const char *name), void *argument)
 {
     struct dirent *entry;

@@ -1,5 +1,4 @@
-/* hash.h: from a key to its shard and tag: XXH3-128, seeded by the store's secret
- * (https://xxhash.com). */
+/* hash.h: from a key to its shard and tag: XXH3-128 (xxhash.com), seeded by the store's secret. */
 #ifndef CACHECASK_STORAGE_BASE_HASH_H
 #define CACHECASK_STORAGE_BASE_HASH_H
 

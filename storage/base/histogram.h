@@ -16,8 +16,7 @@ struct histogram {
 
 void histogram_add(struct histogram *histogram, uint64_t us);
 
-/* The time that `percent` of all (0 to 100) did not exceed, rounded up; 0 when nothing was
- * counted. */
+/* The time that `percent` of all did not exceed, rounded up; 0 when nothing was counted. */
 uint64_t histogram_percentile(const struct histogram *histogram, double percent);
 
 #endif

@@ -29,15 +29,9 @@ static inline uint64_t monotonic_us(void)
 /* The time `ms` from now, for pthread_cond_timedwait on a condition of this clock. */
 static inline struct timespec monotonic_in_ms(int ms)
 {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    at.tv_nsec += ms % 1000 * 1000000L;
-    if (at.tv_nsec >= 1000000000L) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000L;
-    }
-    return at;
+    uint64_t at_ns = monotonic_ns() + (uint64_t)ms * NS_PER_MS;
+    return (struct timespec){.tv_sec = (time_t)(at_ns / NS_PER_S),
+                             .tv_nsec = (long)(at_ns % NS_PER_S)};
 }
 
 #endif

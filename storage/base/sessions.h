@@ -1,9 +1,8 @@
 /* sessions.h: the sessions of a store: who is inside a batch and since when, and how all are woken.
  *
- * What has been taken out of the index may still be read by a session inside a batch. Each batch
- * copies the current reclaim_epoch when it begins, and each retired thing ends the epoch and gets
- * its number. It may be reused once every batch still running began in a later epoch
- * (storage/README.md, "The reclaim epoch").
+ * What has left the index may still be read by a session inside a batch. Each batch copies the
+ * reclaim_epoch when it begins; each retired thing ends the epoch and gets its number, and is free
+ * once every running batch began in a later one (storage/README.md, "The reclaim epoch").
  */
 #ifndef CACHECASK_STORAGE_BASE_SESSIONS_H
 #define CACHECASK_STORAGE_BASE_SESSIONS_H

@@ -17,6 +17,12 @@ void thread_begin(const char *name, enum thread_priority priority)
         setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE_LOW);
 }
 
+void thread_sleep_us(uint64_t us)
+{
+    const struct timespec pause = {.tv_nsec = (long)us * 1000};
+    nanosleep(&pause, NULL);
+}
+
 void thread_cond_init(pthread_cond_t *cond)
 {
     pthread_condattr_t monotonic;
@@ -71,29 +77,26 @@ void thread_signal(struct thread *thread)
     pthread_mutex_unlock(&thread->lock);
 }
 
-static bool wait_locked(struct thread *thread, uint32_t ms)
+/* `signalled`: whether a signal that came before counts. */
+static bool wait_ms(struct thread *thread, uint32_t ms, bool signalled)
 {
     struct timespec until = monotonic_in_ms((int)ms);
     int result = 0;
+    pthread_mutex_lock(&thread->lock);
+    thread->signalled &= signalled;
     while (!thread_is_stopping(thread) && !thread->signalled && result != ETIMEDOUT)
         result = pthread_cond_timedwait(&thread->wake, &thread->lock, &until);
     thread->signalled = false;
+    pthread_mutex_unlock(&thread->lock);
     return !thread_is_stopping(thread);
 }
 
 bool thread_wait_ms(struct thread *thread, uint32_t ms)
 {
-    pthread_mutex_lock(&thread->lock);
-    bool go_on = wait_locked(thread, ms);
-    pthread_mutex_unlock(&thread->lock);
-    return go_on;
+    return wait_ms(thread, ms, true);
 }
 
 bool thread_wait_anew_ms(struct thread *thread, uint32_t ms)
 {
-    pthread_mutex_lock(&thread->lock);
-    thread->signalled = false;
-    bool go_on = wait_locked(thread, ms);
-    pthread_mutex_unlock(&thread->lock);
-    return go_on;
+    return wait_ms(thread, ms, false);
 }

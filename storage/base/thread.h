@@ -1,5 +1,4 @@
-/* thread.h: the store's threads: their names, timed waits, and those that work whenever they are
- * signalled. */
+/* thread.h: the store's threads: names, timed waits, and threads that work when signalled. */
 #ifndef CACHECASK_STORAGE_BASE_THREAD_H
 #define CACHECASK_STORAGE_BASE_THREAD_H
 
@@ -15,6 +14,9 @@ enum thread_priority {
 
 /* The first call of a new thread. `name` is what top(1) shows. */
 void thread_begin(const char *name, enum thread_priority priority);
+
+/* Less than a second. */
+void thread_sleep_us(uint64_t us);
 
 /* A condition for timed waits by the monotonic clock. */
 void thread_cond_init(pthread_cond_t *cond);
@@ -38,8 +40,7 @@ void thread_release(struct thread *thread);
 /* False: there is no room for another thread. */
 bool thread_start(struct thread *thread, void *(*run)(void *context), void *context);
 
-/* Tells it to stop and waits until it has; for one that was never started it only does the former.
- */
+/* Tells it to stop, and waits for its end if it was started. */
 void thread_stop(struct thread *thread);
 
 /* There may be something to do. Any thread may call this. */

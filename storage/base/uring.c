@@ -1,12 +1,10 @@
-#define _GNU_SOURCE
 #include "storage/base/uring.h"
 
 #include <assert.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Disabled until it is restricted. The other flag spares interruptions of a thread that is busy;
- * kernels before 5.19 do not know it. */
+/* Disabled until restricted. COOP_TASKRUN spares a busy thread interruptions, since Linux 5.19. */
 bool uring_init(struct io_uring *uring, unsigned entries)
 {
     const unsigned disabled = IORING_SETUP_R_DISABLED;

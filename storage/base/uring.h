@@ -12,8 +12,7 @@ bool uring_init(struct io_uring *uring, unsigned entries);
 
 #define URING_OPERATIONS_MAX 2
 
-/* From now on it does these operations (IORING_OP_…), and nothing else ever. False: the kernel does
- * not know how. */
+/* From now on it does only these operations (IORING_OP_…). False: the kernel does not know how. */
 bool uring_enable(const struct io_uring *uring, const uint8_t *operations, unsigned count);
 
 #endif

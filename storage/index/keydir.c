@@ -7,9 +7,8 @@
  * told that a key is absent. An insert that finds both buckets full moves others between their two
  * buckets (the cuckoo way, breadth first), which works up to a load of 0.94.
  *
- * Expiries lie beside the buckets, four bytes for each place of an entry, in rows of their own: a
- * bit of the entry tells whether it has one, and memory for them is touched, and counted, only in
- * shards where some entry has.
+ * Expiries lie beside the buckets, four bytes for each entry, in rows of their own: a bit of the
+ * entry tells whether it has one; only shards where some entry has one pay for their memory.
  *
  * Growth. 19 bytes a key leave no room for tables that double: a table grows by a sixth, and in
  * place. A tag's home is its high bits scaled to the number of buckets, so homes keep their order
@@ -17,26 +16,23 @@
  * that is already free. The homes from `frontier` on are counted in the new size, those before it
  * in the old one (K3), and each insert moves the frontier a little. The other bucket lies at most
  * WINDOW behind the home, wrapped at the end of the table, so the entries of a range of homes are
- * found close by. The shards begin with different sizes, so that they do not all grow at the same
- * time.
+ * close together. The shards begin with different sizes, so that they do not all grow at once.
  *
  * Shrinking, after many deletions or under a lower limit, is the same in reverse: the frontier
- * moves from the first home to the last, and each home moves to the left. The background thread
- * does it, some hundred entries at a time. A growth and a shrink have the same states, so either
- * may turn into the other wherever the frontier stands: an insert that finds a shrinking shard full
- * lets it grow again.
+ * moves from the first home to the last, and each home to the left. The background thread does it,
+ * some hundred entries at a time. Growth and shrinking have the same states, so either may turn
+ * into the other at any frontier: an insert that finds a shrinking shard full lets it grow again.
  *
- * A resize counts on entries that lie evenly. They need not: who removes entries may have come
- * halfway through a shard, and then the other half, at its density of before, does not fit into
- * half of the buckets. So a shrink looks at each range of homes before it moves it, and where that
- * is too dense, or the stash fills, it turns back, and aims at a larger size the next time.
- * Whatever finds no place in a resize goes to the stash, which then takes the memory in which the
- * entries were gathered: a resize never fails in the middle.
+ * A resize counts on an even density, but after half a sweep the other half of a shard, as dense as
+ * before, does not fit into half of the buckets. So a shrink looks at each range of homes before it
+ * moves it; where that is too dense, or the stash fills, it turns back, and aims at a larger size
+ * the next time. Entries that find no place go to the stash, which then takes the memory in which
+ * they were gathered: a resize never fails in the middle.
  *
- * Reading without the lock. A shard's version is odd while its lock is held. Who finds it even,
- * reads, and finds it the same again, has read what was there when nobody wrote (K5). What a writer
- * stores it stores with release, and such a reader loads with acquire: who has seen any of it sees
- * the odd version too. On x86 these are plain moves.
+ * Reading without the lock. A shard's version is odd while its lock is held. A reader that finds it
+ * even, and the same after reading, has read what was there when nobody wrote (K5). Writers store
+ * with release and such readers load with acquire (on x86, plain moves): a reader that sees any of
+ * a change sees the odd version too.
  *
  * The address space for all buckets is reserved at once and costs memory only as it is touched. The
  * shards share it in rows: a row is a block of 4 KiB, 64 buckets, of each shard in turn. As all
@@ -44,15 +40,11 @@
  * in huge pages: then a lookup seldom misses the TLB. Behind them follow the rows of expiries: 4
  * KiB of each shard in turn, for four blocks.
  */
-#define _GNU_SOURCE
 #include "storage/index/keydir.h"
-
-#include <assert.h>
 
 #include "storage/index/keydir_internal.h"
 
-#define GROW_EVERY                                                                                 \
-    32 /* inserts between two steps: 8 homes an insert outrun the inserts, at 0.6 a home */
+#define GROW_EVERY 32 /* inserts between two steps: 8 homes for each, at 0.6 a home, outrun them */
 
 void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag)
 {

@@ -1,10 +1,8 @@
 /* keydir.h: where is a key? The index of all keys, in memory. See keydir.c for how it is built.
  *
  * A key is known by 67 bits of its hash: 8 choose one of 256 shards, 59 are kept of the tag
- * (KEYDIR_TAG; whatever the others are, they are ignored). Each shard has a lock of its own; all
- * functions here want it held, but keydir_init, keydir_release, keydir_count, keydir_capacity,
- * keydir_scan_all, keydir_use_huge_pages, keydir_return_memory, the keydir_prefetch and
- * keydir_guess functions.
+ * (KEYDIR_TAG). Each shard has a lock; functions of a shard want it held, except keydir_prefetch,
+ * keydir_guess and their variants, and keydir_find_optimistic.
  */
 #ifndef CACHECASK_STORAGE_INDEX_KEYDIR_H
 #define CACHECASK_STORAGE_INDEX_KEYDIR_H
@@ -34,9 +32,8 @@ struct keydir_bucket {
 
 _Static_assert(sizeof(struct keydir_bucket) == 64, "a bucket is a cache line");
 
-/* What says where a bucket is seldom changes and is asked for without the lock, ahead of use: it
- * has a cache line of its own, which all processors can hold. The next one is written by each that
- * takes the lock. */
+/* The first cache line says where a bucket is: it seldom changes, is read without the lock, and all
+ * processors can hold it. The next one is written by each that takes the lock. */
 struct keydir_shard {
     _Alignas(64) struct keydir_bucket *blocks; /* its first block, in the first row: see keydir.c */
     uint32_t *expires; /* of its first blocks' entries, in the first row of expiries */
@@ -49,8 +46,7 @@ struct keydir_shard {
     bool expiring;              /* an entry has had an expiry: memory for these is counted */
     bool expiring_seen;         /* since the shrink began */
     _Alignas(64) pthread_mutex_t lock;
-    /* The end of the last record that took a key of the shard away or changed its expiry: no entry
-     * tells of it. */
+    /* The end of the last record that took a key of the shard away or changed its expiry. */
     _Atomic uint64_t mark_lsn;
     _Atomic uint32_t version; /* odd while the lock is held: see keydir_find_optimistic */
     uint32_t count;           /* entries, the stash's included */
@@ -86,17 +82,14 @@ struct keydir_ref {
     uint32_t index;
 };
 
-/* Makes an empty keydir that never takes more than `bytes_max` (its smallest size excepted). False:
- * no memory. */
+/* Makes an empty keydir of at most `bytes_max`, but for its smallest size. False: no memory. */
 bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max);
 void keydir_release(struct keydir *keydir);
 
-/* Makes room for `count` entries in a shard that is empty, at once instead of in many steps. A
- * hint: no error. */
+/* Makes room for `count` entries in an empty shard at once. A hint: no error. */
 void keydir_reserve(struct keydir *keydir, struct keydir_shard *shard, uint64_t count);
 
-/* Moves what all shards have filled into huge pages, where the system has them; without locks, from
- * one thread. */
+/* Moves what all shards have filled into huge pages, if there are any; one thread, no lock. */
 void keydir_use_huge_pages(struct keydir *keydir);
 
 static inline void keydir_lock(struct keydir_shard *shard)
@@ -116,19 +109,16 @@ static inline void keydir_unlock(struct keydir_shard *shard)
 /* Fetches the line where `tag` is at home; without the lock. */
 void keydir_prefetch(const struct keydir_shard *shard, uint64_t tag);
 
-/* After that, ahead of an insert: fetches its other bucket too, if its home is full; without the
- * lock. */
+/* After that, ahead of an insert: fetches its other bucket too, if its home is full. */
 void keydir_prefetch_other(const struct keydir_shard *shard, uint64_t tag);
 
-/* What may be the location of `tag`, or 0; without the lock, so good for a prefetch and for nothing
- * else. *elsewhere: it may lie in its other bucket, which is being fetched now and can be asked
- * later. */
+/* What may be the location of `tag`, or 0; without the lock, so only good for a prefetch.
+ * *elsewhere: it may be in its other bucket, which is being fetched now and can be asked later. */
 uint64_t keydir_guess(const struct keydir_shard *shard, uint64_t tag, bool *elsewhere);
 uint64_t keydir_guess_elsewhere(const struct keydir_shard *shard, uint64_t tag);
 
-/* Looks a tag up without the lock. False: somebody had the lock meanwhile, or the answer is in the
- * stash, and only keydir_find can tell. True: *present, then *entry, and the shard's *mark_lsn were
- * so at one moment of the call. (A sequence lock; see the top of keydir.c.) */
+/* Looks a tag up without the lock (keydir.c). False: somebody had the lock meanwhile, or the stash
+ * is in use. True: *present, then *entry, and *mark_lsn were so at one moment of the call. */
 bool keydir_find_optimistic(const struct keydir_shard *shard, uint64_t tag,
                             struct keydir_entry *entry, bool *present, uint64_t *mark_lsn);
 
@@ -143,23 +133,20 @@ static inline void keydir_note_mark(struct keydir_shard *shard, uint64_t lsn)
 bool keydir_find(struct keydir_shard *shard, uint64_t tag, struct keydir_ref *ref,
                  struct keydir_entry *entry);
 
-/* Whether one more entry fits into the shard (growing it if need be): asked before a record is
- * written for it. */
+/* Whether the shard takes one more entry, growing if need be: asked before writing its record. */
 bool keydir_has_room(struct keydir *keydir, struct keydir_shard *shard);
 
 /* Adds an entry whose tag is absent. False: no room, which keydir_has_room rules out. */
 bool keydir_insert(struct keydir *keydir, struct keydir_shard *shard,
                    const struct keydir_entry *entry);
 
-/* Takes one step towards a smaller shard, if it is half empty, or if the keydir is larger than
- * bytes_max and there is anything to gain. A step moves some hundred entries, so the lock is held
- * for some ten microseconds. Returns whether there is more to do: call it again then, after others
- * had their turn. Where entries lie too dense for the smaller size, the shard goes back to the
- * larger one. Inserts may turn a shrink into a growth at any time. */
+/* Takes one step, of some ten microseconds, towards a smaller shard, if it is half empty, or if the
+ * keydir is larger than bytes_max and there is anything to gain. True: there is more to do, after
+ * others had their turn. A shard too dense for the smaller size goes back to the larger one, and
+ * inserts may turn a shrink into a growth at any time. */
 bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard);
 
-/* Gives memory back that no shard uses any more, a few MiB at most. Without locks, from one thread.
- * Returns whether there is more. */
+/* Returns a few MiB of unused memory to the system, without locks. True: there is more. */
 bool keydir_return_memory(struct keydir *keydir);
 
 void keydir_set(struct keydir_shard *shard, struct keydir_ref ref, uint64_t location,
@@ -173,9 +160,8 @@ void keydir_remove(struct keydir_shard *shard, struct keydir_ref ref);
 bool keydir_scan(struct keydir_shard *shard, uint64_t *cursor, uint32_t buckets,
                  bool (*visit)(void *context, struct keydir_entry *entry), void *context);
 
-/* The same for one small range of tags in each of all shards, whose locks it takes in turn: so a
- * client that waits for one gets it before the next call. After each shard it calls rest, without a
- * lock; NULL: it does not. */
+/* The same for one small range of tags in each of all shards, taking each lock in turn: a client
+ * that waits for one gets it before the next call. After each shard it calls rest, if not NULL. */
 bool keydir_scan_all(struct keydir *keydir, uint64_t *cursor, void (*rest)(void *context),
                      bool (*visit)(void *context, struct keydir_entry *entry), void *context);
 

@@ -14,16 +14,14 @@ static void settle(struct keydir_shard *shard, const struct keydir_entry *entry,
         count_displaced(bucket_at(shard, candidates.home), entry->tag, 1);
 }
 
-/* One bucket of the search for a free place: reached because the entry at parent's `index` may move
- * into it. */
+/* A bucket of the search for a free place, into which the entry at parent's `index` may move. */
 struct step {
     uint32_t bucket;
     int16_t parent;
     uint16_t index;
 };
 
-/* Moves the entries along the path that ends at steps[at], whose bucket has a free place, and
- * leaves one at its start. */
+/* Moves entries along the path to steps[at], which has a free place; leaves one at its start. */
 static void shift_along(struct keydir_shard *shard, const struct step *steps, int at, uint32_t hole,
                         const struct keydir_entry *entry)
 {
@@ -37,8 +35,7 @@ static void shift_along(struct keydir_shard *shard, const struct step *steps, in
     settle(shard, entry, steps[at].bucket, hole);
 }
 
-/* Whether the path to steps[at] already goes through `bucket`: moving along a loop would lose the
- * way. */
+/* Whether the path to steps[at] goes through `bucket`: moving along a loop would lose the way. */
 static bool on_path(const struct step *steps, int at, uint32_t bucket)
 {
     for (; at >= 0; at = steps[at].parent)
@@ -47,8 +44,7 @@ static bool on_path(const struct step *steps, int at, uint32_t bucket)
     return false;
 }
 
-/* Looks for the nearest bucket with room from where entries can move up one by one. Buckets are
- * looked at some steps after their fetch began. */
+/* Buckets are looked at some steps after their fetch began. */
 bool keydir_insert_by_moving(struct keydir_shard *shard, const struct keydir_entry *entry,
                              struct candidates candidates)
 {

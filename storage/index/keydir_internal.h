@@ -1,8 +1,7 @@
 /* keydir_internal.h: buckets and entries, for the files of the keydir; others use keydir.h.
  *
- * keydir.c finds, inserts and removes; it calls keydir_cuckoo.c when both buckets of a tag are
- * full, and keydir_resize.c when a shard is. keydir_memory.c has the memory of all of them, and
- * keydir_scan.c goes through all entries.
+ * keydir.c finds, inserts and removes; keydir_cuckoo.c makes room when both buckets of a tag are
+ * full, keydir_resize.c when a shard is; keydir_memory.c has the memory, keydir_scan.c the scans.
  */
 #ifndef CACHECASK_STORAGE_INDEX_KEYDIR_INTERNAL_H
 #define CACHECASK_STORAGE_INDEX_KEYDIR_INTERNAL_H
@@ -13,18 +12,16 @@
 #include "storage/index/keydir.h"
 
 /* How far the other bucket may lie: smaller fills worse, larger costs more to grow. */
-#define WINDOW      256
-#define SIZE_MIN    64 /* buckets of an empty shard, plus up to a sixth */
-#define NOT_RESIZED UINT32_MAX
-#define LINE        sizeof(struct keydir_bucket)
-#define BLOCK                                                                                      \
-    64 /* buckets of a shard in a row: 4 KiB, so that rows filled in part cost no memory */
+#define WINDOW        256
+#define SIZE_MIN      64 /* buckets of an empty shard, plus up to a sixth */
+#define NOT_RESIZED   UINT32_MAX
+#define LINE          sizeof(struct keydir_bucket)
+#define BLOCK         64 /* buckets of a shard in a row: 4 KiB, so partial rows cost no memory */
 
 #define EXPIRES_BLOCK 256                                 /* buckets whose expiries are 4 KiB */
 #define EXPIRES_LINE  (KEYDIR_ENTRIES * sizeof(uint32_t)) /* of a bucket's expiries */
 
-/* Fill at which a table begins to grow, in entries a thousand buckets (of four): 0.915 of all
- * candidates. */
+/* Entries in a thousand buckets of four at which a table begins to grow: 0.915 of all. */
 #define FILL_MAX      3660
 
 #define EXPIRES       UINT64_C(16) /* of an entry's word: see struct keydir_bucket */
@@ -132,17 +129,13 @@ static inline bool same_tag(uint64_t word, uint64_t tag)
 }
 
 /* The expiries of a bucket's entries; only those of entries that have one mean anything. */
-static inline uint32_t *expires_at(const struct keydir_shard *shard, uint32_t number)
-{
-    uint64_t block = number / EXPIRES_BLOCK;
-    uint64_t row = block * (EXPIRES_BLOCK / BLOCK * KEYDIR_ENTRIES) << shard->row_shift;
-    return shard->expires + row + number % EXPIRES_BLOCK * KEYDIR_ENTRIES;
-}
-
 static inline uint32_t *expires_of(const struct keydir_shard *shard,
                                    const struct keydir_bucket *bucket)
 {
-    return expires_at(shard, number_of(shard, bucket));
+    uint32_t number = number_of(shard, bucket);
+    uint64_t block = number / EXPIRES_BLOCK;
+    uint64_t row = block * (EXPIRES_BLOCK / BLOCK * KEYDIR_ENTRIES) << shard->row_shift;
+    return shard->expires + row + number % EXPIRES_BLOCK * KEYDIR_ENTRIES;
 }
 
 /* Memory that a bucket of the shard takes. */
@@ -153,8 +146,7 @@ static inline uint64_t bucket_bytes(const struct keydir_shard *shard)
 
 /* keydir_memory.c */
 
-/* Notes that a shard has, or is about to have, `size` buckets, with or without expiries: from now
- * on their memory is not given back. */
+/* A shard has, or will have, `size` buckets, with or without expiries: their memory is kept. */
 void keydir_use_rows(struct keydir_shard *shard, uint64_t size, bool expiring);
 
 /* Buckets that a shard may have: rows bound them, and numbers of 32 bits. */

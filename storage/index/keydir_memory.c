@@ -1,8 +1,4 @@
-/* keydir_memory.c: the memory of the keydir: address space, rows, huge pages, and what may be
- * used. */
-#define _GNU_SOURCE
-#include <assert.h>
-#include <stdlib.h>
+/* keydir_memory.c: the memory of the keydir: address space, rows, huge pages, and its limit. */
 #include <string.h>
 #include <sys/mman.h>
 
@@ -17,8 +13,6 @@
 #define FILL_SURE   3280 /* as FILL_MAX: a little less than all shards together surely take */
 #define RETURN_ROWS 4    /* given back at a time: so long nobody can grow */
 
-/* Notes that a shard has, or is about to have, `size` buckets, with or without expiries: from now
- * on their memory is not given back. */
 void keydir_use_rows(struct keydir_shard *shard, uint64_t size, bool expiring)
 {
     struct keydir *keydir = shard->keydir;
@@ -68,8 +62,7 @@ bool keydir_init(struct keydir *keydir, uint32_t shard_count, uint64_t bytes_max
     assert((shard_count & (shard_count - 1)) == 0);
     uint64_t row_size = shard_count * BLOCK * LINE;
     *keydir = (struct keydir){.shard_count = shard_count};
-    /* Shards fill evenly, but not exactly: twice the share is never reached. A row of expiries is
-     * for four rows. */
+    /* Shards fill evenly, so none reaches twice its share. A row of expiries is for four rows. */
     keydir->row_count = ((uint32_t)(2 * bytes_max / row_size) + 7) / 4 * 4;
     if (!reserve(keydir, keydir->row_count * row_size / 4 * 5))
         return false;
@@ -126,12 +119,10 @@ uint64_t keydir_count(struct keydir *keydir)
 uint64_t keydir_capacity(const struct keydir *keydir)
 {
     uint64_t expiring = atomic_load(&keydir->expiring_shards);
-    uint64_t row =
-        keydir->shard_count * LINE + expiring * EXPIRES_LINE; /* a bucket of each shard */
+    uint64_t row = keydir->shard_count * LINE + expiring * EXPIRES_LINE; /* a bucket of each */
     return atomic_load(&keydir->bytes_max) / row * keydir->shard_count * FILL_SURE / 1000;
 }
 
-/* Buckets that a shard may have: rows bound them, and numbers of 32 bits. */
 uint64_t keydir_size_max(const struct keydir *keydir)
 {
     uint64_t size = (uint64_t)keydir->row_count * BLOCK;
@@ -166,8 +157,7 @@ static void use_huge_pages(char *area, uint64_t *huge, uint64_t bytes)
     if (bytes < *huge) /* they have shrunk: what is used again must not come huge */
         madvise(area + bytes, *huge - bytes, MADV_NOHUGEPAGE);
     if (bytes > *huge) {
-        /* What is not there yet will come huge; what is there is moved. Refusals cost only
-         * speed. */
+        /* What is not there yet will come huge, what is there is moved; refusals cost speed. */
         madvise(area + *huge, bytes - *huge, MADV_HUGEPAGE);
         madvise(area + *huge, bytes - *huge, MADV_COLLAPSE);
     }

@@ -43,7 +43,7 @@ static uint32_t bucket_in_range(const struct range *range, uint32_t k)
     return where < range->end ? where : where - range->end;
 }
 
-/* Takes the entries of a range out of their buckets. */
+/* Takes the entries of a range out of their buckets; NULL: only counts them. */
 static uint32_t gather(struct keydir_shard *shard, const struct range *range,
                        struct keydir_entry *entries)
 {
@@ -51,20 +51,13 @@ static uint32_t gather(struct keydir_shard *shard, const struct range *range,
     for (uint32_t k = 0; k < range->span; k++) {
         uint32_t where = bucket_in_range(range, k);
         const struct keydir_bucket *bucket = bucket_at(shard, where);
-        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
-            if (bucket->locations[i] && is_in_range(shard, range, bucket->words[i]))
-                entries[count++] = lift(shard, where, i);
-    }
-    return count;
-}
-
-static uint32_t count_range(const struct keydir_shard *shard, const struct range *range)
-{
-    uint32_t count = 0;
-    for (uint32_t k = 0; k < range->span; k++) {
-        const struct keydir_bucket *bucket = bucket_at(shard, bucket_in_range(range, k));
-        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++)
-            count += bucket->locations[i] && is_in_range(shard, range, bucket->words[i]);
+        for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++) {
+            if (!bucket->locations[i] || !is_in_range(shard, range, bucket->words[i]))
+                continue;
+            if (entries)
+                entries[count] = lift(shard, where, i);
+            count++;
+        }
     }
     return count;
 }
@@ -114,31 +107,24 @@ static void retry_stash(struct keydir_shard *shard)
     shard->stash_room = KEYDIR_STASH;
 }
 
-static void end_growth(struct keydir_shard *shard)
-{
-    store_size(&shard->size, load_size(&shard->next_size));
-    store_size(&shard->frontier, NOT_RESIZED);
-}
-
-/* False: no memory, and nothing has moved. */
 bool keydir_grow_step(struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->size), to = load_size(&shard->frontier);
     struct range range = {.to = to, .from = to > GROW_STEP ? to - GROW_STEP : 0, .end = size};
     range.start = range.from;
     range.span = to - range.from + WINDOW < size ? to - range.from + WINDOW : size;
-    struct keydir_entry *entries = to > 0 ? new_gathering(shard) : NULL;
-    if (to > 0 && !entries)
+    struct keydir_entry *entries = new_gathering(shard);
+    if (!entries)
         return false;
-    if (to > 0) {
-        uint32_t count = gather(shard, &range, entries);
-        for (uint32_t home = range.from; home < to; home++)
-            forget_displaced(bucket_at(shard, home));
-        store_size(&shard->frontier, range.from);
-        insert_all(shard, entries, count);
+    uint32_t count = gather(shard, &range, entries);
+    for (uint32_t home = range.from; home < to; home++)
+        forget_displaced(bucket_at(shard, home));
+    store_size(&shard->frontier, range.from);
+    insert_all(shard, entries, count);
+    if (range.from == 0) {
+        store_size(&shard->size, load_size(&shard->next_size));
+        store_size(&shard->frontier, NOT_RESIZED);
     }
-    if (range.from == 0)
-        end_growth(shard);
     retry_stash(shard);
     return true;
 }
@@ -159,16 +145,7 @@ static uint32_t smaller_size(const struct keydir *keydir, const struct keydir_sh
     return wanted <= (too_large ? size / 10 * 9 : size / 2) ? (uint32_t)wanted : 0;
 }
 
-static void begin_shrink(struct keydir_shard *shard, uint32_t size)
-{
-    shard->shrinking = true;
-    shard->expiring_seen = false;
-    store_size(&shard->size, size);
-    store_size(&shard->frontier, 0);
-}
-
-/* The shard goes back to the larger size, and does not try this one again before it has lost more
- * entries. */
+/* The shard grows back, and does not try this size again before it has lost more entries. */
 static void turn_back(struct keydir_shard *shard)
 {
     uint32_t size = load_size(&shard->size);
@@ -190,8 +167,7 @@ static void end_shrink(struct keydir_shard *shard)
     shard->dense_size = 0;
 }
 
-/* The first home in the larger size of the tags that are at home in `home`, or behind it, in the
- * smaller one. */
+/* The first home, in the larger size, of tags whose home in the smaller one is `home` or later. */
 static uint32_t larger_home(const struct keydir_shard *shard, uint32_t home)
 {
     uint32_t small = load_size(&shard->size);
@@ -212,16 +188,12 @@ static struct range next_shrunk(const struct keydir_shard *shard)
     return range;
 }
 
-static bool is_too_dense(const struct range *range, uint32_t count)
-{
-    return (uint64_t)count * 1000 > (uint64_t)(range->to - range->from + WINDOW / 2) * FILL_DENSE;
-}
-
 /* False: no memory, and nothing has moved. */
 static bool shrink_step(struct keydir_shard *shard)
 {
     struct range range = next_shrunk(shard);
-    if (is_too_dense(&range, count_range(shard, &range))) {
+    uint64_t count_max = (range.to - range.from + WINDOW / 2) * (uint64_t)FILL_DENSE / 1000;
+    if (gather(shard, &range, NULL) > count_max) { /* too dense */
         turn_back(shard);
         return true;
     }
@@ -251,6 +223,9 @@ bool keydir_shrink(struct keydir *keydir, struct keydir_shard *shard)
         return false;
     if (resized(shard)) /* what grows does that first */
         return keydir_grow_step(shard);
-    begin_shrink(shard, size);
+    shard->shrinking = true;
+    shard->expiring_seen = false;
+    store_size(&shard->size, size);
+    store_size(&shard->frontier, 0);
     return true;
 }

@@ -1,7 +1,4 @@
 /* keydir_scan.c: all entries, range by range. */
-#include <assert.h>
-#include <stdlib.h>
-
 #include "storage/index/keydir_internal.h"
 #include "storage/index/location.h"
 
@@ -57,9 +54,8 @@ static uint64_t last_of(const struct keydir_shard *shard, uint64_t first, uint32
     return width < UINT64_MAX - first ? first + width : UINT64_MAX;
 }
 
-/* Homes keep the order of tags, while they are resized too, and other buckets lie at most WINDOW
- * behind: so looks from the first home to the last and behind it, and then at those that were
- * wrapped to the start, at either size. */
+/* Homes keep the order of tags, and other buckets lie at most WINDOW behind: so looks from the
+ * first home to the last and behind it, and then at those wrapped to the start, at either size. */
 static void scan_range(const struct scan *scan)
 {
     uint32_t size = load_size(&scan->shard->size), next_size = load_size(&scan->shard->next_size);
@@ -84,25 +80,20 @@ bool keydir_scan(struct keydir_shard *shard, uint64_t *cursor, uint32_t buckets,
     return scan.last < UINT64_MAX;
 }
 
-/* Without the lock, so what it reads may be anything. */
-static void prefetch_items(const struct keydir_shard *shard, uint32_t from, uint32_t to)
+/* Fetches what the visits of a scan will look at, most of all items in RAM, before the lock is
+ * taken: with it held, each would be waited for. So what it reads may be anything. */
+static void prefetch_range(const struct scan *scan)
 {
-    for (uint32_t where = from; where < to; where++)
+    const struct keydir_shard *shard = scan->shard;
+    uint32_t next_size = load_size(&shard->next_size);
+    uint32_t to = home_of(shard, scan->last).number + 1 + WINDOW;
+    for (uint32_t where = home_of(shard, scan->first).number; where < to && where < next_size;
+         where++)
         for (uint32_t i = 0; i < KEYDIR_ENTRIES; i++) {
             uint64_t location = load_word(&bucket_at(shard, where)->locations[i]);
             if (location_in_ram(location))
                 __builtin_prefetch(location_item(location));
         }
-}
-
-/* Fetches what the visits of a scan will look at, most of all items in RAM, before the lock is
- * taken: with it held, each would be waited for. */
-static void prefetch_range(const struct scan *scan)
-{
-    uint32_t next_size = load_size(&scan->shard->next_size);
-    uint32_t from = home_of(scan->shard, scan->first).number;
-    uint32_t to = home_of(scan->shard, scan->last).number + 1 + WINDOW;
-    prefetch_items(scan->shard, from, to < next_size ? to : next_size);
 }
 
 bool keydir_scan_all(struct keydir *keydir, uint64_t *cursor, void (*rest)(void *context),

@@ -2,8 +2,7 @@
  *
  *     bit     0…47  address on disk: segment index (20 bits) and offset in units of 8 bytes
  *                   (28 bits), or, when LOCATION_IN_RAM, the address of a struct cache_item
- *          48…61  size code: the bytes of the record in the log, rounded up (14 bits, see
- *                   size_code)
+ *          48…61  size code: the bytes of the record in the log, rounded up (14 bits)
  *             62  visited: in RAM, since it came to its page; on disk, since it was stored or
  *                   moved (the second chance of both evictions)
  *             63  in RAM
