@@ -1,10 +1,6 @@
-/* datadir.h: whose directory is this? The `store` and `lock` files of a data directory. See
- * datadir.c. */
+/* datadir.h: whose directory is this? The `store` and `lock` files of a data directory. */
 #ifndef CACHECASK_STORAGE_DATADIR_H
 #define CACHECASK_STORAGE_DATADIR_H
-
-#include <stdbool.h>
-#include <stdint.h>
 
 #include "storage/file.h"
 #include "storage/status.h"
@@ -25,9 +21,8 @@ struct datadir_place {
     const struct reporter *reporter;
 };
 
-/* Takes the directory for this process and reads who it is; an empty one becomes a new store's.
- * What is wrong is reported, and then nothing has been changed: STORE_IN_USE, STORE_BAD_VERSION,
- * STORE_NOT_OURS, STORE_CORRUPT, STORE_IO. */
+/* Takes the directory for this process and reads it; an empty one becomes a new store's. Any error
+ * is reported, and nothing changed: STORE_IN_USE, _BAD_VERSION, _NOT_OURS, _CORRUPT, _IO. */
 enum store_status datadir_open(struct datadir *datadir, const struct datadir_place *place,
                                uint32_t now_s, void (*random)(void *bytes, size_t len));
 
