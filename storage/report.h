@@ -16,8 +16,8 @@ struct reporter {
     void *context;
 };
 
-/* What may happen many times is reported when it begins, and with its count when it has not
- * happened for a minute. For one thread. */
+/* Something that may happen often: it is reported when it begins, and with its count when it has
+ * not happened for a minute. For one thread. */
 struct report_episode {
     uint64_t times; /* 0: there is none */
     uint64_t last_us;

@@ -7,19 +7,17 @@
  *     read some records ─▶ fetch their buckets ─▶ for each, with its shard locked:
  *                                                       does the keydir name this record?
  *
- * If it does, the record is the key's value, and the key is listed. Values too long for the read
- * buffer are skipped.
+ * If it does, the key is listed. Values too long for the read buffer are skipped.
  *
  * Exactly once. A shard's part of the listing begins, under the shard's lock, where the log ends at
  * that moment (end_lsn): all entries of the shard name records before it, and whatever is appended
  * later lies behind it. So a key that stays has one record before end_lsn until a later record
  * takes its place, because the value was replaced or the cleaner moved it; from then on its record
  * lies behind end_lsn, where the listing never looks. Both happen under the shard's lock, and so
- * does listing: scan_value moves the shard's position behind the record that it lists. Whoever
- * replaces a record therefore knows whether it has been listed. If it lies before the position, it
- * has. If it is still ahead, from the position to end_lsn, the listing would miss the key, and the
- * key's tag is noted (scan_note_moved); the listing looks such keys up wherever they are then. Each
- * key can be noted once, because its record never is ahead again.
+ * does listing: scan_value moves the shard's position behind the record that it lists. So whoever
+ * replaces a record knows whether it has been listed. If it lies before the position, it has. If it
+ * is still ahead, from the position to end_lsn, the key's tag is noted (scan_note_moved), and the
+ * listing looks the key up wherever it is then. Its record never is ahead again.
  *
  * So a segment in which nothing is live is not read at all.
  *
@@ -29,15 +27,11 @@
  * from RAM and promotion to it change no record.
  *
  * Memory. A tag takes 8 bytes, and a shard never notes more tags than it had entries. Room for all
- * of them is reserved, and touched only as it is used: little, unless the client stops reading the
- * listing. Where the worst case would be more than an eighth of the memory limit, the shards are
- * listed in two passes over the log.
+ * is reserved, and touched only as used: little, unless the client stops reading the listing. Where
+ * that could be more than an eighth of the memory limit, the shards are listed in two passes.
  */
-#define _GNU_SOURCE
 #include "storage/scan.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,14 +68,6 @@ static uint32_t find_moved(const struct store_scan *scan)
 
 /* Passes. */
 
-static uint64_t log_end(struct log *log)
-{
-    pthread_mutex_lock(&log->lock);
-    uint64_t end_lsn = log->next_lsn;
-    pthread_mutex_unlock(&log->lock);
-    return end_lsn;
-}
-
 /* From now on, records of the shard that are replaced are noted. */
 static bool begin_shard(struct store_scan *scan, uint32_t number)
 {
@@ -92,7 +78,7 @@ static bool begin_shard(struct store_scan *scan, uint32_t number)
     if (part->moved) {
         part->moved_max = shard->count;
         part->position_lsn = 0;
-        part->end_lsn = scan->end_lsn = log_end(&scan->store->log);
+        part->end_lsn = scan->end_lsn = store_end_lsn(scan->store);
     }
     keydir_unlock(shard);
     return part->moved;
@@ -107,9 +93,8 @@ static void end_shard(struct store_scan *scan, uint32_t number)
     keydir_unlock(shard);
 }
 
-/* Pins the segment behind `previous` in the log, or the first one; NULL: it holds nothing from
- * before the end. A segment that was removed still knows its next one while it is pinned
- * (log_doom). */
+/* Pins the segment after `previous`, or the first one; NULL: it begins after the end. A removed
+ * segment still knows its next one while it is pinned (log_doom). */
 static struct segment *pin_next(struct log *log, const struct segment *previous, uint64_t end_lsn)
 {
     pthread_mutex_lock(&log->lock);
@@ -132,8 +117,7 @@ static bool is_worth_reading(struct store_scan *scan, struct segment *segment)
     return open;
 }
 
-/* Goes on in the next segment with anything live; scan->segment is NULL when there is none before
- * the end. */
+/* Goes on in the next segment with anything live; scan->segment is NULL when there is none. */
 static void next_segment(struct store_scan *scan)
 {
     struct segment *segment = scan->segment;
@@ -277,8 +261,8 @@ static bool read_key(struct store *store, uint64_t tag, struct segment *segment,
     size_t len;
     if (segment_files_use(&store->log.segment_files, segment) != STORE_OK)
         return false;
-    bool ok = file_read_upto(store->options.files, segment->fd, data,
-                             size < READ_MAX ? size : READ_MAX, offset, &len);
+    size = size < READ_MAX ? size : READ_MAX;
+    bool ok = file_read_upto(store->options.files, segment->fd, data, size, offset, &len);
     segment_files_done(segment);
     if (!ok)
         return false;
@@ -297,14 +281,12 @@ static bool read_key(struct store *store, uint64_t tag, struct segment *segment,
 static bool scan_from_disk(struct store *store, struct keydir_shard *shard,
                            const struct keydir_entry *entry, struct store_scanned *out)
 {
-    struct segment *segment = log_segment(&store->log, location_segment_index(entry->location));
+    struct segment *segment = store_segment_of(store, entry->location);
     uint64_t lsn = store_lsn_of(store, entry->location);
     segment_pin(segment); /* S7: whatever becomes of the entry, this record can be read now */
     keydir_unlock(shard);
-    /* What is still in the log's buffer cannot be read from the file; a buffer is written as a
-     * whole. */
-    bool ok = log_written_lsn(&store->log) > lsn || log_commit(&store->log, lsn + 1) == STORE_OK;
-    ok = ok && read_key(store, entry->tag, segment, entry->location, out);
+    bool ok = store_make_readable(&store->log, lsn) == STORE_OK &&
+              read_key(store, entry->tag, segment, entry->location, out);
     segment_unpin(segment);
     return ok;
 }

@@ -3,10 +3,6 @@
 #define CACHECASK_STORAGE_SCAN_H
 
 #include <assert.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include "storage/clean/pace.h"
 #include "storage/log/segment.h"
@@ -46,8 +42,7 @@ struct store_scan {
     struct pace pace;
 };
 
-/* The record at `lsn`, of a key of that shard, is replaced by a later one; with the shard's lock
- * held. */
+/* The record at `lsn`, of that shard, is replaced by a later one; with the shard's lock held. */
 static inline void scan_note_moved(struct store_scan *scan, uint32_t shard, uint64_t tag,
                                    uint64_t lsn)
 {

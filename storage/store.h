@@ -1,21 +1,18 @@
-/* store.h: an embeddable, persistent key-value store with a cache in front: the public header of
- * libcachecask.
+/* store.h: an embeddable, persistent key-value store with a cache: the header of libcachecask.
  *
  * A store keeps its keys in a data directory: all writes go to one append-only log, an index in
  * memory (19 bytes a key) knows where each key's last record lies, and hot values are in RAM. Any
  * number of stores can be open in one process.
  *
- * Threads. Each thread that works on the store has a session. Work is done in batches: between
- * store_enter and store_leave a thread runs any number of operations, and then store_commit makes
- * its writes survive the process, all with one system call. An item that store_get found is good
- * until store_leave, without any lock.
+ * Threads. Each thread that works on the store has a session, and works in batches: between
+ * store_enter and store_leave it runs any number of operations, and then store_commit makes its
+ * writes survive the process, all with one system call. Found items are good until store_leave.
  *
  * Time is an argument of store_enter, and stands still during the batch: `now_s` is the wall clock
  * in seconds and never goes back between calls. Expiries are absolute seconds, 0 for never; an item
  * with an expiry of `now_s` or before is gone.
  *
- * Nothing here waits for a disk read. When a value is only on disk, the answer is STORE_WAIT_READ,
- * and the caller fetches it:
+ * Nothing waits for a disk read. STORE_WAIT_READ: a value is on disk, and the caller fetches it:
  *
  *     store_get ──STORE_WAIT_READ──▶ store_fetch_now ──STORE_OK──▶ store_get again, with the fetch
  *                                          │                           ▲
@@ -37,8 +34,7 @@
 #include "storage/status.h"
 #include "storage/report.h"
 
-/* The index keeps addresses of 48 bits, and reserves address space for as much as it may grow
- * to. */
+/* The index keeps addresses of 48 bits, and reserves the address space that it may need. */
 _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "cachecask needs a 64-bit system");
 
 #define STORE_KEY_MAX          250
@@ -48,9 +44,8 @@ _Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8, "cachecask needs a 64
 #define STORE_MEMORY_MIN       (UINT64_C(1) << 20)
 #define STORE_OPEN_FILES_MIN   48
 
-#define STORE_SYNC_NEVER                                                                           \
-    (-1) /* the kernel writes when it likes: survives the process, not the machine */
-#define STORE_SYNC_ALWAYS 0 /* a write is acknowledged when it is on disk: store_durable */
+#define STORE_SYNC_NEVER       (-1) /* the kernel decides: a power failure loses data */
+#define STORE_SYNC_ALWAYS      0    /* a write is acknowledged when it is on disk: store_durable */
 
 struct store;
 
@@ -86,44 +81,39 @@ struct store_options {
     bool no_evictions;    /* a store: full is full; else a cache, which forgets its oldest data */
     int sync_interval_ms; /* or STORE_SYNC_NEVER, STORE_SYNC_ALWAYS */
     uint32_t shard_count; /* of the index; a power of two up to 65536; 0: 256 */
-    /* Descriptors for segments and their hint files; 0: 512. At least STORE_OPEN_FILES_MIN are
-     * taken */
-    uint32_t open_files;
+    uint32_t open_files;  /* for segments and hints; 0: 512; at least STORE_OPEN_FILES_MIN */
     uint32_t reader_threads; /* for values on disk; 0: 8 */
     bool no_uring;           /* they read all of them, also where the kernel has io_uring */
     uint32_t load_threads;   /* for the start; 0: as many as there are processors, up to 8 */
     uint32_t now_s;
-    /* One number for as long as the machine runs, another after each start of it; 0: unknown. Where
-     * it is the one of before, no power has failed meanwhile, and all that was written is there. */
+    /* Differs after each start of the machine; 0: unknown. Where it is the same as before, no power
+     * has failed, so all that was written is there. */
     uint64_t boot_id;
     struct store_observer observer; /* all NULL: nobody */
     struct reporter reporter;       /* where messages go; also says why store_open failed */
     void (*random)(void *bytes, size_t len); /* NULL: the operating system's */
-    /* How far recovery has come: so much is read of all that is to be (0: not known yet). Any
-     * thread; NULL: nobody asks. */
+    /* How far recovery has come (all_bytes 0: not known yet). Any thread; NULL: nobody asks. */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *progress_context;
 };
 
-/* Opens the store in options->dir_fd and recovers what it holds; an empty directory becomes a new
- * store. On STORE_OK *out is set. Else nothing in the directory was touched: STORE_IN_USE,
- * STORE_BAD_VERSION, STORE_NOT_OURS, STORE_IO, STORE_FULL, STORE_CORRUPT, STORE_NO_MEMORY;
- * options->reporter has said why and what to do. */
+/* Opens the store in options->dir_fd and recovers it; an empty directory becomes a new store. On
+ * STORE_OK *out is set. Else nothing in the directory was touched, and options->reporter has said
+ * why and what to do: STORE_IN_USE, STORE_BAD_VERSION, STORE_NOT_OURS, STORE_IO, STORE_FULL,
+ * STORE_CORRUPT, STORE_NO_MEMORY. */
 enum store_status store_open(struct store **out, const struct store_options *options);
 
-/* Writes and syncs everything and closes. All sessions are freed before. False: what was
- * acknowledged is written, but not all of it is synced, because the disk refuses; that has been
- * reported. While there is much to sync, tells how much. */
+/* Writes and syncs everything, reporting how much when that is much, and closes; all sessions are
+ * freed before. False: all is written, but the disk refused to sync some of it, as reported. */
 bool store_close(struct store *store);
 
-/* Tells the time to what works in the background: the crawler that takes out what has expired, and
- * the cleaner. To be called about once a second; any thread. */
+/* Tells the crawler and the cleaner the time. Called about once a second, by any thread. */
 void store_tick(struct store *store, uint32_t now_s);
 
-/* A session for one thread. `wake` is called, from any thread, when store_fetch_next has something,
- * store_durable may have changed, or room was made for writes that were told STORE_WAIT_SPACE; it
- * must only wake the session's thread. `wake_fd`: an eventfd that wakes it too, for the kernel to
- * write to when it has read a value; -1: none. NULL: no memory. */
+/* A session for one thread; NULL: no memory. Any thread calls `wake` when store_fetch_next has
+ * something, store_durable may have changed, or there is room after STORE_WAIT_SPACE; it must only
+ * wake the session's thread. `wake_fd`: an eventfd to which the kernel writes when it has read a
+ * value; -1: none. */
 struct store_session *store_session_new(struct store *store, void (*wake)(void *context),
                                         void *context, int wake_fd);
 void store_session_free(struct store_session *session);
@@ -141,8 +131,7 @@ struct store_key {
     uint64_t tag;
 };
 
-/* What an item is wanted for: its value, or only what is to be known of it before another takes its
- * place. */
+/* What an item is wanted for: its value, or only what a write needs to know of it. */
 enum store_use { STORE_READS, STORE_REPLACES };
 
 /* Hashes a key and begins to fetch its place in the index; store_prefetch, called for many keys
@@ -174,8 +163,7 @@ struct store_item {
     bool in_ram;
 };
 
-/* A value on its way from disk. Begin with all zeros; end with store_fetch_release, not before it
- * has come back. */
+/* A value on its way from disk. Begin with zeros; end with store_fetch_release after its return. */
 struct store_fetch {
     uint64_t tag;
     uint64_t location;
@@ -201,20 +189,17 @@ struct store_fetch {
 enum store_status store_get(struct store_session *session, const struct store_key *key,
                             struct store_fetch *fetch, struct store_item *item);
 
-/* As store_get, but nobody has asked for the value: the item is not fetched nor accessed by it, nor
- * kept any longer. */
+/* As store_get, but it counts as no get: the item is not kept any longer for it. */
 enum store_status store_get_no_touch(struct store_session *session, const struct store_key *key,
                                      struct store_fetch *fetch, struct store_item *item);
 
-/* The memory that the value takes while it is fetched, in bytes: that of its record. Of a fetch
- * that was answered STORE_WAIT_READ. */
+/* Bytes of memory that a value takes while it is fetched, after STORE_WAIT_READ: its record's. */
 size_t store_fetch_size(const struct store_fetch *fetch);
 
 /* Reads a cold value if that needs no disk: STORE_OK, or STORE_WAIT_READ. */
 enum store_status store_fetch_now(struct store_session *session, struct store_fetch *fetch);
 
-/* Has it read in the background, from the next store_fetch_submit on at the latest; it comes back
- * from store_fetch_next after a wake. */
+/* Reads it in the background, after store_fetch_submit; store_fetch_next has it after a wake. */
 void store_fetch_start(struct store_session *session, struct store_fetch *fetch);
 void store_fetch_submit(struct store_session *session);
 struct store_fetch *store_fetch_next(struct store_session *session); /* NULL: none has come back */
@@ -262,9 +247,8 @@ uint64_t store_item_size(uint32_t key_len, uint64_t value_len);
 enum store_status store_delete(struct store_session *session, const struct store_key *key,
                                enum store_condition condition, uint64_t location);
 
-/* Sets a key's expiry; the CAS unique stays. One that has this expiry already costs nothing on
- * disk. It counts as a get, but for STORE_IF_SAME: there one was before it. Answers as
- * store_delete. */
+/* Sets a key's expiry; the CAS unique stays. The same expiry costs no disk. Counts as a get,
+ * but for STORE_IF_SAME, which follows one. Answers as store_delete. */
 enum store_status store_touch(struct store_session *session, const struct store_key *key,
                               uint32_t expire_s, enum store_condition condition, uint64_t location);
 
@@ -297,17 +281,15 @@ struct store_stats {
     uint64_t memory_limit;
     uint64_t ram_hits, disk_hits, disk_reads, uring_reads, disk_read_us_p50, disk_read_us_p99;
     uint64_t commits, commit_records, bytes_written, user_bytes, syncs, sync_us_p99, sync_held_us;
-    uint64_t corrupt_records, read_errors, expired_items, flushed_items, recovery_us,
-        recovered_items;
+    uint64_t corrupt_records, read_errors, expired_items, flushed_items;
+    uint64_t recovery_us, recovered_items;
     uint64_t cleaner_segments, cleaner_moved_bytes, cleaner_backlog_bytes;
     uint64_t evicted_items, evicted_unfetched, expired_unfetched;
-    /* Of evicted_items: over the configured limit, on a disk that has less for us, for keys over
-     * their share of memory. */
+    /* Of evicted_items: over the limit, on a disk that has less, for keys over their memory. */
     uint64_t evicted_disk_limit, evicted_disk_full, evicted_index;
     uint64_t disk_limit_effective; /* of the disk, or what the disk itself has for us */
     const char *cleaner_action, *cleaner_reason; /* the last decision of the cleaner, and why */
-    /* Keydir entries looked at, times it went through all, and expired items found by nobody's
-     * asking (of expired_items). */
+    /* Keydir entries looked at, passes through all, and what it found of expired_items. */
     uint64_t crawler_checked, crawler_passes, crawler_reclaimed;
     bool read_only;
 };
@@ -315,14 +297,12 @@ struct store_stats {
 void store_stats(struct store *store, struct store_stats *stats);
 
 /* Changes options->memory_limit, in both directions; memory is given back in the background, and
- * what the index has already taken stays. False: more than the address space that was reserved at
- * the start (eight times the limit of then, at least 4 GiB, unless the system refused). Any
- * thread. */
+ * what the index has already taken stays. False: more than the address space reserved at the start
+ * (eight times the limit of then, at least 4 GiB, unless the system refused). Any thread. */
 bool store_set_memory_limit(struct store *store, uint64_t bytes);
 
-/* Changes options->disk_limit, in both directions: 0 for none. Beyond the limit a cache forgets its
- * oldest data, and a store refuses what makes it grow. The files may for a short time take one
- * segment more. Any thread. */
+/* Changes options->disk_limit, in both directions: 0 for none. Beyond it a cache forgets its oldest
+ * data, and a store refuses growth. The files may briefly take a segment more. Any thread. */
 void store_set_disk_limit(struct store *store, uint64_t bytes);
 
 /* Lists all keys that live, for operators. A listing belongs to one thread, which needs no session;
@@ -353,8 +333,7 @@ void store_scan_free(struct store_scan *scan);
 enum store_status store_scan_next(struct store_scan *scan, uint32_t now_s,
                                   struct store_scanned *out);
 
-/* Checks the invariants that can be checked at any time (storage/README.md); aborts when one is
- * broken. Slow: for tests. */
+/* Checks the invariants of storage/README.md; aborts when one is broken. Slow: for tests. */
 void store_check(struct store *store);
 
 #endif

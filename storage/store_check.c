@@ -1,6 +1,4 @@
 /* store_check.c: the invariants that can be checked at any time (storage/README.md). */
-#include <assert.h>
-
 #include "storage/store_internal.h"
 
 static bool check_entry(void *context, struct keydir_entry *entry)
@@ -12,7 +10,7 @@ static bool check_entry(void *context, struct keydir_entry *entry)
         assert(((location ^ item->location) & LOCATION_SIZE_MASK) == 0); /* C1 */
         location = item->location;
     }
-    const struct segment *segment = log_segment(&store->log, location_segment_index(location));
+    const struct segment *segment = store_segment_of(store, location);
     assert(segment && atomic_load(&segment->state) != SEGMENT_DOOMED); /* S6 */
     assert(location_offset(location) >= SEGMENT_HEADER_SIZE);
     assert(location_offset(location) < atomic_load(&segment->end)); /* S6 */

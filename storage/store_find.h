@@ -1,10 +1,9 @@
 /* store_find.h: looking a key up, for store_get.c and store_put.c.
  *
  * Each operation holds one shard's lock for a few dozen instructions (S1: never two). Under it the
- * entry is found, the decision is made, room in the log is reserved and the entry is set; so the
- * order of a key's records in the log is the order of its states. Values are copied and checksums
- * computed outside the lock: before it into the cache, where nobody sees the item yet, and after it
- * into the log's buffer, where log_commit waits for them.
+ * entry is found, room in the log is reserved and the entry is set: a key's records are in the log
+ * in the order of its states. Values are copied outside the lock: before it into the cache, where
+ * nobody sees the item yet, and after it into the log's buffer, where log_commit waits for them.
  */
 #ifndef CACHECASK_STORAGE_STORE_FIND_H
 #define CACHECASK_STORAGE_STORE_FIND_H
@@ -28,8 +27,7 @@ static inline uint64_t address_of(uint64_t location)
  * order of the store, so one LSN is enough: the highest. For most answers one comparison decides,
  * because the record lies in a segment before the active one, and these segments are durable. A
  * record that the cleaner copies stays in its old segment until the copy is synced, so no answer
- * has to wait for a copy. One that finds a value which was moved just now does wait, which costs
- * little. */
+ * has to wait for a copy; one that finds a value just moved does, which costs little. */
 
 static inline void rest_on(struct store_session *session, uint64_t lsn)
 {
@@ -66,16 +64,14 @@ static inline void rest_on_address(struct store_session *session, uint64_t addre
         rest_on_late_address(session, address);
 }
 
-/* A key is absent. A flush whose time has come counts, even if the log does not take the record
- * that carries it out. */
+/* A key is absent. A flush that is due counts, even if the log does not take its record. */
 static inline void rest_on_flush(struct store_session *session)
 {
     const struct log *log = &session->store->log;
     rest_on_mark(session, atomic_load_explicit(&log->flush_record_lsn, memory_order_acquire) + 1);
 }
 
-/* An entry that was looked up: absent when there is none, or what it points to has expired or was
- * flushed. */
+/* An entry that was looked up: absent also when its value has expired or was flushed. */
 struct found {
     struct keydir_shard *shard;
     struct keydir_ref ref;
@@ -91,8 +87,7 @@ static inline void drop(struct store *store, struct found *found)
     found->present = false;
 }
 
-/* Locks the key's shard and looks it up; the caller unlocks found->shard. What is dead is dropped
- * on the way. */
+/* Locks the key's shard, looks the key up, drops it if dead; the caller unlocks found->shard. */
 static inline void lock_and_find(struct store_session *session, const struct store_key *key,
                                  struct found *found)
 {

@@ -1,12 +1,8 @@
 /* store_get.c: gets, of hot values and of cold ones. */
-#define _GNU_SOURCE
-#include <assert.h>
 #include <string.h>
 
 #include "storage/base/hash.h"
 #include "storage/store_find.h"
-
-#define UNREADABLE_PAUSE_S 60
 
 #define UNREADABLE_PAUSE_S 60
 
@@ -22,8 +18,7 @@ void store_key_init(const struct store *store, struct store_key *key, const char
     keydir_prefetch(&store->keydir.shards[key->shard], key->tag);
 }
 
-/* always_inline: a compiler takes a function that only prefetches for one without effect, and drops
- * its calls. */
+/* always_inline: compilers drop calls of a function that only prefetches, as without effect. */
 __attribute__((always_inline)) static inline void prefetch_item(uint64_t location,
                                                                 enum store_use use)
 {
@@ -89,8 +84,7 @@ static void fill_from_record(struct store_item *item, const struct record *recor
 }
 
 /* An entry points to RAM. The page stays readable until store_leave (C3). always_inline, like
- * get_without_lock: every get of what is hot comes along here, and a compiler that calls both costs
- * a pipelined get a twentieth. */
+ * get_without_lock: calls of both would cost a pipelined hot get a twentieth. */
 __attribute__((always_inline)) static inline enum store_status
 take_from_ram(struct store_session *session, const struct store_key *key, bool no_touch,
               const struct keydir_entry *entry, uint64_t address, struct store_item *item)
@@ -105,8 +99,7 @@ take_from_ram(struct store_session *session, const struct store_key *key, bool n
     return STORE_OK;
 }
 
-/* The same, with the shard locked; unlocks it. Inline, so that a get does not ask whether it may
- * touch. */
+/* The same; unlocks the shard. Inline, so that a get does not ask whether it may touch. */
 static inline enum store_status get_from_ram(struct store_session *session,
                                              const struct store_key *key, bool no_touch,
                                              struct found *found, struct store_item *item)
@@ -119,9 +112,8 @@ static inline enum store_status get_from_ram(struct store_session *session,
     return take_from_ram(session, key, no_touch, &found->entry, address, item);
 }
 
-/* What is only looked at, most gets of what is hot, needs no lock. False: this one does, because
- * something is to be changed on the way or read from disk, or because somebody else had the
- * lock. */
+/* Most gets of hot values need no lock. False: this one does, because something must be changed or
+ * read from disk, or somebody else had the lock. */
 __attribute__((always_inline)) static inline bool
 get_without_lock(struct store_session *session, const struct store_key *key, bool no_touch,
                  struct store_item *item, enum store_status *status)
@@ -160,7 +152,6 @@ static bool is_address_of(const struct found *found, const struct store_fetch *f
 static enum store_status begin_fetch(struct store_session *session, const struct store_key *key,
                                      struct found *found, struct store_fetch *fetch)
 {
-    struct log *log = &session->store->log;
     uint64_t location = found->entry.location;
     uint64_t lsn = store_lsn_of(session->store, location);
     store_fetch_release(fetch);
@@ -168,15 +159,13 @@ static enum store_status begin_fetch(struct store_session *session, const struct
         .tag = key->tag,
         .shard = key->shard,
         .location = location & ~LOCATION_VISITED,
-        .segment = log_segment(log, location_segment_index(location)),
+        .segment = store_segment_of(session->store, location),
         .session = session,
         .status = STORE_WAIT_READ,
     };
     segment_pin(fetch->segment);
     keydir_unlock(found->shard);
-    /* What is still in the log's buffer cannot be read from the file; a buffer is written as a
-     * whole. */
-    enum store_status status = log_written_lsn(log) > lsn ? STORE_OK : log_commit(log, lsn + 1);
+    enum store_status status = store_make_readable(&session->store->log, lsn);
     return status == STORE_OK ? STORE_WAIT_READ : status;
 }
 
@@ -195,8 +184,7 @@ static inline enum store_status get_found(struct store_session *session,
     return STORE_NOT_FOUND;
 }
 
-/* A copy of a fetched record in the cache, indexed by nobody yet; NULL when it does not belong
- * there. */
+/* A copy of a fetched record in the cache, not indexed yet; NULL: it does not belong there. */
 static struct cache_item *copy_to_cache(struct store_session *session, const struct record *record,
                                         uint64_t location)
 {
@@ -240,16 +228,14 @@ static void note_unreadable(struct store_session *session, const struct store_fe
     uint32_t last_s = atomic_exchange(&store->unreadable_s, session->now_s);
     if (last_s && session->now_s - last_s < UNREADABLE_PAUSE_S)
         return;
-    report(
-        &store->options.reporter, REPORT_ERROR,
-        "segment %016llx cannot be read at byte %u (%s). %s. Clients that ask for what lies there "
-        "get an error; `read_errors` in the statistics counts them",
-        (unsigned long long)fetch->segment->header.id, location_offset(fetch->location),
-        strerror(fetch->error), file_remedy(fetch->error));
+    report(&store->options.reporter, REPORT_ERROR,
+           "segment %016llx cannot be read at byte %u (%s). %s. Clients that ask for what lies "
+           "there get an error; `read_errors` in the statistics counts them",
+           (unsigned long long)fetch->segment->header.id, location_offset(fetch->location),
+           strerror(fetch->error), file_remedy(fetch->error));
 }
 
-/* The fetch has brought no record. That is an error, or the end of the key; but not if the key has
- * another record by now. */
+/* The fetch has brought no record: an error, unless the key has another record by now. */
 static enum store_status get_without_record(struct store_session *session,
                                             const struct store_key *key, bool no_touch,
                                             struct store_fetch *fetch, struct store_item *item)

@@ -2,8 +2,6 @@
 #ifndef CACHECASK_STORAGE_STORE_INTERNAL_H
 #define CACHECASK_STORAGE_STORE_INTERNAL_H
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 
 #include "storage/cache/cache.h"
@@ -44,7 +42,7 @@ struct store_session {
     struct session_counters counters;
     struct ring *ring; /* NULL: the readers read all */
     pthread_mutex_t done_lock;
-    struct store_fetch *done, *done_tail; /* fetches that have come back */
+    struct fetch_queue done; /* fetches that have come back */
     struct session_link link;
 };
 
@@ -56,8 +54,7 @@ static inline struct store_session *session_of(struct session_link *link)
 /* A way through a shard, after what has expired. */
 struct store_crawl {
     struct store *store;
-    /* What has expired later is left for a get to find, which counts it (get_expired) */
-    uint32_t grace_s;
+    uint32_t grace_s; /* what has expired later is left for a get, which counts it (get_expired) */
     struct keydir_shard *shard;
     uint32_t expires_from_s; /* of the entries seen in the shard so far */
     uint64_t cursor;
@@ -104,20 +101,50 @@ struct store {
     uint64_t recovery_us, recovered_items, recovery_damage;
 };
 
-/* As store_open, but nothing is cleaned by itself: cleaner_step does it, and takes garbage back
- * although there is room. */
+/* As store_open, but only cleaner_step cleans, and takes garbage back although there is room. */
 enum store_status store_open_manual(struct store **out, const struct store_options *options);
 
 /* Gives a fetch that has been read, or could not be, back to its session. Any thread. */
 void store_fetch_done(struct store_fetch *fetch);
 
+static inline struct keydir_shard *store_shard_of(const struct store *store, uint32_t shard_bits)
+{
+    return &store->keydir.shards[shard_bits & store->shard_mask];
+}
+
+/* Where the record lies on disk that an entry points to; with its shard's lock held. */
+static inline uint64_t store_disk_location(uint64_t location)
+{
+    if (location_in_ram(location))
+        return ((const struct cache_item *)location_item(location))->location;
+    return location;
+}
+
+static inline struct segment *store_segment_of(const struct store *store, uint64_t disk_location)
+{
+    return log_segment(&store->log, location_segment_index(disk_location));
+}
+
 /* The LSN of what an entry points to; with its shard's lock held. */
 static inline uint64_t store_lsn_of(const struct store *store, uint64_t location)
 {
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
-    const struct segment *segment = log_segment(&store->log, location_segment_index(location));
-    return segment->header.base_lsn + location_offset(location);
+    location = store_disk_location(location);
+    return store_segment_of(store, location)->header.base_lsn + location_offset(location);
+}
+
+/* Where the log ends. */
+static inline uint64_t store_end_lsn(struct store *store)
+{
+    pthread_mutex_lock(&store->log.lock);
+    uint64_t end_lsn = store->log.next_lsn;
+    pthread_mutex_unlock(&store->log.lock);
+    return end_lsn;
+}
+
+/* Writes the log's buffer if the record at `lsn` is still in it, so that its file can be read. */
+static inline enum store_status store_make_readable(struct log *log, uint64_t lsn)
+{
+    return log_written_lsn(log) > lsn ? STORE_OK : log_commit(log, lsn + 1);
 }
 
 /* How far the log is as durable as an answer promises: it survives the process, or the machine. */
@@ -127,8 +154,7 @@ static inline uint64_t store_durable_lsn(const struct store *store)
                                                                     : log_written_lsn(&store->log);
 }
 
-/* The end of the log before how far it is durable: so the second may only be too much for the
- * first. */
+/* Looks at the log's end first: the durable LSN may then be too high for it, never too low. */
 static inline void store_look_at_log(struct store_session *session)
 {
     session->active = log_active(&session->store->log);
@@ -145,8 +171,7 @@ static inline bool store_may_be_flushed(const struct store *store, uint32_t now_
                atomic_load_explicit(&store->swept_flush_lsn, memory_order_acquire);
 }
 
-/* With the lock of the entry's shard. A flush that is due but could not be written (the disk
- * refuses) has its effect all the same. */
+/* With the shard locked. A flush that is due counts even if the disk refuses its record. */
 static inline bool store_is_flushed(const struct store *store, const struct keydir_entry *entry,
                                     uint32_t now_s)
 {
@@ -157,8 +182,7 @@ static inline bool store_is_flushed(const struct store *store, const struct keyd
            store_lsn_of(store, entry->location) < flush_lsn;
 }
 
-/* Whether a get has hit the value since it was stored, or moved by the cleaner; with its shard's
- * lock held. */
+/* Whether a get has hit the value since it was stored or moved; with its shard's lock held. */
 static inline bool store_was_visited(uint64_t location)
 {
     if (location & LOCATION_VISITED)
@@ -167,7 +191,7 @@ static inline bool store_was_visited(uint64_t location)
            cache_item_fetched((const struct cache_item *)location_item(location));
 }
 
-/* Something expired that nobody asked for: the crawler or the cleaner found it. */
+/* The crawler or the cleaner found something expired. */
 static inline void store_count_expired(struct store *store, uint64_t location)
 {
     atomic_fetch_add_explicit(&store->cleaner.expired_items, 1, memory_order_relaxed);
@@ -183,9 +207,7 @@ static inline void store_mark_expired(const struct store *store, struct keydir_s
 {
     uint64_t size = location_size(location);
     keydir_note_mark(shard, store_lsn_of(store, location) + 1);
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
-    segment_add_mark(log_segment(&store->log, location_segment_index(location)), RECORD_PUT, size);
+    segment_add_mark(store_segment_of(store, store_disk_location(location)), RECORD_PUT, size);
 }
 
 /* The record at a location is dead: its segment holds less that lives. With its shard's lock held.
@@ -198,13 +220,11 @@ static inline void store_mark_dead(const struct store *store, uint64_t location)
         location = item->location;
         cache_mark_dead(&store->cache, item);
     }
-    atomic_fetch_add_explicit(
-        &log_segment(&store->log, location_segment_index(location))->dead_bytes,
-        location_size(location), memory_order_release);
+    atomic_fetch_add_explicit(&store_segment_of(store, location)->dead_bytes,
+                              location_size(location), memory_order_release);
 }
 
-/* The record of an entry is replaced by a later one, which has its place in the log already. With
- * the shard's lock held. */
+/* The record of an entry is replaced by one later in the log. With the shard's lock held. */
 static inline void store_note_moved(struct store *store, const struct keydir_shard *shard,
                                     const struct keydir_entry *entry)
 {
@@ -221,23 +241,20 @@ bool store_lose(void *context, const struct segment *segment, const struct hint_
 bool store_find_values(void *context, const struct segment *segment, hint_visit *visit,
                        void *visit_context);
 
-/* The background thread: hint files, the sweep after a flush, the border between keydir and cache.
- * It runs as store->background. */
+/* The background thread, store->background: see background.c. */
 void background_init(struct store *store);
 bool background_start(struct store *store);
 
-/* Takes out all that has expired, at once: for the cleaner, before it evicts or refuses anything.
- * False: there was nothing. */
+/* Takes out all that has expired, before the cleaner evicts or refuses. False: there is none. */
 bool background_reap_expired(struct store *store);
 
 /* Gives the cache what the keydir leaves of the memory. */
 void background_share_memory(struct store *store);
 
-/* Writes the hint files that are due; at the end also for those that only the end makes due. */
+/* Writes the hint files that are due; at the end also that of the active segment. */
 void background_hints(struct store *store);
 
-/* Says how many hint files could not be written, when that is over; `now_us` as report_episode_ends
- * has it. */
+/* Says how many hint files could not be written, as report_episode_ends has it. */
 void background_report_hints(struct store *store, uint64_t now_us);
 
 #endif

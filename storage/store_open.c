@@ -1,14 +1,12 @@
 /* store_open.c: opening and closing a store, and its limits. */
-#define _GNU_SOURCE
-#include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include "storage/clean/clean_segment.h"
-#include "storage/clean/clean_plan.h"
 #include "storage/base/monotonic.h"
 #include "storage/log/recover.h"
 #include "storage/store_internal.h"
@@ -17,8 +15,7 @@
 #define GROWTH_MIN  (UINT64_C(4) << 30) /* a limit may be raised to this at least */
 #define OPEN_FILES  512                 /* half of what a process mostly has at first */
 
-/* The keydir takes up to three quarters of the memory; while the start has deletions in it, a
- * little more. */
+/* The keydir takes up to three quarters of the memory; a little more during the start. */
 static uint64_t keydir_share(uint64_t memory_limit)
 {
     return memory_limit / 4 * 3;
@@ -35,20 +32,19 @@ static void system_random(void *bytes, size_t len)
     }
 }
 
-static void on_synced(void *context)
-{
-    struct store *store = context;
-    if (store->options.sync_interval_ms == STORE_SYNC_ALWAYS)
-        sessions_wake_all(&store->sessions);
-    thread_signal(&store->background);
-    thread_signal(&store->cleaner.thread);
-}
-
 static void on_sealed(void *context)
 {
     struct store *store = context;
     thread_signal(&store->background);
     thread_signal(&store->cleaner.thread);
+}
+
+static void on_synced(void *context)
+{
+    struct store *store = context;
+    if (store->options.sync_interval_ms == STORE_SYNC_ALWAYS)
+        sessions_wake_all(&store->sessions);
+    on_sealed(store);
 }
 
 static void on_room(void *context)
@@ -60,28 +56,26 @@ static void on_room(void *context)
 
 /* Opening: each step undoes what came before it when it fails. */
 
+static struct store_options with_defaults(struct store_options options)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t threads = processors < 1 ? 1 : processors > 8 ? 8 : (uint32_t)processors;
+    options.files = options.files ? options.files : &file_system_os;
+    options.random = options.random ? options.random : system_random;
+    options.shard_count = options.shard_count ? options.shard_count : 256;
+    options.reader_threads = options.reader_threads ? options.reader_threads : 8;
+    options.open_files = options.open_files ? options.open_files : OPEN_FILES;
+    options.load_threads = options.load_threads ? options.load_threads : threads;
+    return options;
+}
+
 static struct store *new_store(const struct store_options *options)
 {
     struct store *store = aligned_alloc(64, sizeof *store);
     if (!store)
         return NULL;
     memset(store, 0, sizeof *store);
-    store->options = *options;
-    if (!store->options.files)
-        store->options.files = &file_system_os;
-    if (!store->options.random)
-        store->options.random = system_random;
-    if (!store->options.shard_count)
-        store->options.shard_count = 256;
-    if (!store->options.reader_threads)
-        store->options.reader_threads = 8;
-    if (!store->options.open_files)
-        store->options.open_files = OPEN_FILES;
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    if (!store->options.load_threads)
-        store->options.load_threads = processors < 1   ? 1
-                                      : processors > 8 ? 8
-                                                       : (uint32_t)processors;
+    store->options = with_defaults(*options);
     store->shard_mask = store->options.shard_count - 1;
     atomic_store(&store->now_s, options->now_s);
     sessions_init(&store->sessions);
@@ -158,8 +152,7 @@ static bool has_room_to_start(const struct store *store)
     return log_free_space(&store->log) >= 3 * (uint64_t)SEGMENT_SIZE_MIN;
 }
 
-/* What a start can do without: hint files, from the oldest on; they are made again by scans
- * (H2). */
+/* Removes hint files, from the oldest on: they are made again by scans (H2). */
 static uint32_t remove_hints(struct store *store)
 {
     const struct store_options *options = &store->options;
@@ -197,22 +190,16 @@ static void make_room_to_start(struct store *store)
     if (has_room_to_start(store))
         return;
     uint32_t hints = remove_hints(store);
+    char removed[96] = "";
+    if (hints)
+        snprintf(removed, sizeof removed,
+                 "%u hint files were removed, which makes the next start slower, and ", hints);
     remove_oldest(store);
-    report(
-        &store->options.reporter, REPORT_WARNING,
-        "the disk of data directory %s is full: %u hint files were removed, which makes the next "
-        "start slower, and %llu values evicted. Free disk space",
-        store->options.dir_name, hints,
-        (unsigned long long)atomic_load(&store->cleaner.evicted_disk_full));
-}
-
-static void report_no_segment(const struct store *store, int error)
-{
-    report(
-        &store->options.reporter, REPORT_ERROR,
-        "cannot make a segment in data directory %s: %s. %s, or name a directory on another disk "
-        "with --data-dir",
-        store->options.dir_name, strerror(error), file_remedy(error));
+    report(&store->options.reporter, REPORT_WARNING,
+           "the disk of data directory %s is full: %s%llu values %sevicted. Free disk space",
+           store->options.dir_name, removed,
+           (unsigned long long)atomic_load(&store->cleaner.evicted_disk_full),
+           hints ? "" : "were ");
 }
 
 static enum store_status start_log(struct store *store, const struct recovery *recovery)
@@ -221,16 +208,19 @@ static enum store_status start_log(struct store *store, const struct recovery *r
     enum store_status status = log_start(&store->log, recovery->next_segment_id, recovery->next_lsn,
                                          recovery->next_cas, store->options.now_s);
     bool failed = status == STORE_OK && atomic_load(&store->log.failed);
+    int error = failed ? ENOSPC : errno;
     if (failed && recover_has_tail(recovery))
         status = STORE_FULL; /* to cut it off takes a header behind it (Y5, Y8) */
     else if (failed)
-        report(
-            &store->options.reporter, REPORT_WARNING,
-            "the disk of data directory %s is full: the store is read-only until there is room for "
-            "a segment of %u bytes. Free disk space; it is tried every second",
-            store->options.dir_name, SEGMENT_SIZE_MIN);
+        report(&store->options.reporter, REPORT_WARNING,
+               "the disk of data directory %s is full: the store is read-only until there is room "
+               "for a segment of %u bytes. Free disk space; it is tried every second",
+               store->options.dir_name, SEGMENT_SIZE_MIN);
     if (status != STORE_OK && status != STORE_NO_MEMORY)
-        report_no_segment(store, failed ? ENOSPC : errno);
+        report(&store->options.reporter, REPORT_ERROR,
+               "cannot make a segment in data directory %s: %s. %s, or name a directory on another "
+               "disk with --data-dir",
+               store->options.dir_name, strerror(error), file_remedy(error));
     return status;
 }
 

@@ -1,6 +1,4 @@
 /* store_put.c: what changes a key, or all of them: put, delete, touch, flush. */
-#define _GNU_SOURCE
-#include <assert.h>
 #include <string.h>
 
 #include "storage/store_find.h"
@@ -94,9 +92,8 @@ static struct hint_entry entry_for(const struct store_key *key, uint8_t type, ui
 }
 
 /* Points the key to its new record; `item` is the value in RAM, or NULL. */
-static enum store_status index_put(struct store *store, const struct store_key *key,
-                                   struct found *found, uint64_t location, struct cache_item *item,
-                                   uint32_t expire_s)
+static void index_put(struct store *store, const struct store_key *key, struct found *found,
+                      uint64_t location, struct cache_item *item, uint32_t expire_s)
 {
     uint64_t indexed = item ? location_of_item(item, location) : location;
     if (item)
@@ -105,13 +102,12 @@ static enum store_status index_put(struct store *store, const struct store_key *
         store_note_moved(store, found->shard, &found->entry);
         store_mark_dead(store, found->entry.location);
         keydir_set(found->shard, found->ref, indexed, expire_s);
-        return STORE_OK;
+        return;
     }
     struct keydir_entry entry = {.tag = key->tag, .location = indexed, .expire_s = expire_s};
     bool inserted = keydir_insert(&store->keydir, found->shard, &entry);
     assert(inserted); /* keydir_has_room said so */
     (void)inserted;
-    return STORE_OK;
 }
 
 /* Whether the index and the disk's share for what lives take it. */
@@ -159,7 +155,8 @@ static enum store_status put_locked(struct store_session *session, const struct 
     uint64_t location = location_of(room->segment->segment_index, room->offset, size);
     if (put->fetched && !item)
         location |= LOCATION_VISITED;
-    return index_put(store, key, found, location, item, put->expire_s);
+    index_put(store, key, found, location, item, put->expire_s);
+    return STORE_OK;
 }
 
 enum store_status store_put(struct store_session *session, const struct store_key *key,
@@ -207,6 +204,15 @@ uint64_t store_item_size(uint32_t key_len, uint64_t value_len)
     return record_size(key_len, value_len);
 }
 
+/* An answer that tells of what was found, and writes nothing. Unlocks the shard. */
+static enum store_status answer(struct store_session *session, const struct found *found,
+                                enum store_status status)
+{
+    rest_on_found(session, found);
+    keydir_unlock(found->shard);
+    return status;
+}
+
 /* Looks the key up; on STORE_OK the shard stays locked. */
 static enum store_status lock_and_check(struct store_session *session, const struct store_key *key,
                                         enum store_condition condition, uint64_t address,
@@ -215,11 +221,7 @@ static enum store_status lock_and_check(struct store_session *session, const str
     assert(condition == STORE_IF_PRESENT || condition == STORE_IF_SAME);
     lock_and_find(session, key, found);
     enum store_status status = check_condition(found, condition, address);
-    if (status == STORE_OK)
-        return STORE_OK;
-    rest_on_found(session, found);
-    keydir_unlock(found->shard);
-    return status;
+    return status == STORE_OK ? STORE_OK : answer(session, found, status);
 }
 
 /* Reserves room for *entry, which has no value; if that fails the shard is unlocked. */
@@ -230,11 +232,7 @@ static enum store_status reserve_mark(struct store_session *session, struct foun
     uint64_t rests_on = store_lsn_of(session->store, found->entry.location);
     enum store_status status =
         log_reserve(&session->store->log, entry, NULL, use, rests_on, session->now_s, room);
-    if (status == STORE_OK)
-        return STORE_OK;
-    rest_on_found(session, found);
-    keydir_unlock(found->shard);
-    return status;
+    return status == STORE_OK ? STORE_OK : answer(session, found, status);
 }
 
 static void write_mark(struct store_session *session, const struct store_key *key, uint8_t type,
@@ -286,9 +284,7 @@ enum store_status store_touch(struct store_session *session, const struct store_
         return status;
     if (found.entry.expire_s == expire_s) { /* nothing to write */
         set_expiry(&found, session->now_s, expire_s, access);
-        rest_on_found(session, &found);
-        keydir_unlock(found.shard);
-        return STORE_OK;
+        return answer(session, &found, STORE_OK);
     }
     status = reserve_mark(session, &found, &entry, &room);
     if (status != STORE_OK)

@@ -1,6 +1,4 @@
 /* store_session.c: sessions, their batches, and when their answers may be sent. */
-#define _GNU_SOURCE
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 

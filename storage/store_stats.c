@@ -33,6 +33,7 @@ static void sum_segments(struct store *store, struct store_stats *stats)
 
 static void sum_sessions(struct store *store, struct store_stats *stats)
 {
+    const struct cleaner *cleaner = &store->cleaner;
     struct session_counters sum = {0};
     pthread_mutex_lock(&store->sessions.lock);
     store_sum_counters(&sum, &store->past);
@@ -45,37 +46,34 @@ static void sum_sessions(struct store *store, struct store_stats *stats)
     stats->user_bytes = sum.user_bytes;
     stats->corrupt_records =
         sum.corrupt_records + store->recovery_damage + atomic_load(&store->log.lost_values);
-    stats->read_errors = sum.read_errors;
-    stats->expired_items = sum.expired_items + atomic_load(&store->cleaner.expired_items);
-    stats->expired_unfetched =
-        sum.expired_unfetched + atomic_load(&store->cleaner.expired_unfetched);
+    stats->read_errors = sum.read_errors + atomic_load(&cleaner->read_errors);
+    stats->expired_items = sum.expired_items + atomic_load(&cleaner->expired_items);
+    stats->expired_unfetched = sum.expired_unfetched + atomic_load(&cleaner->expired_unfetched);
     stats->flushed_items = sum.flushed_items;
 }
 
 void store_stats(struct store *store, struct store_stats *stats)
 {
+    const struct cleaner *cleaner = &store->cleaner;
     struct log *log = &store->log;
-    uint32_t pages;
     *stats = (struct store_stats){
         .lsn_synced = log_synced_lsn(log),
         .segment_size = log->options.segment_size,
         .disk_bytes = log_disk_bytes(log),
         .disk_limit = atomic_load(&log->disk_limit),
-        .cleaner_segments = atomic_load(&store->cleaner.segments),
-        .cleaner_moved_bytes = atomic_load(&store->cleaner.moved_bytes),
-        .cleaner_backlog_bytes = atomic_load(&store->cleaner.backlog_bytes),
-        .evicted_items = atomic_load(&store->cleaner.evicted_items),
-        .evicted_unfetched = atomic_load(&store->cleaner.evicted_unfetched),
-        .evicted_disk_limit = atomic_load(&store->cleaner.evicted_disk_limit),
-        .evicted_disk_full = atomic_load(&store->cleaner.evicted_disk_full),
-        .evicted_index = atomic_load(&store->cleaner.evicted_index),
+        .cleaner_segments = atomic_load(&cleaner->segments),
+        .cleaner_moved_bytes = atomic_load(&cleaner->moved_bytes),
+        .cleaner_backlog_bytes = atomic_load(&cleaner->backlog_bytes),
+        .evicted_items = atomic_load(&cleaner->evicted_items),
+        .evicted_unfetched = atomic_load(&cleaner->evicted_unfetched),
+        .evicted_disk_limit = atomic_load(&cleaner->evicted_disk_limit),
+        .evicted_disk_full = atomic_load(&cleaner->evicted_disk_full),
+        .evicted_index = atomic_load(&cleaner->evicted_index),
         .disk_limit_effective = atomic_load(&log->effective_limit),
-        .cleaner_action =
-            clean_action_name((enum clean_action)atomic_load(&store->cleaner.last_action)),
-        .cleaner_reason =
-            clean_reason_name((enum clean_reason)atomic_load(&store->cleaner.last_reason)),
+        .cleaner_action = clean_action_name((enum clean_action)atomic_load(&cleaner->last_action)),
+        .cleaner_reason = clean_reason_name((enum clean_reason)atomic_load(&cleaner->last_reason)),
         .crawler_checked = atomic_load(&store->crawler.checked),
-        .crawler_reclaimed = atomic_load(&store->cleaner.expired_items),
+        .crawler_reclaimed = atomic_load(&cleaner->expired_items),
         .crawler_passes = atomic_load(&store->crawler.passes),
         .keydir_entries = keydir_count(&store->keydir),
         .keydir_bytes = atomic_load(&store->keydir.bytes),
@@ -96,8 +94,7 @@ void store_stats(struct store *store, struct store_stats *stats)
         .read_only = atomic_load(&log->failed),
     };
     memcpy(stats->uuid, store->datadir.uuid, sizeof stats->uuid);
-    stats->cache_bytes = cache_bytes(&store->cache, &pages);
-    stats->cache_pages = pages;
+    stats->cache_bytes = cache_bytes(&store->cache, &stats->cache_pages);
     sum_segments(store, stats);
     sum_sessions(store, stats);
 }

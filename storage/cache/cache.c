@@ -1,6 +1,4 @@
-/* cache.c: the items of the cache: written into the pages of their makers, pinned, and marked
- * dead. */
-#define _GNU_SOURCE
+/* cache.c: the items of the cache: allocated in their makers' pages, pinned, and marked dead. */
 #include "storage/cache/cache.h"
 
 #include <assert.h>
@@ -40,13 +38,11 @@ struct cache_page *cache_pin(struct cache *cache, const void *address)
     return page;
 }
 
-/* From its last line on the item is the evictor's, which looks without the lock: so that comes
- * behind all else that is done with the item, and with the shard's version being odd (release, and
- * acquire in evict_group). */
+/* From its last line on the item is the evictor's, which looks without the lock: so it comes after
+ * all other uses of the item, while the shard's version is odd (acquire in evict_group). */
 void cache_mark_dead(const struct cache *cache, struct cache_item *item)
 {
-    /* Two threads at once may lose a count, and a page is found worn a little later: cheaper than a
-     * locked instruction. */
+    /* Two threads at once may lose a count: cheaper than a locked instruction. */
     atomic_uint *dead = &page_of(cache, item)->dead;
     uint32_t size = atomic_load_explicit(dead, memory_order_relaxed) + item_size(item);
     atomic_store_explicit(dead, size, memory_order_relaxed);

@@ -1,16 +1,11 @@
 /* cache.h: hot values in RAM: pages filled from front to back and evicted whole. See cache.c.
  *
- * Everything in the cache is also in the log, so to forget an item only turns its keydir entry back
- * to the place on disk.
+ * All of it is also in the log: to forget an item only turns its keydir entry back to the disk.
  */
 #ifndef CACHECASK_STORAGE_CACHE_CACHE_H
 #define CACHECASK_STORAGE_CACHE_CACHE_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "storage/index/keydir.h"
 
@@ -94,8 +89,7 @@ struct cache_page {
     atomic_uint pins; /* replies being sent from it */
     atomic_uint dead; /* bytes of items that were overwritten or deleted */
     bool in_main;     /* its items were visited in probation, or got a second chance */
-    /* Reclaim epoch of its eviction: readers that entered before may still look */
-    uint64_t retired;
+    uint64_t retired; /* reclaim epoch of its eviction: readers that entered before may look */
     struct cache_queue *queue; /* NULL: in none */
     struct cache_page *next, *previous;
 };
@@ -157,14 +151,12 @@ bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash ha
                 uint64_t memory_max);
 void cache_release(struct cache *cache);
 
-/* The evictor thread. `oldest_reader` and `retire` are how it knows when readers have left a page
- * (store.c). */
+/* The evictor thread; `oldest_reader` and `retire` tell it when readers have left a page. */
 bool cache_start(struct cache *cache, uint64_t (*oldest_reader)(void *context),
                  uint64_t (*retire)(void *context), void *context);
 void cache_stop(struct cache *cache);
 
-/* From now on the cache takes at most `bytes`; what is more is given back in the background. Any
- * thread. */
+/* From now on the cache takes at most `bytes`; the rest goes in the background. Any thread. */
 void cache_set_limit(struct cache *cache, uint64_t bytes);
 
 /* Whether a value of such size is cached at all. */
@@ -197,8 +189,7 @@ static inline void cache_unpin(struct cache_page *page)
     atomic_fetch_sub_explicit(&page->pins, 1, memory_order_release);
 }
 
-/* Bytes of memory that the cache takes, with what is touched ahead, and the number of pages in use
- * or free. */
-uint64_t cache_bytes(struct cache *cache, uint32_t *pages);
+/* Bytes of memory that the cache takes, touched ahead included; *pages: those in use or free. */
+uint64_t cache_bytes(struct cache *cache, uint64_t *pages);
 
 #endif

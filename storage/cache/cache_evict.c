@@ -1,44 +1,36 @@
 /* cache_evict.c: who stays in the cache, and the evictor.
  *
- * A page is filled from front to back with items and then stands in one of two queues, first in,
- * first out (S3-FIFO, Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023, at
- * the grain of pages). New items come to probation pages, a tenth of all; who was visited by the
- * time their page is evicted moves on to a main page, the others are forgotten; a main page's items
- * stay, in a fresh main page, for as long as they were visited since. So a scan passes through
- * probation and leaves the main part alone. There are no free lists and no fragments: memory comes
- * and goes in pages.
+ * A page is filled from front to back and then stands in one of two queues, first in, first out
+ * (S3-FIFO, Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023, at the grain
+ * of pages). New items go to probation pages, a tenth of all; those visited by the time their page
+ * is evicted move to a main page, the others are forgotten; a main page's items stay, in a fresh
+ * main page, if they were visited since. So a scan passes through probation and leaves main alone.
+ * There are no free lists and no fragments: memory comes and goes in pages.
  *
  * A tenth is right while the popular keys stay popular: then most items of a main page are visited
  * from one eviction to the next. When they change, main holds what was popular once, and the new
- * keys need room until they come again. That shows in main itself: more items than usual leave it
- * unvisited. The more do, the larger the share of probation, up to seven tenths, where the whole
- * behaves much like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (keys
- * that have left are remembered, and go to main at once when they come again) were tried and left
- * out: they help when the popular keys change and pollute main when they do not, and cost memory.
- * script/bench hitratio measures.
+ * keys need room until they come again. Main tells: more items than usual leave it unvisited.
+ * The more do, the larger the share of probation, up to seven tenths, where the whole behaves much
+ * like one FIFO queue. A scan changes nothing: it ages probation alone. Ghosts (remembered keys
+ * that go to main at once when they return) were tried and left out: they help when the popular
+ * keys change, pollute main when they do not, and cost memory. script/bench hitratio measures.
  *
- * A miss costs about the same for every size, so what counts is hits by byte: in the room of one
- * large item several small ones wait for theirs. So an unvisited item smaller than the mean gets a
- * second chance by lot, and the smaller it is, the likelier (GreedyDual-Size without its queue: a
- * lot has no memory and so needs none). In probation, where most are never asked for again, only
- * items below half the mean take part, or all below it when main is stale; and nowhere an item that
- * no get has hit since it was stored, or what is only written, and scans, would fill main. One in
- * four goes at least, however small, or to evict would copy much and free little. Where all sizes
- * are alike nobody gets one.
- *
- *     free ─cache_alloc─▶ filling ─full─▶ probation ─evict─▶ limbo ─no reader, no pin─▶ free
- *                                         main      ─evict─▶
+ * A miss costs about the same for every size, so hits by byte count: several small items fit into
+ * the room of a large one. So an unvisited item smaller than the mean gets a second chance by lot,
+ * the likelier the smaller it is (GreedyDual-Size without its queue: a lot needs no memory). In
+ * probation, where most are never asked for again, only items below half the mean take part, or all
+ * below it when main is stale. An item that no get has hit since it was stored gets none, or scans
+ * and what is only written would fill main. At least one in four goes, however small, or eviction
+ * would copy much and free little. Where all sizes are alike nobody gets one.
  *
  * The evictor thread keeps a few pages free, so that cache_alloc never waits; when there is none
- * the value is simply not cached. While nobody wants pages it touches memory ahead, an eighth of
- * what is in use: the system takes its time over a page's first touch, a third of all in a burst of
- * writes that fills fresh memory.
+ * the value is not cached. While nobody wants pages it touches memory ahead, an eighth of what is
+ * in use: the first touch of a page takes a third of the time of a burst that fills fresh memory.
  *
  * To evict a page the evictor takes each item's shard lock and turns the entry, if it still points
  * to this item, back to the place on disk (C2). After that no new reader finds the page; those
  * inside an epoch may still look, so the page rests in limbo until they have left (C3).
  */
-#define _GNU_SOURCE
 #include <string.h>
 
 #include "storage/base/hash.h"
@@ -121,18 +113,16 @@ static void evict_item(struct cache *cache, const struct cache_page *page, struc
             atomic_fetch_add_explicit(&cache->kept_items, 1, memory_order_relaxed);
         } else {
             /* The cleaner asks whether it was ever hit. */
-            keydir_set(shard, ref,
-                       item->location | (cache_item_fetched(item) ? LOCATION_VISITED : 0),
-                       entry.expire_s);
+            uint64_t fetched = cache_item_fetched(item) ? LOCATION_VISITED : 0;
+            keydir_set(shard, ref, item->location | fetched, entry.expire_s);
             atomic_fetch_add_explicit(&cache->evicted_items, 1, memory_order_relaxed);
         }
     }
     keydir_unlock(shard);
 }
 
-/* Evicts up to GROUP items from `offset` on; their buckets are fetched before the first is looked
- * at. Those that are dead need no look: it would find another item, or none, and only who is inside
- * an epoch still looks at them. */
+/* Evicts up to GROUP items from `offset` on, after fetching all their buckets. Dead ones need no
+ * look: no entry points to them, and only readers inside an epoch still see them. */
 static uint32_t evict_group(struct cache *cache, struct cache_page *page, uint32_t offset,
                             bool keep_all)
 {
@@ -190,19 +180,13 @@ static void evict_page(struct cache *cache, struct cache_page *page, bool keep_a
     pthread_mutex_unlock(&cache->lock);
 }
 
-/* The share of probation in all pages. */
-static double probation_share(const struct cache *cache)
-{
-    return 0.1 + 0.6 * staleness(cache);
-}
-
 /* The page that has to go: probation holds its share, the rest is main's. With the lock held. */
 static struct cache_page *choose_victim(struct cache *cache)
 {
-    bool from_probation = cache->main.count == 0 ||
-                          cache->probation.count > probation_share(cache) * cache->page_limit;
-    struct cache_page *page =
-        from_probation ? cache_pop(&cache->probation) : cache_pop(&cache->main);
+    double share = 0.1 + 0.6 * staleness(cache);
+    bool from_probation =
+        cache->main.count == 0 || cache->probation.count > share * cache->page_limit;
+    struct cache_page *page = from_probation ? cache_pop(&cache->probation) : NULL;
     return page ? page : cache_pop(&cache->main);
 }
 
@@ -214,8 +198,7 @@ static bool wants_ahead(const struct cache *cache)
            (cache->returned.count || cache->unborn < cache->page_max);
 }
 
-/* One step towards enough free pages within the limit. False: only readers can help now. With the
- * lock held. */
+/* One step towards enough free pages. False: only readers can help now. With the lock held. */
 static bool work_step(struct cache *cache)
 {
     cache_free_limbo(cache);
@@ -244,12 +227,6 @@ static bool work_step(struct cache *cache)
     return true;
 }
 
-/* False: the time is over and nobody has called. */
-static bool wait_ms(struct cache *cache, uint32_t ms)
-{
-    return thread_cond_wait_ms(&cache->work, &cache->lock, ms);
-}
-
 static void touch_ahead(struct cache *cache)
 {
     struct cache_page *page = cache_touch_page(cache);
@@ -265,10 +242,10 @@ static void *run_evictor(void *context)
     while (!cache->stopping) {
         if (cache_has_work(cache)) {
             if (!work_step(cache))
-                wait_ms(cache, LIMBO_WAIT_MS);
+                thread_cond_wait_ms(&cache->work, &cache->lock, LIMBO_WAIT_MS);
         } else if (!wants_ahead(cache)) {
             pthread_cond_wait(&cache->work, &cache->lock);
-        } else if (!wait_ms(cache, QUIET_MS)) {
+        } else if (!thread_cond_wait_ms(&cache->work, &cache->lock, QUIET_MS)) {
             touch_ahead(cache);
         }
     }

@@ -1,7 +1,6 @@
 /* cache_internal.h: pages and items, for the files of the cache; others use cache.h.
  *
- * cache.c has the items, cache_pages.c the pages; cache_evict.c decides who stays, and is the
- * evictor.
+ * cache.c has the items, cache_pages.c the pages, and cache_evict.c decides who stays.
  */
 #ifndef CACHECASK_STORAGE_CACHE_CACHE_INTERNAL_H
 #define CACHECASK_STORAGE_CACHE_CACHE_INTERNAL_H
@@ -21,8 +20,8 @@ uint32_t cache_free_target(const struct cache *cache);
 /* Whether the evictor has something to do. With the lock held. */
 bool cache_has_work(const struct cache *cache);
 
-/* Workers leave the last page to the evictor: a new value that finds none is on disk, but a visited
- * item that cannot move to main is a hot one lost. */
+/* NULL: none is free. Workers leave the last page to the evictor: a new value that finds none is on
+ * disk, but a visited item that cannot move to main is a hot one lost. */
 struct cache_page *cache_take_page(struct cache *cache, bool for_main);
 
 /* Hands in the page of a writer, to one of the queues that are evicted. */
@@ -30,10 +29,9 @@ void cache_close_writer(struct cache *cache, struct cache_writer *writer,
                         struct cache_queue *queue);
 
 /* Pages in limbo whose readers have left become free. With the lock held. */
-bool cache_free_limbo(struct cache *cache);
+void cache_free_limbo(struct cache *cache);
 
-/* A page with new memory, touched here and not in a worker; NULL: there is none. With the lock
- * held, let go meanwhile. */
+/* A page with new memory, touched here, not in a worker. With the lock held, let go meanwhile. */
 struct cache_page *cache_touch_page(struct cache *cache);
 
 /* Puts one more page to use. With the lock held, let go meanwhile. */
@@ -42,14 +40,12 @@ bool cache_add_page(struct cache *cache);
 /* Gives pages beyond the limit back to the system, if nothing is in them. With the lock held. */
 void cache_return_pages(struct cache *cache);
 
-/* A page of which three quarters are dead: to clear it costs less than the memory of a new one. The
- * oldest need not be among them: where some keys are written again and again, their newer pages
- * are. So the search goes round, and looks at some pages each time. NULL: none of these. With the
- * lock held. */
+/* A page of which three quarters are dead: to clear it costs less than the memory of a new one. It
+ * need not be an old one: where some keys are written again and again, their newer pages wear. So
+ * the search goes round, and looks at some pages each time. NULL: none. With the lock held. */
 struct cache_page *cache_take_worn_page(struct cache *cache);
 
-/* Whether a page in limbo waits only for readers inside an epoch, which leave soon. With the lock
- * held. */
+/* Whether a page in limbo waits only for readers, which leave soon. With the lock held. */
 bool cache_limbo_ends_soon(const struct cache *cache);
 
 /* Of items whose bits are these. */
@@ -64,9 +60,8 @@ static inline uint32_t item_size(const struct cache_item *item)
     return size_of(cache_item_bits(item));
 }
 
-/* The memory for items to come, some of them ahead: else whatever waits for all stores to be done,
- * like the next lock of a shard, waits for lines that no cache has. Of long items the processor
- * sees by itself what comes next. */
+/* Fetches memory for items to come: else whatever waits for all stores, like the next lock of a
+ * shard, waits for lines that no cache has. In long items the processor sees what comes next. */
 static inline void fetch_ahead(char *next, uint32_t size)
 {
     for (uint32_t at = 0; at < size && at < FETCH_AHEAD; at += 64)

@@ -3,8 +3,6 @@
  *     free ─cache_alloc─▶ filling ─full─▶ probation ─evict─▶ limbo ─no reader, no pin─▶ free
  *                                         main      ─evict─▶
  */
-#define _GNU_SOURCE
-#include <assert.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -77,8 +75,8 @@ bool cache_init(struct cache *cache, struct keydir *keydir, struct cache_hash ha
         return false;
     }
     memory_leave_out(cache->arena, cache->arena_size);
-    madvise(cache->arena, cache->arena_size,
-            MADV_HUGEPAGE); /* fewer TLB misses; a refusal costs only speed */
+    /* Fewer TLB misses; a refusal costs only speed. */
+    madvise(cache->arena, cache->arena_size, MADV_HUGEPAGE);
     char *base = (char *)(((uintptr_t)cache->arena + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
     for (uint32_t i = 0; i < cache->page_max; i++)
         cache->pages[i].data = base + (size_t)i * cache->page_size;
@@ -95,22 +93,18 @@ void cache_release(struct cache *cache)
     pthread_cond_destroy(&cache->work);
 }
 
-/* Pages that the evictor keeps free; the last is for itself. */
 uint32_t cache_free_target(const struct cache *cache)
 {
     uint32_t target = cache->page_limit / 32;
     return target < 3 ? 3 : target > 16 ? 16 : target;
 }
 
-/* With the lock held. */
 bool cache_has_work(const struct cache *cache)
 {
+    bool any_used = cache->limbo.count || cache->probation.count || cache->main.count;
     bool short_of_pages = cache->free.count < cache_free_target(cache) &&
-                          (cache->page_count < cache->page_limit || cache->limbo.count ||
-                           cache->probation.count || cache->main.count);
-    bool too_many =
-        cache->page_count > cache->page_limit &&
-        (cache->free.count || cache->limbo.count || cache->probation.count || cache->main.count);
+                          (cache->page_count < cache->page_limit || any_used);
+    bool too_many = cache->page_count > cache->page_limit && (cache->free.count || any_used);
     bool too_far_ahead =
         cache->ahead.count && cache->page_count + cache->ahead.count > cache->page_limit;
     return short_of_pages || too_many || too_far_ahead;
@@ -126,8 +120,6 @@ void cache_set_limit(struct cache *cache, uint64_t bytes)
     pthread_mutex_unlock(&cache->lock);
 }
 
-/* Workers leave the last page to the evictor: a new value that finds none is on disk, but a visited
- * item that cannot move to main is a hot one lost. */
 struct cache_page *cache_take_page(struct cache *cache, bool for_main)
 {
     pthread_mutex_lock(&cache->lock);
@@ -150,7 +142,7 @@ void cache_close_writer(struct cache *cache, struct cache_writer *writer, struct
     *writer = (struct cache_writer){0};
 }
 
-uint64_t cache_bytes(struct cache *cache, uint32_t *pages)
+uint64_t cache_bytes(struct cache *cache, uint64_t *pages)
 {
     pthread_mutex_lock(&cache->lock);
     *pages = cache->page_count;
@@ -159,11 +151,9 @@ uint64_t cache_bytes(struct cache *cache, uint32_t *pages)
     return touched * cache->page_size;
 }
 
-/* Pages in limbo whose readers have left become free. With the lock held. */
-bool cache_free_limbo(struct cache *cache)
+void cache_free_limbo(struct cache *cache)
 {
     uint64_t oldest = cache->oldest_reader(cache->context);
-    bool any = false;
     for (uint32_t left = cache->limbo.count; left > 0; left--) {
         struct cache_page *page = cache_pop(&cache->limbo);
         if (page->retired >= oldest || atomic_load_explicit(&page->pins, memory_order_acquire)) {
@@ -173,13 +163,9 @@ bool cache_free_limbo(struct cache *cache)
         page->used = 0;
         atomic_store_explicit(&page->dead, 0, memory_order_relaxed);
         cache_push(&cache->free, page);
-        any = true;
     }
-    return any;
 }
 
-/* A page with new memory, touched here and not in a worker; NULL: there is none. With the lock
- * held, let go meanwhile. */
 struct cache_page *cache_touch_page(struct cache *cache)
 {
     struct cache_page *page = cache_pop(&cache->returned);
@@ -196,7 +182,6 @@ struct cache_page *cache_touch_page(struct cache *cache)
     return page;
 }
 
-/* Puts one more page to use. With the lock held, let go meanwhile. */
 bool cache_add_page(struct cache *cache)
 {
     struct cache_page *page =
@@ -204,8 +189,6 @@ bool cache_add_page(struct cache *cache)
     if (!page)
         return false;
     cache->page_count++;
-    page->used = 0;
-    atomic_store_explicit(&page->dead, 0, memory_order_relaxed);
     cache_push(&cache->free, page);
     return true;
 }
@@ -218,7 +201,6 @@ static void return_page(struct cache *cache, struct cache_page *page)
     cache_push(&cache->returned, page);
 }
 
-/* Gives pages beyond the limit back to the system, if nothing is in them. With the lock held. */
 void cache_return_pages(struct cache *cache)
 {
     while (cache->ahead.count && cache->page_count + cache->ahead.count > cache->page_limit)
@@ -229,22 +211,17 @@ void cache_return_pages(struct cache *cache)
     }
 }
 
-/* A page of which three quarters are dead: to clear it costs less than the memory of a new one. The
- * oldest need not be among them: where some keys are written again and again, their newer pages
- * are. So the search goes round, and looks at some pages each time. NULL: none of these. With the
- * lock held. */
 struct cache_page *cache_take_worn_page(struct cache *cache)
 {
     if (cache->free.count == 0)
         return NULL;
-    for (uint32_t left = cache->unborn < WORN_LOOKS ? cache->unborn : WORN_LOOKS; left > 0;
-         left--) {
+    for (uint32_t looks = 0; looks < WORN_LOOKS && looks < cache->unborn; looks++) {
         if (cache->worn_at >= cache->unborn)
             cache->worn_at = 0;
         struct cache_page *page = &cache->pages[cache->worn_at++];
         bool full = page->queue == &cache->probation || page->queue == &cache->main;
-        if (full &&
-            atomic_load_explicit(&page->dead, memory_order_relaxed) >= cache->page_size / 4 * 3) {
+        uint32_t dead = atomic_load_explicit(&page->dead, memory_order_relaxed);
+        if (full && dead >= cache->page_size / 4 * 3) {
             cache_unlink(page);
             return page;
         }
@@ -252,8 +229,6 @@ struct cache_page *cache_take_worn_page(struct cache *cache)
     return NULL;
 }
 
-/* Whether a page in limbo waits only for readers inside an epoch, which leave soon. With the lock
- * held. */
 bool cache_limbo_ends_soon(const struct cache *cache)
 {
     for (const struct cache_page *page = cache->limbo.head; page; page = page->next)

@@ -1,15 +1,11 @@
 /* background.c: the background thread of a store.
  *
  * It finishes the hint file of each segment that is sealed and synced (with --sync=none: written),
- * oldest first; takes what a flush has killed out of the keydir, so that lookups need not compare
- * LSNs any longer; takes out what has expired; and gives the cache the memory that the growing
- * keydir leaves. Where there is nothing to do, a tick looks at each shard and at no entry.
+ * oldest first; removes from the keydir what a flush has killed, so that lookups need not compare
+ * LSNs, and what has expired; gives the cache what memory the keydir leaves. An idle tick is cheap.
  */
-#define _GNU_SOURCE
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "storage/log/hint.h"
 #include "storage/base/monotonic.h"
@@ -21,7 +17,8 @@
 #define CRAWL_MIN         16384  /* buckets a tick: some tenths of a millisecond */
 #define CRAWL_MAX         262144 /* and what a large keydir may cost, some percents of a core */
 #define CRAWL_STEP        512    /* with a shard's lock held: some hundred microseconds */
-#define PAUSE_US          50     /* between two of these in a shard */
+/* Between two of these in a shard: to unlock alone would not do, as waiters wake up too late. */
+#define PAUSE_US          50
 #define SWEEP_US          100000 /* a tick */
 #define SWEEP_REST_FACTOR 4      /* beside clients it works a fifth of the time */
 #define SHRINK_ROUNDS     4      /* a tick: of 256 shards, some 40 ms */
@@ -66,8 +63,8 @@ static bool write_hint(struct store *store, struct segment *segment)
 {
     const struct store_options *options = &store->options;
     struct hint hint;
-    assert(atomic_load(&segment->end) >= SEGMENT_HEADER_SIZE); /* else the truncate takes it all */
     uint32_t end = atomic_load(&segment->end);
+    assert(end >= SEGMENT_HEADER_SIZE); /* else the truncate takes it all */
     uint64_t keys = keydir_count(&store->keydir);
     struct hint_writer *writer = segment->hint_writer;
     enum store_status status;
@@ -100,8 +97,7 @@ void background_hints(struct store *store)
 {
     struct segment *segment;
     while ((segment = next_unhinted(store))) {
-        /* Where a start could not read all of it there is none, so that the next one tries again
-         * (Y9). */
+        /* One that could not be read whole gets none, so that the next start tries again (Y9). */
         bool ok = segment->damaged || open_and_write_hint(store, segment);
         pthread_mutex_lock(&store->log.lock);
         segment->hinted = true; /* also after a failure: it would only fail again */
@@ -121,8 +117,7 @@ static bool keep_unflushed(void *context, struct keydir_entry *entry)
     return false;
 }
 
-/* A keydir that is nearly full refuses keys, or evicts for them, while what is flushed takes its
- * room: then there is no rest. */
+/* No rest while flushed entries fill a keydir that would soon refuse keys, or evict for them. */
 static void rest_from_sweeping(void *context)
 {
     struct store *store = context;
@@ -131,8 +126,7 @@ static void rest_from_sweeping(void *context)
         pace_rest(&store->sweep.pace, store);
 }
 
-/* Takes out what the last flush has killed; in a large keydir some of it at each tick, for there is
- * other work. */
+/* Takes out what the last flush has killed; in a large keydir some of it at each tick. */
 static void sweep_flushed(struct store *store)
 {
     uint64_t until_us = monotonic_us() + SWEEP_US;
@@ -150,8 +144,7 @@ static void sweep_flushed(struct store *store)
     if (more)
         return;
     atomic_store(&store->swept_flush_lsn, flush_lsn);
-    thread_signal(
-        &store->cleaner.thread); /* segments may be empty now, and there is room in the index */
+    thread_signal(&store->cleaner.thread); /* there may be empty segments, and room for keys */
 }
 
 static bool is_due(const struct store_crawl *crawl, uint32_t expire_s)
@@ -195,19 +188,6 @@ static bool crawl_step(struct store_crawl *crawl, struct keydir_shard *shard)
     return more;
 }
 
-/* To unlock a shard alone would not do: who waits for its lock wakes up too late. */
-static void let_others_in(void)
-{
-    const struct timespec pause = {.tv_nsec = PAUSE_US * 1000};
-    nanosleep(&pause, NULL);
-}
-
-static uint32_t step_of(const struct keydir_shard *shard)
-{
-    uint32_t size = atomic_load_explicit(&shard->next_size, memory_order_relaxed);
-    return size < CRAWL_STEP ? size : CRAWL_STEP;
-}
-
 static void crawl_next_shard(struct store *store)
 {
     store->crawler.shard = (store->crawler.shard + 1) % store->keydir.shard_count;
@@ -217,9 +197,8 @@ static void crawl_next_shard(struct store *store)
     }
 }
 
-/* The crawler: takes out what has expired without being asked for. It visits the shards in which
- * something has: where all are such, each at least once in CRAWL_S seconds, and those of a small
- * keydir at each tick. */
+/* The crawler: takes out what has expired. It visits the shards in which something has: if all are
+ * such, each at least once in CRAWL_S seconds, and those of a small keydir at each tick. */
 static void crawl(struct store *store)
 {
     struct store_crawl *way = &store->crawler.way;
@@ -230,12 +209,13 @@ static void crawl(struct store *store)
         struct keydir_shard *shard = &store->keydir.shards[store->crawler.shard];
         if (way->cursor || is_due(way, atomic_load(&shard->expires_from_s))) {
             store->crawler.found = true;
-            uint64_t step = step_of(shard);
+            uint64_t step = atomic_load_explicit(&shard->next_size, memory_order_relaxed);
+            step = step < CRAWL_STEP ? step : CRAWL_STEP;
             left -= left < step ? left : step;
             bool more = crawl_step(way, shard);
             atomic_store_explicit(&store->crawler.checked, way->seen, memory_order_relaxed);
             if (more) {
-                let_others_in();
+                thread_sleep_us(PAUSE_US);
                 continue;
             }
         }
@@ -252,7 +232,7 @@ bool background_reap_expired(struct store *store)
         if (!is_due(&way, atomic_load(&shard->expires_from_s)))
             continue;
         for (way.cursor = 0; crawl_step(&way, shard);)
-            let_others_in();
+            thread_sleep_us(PAUSE_US);
     }
     return way.reaped > 0;
 }

@@ -33,8 +33,7 @@ static void append(struct job *job, struct log_room *room, const struct record *
     atomic_fetch_add_explicit(&job->store->cleaner.moved_bytes, size, memory_order_relaxed);
 }
 
-/* The keydir's entry, or the item in RAM that it points to, learns of the new place. With the shard
- * locked. */
+/* Points the keydir's entry, or its item in RAM, to the new place. With the shard locked. */
 static void point_to(struct job *job, struct decision *decision, const struct log_room *room,
                      uint64_t size)
 {
@@ -51,8 +50,7 @@ static void point_to(struct job *job, struct decision *decision, const struct lo
     }
 }
 
-/* Does what was decided. Unlocks the shard. STORE_OK; STORE_WAIT_SPACE: no room yet; else the job
- * is over. */
+/* Does what was decided; unlocks the shard. STORE_WAIT_SPACE: no room yet; else the job is over. */
 static enum store_status act(struct job *job, const struct hint_entry *hinted, uint64_t born,
                              struct decision *decision, const struct record *found)
 {
@@ -101,13 +99,10 @@ static enum store_status act(struct job *job, const struct hint_entry *hinted, u
     }
     keydir_unlock(decision->shard);
     append(job, &room, &record, large ? &outside : NULL);
-    return !large || clean_commit(job)
-               ? STORE_OK
-               : STORE_READ_ONLY; /* the record lies where the next is read to */
+    /* A large value is written now: it lies where the next is read to. */
+    return !large || clean_commit(job) ? STORE_OK : STORE_READ_ONLY;
 }
 
-/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read
- * now. */
 enum store_status clean_read(struct job *job, const struct hint_entry *hinted,
                              struct record *record)
 {
@@ -118,12 +113,13 @@ enum store_status clean_read(struct job *job, const struct hint_entry *hinted,
         cursor->careful = true; /* something near it may be what cannot be read */
         status = segment_cursor_read(cursor, offset, record);
     }
-    if (status == CURSOR_FAILED)
+    if (status == CURSOR_FAILED) {
+        atomic_fetch_add_explicit(&job->store->cleaner.read_errors, 1, memory_order_relaxed);
         return STORE_IO;
+    }
     return status == CURSOR_RECORD && record->type == hinted->type ? STORE_OK : STORE_CORRUPT;
 }
 
-/* Moves or carries a record that was read. What was decided without it may have changed. */
 enum store_status clean_copy(struct job *job, const struct hint_entry *hinted,
                              const struct record *record)
 {

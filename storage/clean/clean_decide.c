@@ -18,12 +18,10 @@
  *   - What lies before a flush is forgotten; nothing is moved from before a flush to behind it.
  *
  * Born is the LSN from which on nothing can be masked: a deletion's own, or that of the expired
- * value or TOUCH whose place it takes. Carrying it changes its LSN and not its birth, so it is gone
- * when all segments have been moved once.
+ * value or TOUCH that it replaces. Carrying keeps it, so one move of all segments ends the mark.
  */
 #include "storage/clean/clean_job.h"
 
-/* When a mark was born, as far as its hint entry tells: then, or up to a MiB before. */
 uint64_t clean_born(const struct job *job, const struct hint_entry *hinted)
 {
     bool known = hinted->type == RECORD_DELETE && hinted->expire_s;
@@ -46,7 +44,6 @@ static bool is_dead(const struct store *store, const struct keydir_entry *entry)
            store_lsn_of(store, entry->location) < atomic_load(&store->log.flush_lsn);
 }
 
-/* Drops the key of a value that is dead by a flush or by its expiry. With its shard locked. */
 void clean_drop_dead(struct store *store, struct keydir_shard *shard, struct keydir_ref ref,
                      const struct keydir_entry *entry)
 {
@@ -90,7 +87,7 @@ static enum action decide(const struct job *job, const struct hint_entry *hinted
 void clean_lock_and_decide(const struct job *job, const struct hint_entry *hinted, uint64_t born,
                            struct decision *decision)
 {
-    decision->shard = shard_of(job->store, hinted);
+    decision->shard = store_shard_of(job->store, hinted->shard_bits);
     keydir_lock(decision->shard);
     bool present = hinted->type != RECORD_FLUSH &&
                    keydir_find(decision->shard, hinted->tag, &decision->ref, &decision->entry);
@@ -101,16 +98,16 @@ void clean_lock_and_decide(const struct job *job, const struct hint_entry *hinte
     decision->action = decide(job, hinted, born, present ? &decision->entry : NULL);
 }
 
-/* Fetches the buckets of a group of entries, and then the items in RAM that those point to. */
 void clean_prefetch(const struct job *job, uint64_t first)
 {
     uint64_t end = first + CLEAN_GROUP < job->hint.count ? first + CLEAN_GROUP : job->hint.count;
+    const struct hint_entry *entries = job->entries;
     for (uint64_t i = first; i < end; i++)
-        keydir_prefetch(shard_of(job->store, &job->entries[i]), job->entries[i].tag);
+        keydir_prefetch(store_shard_of(job->store, entries[i].shard_bits), entries[i].tag);
     for (uint64_t i = first; i < end; i++) {
+        const struct keydir_shard *shard = store_shard_of(job->store, entries[i].shard_bits);
         bool elsewhere;
-        uint64_t location =
-            keydir_guess(shard_of(job->store, &job->entries[i]), job->entries[i].tag, &elsewhere);
+        uint64_t location = keydir_guess(shard, entries[i].tag, &elsewhere);
         if (location_in_ram(location))
             __builtin_prefetch(location_item(location));
     }

@@ -1,5 +1,4 @@
-/* clean_job.h: a segment on its way out: what the files share that take it back (clean_segment.h is
- * for the cleaner).
+/* clean_job.h: a segment on its way out: what the files share that take it back.
  *
  *     clean_segment ─▶ clean_copy ─▶ clean_decide
  *           │              └───────▶ clean_moves
@@ -19,7 +18,6 @@ struct job {
     struct clean_order order;
     struct store *store;
     struct segment *segment;
-    bool unread; /* nothing in it is live: its file need not be there any more */
     struct segment_cursor cursor;
     struct hint hint;
     struct hint_entry *entries;
@@ -52,12 +50,6 @@ static inline uint64_t lsn_at(const struct job *job, const struct hint_entry *hi
     return job->segment->header.base_lsn + hinted->offset * UINT64_C(8);
 }
 
-static inline struct keydir_shard *shard_of(const struct store *store,
-                                            const struct hint_entry *hinted)
-{
-    return &store->keydir.shards[hinted->shard_bits & store->shard_mask];
-}
-
 /* The disk is given some attempts. */
 static inline bool clean_is_tolerant(const struct job *job)
 {
@@ -68,8 +60,7 @@ static inline bool clean_is_tolerant(const struct job *job)
 static inline bool clean_names(const struct job *job, const struct hint_entry *hinted,
                                uint64_t location)
 {
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
+    location = store_disk_location(location);
     return location_segment_index(location) == job->segment->segment_index &&
            location_offset(location) == hinted->offset * 8;
 }
@@ -81,6 +72,7 @@ static inline bool clean_has_expired(const struct store *store, uint32_t expire_
 
 /* clean_decide.c */
 
+/* When a mark was born, as far as its hint entry tells: then, or up to a MiB before. */
 uint64_t clean_born(const struct job *job, const struct hint_entry *hinted);
 
 void clean_lock_and_decide(const struct job *job, const struct hint_entry *hinted, uint64_t born,
@@ -106,8 +98,7 @@ void clean_forget_moves(struct store *store, const struct segment *from);
 
 /* clean_copy.c */
 
-/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: it cannot be read
- * now. */
+/* Reads the record of a hint entry. STORE_CORRUPT: it is damaged; STORE_IO: unreadable for now. */
 enum store_status clean_read(struct job *job, const struct hint_entry *hinted,
                              struct record *record);
 

@@ -4,8 +4,7 @@
 
 #include "storage/clean/clean_job.h"
 
-/* Where the values came from that a job has moved: while their copies are not synced a failing disk
- * may drop them (clean_recall). */
+/* Where the values of a job came from, until their copies are synced (clean_recall). */
 struct clean_moves {
     struct clean_moves *next; /* under cleaner.moves_lock */
     struct segment *segment;
@@ -17,7 +16,6 @@ struct clean_moves {
     } moved[];
 };
 
-/* With the shard of the record locked: who finds the copy in the keydir finds this. */
 void clean_note_move(const struct job *job, const struct hint_entry *hinted, uint64_t lsn)
 {
     struct clean_moves *moves = job->moves;
@@ -30,7 +28,6 @@ void clean_note_move(const struct job *job, const struct hint_entry *hinted, uin
     atomic_store_explicit(&moves->count, count + 1, memory_order_release);
 }
 
-/* Forgets moves whose copies are synced, or all from a segment (not NULL). */
 void clean_forget_moves(struct store *store, const struct segment *from)
 {
     struct cleaner *cleaner = &store->cleaner;

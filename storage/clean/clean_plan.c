@@ -1,12 +1,10 @@
 /* clean_plan.c: which segment is taken back next, and why.
  *
- * A segment holds live values, garbage, and marks. A mark is a deletion, a TOUCH, or a value that
- * has expired: what it masks may still stand in an older segment, so cleaning its own segment may
- * have to carry it on. How many bytes that are is known only as an upper bound, until the segment
- * is recounted from its hint file.
+ * A segment holds live values, garbage, and marks. A mark is a deletion, a TOUCH, or an expired
+ * value: what it masks may still stand in an older segment, so cleaning its own segment may have to
+ * carry it on. Its bytes are known as an upper bound, until its hint file is read to recount them.
  *
- * While the disk is low on space, that is when less than the headroom is free, each step does the
- * first of these that it can:
+ * While less than the headroom is free on disk, each step does the first of these that it can:
  *
  *     a segment with nothing to keep            REMOVE, unread
  *     live values over their share, a cache     EVICT the oldest
@@ -18,19 +16,18 @@
  *     a sixteenth of a segment to gain          MOVE
  *     clients wait, a cache                     EVICT the oldest
  *
- * Much is what a rotation would not bring cheaper: all live bytes moved once, and all marks are
- * gone.
+ * Much is what a rotation (all live bytes are moved, all marks go) would not bring more cheaply.
  *
  * Garbage can always be taken back (G6). Each of these steps unlinks a segment, lowers a bound, or
  * rotates. A segment is not recounted before the log has grown by a quarter of the store. A
- * rotation moves the oldest segment behind all others; when each segment that stood before a mark's
- * birth has been moved once, nothing that it could mask is left, and it dies (clean_segment.c). So
- * bytes that are neither live nor marks born lately cannot stay: without the rotation a store whose
- * oldest segments are full of live values would keep the marks of all keys that ever came and went.
+ * rotation moves the oldest segment behind all others; when each segment older than a mark's birth
+ * has been moved once, the mark dies (clean_decide.c). Without it, a store whose oldest segments
+ * are full of live values would keep the marks of all keys that ever came and went.
  *
  * A store is full when live values and marks take seven eighths of what is usable: the rest is what
  * cleaning lives on. A cache begins to evict at thirteen sixteenths, so that cleaning is cheap.
- * Room is a reason to evict only if clients want it.
+ * Room is a reason to evict only if clients want it, or if a start has too little for its first
+ * segments, say because another file has taken the space of the ready ones (store_open.c).
  *
  * What fails is left alone for a while (clean_segment.failed), and another segment is chosen.
  */
@@ -135,8 +132,7 @@ static bool is_stale(const struct clean_plan *plan, const struct clean_segment *
 static void weigh(struct clean_plan *plan, const struct clean_segment *segment, bool oldest)
 {
     uint64_t kept = kept_of(segment, oldest);
-    /* What is damaged may hold more than is known: somebody may want to rescue that while there is
-     * room. */
+    /* What is damaged may hold more than is known, which somebody may want to rescue. */
     bool needless = kept == 0 && !segment->damaged;
     if (segment->live == 0 && (needless || segment->flushed)) {
         if (!plan->empty.segment)
@@ -322,9 +318,7 @@ static bool is_hopeless(const struct clean_plan *plan, const struct clean_choice
 {
     bool nothing = choice->action == CLEAN_NOTHING &&
                    (choice->reason == CLEAN_NO_GARBAGE || choice->reason == CLEAN_NO_SPACE);
-    if (plan->view.evicts && (plan->view.room_wanted || plan->view.index_wanted))
-        return nothing;
-    return nothing && !plan->view.evicts;
+    return nothing && (!plan->view.evicts || plan->view.room_wanted || plan->view.index_wanted);
 }
 
 /* A store grows until live values and marks take their share. Marks that can still be worked off,

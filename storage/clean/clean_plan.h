@@ -1,5 +1,4 @@
-/* clean_plan.h: what the cleaner does next: a pure function of what it sees. See clean_plan.c for
- * the rules.
+/* clean_plan.h: what the cleaner does next: a pure function of what it sees.
  *
  *     clean_plan_init ──▶ clean_plan_add, for each segment from the oldest on ──▶ clean_plan_choose
  */

@@ -11,9 +11,8 @@ static bool sync_names(const struct job *job)
     return result == 0;
 }
 
-/* Durable too: of two segments that are removed the older must not come back alone (G5). So what an
- * earlier sync of the directory has left open comes first. A file that is gone is as good as
- * removed. */
+/* Durably: of two removed segments the older must not come back alone (G5), so an earlier sync of
+ * the directory that failed is repeated first. A file that is gone counts as removed. */
 static bool unlink_files(const struct job *job)
 {
     const struct store_options *options = &job->store->options;
@@ -41,7 +40,7 @@ static void report_evicted(const struct job *job, const struct keydir_entry *ent
                                     .value_len = record->value_len};
     if (location_in_ram(entry->location)) {
         const struct cache_item *item = location_item(entry->location);
-        evicted.accessed_s = atomic_load_explicit(&item->accessed_s, memory_order_relaxed);
+        evicted.accessed_s = cache_item_accessed_s(item);
     }
     observer->evicted(observer->context, &evicted);
 }
@@ -59,7 +58,7 @@ static bool read_for_observer(struct job *job, const struct hint_entry *hinted,
 /* Takes the keys of the values that were not moved out of the keydir. */
 static void evict_entry(struct job *job, const struct hint_entry *hinted)
 {
-    struct keydir_shard *shard = shard_of(job->store, hinted);
+    struct keydir_shard *shard = store_shard_of(job->store, hinted->shard_bits);
     struct cleaner *cleaner = &job->store->cleaner;
     struct keydir_entry entry;
     struct keydir_ref ref;
@@ -86,9 +85,7 @@ static void evict_entry(struct job *job, const struct hint_entry *hinted)
 static bool drop_lost(void *context, struct keydir_entry *entry)
 {
     struct job *job = context;
-    uint64_t location = entry->location;
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
+    uint64_t location = store_disk_location(entry->location);
     if (location_segment_index(location) != job->segment->segment_index)
         return true;
     store_mark_dead(job->store, entry->location);
@@ -96,8 +93,7 @@ static bool drop_lost(void *context, struct keydir_entry *entry)
     return false;
 }
 
-/* What is still named lies in damaged places of the oldest segment, or the hint file did not know
- * of it. */
+/* What is still named lies in damaged places, or the hint file did not know of it. */
 static void drop_all_lost(struct job *job)
 {
     struct store *store = job->store;
@@ -105,10 +101,10 @@ static void drop_all_lost(struct job *job)
     job->unreadable = 0;
     while (keydir_scan_all(&store->keydir, &cursor, NULL, drop_lost, job))
         ;
-    report(
-        &store->options.reporter, REPORT_WARNING,
-        "segment %016llx is removed with %llu keys whose records could not be read: they are lost",
-        (unsigned long long)job->segment->header.id, (unsigned long long)job->unreadable);
+    report(&store->options.reporter, REPORT_WARNING,
+           "segment %016llx is removed with %llu keys whose records could not be read: they are "
+           "lost",
+           (unsigned long long)job->segment->header.id, (unsigned long long)job->unreadable);
 }
 
 static void evict_entries(struct job *job)
@@ -139,7 +135,6 @@ static enum clean_result keep_damaged(const struct job *job)
     return CLEAN_DONE;
 }
 
-/* The last steps of a job whose records are where they should be. */
 enum clean_result clean_finish(struct job *job)
 {
     if (!job->order.oldest && (job->unreadable || segment_live_bytes(job->segment) > 0))

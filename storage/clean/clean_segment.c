@@ -1,18 +1,15 @@
 /* clean_segment.c: one segment is taken back. clean_decide.c has the rules.
  *
- * What cannot be read cannot be moved. After a few attempts it counts as damaged: its segment stays
- * until it is the oldest, and only then its keys are given up, for what stands in it may mask
- * something older.
+ * What cannot be read cannot be moved. After a few attempts it counts as damaged: as it may mask
+ * something older, its segment stays until it is the oldest, and then its keys are given up.
  *
  * Eviction removes the file first and the keys from the index after that: once a client has been
  * told that a key is not there (its delete writes nothing then), no crash may bring it back.
  */
-#define _GNU_SOURCE
 #include "storage/clean/clean_segment.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "storage/base/monotonic.h"
 #include "storage/clean/clean_job.h"
@@ -51,8 +48,7 @@ static enum clean_result clean_entry(struct job *job, const struct hint_entry *h
     return CLEAN_DONE;
 }
 
-/* Keeps to the clean rate, and when there is time lets others go first and the disk catch up
- * (L5). */
+/* Keeps to the clean rate, and if nobody waits lets others go first and the disk catch up (L5). */
 static void pace(struct job *job, uint64_t bytes)
 {
     struct store *store = job->store;
@@ -70,8 +66,7 @@ static void pace(struct job *job, uint64_t bytes)
            !thread_is_stopping(&store->cleaner.thread)) {
         bool soon = now_us < until_us && until_us - now_us < PACE_LOOK_US;
         uint64_t rest_us = soon ? until_us - now_us : PACE_LOOK_US;
-        struct timespec rest = {.tv_nsec = (long)rest_us * 1000};
-        nanosleep(&rest, NULL);
+        thread_sleep_us(rest_us);
         now_us = monotonic_us();
     }
     job->chunk_started_us = now_us;
@@ -108,11 +103,8 @@ static enum clean_result clean_entries(struct job *job)
 static bool make_durable(struct job *job)
 {
     struct log *log = &job->store->log;
-    if (!job->order.evict) {
-        pthread_mutex_lock(&log->lock);
-        job->end_lsn = log->next_lsn;
-        pthread_mutex_unlock(&log->lock);
-    }
+    if (!job->order.evict)
+        job->end_lsn = store_end_lsn(job->store);
     if (!clean_commit(job))
         return false;
     if (!job->end_lsn)
@@ -177,6 +169,8 @@ static bool load_entries(struct job *job)
         status = hint_collect(&source, &job->hint, &job->entries);
     if (status == STORE_OK)
         strike_superseded(job);
+    if (status == STORE_IO)
+        atomic_fetch_add_explicit(&store->cleaner.read_errors, 1, memory_order_relaxed);
     if (status == STORE_OK && unreadable)
         job->unreadable++;
     if (status != STORE_IO || !tolerant)
@@ -186,54 +180,52 @@ static bool load_entries(struct job *job)
     return true;
 }
 
-static struct job job_for(struct store *store, struct segment *segment,
-                          const struct clean_order *order)
+static enum clean_result finish(struct job *job)
 {
-    struct job job = {.order = *order, .store = store, .segment = segment};
-    job.chunk_started_us = monotonic_us();
-    pthread_mutex_lock(&store->log.lock);
-    job.first_lsn = store->log.first->header.base_lsn;
-    pthread_mutex_unlock(&store->log.lock);
-    return job;
+    return make_durable(job) ? clean_finish(job) : CLEAN_STOPPED;
 }
 
 static enum clean_result run(struct job *job)
 {
-    bool unread = job->order.evict && job->order.rescue == 0;
+    bool keeps_none = job->order.evict && job->order.rescue == 0;
     if (!load_entries(job) || !segment_cursor_init(&job->cursor, job->store->options.files,
                                                    job->segment, atomic_load(&job->segment->end)))
         return CLEAN_FAILED;
     clean_begin_moves(job);
-    enum clean_result result = unread ? CLEAN_DONE : clean_entries(job);
-    if (result != CLEAN_DONE)
-        return result;
-    return make_durable(job) ? clean_finish(job) : CLEAN_STOPPED;
+    enum clean_result result = keeps_none ? CLEAN_DONE : clean_entries(job);
+    return result == CLEAN_DONE ? finish(job) : result;
 }
 
-/* What cannot be opened is done without where that is known to be all that is left: not for want of
- * descriptors. */
+/* Whether the file is gone or damaged for good: not if only descriptors are wanting. */
 static bool may_do_without_file(const struct job *job, int error)
 {
     if (error == EMFILE || error == ENFILE)
         return false;
-    return (job->unread && error == ENOENT) || clean_is_tolerant(job);
+    return (job->order.unread && error == ENOENT) || clean_is_tolerant(job);
 }
 
-/* The file is open before its name goes, for those who have pinned it, and then until it is reaped
- * (S8). */
-static enum clean_result with_file(struct job *job, enum clean_result (*work)(struct job *job))
+/* The file is open before its name goes, for those who have pinned it, until it is reaped (S8). */
+static enum clean_result with_file(struct store *store, struct segment *segment,
+                                   const struct clean_order *order,
+                                   enum clean_result (*work)(struct job *job))
 {
-    struct log *log = &job->store->log;
-    segment_pin(job->segment);
-    bool open = segment_files_use(&log->segment_files, job->segment) == STORE_OK;
-    enum clean_result result = open || may_do_without_file(job, errno) ? work(job) : CLEAN_FAILED;
+    struct log *log = &store->log;
+    struct job job = {.order = *order, .store = store, .segment = segment};
+    job.chunk_started_us = monotonic_us();
+    pthread_mutex_lock(&log->lock);
+    job.first_lsn = log->first->header.base_lsn;
+    pthread_mutex_unlock(&log->lock);
+
+    segment_pin(segment);
+    bool open = segment_files_use(&log->segment_files, segment) == STORE_OK;
+    enum clean_result result = open || may_do_without_file(&job, errno) ? work(&job) : CLEAN_FAILED;
     int error = errno;
     if (open)
-        segment_files_done(job->segment);
-    segment_unpin(job->segment);
-    segment_cursor_release(&job->cursor);
-    free(job->entries);
-    clean_forget_moves(job->store, NULL);
+        segment_files_done(segment);
+    segment_unpin(segment);
+    segment_cursor_release(&job.cursor);
+    free(job.entries);
+    clean_forget_moves(store, NULL);
     log_reap(log);
     errno = error;
     return result;
@@ -242,21 +234,7 @@ static enum clean_result with_file(struct job *job, enum clean_result (*work)(st
 enum clean_result clean_segment(struct store *store, struct segment *segment,
                                 const struct clean_order *order)
 {
-    struct job job = job_for(store, segment, order);
-    return with_file(&job, run);
-}
-
-static enum clean_result run_unread(struct job *job)
-{
-    return make_durable(job) ? clean_finish(job) : CLEAN_STOPPED;
-}
-
-enum clean_result clean_unread(struct store *store, struct segment *segment, bool oldest)
-{
-    const struct clean_order order = {.oldest = oldest};
-    struct job job = job_for(store, segment, &order);
-    job.unread = true;
-    return with_file(&job, run_unread);
+    return with_file(store, segment, order, order->unread ? finish : run);
 }
 
 /* Whether a record may be a mark. A live value becomes one when it expires, and is counted then. */
@@ -290,7 +268,6 @@ static uint64_t count_marks(const struct job *job)
 
 static enum clean_result recount(struct job *job)
 {
-    struct log *log = &job->store->log;
     struct segment *segment = job->segment;
     /* What expires while they are counted may be counted twice: a bound is all that is wanted. */
     uint32_t before = atomic_load(&segment->mask_bytes);
@@ -299,15 +276,11 @@ static enum clean_result recount(struct job *job)
     uint64_t marks = count_marks(job);
     if (!job->unreadable && marks < before)
         atomic_fetch_sub(&segment->mask_bytes, before - (uint32_t)marks);
-    pthread_mutex_lock(&log->lock);
-    segment->recounted_lsn = log->next_lsn;
-    pthread_mutex_unlock(&log->lock);
+    segment->recounted_lsn = store_end_lsn(job->store);
     return CLEAN_DONE;
 }
 
 enum clean_result clean_recount(struct store *store, struct segment *segment)
 {
-    const struct clean_order order = {0};
-    struct job job = job_for(store, segment, &order);
-    return with_file(&job, recount);
+    return with_file(store, segment, &(struct clean_order){0}, recount);
 }

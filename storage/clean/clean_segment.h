@@ -1,5 +1,4 @@
-/* clean_segment.h: takes one segment back. See clean_segment.c for what is carried on. The
- * cleaner's own. */
+/* clean_segment.h: takes one segment back. See clean_decide.c for what is carried on. */
 #ifndef CACHECASK_STORAGE_CLEAN_CLEAN_SEGMENT_H
 #define CACHECASK_STORAGE_CLEAN_CLEAN_SEGMENT_H
 
@@ -7,6 +6,7 @@
 
 struct clean_order {
     bool oldest;               /* nothing lies before the segment */
+    bool unread;               /* nothing is alive or to be carried: its file may even be gone */
     bool evict;                /* what is not rescued is forgotten; only the oldest segment */
     uint64_t rescue;           /* bytes of visited values that may be moved when evicting */
     _Atomic uint64_t *evicted; /* counts the values that are evicted */
@@ -20,13 +20,9 @@ enum clean_result {
     CLEAN_STOPPED, /* the store is closing, or its log refuses writes */
 };
 
-/* Moves what is alive, carries what must not be forgotten, and removes the segment, which is
- * sealed, synced and hinted. */
+/* Moves what is alive, carries what must be, and removes the sealed, synced and hinted segment. */
 enum clean_result clean_segment(struct store *store, struct segment *segment,
                                 const struct clean_order *order);
-
-/* Removes a segment in which nothing is alive and nothing is to be carried. */
-enum clean_result clean_unread(struct store *store, struct segment *segment, bool oldest);
 
 /* A value that was moved by a job, whose copy the disk has dropped before it was synced, is read
  * from where it was before, and written to `out` as the copy that `hinted` tells of. Answers its
@@ -37,8 +33,7 @@ size_t clean_recall(struct store *store, const struct segment *segment,
 /* Frees what is kept for that. */
 void clean_release(struct store *store);
 
-/* Counts the bytes that cleaning the segment would have to carry on now, besides live values
- * (segment->mask_bytes). */
+/* Counts the marks of the segment, which cleaning it would have to carry (segment->mask_bytes). */
 enum clean_result clean_recount(struct store *store, struct segment *segment);
 
 #endif

@@ -1,17 +1,14 @@
 /* cleaner.c: disk and index are taken back.
  *
  * One thread takes one step after the other: it looks at the store (survey), chooses what to do
- * (clean_plan.c), and does it (clean_segment.c). It goes through a segment's hint entries, decides
- * for each with its key's shard locked, reads the records that are worth keeping, and appends them
- * at the end of the log; makes that durable; and only then unlinks the segment. So a crash at any
- * point leaves a record in its old place, or in both.
+ * (clean_plan.c), and does it (clean_segment.c): it goes through a segment's hint entries, decides
+ * on each with its shard locked, appends the records worth keeping to the log, makes that durable,
+ * and only then unlinks the segment. So a crash leaves a record in its old place, or in both.
  *
- * A step that fails is reported once, and its segment left alone for a second, then for two, four,
- * up to a minute; meanwhile another one is chosen (G7). When nothing can be done the thread waits
- * for a signal: somebody who finds no room, a sync, a hint file, a segment that was freed, or a
- * tick.
+ * A step that fails is reported once, and its segment left alone for a while (G7). When nothing can
+ * be done the thread waits for a tick or a signal: of a writer that finds no room, a sync, a hint
+ * file, or a freed segment.
  */
-#define _GNU_SOURCE
 #include "storage/clean/cleaner.h"
 
 #include <errno.h>
@@ -21,17 +18,15 @@
 #include "storage/clean/clean_plan.h"
 #include "storage/base/monotonic.h"
 
-#define TICK_MS        100
-#define BACK_OFF_MIN   UINT64_C(1000000) /* us */
-#define BACK_OFF_MAX   UINT64_C(60000000)
-#define BACK_OFF_ONCE  100000 /* after a job for which there was no room */
-#define REPORT_FULL_US UINT64_C(60000000)
-#define REAP_LONG_US   UINT64_C(20000)
+#define TICK_MS       100
+#define BACK_OFF_MIN  UINT64_C(1000000) /* us */
+#define BACK_OFF_MAX  UINT64_C(60000000)
+#define BACK_OFF_ONCE 100000 /* after a job for which there was no room */
+#define REAP_LONG_US  UINT64_C(20000)
 
 /* Looking. */
 
-/* Whether the segment may be cleaned at all: its content and its hint are final and on disk. With
- * log.lock held. */
+/* Whether a segment may be cleaned: it and its hint are final and on disk. With log.lock held. */
 static bool is_ready(const struct log *log, const struct segment *segment, bool *unsynced)
 {
     if (segment == log->sync_from && log->options.sync_interval_ms >= 0)
@@ -40,22 +35,14 @@ static bool is_ready(const struct log *log, const struct segment *segment, bool 
            atomic_load(&segment->state) == SEGMENT_SEALED;
 }
 
-/* The keydir comes near its limit. */
-static bool is_index_full(struct store *store)
-{
-    return keydir_count(&store->keydir) > keydir_capacity(&store->keydir);
-}
-
-/* Bytes that copies find now: in the active segment, in those that are ready, and in those that may
- * still be made. */
+/* Room for copies: in the active segment, in ready ones, and in those that may still be made. */
 static uint64_t copy_room(const struct log *log, const struct clean_view *view)
 {
     uint64_t room = log->active->capacity - atomic_load(&log->active->end);
     uint64_t free = view->limit > view->disk ? view->limit - view->disk : 0;
     for (uint32_t i = 0; i < log->ready_count; i++)
         room += log->ready[i]->capacity - SEGMENT_HEADER_SIZE;
-    if (log->ready_count == 0 &&
-        !log_met_full_disk(log)) /* one is made for it, whatever the limit */
+    if (log->ready_count == 0 && !log_met_full_disk(log)) /* one is made, whatever the limit */
         room += view->segment_size - SEGMENT_HEADER_SIZE;
     return room + free / view->segment_size * (view->segment_size - SEGMENT_HEADER_SIZE);
 }
@@ -65,7 +52,8 @@ static struct clean_view look_around(struct store *store)
     struct log *log = &store->log;
     bool evicts = !store->options.no_evictions;
     bool index_wanted = evicts && atomic_load(&store->cleaner.index_wanted);
-    bool index_full = evicts && (index_wanted || is_index_full(store));
+    bool index_full =
+        evicts && (index_wanted || keydir_count(&store->keydir) > keydir_capacity(&store->keydir));
     uint64_t limit = log_refresh_limit(log);
     pthread_mutex_lock(&log->lock);
     struct clean_view view = {
@@ -141,25 +129,26 @@ static _Atomic uint64_t *evicted_counter(struct cleaner *cleaner, const struct c
 
 static enum clean_result act_on(struct store *store, const struct clean_choice *choice)
 {
-    struct clean_order order = {
-        .oldest = choice->oldest, .urgent = choice->urgent, .rescue = choice->rescue};
+    struct clean_order order = {.oldest = choice->oldest,
+                                .unread = choice->action == CLEAN_REMOVE,
+                                .urgent = choice->urgent,
+                                .rescue = choice->rescue};
     switch (choice->action) {
     case CLEAN_NOTHING: return CLEAN_DONE;
     case CLEAN_SEAL: return log_seal_active(&store->log) ? CLEAN_DONE : CLEAN_NO_ROOM;
-    case CLEAN_REMOVE: return clean_unread(store, choice->segment, choice->oldest);
     case CLEAN_RECOUNT: return clean_recount(store, choice->segment);
     case CLEAN_EVICT:
         order.evict = true;
         order.evicted = evicted_counter(&store->cleaner, choice);
         break;
+    case CLEAN_REMOVE:
     case CLEAN_MOVE:
     case CLEAN_ROTATE: break;
     }
     return clean_segment(store, choice->segment, &order);
 }
 
-/* A segment that could not be taken back is left alone for a while, the longer the more often it
- * has failed. */
+/* Leaves a segment alone that could not be taken back, the longer the more often it has failed. */
 static void back_off(struct store *store, const struct clean_choice *choice,
                      enum clean_result result)
 {
@@ -179,28 +168,29 @@ static void back_off(struct store *store, const struct clean_choice *choice,
     segment->retry_us = monotonic_us() + wait_us;
 }
 
+/* What a full data directory is full of, in words. */
+static const char *full_of(const struct cleaner *cleaner, const struct clean_choice *choice)
+{
+    if (atomic_load(&cleaner->index_refuses))
+        return "index";
+    bool no_space = choice->refuse && choice->reason == CLEAN_NO_SPACE;
+    return no_space ? "no room to clean in" : "live values";
+}
+
 /* Entering and leaving, a line each: it is over when nobody was refused for a minute. */
 static void report_full(struct store *store, const struct clean_choice *choice)
 {
     struct cleaner *cleaner = &store->cleaner;
-    bool refused = atomic_exchange(&cleaner->refused, false);
     uint64_t now_us = monotonic_us();
-    if (refused && !cleaner->refused_us)
-        report(
-            &store->options.reporter, REPORT_WARNING,
-            "data directory %s is full (%s): writes are refused. Delete something, or give it more "
-            "room: a larger --disk-limit, a larger disk, or more memory for keys (-m)",
-            store->options.dir_name,
-            atomic_load(&cleaner->index_refuses) ? "index"
-            : choice->refuse                     ? clean_reason_name(choice->reason)
-                                                 : "live values");
-    if (refused) {
-        cleaner->refused_us = now_us;
-    } else if (cleaner->refused_us && now_us > cleaner->refused_us + REPORT_FULL_US) {
-        cleaner->refused_us = 0;
+    if (atomic_exchange(&cleaner->refused, false) &&
+        report_episode_begins(&cleaner->refusals, now_us))
+        report(&store->options.reporter, REPORT_WARNING,
+               "data directory %s is full (%s): writes are refused. Delete something, or give it "
+               "more room: a larger --disk-limit, a larger disk, or more memory for keys (-m)",
+               store->options.dir_name, full_of(cleaner, choice));
+    if (report_episode_ends(&cleaner->refusals, now_us))
         report(&store->options.reporter, REPORT_INFO,
                "data directory %s: no write was refused for a minute", store->options.dir_name);
-    }
 }
 
 /* The disk has less for us than --disk-limit, and values are evicted for it: reported when it
@@ -211,23 +201,19 @@ static void report_evicting(struct store *store, const struct clean_choice *choi
     uint64_t now_us = monotonic_us();
     bool evicts = choice->action == CLEAN_EVICT && choice->reason != CLEAN_INDEX_FULL &&
                   choice->disk_is_limit;
-    if (evicts && !cleaner->disk_full_us) {
-        cleaner->reported_evicted = atomic_load(&cleaner->evicted_disk_full);
-        report(
-            &store->options.reporter, REPORT_WARNING,
-            "the disk of data directory %s is full before --disk-limit is reached: the oldest data "
-            "is evicted (evicted_disk_full in stats store). Free disk space, or lower the limit",
-            store->options.dir_name);
+    uint64_t evicted = atomic_load(&cleaner->evicted_disk_full);
+    if (evicts && report_episode_begins(&cleaner->full_disk, now_us)) {
+        cleaner->reported_evicted = evicted;
+        report(&store->options.reporter, REPORT_WARNING,
+               "the disk of data directory %s is full before --disk-limit is reached: the oldest "
+               "data is evicted (evicted_disk_full in stats store). Free disk space, or lower the "
+               "limit",
+               store->options.dir_name);
     }
-    if (evicts) {
-        cleaner->disk_full_us = now_us;
-    } else if (cleaner->disk_full_us && now_us > cleaner->disk_full_us + REPORT_FULL_US) {
-        cleaner->disk_full_us = 0;
+    if (report_episode_ends(&cleaner->full_disk, now_us))
         report(&store->options.reporter, REPORT_INFO,
                "%llu values were evicted because the disk was full",
-               (unsigned long long)(atomic_load(&cleaner->evicted_disk_full) -
-                                    cleaner->reported_evicted));
-    }
+               (unsigned long long)(evicted - cleaner->reported_evicted));
 }
 
 /* Says what the next step could bring to those who find no room. */
@@ -271,8 +257,7 @@ static bool is_short_of_room(const struct store *store, const struct clean_choic
            atomic_load(&store->cleaner.index_wanted);
 }
 
-/* What has expired goes first, though the crawler has not come by. With many keys that takes its
- * time: half of it at most. */
+/* What has expired goes first. With many keys that takes its time: half of it at most. */
 static bool reap_expired(struct store *store)
 {
     uint64_t begin_us = monotonic_us();
@@ -285,8 +270,7 @@ static bool reap_expired(struct store *store)
     return any;
 }
 
-/* Tells those who found no room in the index whether there will be some. A sweep has an end, and a
- * cache evicts. */
+/* Tells those who found no room in the index whether a sweep or an eviction will make some. */
 static void judge_index(struct store *store, bool reaped)
 {
     struct cleaner *cleaner = &store->cleaner;
@@ -357,13 +341,12 @@ bool cleaner_may_help(void *context)
 enum store_status cleaner_want_index(struct store *store)
 {
     struct cleaner *cleaner = &store->cleaner;
-    bool store_refuses = store->options.no_evictions && atomic_load(&cleaner->index_refuses);
-    bool refuses = store_refuses || (!store->options.no_evictions && refuses_now(store));
+    bool refuses =
+        store->options.no_evictions ? atomic_load(&cleaner->index_refuses) : refuses_now(store);
     atomic_store(&cleaner->index_wanted, true);
     if (refuses)
         atomic_store(&cleaner->refused, true);
-    thread_signal(
-        &store->cleaner.thread); /* though it refuses now: it may be otherwise for the next */
+    thread_signal(&cleaner->thread); /* though it refuses now: it may not refuse the next */
     return refuses ? STORE_FULL : STORE_WAIT_SPACE;
 }
 
@@ -375,11 +358,11 @@ enum store_status cleaner_may_grow(struct store *store, uint64_t size)
         return STORE_OK;
     if (size > atomic_load(&cleaner->growth)) {
         if (!atomic_exchange(&cleaner->refused, true))
-            thread_signal(&store->cleaner.thread); /* to be reported */
+            thread_signal(&cleaner->thread); /* to be reported */
         return STORE_FULL;
     }
     atomic_store(&cleaner->grow_wanted, true);
-    thread_signal(&store->cleaner.thread);
+    thread_signal(&cleaner->thread);
     return STORE_WAIT_SPACE;
 }
 
@@ -387,8 +370,7 @@ void cleaner_init(struct store *store)
 {
     struct cleaner *cleaner = &store->cleaner;
     thread_init(&cleaner->thread);
-    cleaner->thread.signalled =
-        true; /* one that is killed again and again must still get to its work */
+    cleaner->thread.signalled = true; /* one that is killed again and again gets to its work */
     atomic_store(&cleaner->growth, UINT64_MAX);
     atomic_store(&cleaner->grow_until_lsn, UINT64_MAX);
     atomic_store(&cleaner->refuses_at_lsn, UINT64_MAX);
@@ -404,8 +386,7 @@ void cleaner_release(struct store *store)
 
 bool cleaner_start(struct store *store)
 {
-    struct clean_choice choice =
-        survey(store); /* so that the first writes know how far they may go */
+    struct clean_choice choice = survey(store); /* so the first writes know how far they may go */
     report_waiting(store, &choice);
     return thread_start(&store->cleaner.thread, run_cleaner, store);
 }

@@ -1,23 +1,13 @@
-/* recall.c: what the store knows of records that a disk has dropped (rescue.c). By the syncer,
- * which holds no lock. */
+/* recall.c: what the store knows of records that a disk has dropped, for rescue.c, without locks */
 #include <string.h>
 
 #include "storage/clean/clean_segment.h"
-#include "storage/store_internal.h"
-
-/* Where the record lies on disk that an entry points to. */
-static uint64_t address_of(uint64_t location)
-{
-    if (location_in_ram(location))
-        location = ((const struct cache_item *)location_item(location))->location;
-    return location & ~(LOCATION_VISITED | LOCATION_IN_RAM);
-}
 
 static bool is_at(uint64_t location, const struct segment *segment, uint32_t offset)
 {
-    uint64_t address = address_of(location);
-    return location_segment_index(address) == segment->segment_index &&
-           location_offset(address) == offset;
+    location = store_disk_location(location);
+    return location_segment_index(location) == segment->segment_index &&
+           location_offset(location) == offset;
 }
 
 /* The entry of the record's key; with its shard locked, which is set whatever the answer. */
@@ -25,7 +15,7 @@ static bool lock_and_find(struct store *store, const struct hint_entry *hinted,
                           struct keydir_shard **shard, struct keydir_ref *ref,
                           struct keydir_entry *entry)
 {
-    *shard = &store->keydir.shards[hinted->shard_bits & store->shard_mask];
+    *shard = store_shard_of(store, hinted->shard_bits);
     keydir_lock(*shard);
     return hinted->type != RECORD_FLUSH && keydir_find(*shard, hinted->tag, ref, entry);
 }
@@ -99,13 +89,13 @@ struct search {
 static bool visit_if_there(void *context, struct keydir_entry *entry)
 {
     struct search *search = context;
-    uint64_t address = address_of(entry->location);
-    if (location_segment_index(address) != search->segment->segment_index || search->failed)
+    uint64_t location = store_disk_location(entry->location);
+    if (location_segment_index(location) != search->segment->segment_index || search->failed)
         return true;
     const struct hint_entry hinted = {
         .tag = entry->tag,
-        .offset = location_offset(address) / RECORD_ALIGN,
-        .size = (uint32_t)(location_size(address) / RECORD_ALIGN),
+        .offset = location_offset(location) / RECORD_ALIGN,
+        .size = (uint32_t)(location_size(location) / RECORD_ALIGN),
         .expire_s = entry->expire_s,
         .shard_bits = search->shard,
         .type = RECORD_PUT,
@@ -122,9 +112,8 @@ bool store_find_values(void *context, const struct segment *segment, hint_visit 
     for (uint32_t i = 0; i < store->keydir.shard_count; i++) {
         struct keydir_shard *shard = &store->keydir.shards[i];
         uint64_t cursor = 0;
-        bool more = true;
         search.shard = (uint16_t)i;
-        while (more) {
+        for (bool more = true; more;) {
             keydir_lock(shard);
             more = keydir_scan(shard, &cursor, 512, visit_if_there, &search);
             keydir_unlock(shard);

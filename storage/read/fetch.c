@@ -1,10 +1,9 @@
 /* fetch.c: a cold value's way from disk.
  *
  * The session's thread asks the page cache first. What is not there is read in the background: by
- * the session's ring where it has one, else by a reader thread; and always by a reader where the
- * segment's file is closed, for to open it may mean to wait for the disk (segment_files.c). What
- * the ring could not read whole goes to the readers too: they know how to try again, and what to
- * say when the disk fails. So does what a broken ring has not begun, and all that comes after it.
+ * the session's ring, or by a reader thread where there is no ring or the segment's file is closed:
+ * to open it may wait for the disk (segment_files.c). What the ring does not read whole goes to the
+ * readers, which try again and report a failing disk; so does all that a broken ring is asked.
  */
 #include "storage/store.h"
 
@@ -48,32 +47,24 @@ void store_fetch_start(struct store_session *session, struct store_fetch *fetch)
         reader_pool_add(&session->store->readers, fetch);
 }
 
-/* Once, however many sessions have a ring. */
-static void report_broken(struct store *store, int error)
+void store_fetch_submit(struct store_session *session)
 {
-    if (!atomic_exchange(&store->uring_reported, true))
-        report(&store->options.reporter, REPORT_WARNING,
-               "io_uring refuses reads (%s): values are read by threads, as with --no-uring",
-               strerror(error));
-}
-
-static void submit(struct store_session *session)
-{
+    if (!session->ring)
+        return;
+    struct store *store = session->store;
     struct store_fetch *fetch;
     int error = ring_submit(session->ring);
     if (error == 0)
         return;
-    report_broken(session->store, error);
+    /* Once, however many sessions have a ring. */
+    if (!atomic_exchange(&store->uring_reported, true))
+        report(&store->options.reporter, REPORT_WARNING,
+               "io_uring refuses reads (%s): values are read by threads, as with --no-uring",
+               strerror(error));
     while ((fetch = ring_take_back(session->ring))) {
         segment_files_done(fetch->segment);
-        reader_pool_add(&session->store->readers, fetch);
+        reader_pool_add(&store->readers, fetch);
     }
-}
-
-void store_fetch_submit(struct store_session *session)
-{
-    if (session->ring)
-        submit(session);
 }
 
 static void count_read(struct store *store, const struct store_fetch *fetch)
@@ -86,13 +77,8 @@ void store_fetch_done(struct store_fetch *fetch)
 {
     struct store_session *session = fetch->session;
     count_read(session->store, fetch);
-    fetch->next = NULL;
     pthread_mutex_lock(&session->done_lock);
-    if (session->done_tail)
-        session->done_tail->next = fetch;
-    else
-        session->done = fetch;
-    session->done_tail = fetch;
+    fetch_push(&session->done, fetch);
     if (session->link.wake)
         session->link.wake(session->link.context);
     pthread_mutex_unlock(&session->done_lock);
@@ -101,11 +87,7 @@ void store_fetch_done(struct store_fetch *fetch)
 static struct store_fetch *next_of_readers(struct store_session *session)
 {
     pthread_mutex_lock(&session->done_lock);
-    struct store_fetch *fetch = session->done;
-    if (fetch)
-        session->done = fetch->next;
-    if (!session->done)
-        session->done_tail = NULL;
+    struct store_fetch *fetch = fetch_pop(&session->done);
     pthread_mutex_unlock(&session->done_lock);
     return fetch;
 }
@@ -114,7 +96,7 @@ static struct store_fetch *next_of_ring(struct store_session *session)
 {
     struct store_fetch *fetch;
     ssize_t got;
-    submit(session); /* what could not begin before */
+    store_fetch_submit(session); /* what could not begin before */
     while ((fetch = ring_next(session->ring, &got))) {
         segment_files_done(fetch->segment);
         if (got == (ssize_t)fetch->len) {

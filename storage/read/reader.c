@@ -1,6 +1,4 @@
-/* reader.c: a queue and a few threads. A fetch knows its place and its size (rounded up), so one
- * read brings the record. */
-#define _GNU_SOURCE
+/* reader.c: a queue and a few threads. A fetch knows its record's size, so one read brings it. */
 #include "storage/read/reader.h"
 
 #include <errno.h>
@@ -20,8 +18,7 @@ static size_t read_size(const struct store_fetch *fetch)
 
 bool reader_prepare(struct store_fetch *fetch)
 {
-    /* A second attempt uses the first one's buffer: the segment may have grown since, and the size
-     * with it. */
+    /* A second attempt uses the first one's buffer and size, though the segment may have grown. */
     if (fetch->data)
         return true;
     fetch->len = read_size(fetch);
@@ -58,14 +55,9 @@ enum store_status reader_read_nowait(const struct file_system *files, struct sto
 static struct store_fetch *take(struct reader_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    while (!pool->head && !pool->stopping)
+    while (!pool->queue.head && !pool->stopping)
         pthread_cond_wait(&pool->work, &pool->lock);
-    struct store_fetch *fetch = pool->head;
-    if (fetch) {
-        pool->head = fetch->next;
-        if (!pool->head)
-            pool->tail = NULL;
-    }
+    struct store_fetch *fetch = fetch_pop(&pool->queue);
     pthread_mutex_unlock(&pool->lock);
     return fetch;
 }
@@ -112,13 +104,8 @@ void reader_pool_release(struct reader_pool *pool)
 
 void reader_pool_add(struct reader_pool *pool, struct store_fetch *fetch)
 {
-    fetch->next = NULL;
     pthread_mutex_lock(&pool->lock);
-    if (pool->tail)
-        pool->tail->next = fetch;
-    else
-        pool->head = fetch;
-    pool->tail = fetch;
+    fetch_push(&pool->queue, fetch);
     pthread_cond_signal(&pool->work);
     pthread_mutex_unlock(&pool->lock);
 }

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "storage/read/ring.h"
 
 #include <errno.h>

@@ -1,11 +1,9 @@
-/* ring.h: reads by io_uring, for which no thread has to wait (io_uring(7)). One ring for each
- * session that has an eventfd; used by the session's thread alone. Built without liburing, or where
- * the kernel refuses, there are none, and threads read (reader.h): so there must always be those
- * too. docs/performance.md compares them.
+/* ring.h: reads by io_uring(7), for which no thread has to wait. Each session that has an eventfd
+ * has a ring, used by its thread alone. Without liburing, or where the kernel refuses, there are
+ * none, and threads read (reader.h). docs/performance.md compares them.
  *
- * A kernel, a filter or a security module may let a ring be made and refuse its use, at any time.
- * Then the ring is broken: it takes no read any more, hands back those that have not begun, and
- * those that have still come back. */
+ * A kernel, a filter or a security module may refuse a ring's use at any time. Then it is broken:
+ * it takes no more reads, and hands back those that have not begun; the others still come back. */
 #ifndef CACHECASK_STORAGE_READ_RING_H
 #define CACHECASK_STORAGE_READ_RING_H
 
@@ -24,9 +22,8 @@ struct ring *ring_new(int event_fd);
 /* With nothing under way. */
 void ring_free(struct ring *ring);
 
-/* Queues a read, for ring_submit to begin. `data` and `fd` stay the caller's and must last until
- * ring_next or ring_take_back returns `owner`. False: too many are under way, or the ring is
- * broken. */
+/* Queues a read, for ring_submit to begin. `data` and `fd` must last until ring_next or
+ * ring_take_back returns `owner`. False: too many are under way, or the ring is broken. */
 bool ring_add(struct ring *ring, int fd, void *data, size_t size, uint64_t offset, void *owner);
 
 /* Begins what is queued. Where the kernel has no room just now and reads are under way, the rest
