@@ -33,6 +33,7 @@ server_sources = \
     src/observe/prefix.c src/observe/prefix.h \
     src/process.c src/process.h \
     src/progress.c src/progress.h \
+    src/base/refuse.c src/base/refuse.h \
     src/base/replace_file.c src/base/replace_file.h \
     src/command/rights.c src/command/rights.h \
     src/command/sasl.h \

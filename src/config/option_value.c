@@ -1,5 +1,4 @@
 /* option_value.c: from the value of an option, as it is written, to a field of the settings. */
-#define _GNU_SOURCE
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -8,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/refuse.h"
 #include "src/config/options.h"
 #include "storage/store.h"
 
@@ -15,12 +15,11 @@
 static const char *const key_formats[] = {"", "pem", "der"};
 static const char *const tls_versions[] = {"tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"};
 
-static enum settings_result bad(const struct option *option, const char *value, const char *wanted)
+static bool bad(const struct option *option, const char *value, const char *wanted)
 {
     if (option->letter)
         fprintf(stderr, "-%c, ", option->letter);
-    fprintf(stderr, "--%s: \"%s\" is no %s; see --help\n", option->name, value, wanted);
-    return SETTINGS_BAD;
+    return refuse("--%s: \"%s\" is no %s; see --help", option->name, value, wanted);
 }
 
 /* A number of bytes in the largest unit that fits. */
@@ -33,7 +32,7 @@ static void format_size(char out[24], unsigned long long size)
     snprintf(out, 24, "%llu%.1s", size, &units[unit]);
 }
 
-static enum settings_result out_of_range(const struct option *option, const char *value)
+static bool out_of_range(const struct option *option, const char *value)
 {
     char wanted[80], min[24], max[24];
     bool sized = option->kind == MIB || option->kind == BYTES;
@@ -102,15 +101,7 @@ static bool parse_sync(const char *text, int *out)
     return true;
 }
 
-static enum settings_result set_sync(const struct option *option, const char *value, int *field)
-{
-    if (parse_sync(value, field))
-        return SETTINGS_RUN;
-    return bad(option, value, "\"always\", \"none\" or number of seconds");
-}
-
-static enum settings_result set_sized(const struct option *option, const char *value,
-                                      uint64_t *field)
+static bool set_sized(const struct option *option, const char *value, uint64_t *field)
 {
     uint64_t unit = option->kind == MIB ? UINT64_C(1) << 20 : 1;
     uint64_t size;
@@ -118,77 +109,75 @@ static enum settings_result set_sized(const struct option *option, const char *v
         size / unit > (uint64_t)option->max)
         return out_of_range(option, value);
     *field = size / unit;
-    return SETTINGS_RUN;
+    return true;
 }
 
-static enum settings_result set_number(const struct option *option, const char *value, int *field)
+static bool set_number(const struct option *option, const char *value, int *field)
 {
     long long number;
     if (!parse_number(value, option->kind == OCTAL ? 8 : 10, &number) || number < option->min ||
         number > option->max)
         return out_of_range(option, value);
     *field = (int)number;
-    return SETTINGS_RUN;
+    return true;
 }
 
-static enum settings_result set_named(const struct option *option, const char *value,
-                                      const char *const *names, int *field)
+static bool set_named(const struct option *option, const char *value, const char *const *names,
+                      int *field)
 {
     assert(value);
     for (long long i = option->min; i <= option->max; i++)
         if (strcasecmp(value, names[i]) == 0) {
             *field = (int)i;
-            return SETTINGS_RUN;
+            return true;
         }
     return set_number(option, value, field);
 }
 
-static enum settings_result add_listen(struct settings *settings, const char *value)
+static bool add_listen(struct settings *settings, const char *value)
 {
-    if (settings->listen_count == SETTINGS_LISTEN_MAX) {
-        fprintf(stderr,
-                "more than %d times -l: give several addresses to one -l, separated by commas\n",
-                SETTINGS_LISTEN_MAX);
-        return SETTINGS_BAD;
-    }
+    if (settings->listen_count == SETTINGS_LISTEN_MAX)
+        return refuse(
+            "more than %d times -l: give several addresses to one -l, separated by commas",
+            SETTINGS_LISTEN_MAX);
     settings->listen[settings->listen_count++] = value;
-    return SETTINGS_RUN;
+    return true;
 }
 
-static enum settings_result set_delimiter(struct settings *settings, const struct option *option,
-                                          const char *value)
+static bool set_delimiter(struct settings *settings, const struct option *option, const char *value)
 {
     assert(value);
     if (strlen(value) != 1)
         return bad(option, value, "single character");
     settings->prefix_delimiter = *value;
     settings->stats_detail = true;
-    return SETTINGS_RUN;
+    return true;
 }
 
-enum settings_result option_set(const struct option *option, const char *value,
-                                struct settings *settings)
+bool option_set(const struct option *option, const char *value, struct settings *settings)
 {
     void *field = (char *)settings + option->offset;
     switch (option->kind) {
-    case FLAG: *(bool *)field = true; return SETTINGS_RUN;
-    case NO_FLAG: *(bool *)field = false; return SETTINGS_RUN;
-    case COUNT: ++*(int *)field; return SETTINGS_RUN;
+    case FLAG: *(bool *)field = true; return true;
+    case NO_FLAG: *(bool *)field = false; return true;
+    case COUNT: ++*(int *)field; return true;
     case NUMBER:
     case OCTAL: return set_number(option, value, field);
     case KEY_FORMAT: return set_named(option, value, key_formats, field);
     case TLS_VERSION: return set_named(option, value, tls_versions, field);
     case MIB:
     case BYTES: return set_sized(option, value, field);
-    case STRING: *(const char **)field = value; return SETTINGS_RUN;
+    case STRING: *(const char **)field = value; return true;
     case LISTEN: return add_listen(settings, value);
-    case SYNC: return set_sync(option, value, field);
+    case SYNC:
+        return parse_sync(value, field) ||
+               bad(option, value, "\"always\", \"none\" or number of seconds");
     case DELIMITER: return set_delimiter(settings, option, value);
-    default: return SETTINGS_RUN; /* ignored */
+    default: return true; /* ignored */
     }
 }
 
-const char *option_tls_version(int number)
+const char *settings_tls_version(const struct settings *settings)
 {
-    return tls_versions[number];
+    return tls_versions[settings->ssl_min_version];
 }

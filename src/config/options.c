@@ -4,7 +4,6 @@
  * that a site's arguments start this server unchanged. An option that would promise what is not
  * there has no row.
  */
-#define _GNU_SOURCE
 #include "src/config/options.h"
 
 #include <limits.h>
@@ -151,32 +150,22 @@ const struct option options[] = {
      "once ready, give up all system calls that serving does not need (seccomp); before that,\n"
      "give up changing other files (Landlock) and, without -r, being inspected"},
     {0, "no_drop_privileges", NULL, NO_FLAG, AT(drop_privileges), 0, 0, "keep them (default)"},
-    {0, "modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_modern", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "hashpower", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_hashexpand", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "hash_algorithm", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "tail_repair_time", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "slab_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_slab_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "lru_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_lru_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "hot_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "warm_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "temporary_ttl", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_temporary_ttl", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_chunked_items", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "inline_ascii_resp", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_inline_ascii_resp", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "resp_obj_mem_limit", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "sock_cookie_id", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "relaxed_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_relaxed_privileges", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "ext_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
-    {0, "no_ext_*", NULL, IGNORED_ANY, 0, 0, 0, NULL},
 };
 
 const size_t options_count = sizeof options / sizeof *options;
+
+/* Names that -o accepts for memcached's sake, with or without a value; a * stands for any ending. */
+static const char *const ignored[] = {
+    /* defaults, and the hash table */
+    "modern", "no_modern", "hashpower", "no_hashexpand", "hash_algorithm", "tail_repair_time",
+    /* slabs and queues */
+    "slab_*", "no_slab_*", "lru_*", "no_lru_*", "hot_*", "warm_*", "temporary_ttl",
+    "no_temporary_ttl", "no_chunked_items",
+    /* the rest */
+    "inline_ascii_resp", "no_inline_ascii_resp", "resp_obj_mem_limit", "sock_cookie_id",
+    "relaxed_privileges", "no_relaxed_privileges", "ext_*", "no_ext_*"};
+
+static const struct option ignored_option = {.kind = IGNORED_ANY};
 
 const struct option *option_by_letter(char letter)
 {
@@ -200,15 +189,20 @@ static size_t common(const char *known, const char *name, size_t len)
     return k;
 }
 
+static bool is_named(const char *known, const char *name, size_t len)
+{
+    size_t k = common(known, name, len);
+    return known[k] == '*' || (k == len && known[k] == '\0');
+}
+
 const struct option *option_by_name(const char *name, size_t len)
 {
-    for (size_t i = 0; i < options_count; i++) {
-        const char *known = options[i].name;
-        size_t k = common(known, name, len);
-        bool found = known[k] == '*' || (k == len && known[k] == '\0');
-        if (found && options[i].kind != NOTE)
+    for (size_t i = 0; i < options_count; i++)
+        if (options[i].kind != NOTE && is_named(options[i].name, name, len))
             return &options[i];
-    }
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        if (is_named(ignored[i], name, len))
+            return &ignored_option;
     return NULL;
 }
 
@@ -266,17 +260,13 @@ static void print_option(const struct option *option, const char *dashes)
     print_text(option->help);
 }
 
-/* The names that -o accepts for memcached's sake. */
 static void print_ignored(void)
 {
     size_t column = (size_t)printf("   - accepted without effect:");
-    for (size_t i = 0; i < options_count; i++) {
-        const struct option *option = &options[i];
-        if (option->kind != IGNORED_ANY)
-            continue;
-        if (column + strlen(option->name) > HELP_WIDTH)
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) {
+        if (column + strlen(ignored[i]) > HELP_WIDTH)
             column = (size_t)printf("\n%*s", HELP_COLUMN - 1, "") - 1;
-        column += (size_t)printf(" %s", option->name);
+        column += (size_t)printf(" %s", ignored[i]);
     }
     putchar('\n');
 }
@@ -286,8 +276,7 @@ void options_print(void)
     const char *dashes = "--";
     for (size_t i = 0; i < options_count; i++) {
         const struct option *option = &options[i];
-        if (option->help)
-            print_option(option, option->kind == NOTE ? "" : dashes);
+        print_option(option, option->kind == NOTE ? "" : dashes);
         if (option->kind == EXTENDED)
             dashes = "   - "; /* the rows that follow are its names */
     }

@@ -27,7 +27,7 @@ enum option_kind {
     TLS_VERSION,   /* likewise */
     IGNORED,       /* no argument */
     IGNORED_VALUE, /* with one */
-    IGNORED_ANY,   /* with or without =value; a name ending in * stands for all that begin so */
+    IGNORED_ANY,   /* with or without =value */
     NOTE,          /* a line of the help, no option */
 };
 
@@ -38,7 +38,7 @@ struct option {
     enum option_kind kind;
     size_t offset; /* in struct settings */
     long long min, max;
-    const char *help; /* NULL: not shown */
+    const char *help;
 };
 
 /* The rows after that of -o are names for its list, and of these only whole ones are accepted. */
@@ -59,13 +59,9 @@ const struct option *option_by_short_name(const char *name, size_t len,
 /* Prints a line or more for each option. */
 void options_print(void);
 
-/* Sets the option's field in *settings. SETTINGS_BAD: the value is not what the option wants, which
- * it has said on standard error. For the kinds that a value is enough for; see settings.c for the
- * others. */
-enum settings_result option_set(const struct option *option, const char *value,
-                                struct settings *settings);
-
-/* The name of ssl_min_version. */
-const char *option_tls_version(int number);
+/* Sets the option's field in *settings. False: the value is not what the option wants, which it has
+ * said on standard error. For the kinds that a value is enough for; see settings.c for the others.
+ */
+bool option_set(const struct option *option, const char *value, struct settings *settings);
 
 #endif

@@ -1,12 +1,12 @@
-/* settings.c: applies options in order: those of the command line, of -o, and of the configuration
- * file. */
-#define _GNU_SOURCE
+/* settings.c: applies the options of the command line, of -o and of the configuration file, in order.
+ */
 #include "src/config/settings.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/refuse.h"
 #include "src/config/options.h"
 #include "src/config/settings_check.h"
 #include "src/config/settings_file.h"
@@ -58,7 +58,7 @@ static char *keep(struct settings *settings, const char *text)
     size_t size = strlen(text) + 1;
     struct kept_text *kept = malloc(sizeof *kept + size);
     if (!kept) {
-        fprintf(stderr, "not enough memory to keep the options: free some and start again\n");
+        refuse("not enough memory to keep the options: free some and start again");
         return NULL;
     }
     memcpy(kept->text, text, size);
@@ -77,11 +77,11 @@ void settings_release(struct settings *settings)
     settings->kept = NULL;
 }
 
-static enum settings_result parse_extended(struct settings *settings, const char *list);
-static enum settings_result parse_config(struct settings *settings, const char *path);
+static bool parse_extended(struct settings *settings, const char *list);
+static bool parse_config(struct settings *settings, const char *path);
 
-static enum settings_result apply(struct settings *settings, const struct option *option,
-                                  const char *value)
+/* False: it has said what is wrong, or printed what was asked for (settings->exits). */
+static bool apply(struct settings *settings, const struct option *option, const char *value)
 {
     while (value && isspace((unsigned char)*value))
         value++; /* "-m 6000" as one argument */
@@ -89,13 +89,15 @@ static enum settings_result apply(struct settings *settings, const struct option
     switch (option->kind) {
     case EXTENDED: return parse_extended(settings, value);
     case CONFIG: return parse_config(settings, value);
-    case SHOW_HELP: print_help(settings); return SETTINGS_EXIT;
+    case SHOW_HELP: print_help(settings); break;
     case SHOW_LICENSE:
         puts("cachecask is free software under the MIT license: see the file LICENSE.");
-        return SETTINGS_EXIT;
-    case SHOW_VERSION: print_version(settings, ""); return SETTINGS_EXIT;
+        break;
+    case SHOW_VERSION: print_version(settings, ""); break;
     default: return option_set(option, value, settings);
     }
+    settings->exits = true;
+    return false;
 }
 
 /* NULL: there is no such option, or it is ambiguous; standard error says so. */
@@ -104,100 +106,87 @@ static const struct option *find(const char *word, const char *name, size_t len,
     const struct option *other = NULL;
     const struct option *option = may_be_short ? option_by_short_name(name, len, &other) : NULL;
     if (other) {
-        fprintf(stderr, "option %s is ambiguous: --%s or --%s; see --help\n", word, other->name,
-                option->name);
+        refuse("option %s is ambiguous: --%s or --%s; see --help", word, other->name, option->name);
         return NULL;
     }
     if (!option)
         option = option_by_name(name, len);
     if (!option)
-        fprintf(stderr, "unknown option %s; see --help\n", word);
+        refuse("unknown option %s; see --help", word);
     return option;
 }
 
 /* `word` is the option as given. *next is the word after it, and is set to NULL when it was needed
  * as a value; next is NULL for a word of -o. */
-static enum settings_result apply_named(struct settings *settings, const char *word,
-                                        const char *name, const char **next)
+static bool apply_named(struct settings *settings, const char *word, const char *name,
+                        const char **next)
 {
     size_t len = strcspn(name, "=");
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
     const struct option *option = find(word, name, len, next != NULL);
     if (!option)
-        return SETTINGS_BAD;
+        return false;
 
     if (option->argument && !value && next) {
         value = *next;
         *next = NULL;
     }
-    if (option->argument && !value && option->kind != IGNORED_VALUE) {
-        fprintf(stderr, "option %s needs a value; see --help\n", word);
-        return SETTINGS_BAD;
-    }
-    if (!option->argument && value && next && option->kind != IGNORED_ANY) {
-        fprintf(stderr, "option %s takes no value; see --help\n", word);
-        return SETTINGS_BAD;
-    }
+    if (option->argument && !value && option->kind != IGNORED_VALUE)
+        return refuse("option %s needs a value; see --help", word);
+    if (!option->argument && value && next && option->kind != IGNORED_ANY)
+        return refuse("option %s takes no value; see --help", word);
     return apply(settings, option, value);
 }
 
 /* -o: commas separate; a list of flags and name=value. */
-static enum settings_result parse_extended(struct settings *settings, const char *list)
+static bool parse_extended(struct settings *settings, const char *list)
 {
     char *copy = keep(settings, list);
     char *rest = copy, *word;
-    enum settings_result result = copy ? SETTINGS_RUN : SETTINGS_BAD;
-    while (result == SETTINGS_RUN && (word = strsep(&rest, ",")))
-        if (*word)
-            result = apply_named(settings, word, word, NULL);
-    return result;
+    bool ok = copy != NULL;
+    while (ok && (word = strsep(&rest, ",")))
+        ok = !*word || apply_named(settings, word, word, NULL);
+    return ok;
 }
 
 /* Letters may stand together (-dv), and a value directly after its letter (-m64). */
-static enum settings_result apply_letters(struct settings *settings, const char *word,
-                                          const char **next)
+static bool apply_letters(struct settings *settings, const char *word, const char **next)
 {
-    enum settings_result result = SETTINGS_RUN;
-    for (const char *letter = word + 1; *letter && result == SETTINGS_RUN; letter++) {
+    bool ok = true;
+    for (const char *letter = word + 1; *letter && ok; letter++) {
         const struct option *option = option_by_letter(*letter);
-        if (!option) {
-            fprintf(stderr, "unknown option -%c; see --help\n", *letter);
-            return SETTINGS_BAD;
-        }
+        if (!option)
+            return refuse("unknown option -%c; see --help", *letter);
         if (!option->argument) {
-            result = apply(settings, option, NULL);
+            ok = apply(settings, option, NULL);
             continue;
         }
         if (letter[1])
             return apply(settings, option, letter + 1);
         const char *value = *next;
         *next = NULL;
-        if (!value) {
-            fprintf(stderr, "option -%c needs a value; see --help\n", *letter);
-            return SETTINGS_BAD;
-        }
+        if (!value)
+            return refuse("option -%c needs a value; see --help", *letter);
         return apply(settings, option, value);
     }
-    return result;
+    return ok;
 }
 
-static enum settings_result apply_word(struct settings *settings, const char *word,
-                                       const char **next)
+static bool apply_word(struct settings *settings, const char *word, const char **next)
 {
     if (word[0] == '-' && word[1] == '-' && word[2])
         return apply_named(settings, word, word + 2, next);
     if (word[0] == '-' && word[1] && word[1] != '-')
         return apply_letters(settings, word, next);
-    fprintf(stderr, "\"%s\" is no option; see --help\n", word);
-    return SETTINGS_BAD;
+    return refuse("\"%s\" is no option; see --help", word);
 }
 
 /* A line of the configuration file: the value comes after a blank or =. */
-static enum settings_result apply_line(struct settings *settings, const char *line)
+static bool apply_line(struct settings *settings, const char *line)
 {
     char *kept = keep(settings, line);
     if (!kept)
-        return SETTINGS_BAD;
+        return false;
 
     size_t word = strcspn(kept, " \t");
     const char *value = NULL;
@@ -205,25 +194,19 @@ static enum settings_result apply_line(struct settings *settings, const char *li
         value = kept + word + 1 + strspn(kept + word + 1, " \t");
         kept[word] = '\0';
     }
-
-    enum settings_result result = apply_word(settings, kept, &value);
-    if (result == SETTINGS_RUN && value) {
-        fprintf(stderr, "option %s takes no value; see --help\n", kept);
-        return SETTINGS_BAD;
-    }
-    return result;
+    if (!apply_word(settings, kept, &value))
+        return false;
+    return !value || refuse("option %s takes no value; see --help", kept);
 }
 
-static enum settings_result parse_config(struct settings *settings, const char *path)
+static bool parse_config(struct settings *settings, const char *path)
 {
-    if (settings->in_config) {
-        fprintf(stderr, "a configuration file cannot name another one: %s\n", path);
-        return SETTINGS_BAD;
-    }
+    if (settings->in_config)
+        return refuse("a configuration file cannot name another one: %s", path);
     settings->in_config = true;
-    enum settings_result result = settings_file_read(path, settings, apply_line);
+    bool ok = settings_file_read(path, settings, apply_line);
     settings->in_config = false;
-    return result;
+    return ok;
 }
 
 /* Under memcached's name the server listens where memcached's users expect it. */
@@ -241,19 +224,14 @@ enum settings_result settings_parse(struct settings *settings, const struct feat
     settings->built_in = *built_in;
     settings->is_memcached = is_named_memcached(argv[0]);
 
-    for (int i = 1; i < argc; i++) {
-        const char *next = i + 1 < argc ? argv[i + 1] : NULL;
-        const char *offered = next;
-        enum settings_result result = apply_word(settings, argv[i], &next);
-        if (result != SETTINGS_RUN)
-            return result;
+    bool ok = true;
+    for (int i = 1; ok && i < argc; i++) {
+        const char *offered = i + 1 < argc ? argv[i + 1] : NULL, *next = offered;
+        ok = apply_word(settings, argv[i], &next);
         if (offered && !next)
             i++; /* it was taken as a value */
     }
-    return settings_check(settings);
-}
-
-const char *settings_tls_version(const struct settings *settings)
-{
-    return option_tls_version(settings->ssl_min_version);
+    if (ok && settings_check(settings))
+        return SETTINGS_RUN;
+    return settings->exits ? SETTINGS_EXIT : SETTINGS_BAD;
 }

@@ -1,19 +1,18 @@
 #include "src/config/settings_check.h"
 
-#include <stdio.h>
 #include <string.h>
 
+#include "src/base/refuse.h"
+
 /* Only the text protocol asks for passwords: in another one a client would get in without. */
-static enum settings_result check_auth_file(struct settings *settings)
+static bool check_auth_file(struct settings *settings)
 {
     if (!settings->auth_file)
-        return SETTINGS_RUN;
-    if (strcmp(settings->protocol, "binary") == 0) {
-        fprintf(stderr, "-Y is for the text protocol: it excludes -B binary and -S\n");
-        return SETTINGS_BAD;
-    }
+        return true;
+    if (strcmp(settings->protocol, "binary") == 0)
+        return refuse("-Y is for the text protocol: it excludes -B binary and -S");
     settings->protocol = "ascii";
-    return SETTINGS_RUN;
+    return true;
 }
 
 static bool wants_certificates(const struct settings *settings)
@@ -24,8 +23,7 @@ static bool wants_certificates(const struct settings *settings)
     return settings->enable_ssl && wants;
 }
 
-/* The option by which clients must say who they are, if there is one: a datagram cannot. Or
- * NULL. */
+/* The option by which clients must authenticate themselves, or NULL. */
 static const char *client_check(const struct settings *settings)
 {
     if (settings->auth_file)
@@ -36,70 +34,53 @@ static const char *client_check(const struct settings *settings)
 }
 
 /* A datagram names its sender, but anybody can write any name. */
-static enum settings_result check_udp(struct settings *settings)
+static bool check_udp(struct settings *settings)
 {
     if (settings->udp_port == 0)
-        return SETTINGS_RUN;
+        return true;
     const char *excluded = client_check(settings);
-    if (excluded) {
-        fprintf(stderr, "-U: UDP knows no clients, so it excludes %s\n", excluded);
-        return SETTINGS_BAD;
-    }
+    if (excluded)
+        return refuse("-U: UDP knows no clients, so it excludes %s", excluded);
     if (settings->unix_path) {
         fprintf(stderr, "warning: -U: no UDP, because -s turns the network off\n");
         settings->udp_port = 0;
     }
-    return SETTINGS_RUN;
-}
-
-/* As in memcached, -U alone moves both ports. */
-static void choose_tcp_port(struct settings *settings)
-{
-    if (settings->tcp_port == SETTINGS_NOT_GIVEN)
-        settings->tcp_port = settings->udp_port ? settings->udp_port : SETTINGS_PORT_DEFAULT;
+    return true;
 }
 
 /* The text protocol has no SASL, so -S leaves only the binary one. */
-static enum settings_result check_sasl(struct settings *settings)
+static bool check_sasl(struct settings *settings)
 {
     if (!settings->enable_sasl)
-        return SETTINGS_RUN;
-    if (!settings->built_in.sasl) {
-        fprintf(stderr, "-S: this build has no SASL: build it where libsasl2 is installed\n");
-        return SETTINGS_BAD;
-    }
-    if (strcmp(settings->protocol, "ascii") == 0) {
-        fprintf(stderr, "-S: SASL needs the binary protocol, so -B ascii cannot be\n");
-        return SETTINGS_BAD;
-    }
+        return true;
+    if (!settings->built_in.sasl)
+        return refuse("-S: this build has no SASL: build it where libsasl2 is installed");
+    if (strcmp(settings->protocol, "ascii") == 0)
+        return refuse("-S: SASL needs the binary protocol, so -B ascii cannot be");
     settings->protocol = "binary";
-    return SETTINGS_RUN;
+    return true;
 }
 
 /* An operator who asks for it relies on it. */
-static enum settings_result check_privileges(const struct settings *settings)
+static bool check_privileges(const struct settings *settings)
 {
-    if (!settings->drop_privileges || settings->built_in.seccomp)
-        return SETTINGS_RUN;
-    fprintf(stderr, "-o drop_privileges: this build has no seccomp: build it where libseccomp is "
-                    "installed\n");
-    return SETTINGS_BAD;
+    return !settings->drop_privileges || settings->built_in.seccomp ||
+           refuse("-o drop_privileges: this build has no seccomp: build it where libseccomp is "
+                  "installed");
 }
 
-enum settings_result settings_check(struct settings *settings)
+bool settings_check(struct settings *settings)
 {
-    if (strcmp(settings->protocol, "auto") != 0 && strcmp(settings->protocol, "ascii") != 0 &&
-        strcmp(settings->protocol, "binary") != 0) {
-        fprintf(stderr,
-                "-B: \"%s\" is not among the protocols auto, ascii and binary; see --help\n",
-                settings->protocol);
-        return SETTINGS_BAD;
-    }
-    enum settings_result result = check_sasl(settings);
-    if (result == SETTINGS_RUN)
-        result = check_udp(settings);
-    if (result == SETTINGS_RUN)
-        result = check_privileges(settings);
-    choose_tcp_port(settings);
-    return result == SETTINGS_RUN ? check_auth_file(settings) : result;
+    const char *protocol = settings->protocol;
+    if (strcmp(protocol, "auto") != 0 && strcmp(protocol, "ascii") != 0 &&
+        strcmp(protocol, "binary") != 0)
+        return refuse("-B: \"%s\" is not among the protocols auto, ascii and binary; see --help",
+                      protocol);
+    if (!check_sasl(settings) || !check_udp(settings) || !check_privileges(settings) ||
+        !check_auth_file(settings))
+        return false;
+
+    if (settings->tcp_port == SETTINGS_NOT_GIVEN) /* as in memcached, -U alone moves both ports */
+        settings->tcp_port = settings->udp_port ? settings->udp_port : SETTINGS_PORT_DEFAULT;
+    return true;
 }

@@ -5,7 +5,7 @@
 #include "src/config/settings.h"
 
 /* To be called when all are read: some choose the protocol, others exclude each other, or need what
- * this build lacks. SETTINGS_BAD: standard error tells what does not work. */
-enum settings_result settings_check(struct settings *settings);
+ * this build lacks. False: it has said on standard error what does not work. */
+bool settings_check(struct settings *settings);
 
 #endif

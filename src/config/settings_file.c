@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/refuse.h"
+
 /* A comment begins with a # at the start of the line or after a blank. */
 static void cut_comment(char *line)
 {
@@ -32,40 +34,34 @@ static bool is_option(const char *line)
     return *line && strncmp(line, "logfile", strlen("logfile")) != 0;
 }
 
-static enum settings_result apply_lines(struct settings *settings, FILE *file, const char *path,
-                                        settings_apply *apply)
+static bool apply_lines(struct settings *settings, FILE *file, const char *path,
+                        settings_apply *apply)
 {
     char *line = NULL;
     size_t capacity = 0;
     int number = 0;
-    enum settings_result result = SETTINGS_RUN;
+    bool ok = true;
 
-    while (result == SETTINGS_RUN && getline(&line, &capacity, file) >= 0) {
+    while (ok && getline(&line, &capacity, file) >= 0) {
         const char *option = strip(line);
         number++;
-        if (is_option(option))
-            result = apply(settings, option);
+        ok = !is_option(option) || apply(settings, option);
     }
 
-    if (result == SETTINGS_BAD)
-        fprintf(stderr, "configuration file %s: stopped at line %d\n", path, number);
-    if (result == SETTINGS_RUN && !feof(file)) { /* a directory can be opened, but not read */
-        fprintf(stderr, "configuration file %s: %s\n", path, strerror(errno));
-        result = SETTINGS_BAD;
-    }
+    if (!ok && !settings->exits)
+        refuse("configuration file %s: stopped at line %d", path, number);
+    if (ok && !feof(file)) /* a directory can be opened, but not read */
+        ok = refuse("configuration file %s: %s", path, strerror(errno));
     free(line);
-    return result;
+    return ok;
 }
 
-enum settings_result settings_file_read(const char *path, struct settings *settings,
-                                        settings_apply *apply)
+bool settings_file_read(const char *path, struct settings *settings, settings_apply *apply)
 {
     FILE *file = fopen(path, "re");
-    if (!file) {
-        fprintf(stderr, "configuration file %s: %s\n", path, strerror(errno));
-        return SETTINGS_BAD;
-    }
-    enum settings_result result = apply_lines(settings, file, path, apply);
+    if (!file)
+        return refuse("configuration file %s: %s", path, strerror(errno));
+    bool ok = apply_lines(settings, file, path, apply);
     fclose(file);
-    return result;
+    return ok;
 }

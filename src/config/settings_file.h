@@ -4,11 +4,11 @@
 
 #include "src/config/settings.h"
 
-typedef enum settings_result settings_apply(struct settings *settings, const char *line);
+typedef bool settings_apply(struct settings *settings, const char *line);
 
-/* Calls apply with each line that has an option, without blanks around it, until the result is not
- * SETTINGS_RUN. SETTINGS_BAD: standard error tells the file's name, and the line or the reason. */
-enum settings_result settings_file_read(const char *path, struct settings *settings,
-                                        settings_apply *apply);
+/* Calls apply with each line that has an option, without blanks around it, until it returns false.
+ * False: standard error has the file's name, and the line or the reason, unless the option was one
+ * that ends the program (settings->exits). */
+bool settings_file_read(const char *path, struct settings *settings, settings_apply *apply);
 
 #endif
