@@ -1,7 +1,6 @@
-/* landlock.c: Landlock's system calls, by number. Rights that are newer than the headers of the
- * oldest system that we build on are defined here.
+/* landlock.c: Landlock's system calls, by number, and rights that are newer than the oldest headers
+ * that we build with.
  */
-#define _GNU_SOURCE
 #include "src/landlock.h"
 
 #include <errno.h>
@@ -35,31 +34,28 @@ static uint64_t can_forbid(void)
     return access | (version >= 2 ? ACCESS_REFER : 0) | (version >= 3 ? ACCESS_TRUNCATE : 0);
 }
 
-static bool allow(int rules, uint64_t access, int dir_fd)
+static bool allow(int rules, uint64_t access, int fd)
 {
-    const struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = dir_fd};
+    const struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = fd};
     return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
 }
 
-/* Allows it in the directory of a file. If there is no such directory, no right is needed. */
-static bool allow_beside(int rules, uint64_t access, const char *path)
+/* What is not there needs no right. */
+static bool allow_at(int rules, uint64_t access, const char *path, int flags)
 {
-    char *copy = path ? strdup(path) : NULL;
-    int dir_fd = copy ? open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    bool ok = dir_fd < 0 || allow(rules, access, dir_fd);
-    free(copy);
-    if (dir_fd >= 0)
-        close(dir_fd);
-    return ok;
-}
-
-/* The standard error of a daemon. */
-static bool allow_null(int rules, uint64_t access)
-{
-    int fd = open("/dev/null", O_PATH | O_CLOEXEC);
+    int fd = open(path, O_PATH | O_CLOEXEC | flags);
     bool ok = fd < 0 || allow(rules, access, fd);
     if (fd >= 0)
         close(fd);
+    return ok;
+}
+
+/* Allows it in the directory of a file. */
+static bool allow_beside(int rules, uint64_t access, const char *path)
+{
+    char *copy = path ? strdup(path) : NULL;
+    bool ok = !copy || allow_at(rules, access, dirname(copy), O_DIRECTORY);
+    free(copy);
     return ok;
 }
 
@@ -72,11 +68,12 @@ bool landlock_confine(const struct landlock_places *places)
     int rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof all.handled_access_fs, 0);
     if (rules < 0)
         return false;
-    bool ok = allow(rules, ACCESS_FILES & known, places->dir_fd) &&
-              allow_beside(rules, ACCESS_FILES & known, places->pid_file) &&
-              allow_beside(rules, LANDLOCK_ACCESS_FS_REMOVE_FILE, places->unix_path) &&
-              allow_null(rules, LANDLOCK_ACCESS_FS_WRITE_FILE) &&
-              syscall(SYS_landlock_restrict_self, rules, 0) == 0;
+    bool ok =
+        allow(rules, ACCESS_FILES & known, places->dir_fd) &&
+        allow_beside(rules, ACCESS_FILES & known, places->pid_file) &&
+        allow_beside(rules, LANDLOCK_ACCESS_FS_REMOVE_FILE, places->unix_path) &&
+        allow_at(rules, LANDLOCK_ACCESS_FS_WRITE_FILE, "/dev/null", 0) && /* daemon's stderr */
+        syscall(SYS_landlock_restrict_self, rules, 0) == 0;
     int error = errno;
     close(rules);
     errno = error;

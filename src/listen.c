@@ -1,5 +1,4 @@
 /* listen.c: from -p, -U, -l and -s to listening sockets. */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
@@ -14,7 +13,9 @@
 #include <unistd.h>
 
 #include "src/base/address.h"
+#include "src/base/refuse.h"
 #include "src/base/replace_file.h"
+#include "src/base/text.h"
 #include "src/process.h"
 #include "src/server.h"
 
@@ -34,12 +35,12 @@ static bool add_listener(struct server *server, int fd, const struct listener *k
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (server->listener_count == SERVER_LISTENERS_MAX) {
-        fprintf(stderr, "more than %d addresses to listen on: name fewer with -l\n",
-                SERVER_LISTENERS_MAX);
         close(fd);
         errno = E2BIG;
-        return false;
+        return refuse("more than %d addresses to listen on: name fewer with -l",
+                      SERVER_LISTENERS_MAX);
     }
+
     struct listener *listener = &server->listeners[server->listener_count++];
     *listener = *kind;
     listener->fd = fd;
@@ -104,21 +105,18 @@ static bool bind_all(struct server *server, const struct endpoint *endpoint,
 
 static void report_error(const struct endpoint *endpoint, int error)
 {
-    const char *hint = "";
-
-    if (error == EADDRINUSE)
-        hint = ". Is another server running there? ";
+    const char *hint = "", *option = "";
     if (is_missing(error))
         hint = ". This machine has no such address: name another with -l";
+    if (error == EADDRINUSE)
+        hint = ". Is another server running there? Name another port with ";
     if (error == EACCES)
-        hint = ". Ports below 1024 are root's. ";
-
-    fprintf(stderr, "cannot listen on %s:%s: %s%s", endpoint->host ? endpoint->host : "*",
-            endpoint->port, strerror(error), hint);
+        hint = ". Ports below 1024 are root's. Name another port with ";
     if (error == EADDRINUSE || error == EACCES)
-        fprintf(stderr, "Name another port with %s",
-                endpoint->transport == TRANSPORT_UDP ? "-U" : "-p");
-    fprintf(stderr, "\n");
+        option = endpoint->transport == TRANSPORT_UDP ? "-U" : "-p";
+
+    refuse("cannot listen on %s:%s: %s%s%s", endpoint->host ? endpoint->host : "*", endpoint->port,
+           strerror(error), hint, option);
 }
 
 static bool listen_on(struct server *server, const struct endpoint *endpoint)
@@ -131,12 +129,10 @@ static bool listen_on(struct server *server, const struct endpoint *endpoint)
     };
     struct addrinfo *all;
     int error = getaddrinfo(host, port, &hints, &all);
-    if (error) {
-        if (!endpoint->optional)
-            fprintf(stderr, "cannot listen on %s:%s: %s\n", host ? host : "*", port,
-                    gai_strerror(error));
-        return endpoint->optional;
-    }
+    if (error)
+        return endpoint->optional ||
+               refuse("cannot listen on %s:%s: %s", host ? host : "*", port, gai_strerror(error));
+
     bool ok = bind_all(server, endpoint, all);
     if (!ok)
         report_error(endpoint, errno);
@@ -144,8 +140,8 @@ static bool listen_on(struct server *server, const struct endpoint *endpoint)
     return ok;
 }
 
-/* Reads what may stand before an address of -l, which says whether TLS is spoken there. Returns the
- * address. */
+/* Reads the prefix of an address of -l, which says whether TLS is spoken there. Returns the address.
+ */
 static char *read_prefix(char *word, struct endpoint *endpoint)
 {
     static const struct {
@@ -157,10 +153,12 @@ static char *read_prefix(char *word, struct endpoint *endpoint)
         {"btls:", TRANSPORT_TLS, TLS_CLIENTS_ANY},
         {"mtls:", TRANSPORT_TLS, TLS_CLIENTS_CERTIFIED},
     };
+
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
         size_t len = strlen(prefixes[i].prefix);
         if (strncmp(word, prefixes[i].prefix, len) != 0)
             continue;
+
         if (endpoint->transport != TRANSPORT_UDP) {
             endpoint->transport = prefixes[i].transport;
             endpoint->clients = prefixes[i].clients;
@@ -191,6 +189,7 @@ static bool read_address(char *word, struct endpoint *endpoint)
     } else if (colon && strchr(word, ':') != colon) {
         colon = NULL; /* there are several, and they belong to the address */
     }
+
     if (colon) {
         *colon = '\0';
         endpoint->port = colon + 1;
@@ -204,23 +203,17 @@ static bool can_speak(const struct server *server, const struct endpoint *endpoi
 {
     if (endpoint->transport != TRANSPORT_TLS)
         return true;
-    if (!server->tls) {
-        fprintf(stderr, "-l %s: TLS needs -Z\n", word);
-        return false;
-    }
-    if (endpoint->clients == TLS_CLIENTS_CERTIFIED && !tls_knows_clients(server->tls)) {
-        fprintf(stderr, "-l %s: no client's certificate is accepted without -o ssl_ca_cert=FILE\n",
-                word);
-        return false;
-    }
-    return true;
+    if (!server->tls)
+        return refuse("-l %s: TLS needs -Z", word);
+    return endpoint->clients != TLS_CLIENTS_CERTIFIED || tls_knows_clients(server->tls) ||
+           refuse("-l %s: no client's certificate is accepted without -o ssl_ca_cert=FILE", word);
 }
 
 static char *copy_list(const char *list)
 {
     char *copy = strdup(list);
     if (!copy)
-        fprintf(stderr, "not enough memory to listen on %s: free some and start again\n", list);
+        refuse("not enough memory to listen on %s: free some and start again", list);
     return copy;
 }
 
@@ -229,10 +222,9 @@ static bool listen_word(struct server *server, char *word, struct endpoint endpo
     char *given = copy_list(word);
     if (!given)
         return false;
-    bool ok = read_address(read_prefix(word, &endpoint), &endpoint);
-    if (!ok)
-        fprintf(stderr, "-l: \"%s\" is no address to listen on; see --help\n", given);
-    ok = ok && can_speak(server, &endpoint, given) && listen_on(server, &endpoint);
+    bool ok = (read_address(read_prefix(word, &endpoint), &endpoint) ||
+               refuse("-l: \"%s\" is no address to listen on; see --help", given)) &&
+              can_speak(server, &endpoint, given) && listen_on(server, &endpoint);
     free(given);
     return ok;
 }
@@ -255,6 +247,7 @@ static bool listen_default(struct server *server, const struct endpoint *endpoin
     int before = server->listener_count;
     if (server->settings.is_memcached)
         return listen_on(server, endpoint);
+
     v4.host = "127.0.0.1";
     v6.host = "::1";
     v4.optional = v6.optional = true;
@@ -263,11 +256,9 @@ static bool listen_default(struct server *server, const struct endpoint *endpoin
     bool enough = any_port && server->listener_count > before;
     if (!enough && !listen_on(server, &v6))
         return false;
-    if (server->listener_count > before)
-        return true;
-    fprintf(stderr, "cannot listen on loopback: this machine has neither 127.0.0.1 nor ::1. Bring "
-                    "it up (ip link set lo up), or name an address with -l\n");
-    return false;
+    return server->listener_count > before ||
+           refuse("cannot listen on loopback: this machine has neither 127.0.0.1 nor ::1. Bring it "
+                  "up (ip link set lo up), or name an address with -l");
 }
 
 /* Listens on a port of each address. `number` is that of -p or -U: 0 is none, -1 any free one. */
@@ -278,6 +269,7 @@ static bool listen_ports(struct server *server, int number, enum transport trans
     struct endpoint endpoint = {.port = port, .transport = transport};
     if (number == 0)
         return true;
+
     snprintf(port, sizeof port, "%d", number < 0 ? 0 : number);
     for (int i = 0; i < settings->listen_count; i++)
         if (!listen_list(server, settings->listen[i], &endpoint))
@@ -287,19 +279,19 @@ static bool listen_ports(struct server *server, int number, enum transport trans
 
 static bool listen_network(struct server *server)
 {
-    const struct settings *settings = &server->settings;
-    return listen_ports(server, settings->tcp_port,
-                        server->tls ? TRANSPORT_TLS : TRANSPORT_PLAIN) &&
-           listen_ports(server, settings->udp_port, TRANSPORT_UDP);
+    enum transport tcp = server->tls ? TRANSPORT_TLS : TRANSPORT_PLAIN;
+    return listen_ports(server, server->settings.tcp_port, tcp) &&
+           listen_ports(server, server->settings.udp_port, TRANSPORT_UDP);
 }
 
-/* A socket left by a server that died refuses connections. One that we may not connect to is in
- * use. */
+/* True for the socket of a server that died: it refuses connections. One that we may not connect to
+ * is in use. */
 static bool is_left_behind(const struct sockaddr_un *address)
 {
     struct stat status;
     if (lstat(address->sun_path, &status) < 0 || !S_ISSOCK(status.st_mode))
         return false;
+
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 &&
                errno == ECONNREFUSED;
@@ -314,6 +306,7 @@ static bool bind_unix(const struct server *server, int fd, const struct sockaddr
 {
     if (is_left_behind(address))
         unlink(address->sun_path);
+
     mode_t mask = umask((mode_t)(0777 & ~server->settings.unix_mask));
     bool ok = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0 &&
               listen(fd, server->settings.backlog) == 0;
@@ -328,87 +321,72 @@ static void report_unix_error(const char *path)
         hint = ": another server listens there, or it is no socket. Name another path with -s";
     if (errno == EACCES || errno == EPERM)
         hint = ". Its directory must be writable for the user that serves";
-    fprintf(stderr, "cannot listen on the Unix socket %s: %s%s\n", path, strerror(errno), hint);
+    refuse("cannot listen on the Unix socket %s: %s%s", path, strerror(errno), hint);
 }
 
 static bool listen_unix(struct server *server)
 {
     const char *path = server->settings.unix_path;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path) {
-        fprintf(stderr,
-                "-s: the path %s is too long for a Unix socket: choose one of less than %zu "
-                "bytes\n",
-                path, sizeof address.sun_path);
-        return false;
-    }
+    if (strlen(path) >= sizeof address.sun_path)
+        return refuse("-s: the path %s is too long for a Unix socket: choose one of less than %zu "
+                      "bytes",
+                      path, sizeof address.sun_path);
+
     strcpy(address.sun_path, path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0 && bind_unix(server, fd, &address)) {
         const struct listener kind = {.is_unix = true, .transport = TRANSPORT_PLAIN};
         return add_listener(server, fd, &kind);
     }
+
     report_unix_error(path);
     if (fd >= 0)
         close(fd);
     return false;
 }
 
-static void write_port(FILE *file, const struct listener *listener)
+static void add_port(struct text *text, const struct listener *listener)
 {
     const char *protocol = listener->transport == TRANSPORT_UDP ? "UDP" : "TCP";
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     getsockname(listener->fd, (struct sockaddr *)&address, &len);
     if (address.ss_family == AF_INET)
-        fprintf(file, "%s INET: %u\n", protocol, ntohs(((struct sockaddr_in *)&address)->sin_port));
+        text_add(text, "%s INET: %u\n", protocol,
+                 ntohs(((struct sockaddr_in *)&address)->sin_port));
     if (address.ss_family == AF_INET6)
-        fprintf(file, "%s INET6: %u\n", protocol,
-                ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
+        text_add(text, "%s INET6: %u\n", protocol,
+                 ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
 }
 
-/* NULL: not enough memory. */
-static char *list_ports(const struct server *server)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *file = open_memstream(&text, &size);
-    for (int i = 0; file && i < server->listener_count; i++)
-        write_port(file, &server->listeners[i]);
-    if (file && fclose(file) != 0) {
-        free(text);
-        text = NULL;
-    }
-    return text;
-}
-
-/* Tells a program that has started us with -p -1 the ports, in the file that this variable names: a
+/* A program that has started us with -p -1 finds the ports in the file that this variable names: a
  * line for each address. */
 static bool write_port_file(const struct server *server)
 {
     const char *path = getenv("MEMCACHED_PORT_FILENAME");
+    struct text ports = {0};
     if (!path)
         return true;
-    char *text = list_ports(server);
-    bool ok = text && replace_file(path, text);
-    if (!ok)
-        fprintf(stderr,
-                "cannot write the ports to %s: %s. Its directory must be writable for the "
-                "user that serves\n",
-                path, strerror(errno));
-    free(text);
+
+    for (int i = 0; i < server->listener_count; i++)
+        add_port(&ports, &server->listeners[i]);
+    bool ok = (!ports.failed && replace_file(path, ports.data ? ports.data : "")) ||
+              refuse("cannot write the ports to %s: %s. Its directory must be writable for the "
+                     "user that serves",
+                     path, strerror(errno));
+    free(ports.data);
     return ok;
 }
 
 /* Makes two files: the Unix socket and the list of ports. */
 static bool listen_and_tell(struct server *server)
 {
-    bool ok = server->settings.unix_path ? listen_unix(server) : listen_network(server);
-    if (ok && server->listener_count == 0) {
-        fprintf(stderr, "nothing to listen on: give a port with -p or a Unix socket with -s\n");
+    if (!(server->settings.unix_path ? listen_unix(server) : listen_network(server)))
         return false;
-    }
-    return ok && write_port_file(server);
+    if (server->listener_count == 0)
+        return refuse("nothing to listen on: give a port with -p or a Unix socket with -s");
+    return write_port_file(server);
 }
 
 /* Ports below 1024 are opened with root's rights, if we have them; files are made with the

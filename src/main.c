@@ -1,5 +1,4 @@
 /* main.c: cachecask from its start to its end, in order. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "src/base/refuse.h"
 #include "src/base/server_log.h"
 #include "src/command/auth_file.h"
 #include "src/command/sasl.h"
@@ -127,8 +127,8 @@ static void ready(struct server *server)
     process_daemon_ready();
 }
 
-/* Locks all memory, now and in future. What is still to be allocated must fit into the limit as
- * well, or the allocation would fail later: a mapping of that size tells. */
+/* Locks all memory, now and in future. A mapping shows that what is still to be allocated fits into
+ * the limit: otherwise the allocation would fail later. */
 static bool try_to_lock(size_t still_to_come)
 {
     if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
@@ -165,10 +165,8 @@ static bool open_watch(struct server *server)
                    .observed = &server->observed,
                    .log = (uint32_t)settings->threads}, /* that after the workers' own */
         .clock = &server->clock};
-    if (server->prefixes && server->watch)
-        return true;
-    fprintf(stderr, "not enough memory for the logs of \"watch\": free some and start again\n");
-    return false;
+    return (server->prefixes && server->watch) ||
+           refuse("not enough memory for the logs of \"watch\": free some and start again");
 }
 
 /* From here on we are the user that serves. */
@@ -177,15 +175,10 @@ static bool open_all(struct main_thread *self, const struct resources *resources
     struct server *server = &self->server;
     const struct settings *settings = &server->settings;
 
-    if (!process_become_user(settings))
-        return false;
-    if (settings->drop_privileges && !privileges_confine(settings, resources->dir_fd))
-        return false;
-    if (!open_watch(server))
-        return false;
-    if (settings->enable_sasl && !sasl_setup(&server->verbosity))
-        return false;
-    return open_store(server, resources);
+    return process_become_user(settings) &&
+           (!settings->drop_privileges || privileges_confine(settings, resources->dir_fd)) &&
+           open_watch(server) && (!settings->enable_sasl || sasl_setup(&server->verbosity)) &&
+           open_store(server, resources);
 }
 
 /* A sync of files without a name succeeds, and keeps nothing. */
@@ -216,7 +209,7 @@ static bool close_all(struct main_thread *self, const struct resources *resource
     return synced;
 }
 
-/* Returns whether the server has served, and stopped cleanly. */
+/* True: the server has served, and stopped cleanly. */
 static bool serve(struct main_thread *self, const struct resources *resources)
 {
     if (!open_all(self, resources))
@@ -233,9 +226,7 @@ static bool open_auth_file(struct server *server)
     if (!path)
         return true;
     server->auth_file = auth_file_open(path, why);
-    if (!server->auth_file)
-        fprintf(stderr, "password file %s: %s\n", path, why);
-    return server->auth_file != NULL;
+    return server->auth_file || refuse("password file %s: %s", path, why);
 }
 
 static bool load_tls(struct server *server)
@@ -244,18 +235,15 @@ static bool load_tls(struct server *server)
     if (!server->settings.enable_ssl)
         return true;
     server->tls = tls_new(&server->settings, error);
-    if (!server->tls)
-        fprintf(stderr, "%s\n", error);
-    return server->tls != NULL;
+    return server->tls || refuse("%s", error);
 }
 
 /* What may need root, if that is who we are. */
 static bool prepare(struct server *server, struct resources *resources)
 {
     struct settings *settings = &server->settings;
-    if (!process_check_user(settings) || !process_set_limits(settings))
-        return false;
-    if (!open_auth_file(server) || !load_tls(server) || !server_listen(server))
+    if (!process_check_user(settings) || !process_set_limits(settings) || !open_auth_file(server) ||
+        !load_tls(server) || !server_listen(server))
         return false;
 
     resources->dir_fd = process_open_data_dir(settings);
@@ -291,7 +279,6 @@ int main(int argc, char **argv)
         .sasl = sasl_built_in(),
         .seccomp = privileges_can_be_dropped(),
     };
-    int status = EXIT_SUCCESS;
 
     process_open_descriptors();
     signals_open();
@@ -300,11 +287,10 @@ int main(int argc, char **argv)
      * must stay small. */
     mallopt(M_MMAP_THRESHOLD, 256 << 10);
 
-    switch (settings_parse(settings, &features, argc, argv)) {
-    case SETTINGS_RUN: status = run(&self); break;
-    case SETTINGS_EXIT: break;
-    case SETTINGS_BAD: status = EXIT_USAGE; break;
-    }
+    enum settings_result result = settings_parse(settings, &features, argc, argv);
+    int status = result == SETTINGS_BAD ? EXIT_USAGE : EXIT_SUCCESS;
+    if (result == SETTINGS_RUN)
+        status = run(&self);
     settings_release(settings);
     return status;
 }

@@ -1,18 +1,12 @@
-#define _GNU_SOURCE
 #include "src/mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-static bool refuse(const char *path, const char *why)
-{
-    fprintf(stderr, "--require-mount=%s: %s\n", path, why);
-    return false;
-}
+#include "src/base/refuse.h"
 
 /* False with errno: ENOSYS if the system cannot tell one mount from another. */
 static bool get_mount(int dir_fd, const char *path, struct statx *found)
@@ -27,22 +21,20 @@ bool mount_is_there(const char *path)
 {
     struct statx found;
     if (!get_mount(AT_FDCWD, path, &found))
-        return refuse(path, strerror(errno));
-    if (found.stx_attributes & STATX_ATTR_MOUNT_ROOT)
-        return true;
-    return refuse(path, "nothing is mounted there. Mount the disk of the data and start again");
+        return refuse("--require-mount=%s: %s", path, strerror(errno));
+    return found.stx_attributes & STATX_ATTR_MOUNT_ROOT ||
+           refuse("--require-mount=%s: nothing is mounted there. Mount the disk of the data and "
+                  "start again",
+                  path);
 }
 
 bool mount_has(const char *path, int dir_fd, const char *name)
 {
     struct statx mounted, dir;
     if (!get_mount(AT_FDCWD, path, &mounted) || !get_mount(dir_fd, "", &dir))
-        return refuse(path, strerror(errno));
-    if (mounted.stx_mnt_id == dir.stx_mnt_id)
-        return true;
-    fprintf(stderr,
-            "--require-mount=%s: the data directory %s lies on another file system. Name "
-            "one on this with --data-dir\n",
-            path, name);
-    return false;
+        return refuse("--require-mount=%s: %s", path, strerror(errno));
+    return mounted.stx_mnt_id == dir.stx_mnt_id ||
+           refuse("--require-mount=%s: the data directory %s lies on another file system. Name one "
+                  "on this with --data-dir",
+                  path, name);
 }

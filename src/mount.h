@@ -4,11 +4,11 @@
 
 #include <stdbool.h>
 
-/* Whether a file system is mounted at `path` itself. False: the operator has been told why not. */
+/* True if a file system is mounted at `path` itself. False: it has said why not. */
 bool mount_is_there(const char *path);
 
-/* Whether the directory is on the file system that is mounted at `path`. False: the operator has
- * been told, with `name` as that of the directory. */
+/* True if the directory, called `name` in messages, is on the file system that is mounted at `path`.
+ * False: it has said why not. */
 bool mount_has(const char *path, int dir_fd, const char *name);
 
 #endif

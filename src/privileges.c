@@ -27,6 +27,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "src/base/refuse.h"
 #include "src/landlock.h"
 
 static const int allowed[] = {
@@ -134,21 +135,17 @@ bool privileges_can_be_dropped(void)
 bool privileges_confine(const struct settings *settings, int dir_fd)
 {
     const struct landlock_places places = {dir_fd, settings->pid_file, settings->unix_path};
-    bool ok = (settings->core_dumps || prctl(PR_SET_DUMPABLE, 0) == 0) &&
-              prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && landlock_confine(&places);
-    if (!ok)
-        fprintf(stderr, "-o drop_privileges: cannot give up access to other files: %s\n",
-                strerror(errno));
-    return ok;
+    return ((settings->core_dumps || prctl(PR_SET_DUMPABLE, 0) == 0) &&
+            prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && landlock_confine(&places)) ||
+           refuse("-o drop_privileges: cannot give up access to other files: %s", strerror(errno));
 }
 
 bool privileges_drop(const struct settings *settings)
 {
     errno = ENOMEM;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    bool ok = filter && install(filter, settings);
-    if (!ok)
-        fprintf(stderr, "-o drop_privileges: cannot filter system calls: %s\n", strerror(errno));
+    bool ok = (filter && install(filter, settings)) ||
+              refuse("-o drop_privileges: cannot filter system calls: %s", strerror(errno));
     if (filter)
         seccomp_release(filter);
     return ok;

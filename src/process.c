@@ -1,5 +1,3 @@
-/* process.c: see process.h. */
-#define _GNU_SOURCE
 #include "src/process.h"
 
 #include <dirent.h>
@@ -18,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "src/base/refuse.h"
 #include "src/base/replace_file.h"
 #include "src/base/server_log.h"
 #include "src/mount.h"
@@ -57,25 +56,18 @@ static const struct passwd *target_user(const struct settings *settings)
 static bool find_user(const struct settings *settings, const struct passwd **user)
 {
     *user = target_user(settings);
-    if (*user || geteuid() != 0)
-        return true;
-    fprintf(stderr, "cannot look up the user %s a second time (%s): start again\n", settings->user,
-            strerror(errno));
-    return false;
+    return *user || geteuid() != 0 ||
+           refuse("cannot look up the user %s a second time (%s): start again", settings->user,
+                  strerror(errno));
 }
 
 bool process_check_user(const struct settings *settings)
 {
-    if (geteuid() != 0)
+    if (geteuid() != 0 || target_user(settings))
         return true;
-    if (!settings->user) {
-        fprintf(stderr, "can't run as root without the -u switch\n");
-        return false;
-    }
-    const struct passwd *user = target_user(settings);
-    if (!user)
-        fprintf(stderr, "can't find the user %s to switch to\n", settings->user);
-    return user != NULL;
+    if (!settings->user)
+        return refuse("can't run as root without the -u switch");
+    return refuse("can't find the user %s to switch to", settings->user);
 }
 
 /* Raises a limit to what is wanted, or as near to it as we may. Returns the limit that holds
@@ -87,6 +79,7 @@ static rlim_t raise_limit(int resource, rlim_t wanted)
         return 0;
     if (limit.rlim_cur >= wanted)
         return limit.rlim_cur;
+
     struct rlimit higher = {wanted, limit.rlim_max < wanted ? wanted : limit.rlim_max};
     if (setrlimit(resource, &higher) == 0)
         return wanted;
@@ -124,18 +117,15 @@ static long count_open_files(void)
 
 static bool refuse_files(const struct settings *settings, long files, long besides)
 {
-    long connections = wanted_connections(settings);
-    long log = STORE_OPEN_FILES_MIN;
-
-    fprintf(stderr,
-            "the limit of open files (ulimit -n) is %ld: too low for %ld connections, %ld "
-            "files of the server and %ld of the log. ",
-            files, connections, besides, log);
-    fprintf(stderr, "Raise it to %ld, start as root, or lower -c", connections + besides + log);
+    long connections = wanted_connections(settings), log = STORE_OPEN_FILES_MIN;
+    char lower[32] = "";
     if (files > besides + log)
-        fprintf(stderr, " to %ld", files - besides - log);
-    fprintf(stderr, "\n");
-    return false;
+        snprintf(lower, sizeof lower, " to %ld", files - besides - log);
+    return refuse(
+        "the limit of open files (ulimit -n) is %ld: too low for %ld connections, %ld "
+        "files of the server and %ld of the log. Raise it to %ld, start as root, or lower "
+        "-c%s",
+        files, connections, besides, log, connections + besides + log, lower);
 }
 
 bool process_share_files(struct settings *settings, uint32_t *segment_files)
@@ -169,11 +159,9 @@ bool process_share_files(struct settings *settings, uint32_t *segment_files)
 bool process_set_limits(const struct settings *settings)
 {
     if (settings->lock_memory)
-        raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY); /* lock_memory() tells if it is not enough */
-    if (settings->core_dumps && raise_limit(RLIMIT_CORE, RLIM_INFINITY) == 0) {
-        fprintf(stderr, "-r: cannot raise the limit of core files: %s\n", strerror(errno));
-        return false;
-    }
+        raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY); /* lock_memory() warns if it is not enough */
+    if (settings->core_dumps && raise_limit(RLIMIT_CORE, RLIM_INFINITY) == 0)
+        return refuse("-r: cannot raise the limit of core files: %s", strerror(errno));
     raise_open_files(settings);
     return true;
 }
@@ -197,39 +185,33 @@ static const char *home_dir(void)
     return user && *user->pw_dir ? user->pw_dir : NULL;
 }
 
-static char *dir_of_port(const char *above, int port)
+static char *dir_of_port(const char *home, const char *state, int port)
 {
     char *path;
-    return asprintf(&path, "%s/cachecask/%d", above, port) < 0 ? NULL : path;
+    return asprintf(&path, "%s%s/cachecask/%d", home, state, port) < 0 ? NULL : path;
 }
 
 static char *users_dir(int port)
 {
     const char *xdg = getenv("XDG_STATE_HOME"), *home = home_dir();
-    char *path, *state;
     if (xdg && *xdg)
-        return dir_of_port(xdg, port);
-    if (!home || asprintf(&state, "%s/.local/state", home) < 0)
-        return NULL;
-    path = dir_of_port(state, port);
-    free(state);
-    return path;
+        return dir_of_port(xdg, "", port);
+    return home ? dir_of_port(home, "/.local/state", port) : NULL;
 }
 
 /* The directory of the data if none is given: that of the systemd unit, or in /var/lib for root, or
- * the user's own. NULL: there is none, and the operator has been told. */
+ * the user's own. NULL: there is none, and it has said so. */
 static char *default_dir(const struct settings *settings)
 {
     char *path = first_state_dir();
     if (!path)
-        path = geteuid() == 0 ? dir_of_port("/var/lib", settings->tcp_port)
+        path = geteuid() == 0 ? dir_of_port("/var", "/lib", settings->tcp_port)
                               : users_dir(settings->tcp_port);
     if (!path)
-        fprintf(stderr,
-                "no data directory: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set, "
-                "and the list of users has no home for user id %ld. Set one of them, or "
-                "name a directory with --data-dir\n",
-                (long)geteuid());
+        refuse("no data directory: STATE_DIRECTORY, XDG_STATE_HOME and HOME are not set, and the "
+               "list of users has no home for user id %ld. Set one of them, or name a directory "
+               "with --data-dir",
+               (long)geteuid());
     return path;
 }
 
@@ -261,13 +243,9 @@ static char *make_parents(const char *path)
 
 static void report_unusable(const char *data_dir, const char *missing, int error, bool is_default)
 {
-    fprintf(stderr, "data directory %s: ", data_dir);
-    if (missing)
-        fprintf(stderr, "cannot make %s: ", missing);
-    fprintf(stderr, "%s. Name another with --data-dir", strerror(error));
-    if (is_default)
-        fprintf(stderr, ", or by STATE_DIRECTORY, XDG_STATE_HOME or HOME");
-    fprintf(stderr, "\n");
+    refuse("data directory %s: %s%s%s%s. Name another with --data-dir%s", data_dir,
+           missing ? "cannot make " : "", missing ? missing : "", missing ? ": " : "",
+           strerror(error), is_default ? ", or by STATE_DIRECTORY, XDG_STATE_HOME or HOME" : "");
 }
 
 /* Returns its descriptor, or -1 with errno; then *missing is the directory above it that could not
@@ -293,8 +271,10 @@ static int make_data_dir(const char *path, const struct passwd *user, char **mis
 int process_open_data_dir(struct settings *settings)
 {
     const struct passwd *user;
+    char *missing;
     if (!find_user(settings, &user))
         return -1;
+
     bool is_default = !settings->data_dir && geteuid() != 0;
     if (!settings->data_dir)
         settings->data_dir = default_dir(settings);
@@ -302,7 +282,7 @@ int process_open_data_dir(struct settings *settings)
         return -1;
     if (settings->require_mount && !mount_is_there(settings->require_mount))
         return -1; /* nothing has been made yet that the mount would hide later */
-    char *missing;
+
     int fd = make_data_dir(settings->data_dir, user, &missing);
     if (fd < 0)
         report_unusable(settings->data_dir, missing, errno, is_default);
@@ -314,8 +294,8 @@ int process_open_data_dir(struct settings *settings)
     return -1;
 }
 
-/* setfsuid() and setfsgid() do not fail: asked for an id that nobody has, they tell which one
- * holds. */
+/* setfsuid() and setfsgid() do not fail: asked for an id that nobody has, they return the present
+ * one. */
 static bool set_file_ids(uid_t uid, gid_t gid)
 {
     setfsgid(gid);
@@ -328,10 +308,8 @@ bool process_begin_as_user(const struct settings *settings)
     const struct passwd *user;
     if (!find_user(settings, &user))
         return false;
-    if (!user || set_file_ids(user->pw_uid, user->pw_gid))
-        return true;
-    fprintf(stderr, "cannot use files as the user %s: the system refuses\n", settings->user);
-    return false;
+    return !user || set_file_ids(user->pw_uid, user->pw_gid) ||
+           refuse("cannot use files as the user %s: the system refuses", settings->user);
 }
 
 void process_end_as_user(void)
@@ -346,14 +324,13 @@ bool process_become_user(const struct settings *settings)
         return false;
     if (!user || user->pw_uid == 0)
         return true;
-    if (setgroups(0, NULL) == 0 && setresgid(user->pw_gid, user->pw_gid, user->pw_gid) == 0 &&
-        setresuid(user->pw_uid, user->pw_uid, user->pw_uid) == 0 && setuid(0) < 0) {
-        if (settings->core_dumps)
-            prctl(PR_SET_DUMPABLE, 1); /* a change of user has cleared it */
-        return true;
-    }
-    fprintf(stderr, "cannot become the user %s: %s\n", settings->user, strerror(errno));
-    return false;
+
+    if (setgroups(0, NULL) < 0 || setresgid(user->pw_gid, user->pw_gid, user->pw_gid) < 0 ||
+        setresuid(user->pw_uid, user->pw_uid, user->pw_uid) < 0 || setuid(0) == 0)
+        return refuse("cannot become the user %s: %s", settings->user, strerror(errno));
+    if (settings->core_dumps)
+        prctl(PR_SET_DUMPABLE, 1); /* a change of user has cleared it */
+    return true;
 }
 
 /* The first half of the random UUID that Linux draws at each boot. */
@@ -371,15 +348,10 @@ uint64_t process_boot_id(void)
 bool process_daemonize(void)
 {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0) {
-        fprintf(stderr, "-d: cannot run in the background: %s\n", strerror(errno));
-        return false;
-    }
-    pid_t child = fork();
-    if (child < 0) {
-        fprintf(stderr, "-d: cannot run in the background: %s\n", strerror(errno));
-        return false;
-    }
+    pid_t child = pipe2(ends, O_CLOEXEC) < 0 ? -1 : fork();
+    if (child < 0)
+        return refuse("-d: cannot run in the background: %s", strerror(errno));
+
     if (child > 0) { /* if it fails the child says why; our status says that it has */
         char done;
         int status = 0;
@@ -389,6 +361,7 @@ bool process_daemonize(void)
         waitpid(child, &status, 0);
         _exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
     }
+
     close(ends[0]);
     daemon_pipe = ends[1];
     setsid();
@@ -405,6 +378,7 @@ void process_daemon_ready(void)
     if (null >= 0)
         close(null);
     server_log_open();
+
     ssize_t ignored = write(daemon_pipe, "", 1);
     (void)ignored;
     close(daemon_pipe);

@@ -1,7 +1,6 @@
 /* server.c: the main thread. It accepts connections, deals them out to the workers in turn, and
  * hears signals.
  */
-#define _GNU_SOURCE
 #include "src/server.h"
 
 #include <errno.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "src/base/address.h"
+#include "src/base/refuse.h"
 #include "src/base/server_log.h"
 #include "src/command/auth_file.h"
 #include "src/net/worker.h"
@@ -116,7 +116,7 @@ static void on_resume(evutil_socket_t fd, short what, void *context)
 /* Connections */
 
 /* Counts before it answers: a client that has read the message finds itself counted. */
-static void refuse(struct main_thread *self, const struct listener *listener, int fd)
+static void refuse_client(struct main_thread *self, const struct listener *listener, int fd)
 {
     static const char message[] = "ERROR Too many open connections\r\n";
     atomic_fetch_add(&self->rejected_connections, 1);
@@ -199,7 +199,7 @@ static bool accept_one(struct main_thread *self, struct listener *listener)
         return false;
     }
     if (is_full(&self->server)) {
-        refuse(self, listener, fd);
+        refuse_client(self, listener, fd);
         return true;
     }
     address_format((struct sockaddr *)&peer, len, address, sizeof address);
@@ -340,11 +340,8 @@ static bool start_workers(struct main_thread *self)
     self->workers = calloc((size_t)count, sizeof *self->workers);
     for (int i = 0; self->workers && i < count; i++) {
         self->workers[i] = worker_new(&self->server, (uint32_t)i);
-        if (!self->workers[i] || !worker_start(self->workers[i])) {
-            fprintf(stderr, "cannot start worker %d: %s; start fewer with -t\n", i,
-                    strerror(errno));
-            return false;
-        }
+        if (!self->workers[i] || !worker_start(self->workers[i]))
+            return refuse("cannot start worker %d: %s; start fewer with -t", i, strerror(errno));
     }
     return self->workers != NULL;
 }
@@ -385,11 +382,9 @@ static bool start(struct main_thread *self)
 
     self->base = event_base_new();
     self->server.dump = dump_new(self->server.store, &self->server.clock);
-    if (self->base && self->server.dump && watch_signals(self) && start_workers(self) &&
-        watch_listeners(self) && start_ticking(self))
-        return true;
-    fprintf(stderr, "cannot start: %s\n", strerror(errno));
-    return false;
+    return (self->base && self->server.dump && watch_signals(self) && start_workers(self) &&
+            watch_listeners(self) && start_ticking(self)) ||
+           refuse("cannot start: %s", strerror(errno));
 }
 
 bool server_run(struct main_thread *self, void (*ready)(struct server *server))
