@@ -109,14 +109,6 @@ static char *put_states(char *out, const struct reply_meta *meta)
     return out;
 }
 
-static bool is_plain(struct bytes key)
-{
-    for (size_t i = 0; i < key.len; i++)
-        if ((unsigned char)key.data[i] <= ' ' || key.data[i] == 127)
-            return false;
-    return true;
-}
-
 static char *put_named(char *out, const char *name, uint64_t number)
 {
     return text_put_number(text_put(out, name, strlen(name)), number);
@@ -128,7 +120,7 @@ static char *put_debug(char *out, const struct request *request, const struct re
     const struct reply_meta *meta = reply->meta;
     struct bytes key = request->key;
     *out++ = ' ';
-    if (!(request->meta_flags & META_FLAG('b')) || is_plain(key))
+    if (!(request->meta_flags & META_FLAG('b')) || token_is_plain(key))
         out = text_put(out, key.data, key.len);
     else
         out += base64_encode(out, key.data, key.len);

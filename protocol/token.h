@@ -32,6 +32,15 @@ static inline bool token_is(struct bytes token, const char *word, size_t word_le
     return token.len == word_len && memcmp(token.data, word, word_len) == 0;
 }
 
+/* True if these bytes can stand in a line as they are: no blank and no control byte is among them. */
+static inline bool token_is_plain(struct bytes token)
+{
+    for (size_t i = 0; i < token.len; i++)
+        if ((unsigned char)token.data[i] <= ' ' || token.data[i] == 127)
+            return false;
+    return true;
+}
+
 /* The token without a leading plus. A plus is part of a number only where memcached reads it so: in
  * the flags and the expiry of storage commands, and in an operator's settings. */
 static inline struct bytes token_without_plus(struct bytes token)

@@ -7,12 +7,22 @@
 #include "src/server.h"
 #include "storage/store.h"
 
-static void get_process(void *context, struct stats_process *process)
+static void sum_counters(const struct main_thread *self, struct counters *sum)
+{
+    memset(sum, 0, sizeof *sum);
+    for (int i = 0; i < self->server.settings.threads; i++)
+        counters_add(sum, &self->workers[i]->context.counters);
+    counters_subtract(sum, &self->reset_counters);
+}
+
+static void get(void *context, struct stats_now *now)
 {
     struct main_thread *self = context;
     struct server *server = &self->server;
 
-    *process = (struct stats_process){
+    *now = (struct stats_now){
+        .source = &server->stats,
+        .settings = server->settings,
         .now_s = clock_now_s(&server->clock),
         .uptime_s = clock_uptime_s(&server->clock),
         .event_version = event_get_version(),
@@ -24,34 +34,16 @@ static void get_process(void *context, struct stats_process *process)
         .accepting = atomic_load(&self->accepting),
         .sizes_enabled = atomic_load(&server->sizes_enabled),
         .has_tls = server->tls != NULL,
+        .tls_new_sessions = server->tls ? tls_new_sessions(server->tls) : 0,
+        .tls_age_s = server->tls ? tls_age_s(server->tls) : 0,
     };
-    if (!server->tls)
-        return;
-    process->tls_new_sessions = tls_new_sessions(server->tls);
-    process->tls_age_s = tls_age_s(server->tls);
-}
+    store_stats(server->store, &now->store);
+    sum_counters(self, &now->counters);
 
-static void get_settings(void *context, struct settings *now)
-{
-    struct main_thread *self = context;
-    struct server *server = &self->server;
-    struct store_stats store;
-    store_stats(server->store, &store);
-
-    *now = server->settings;
-    now->memory_mib = store.memory_limit >> 20;
-    now->verbosity = atomic_load(&server->verbosity);
-    now->stats_detail = atomic_load(&server->observed) & WATCH_DETAIL;
-    now->track_sizes = atomic_load(&server->sizes_enabled);
-}
-
-static void sum_counters(void *context, struct counters *sum)
-{
-    struct main_thread *self = context;
-    memset(sum, 0, sizeof *sum);
-    for (int i = 0; i < self->server.settings.threads; i++)
-        counters_add(sum, &self->workers[i]->context.counters);
-    counters_subtract(sum, &self->reset_counters);
+    now->settings.memory_mib = now->store.memory_limit >> 20;
+    now->settings.verbosity = atomic_load(&server->verbosity);
+    now->settings.stats_detail = atomic_load(&server->observed) & WATCH_DETAIL;
+    now->settings.track_sizes = now->sizes_enabled;
 }
 
 /* Several threads may do this at the same time. */
@@ -116,12 +108,9 @@ void server_stats_init(struct main_thread *self)
 {
     self->server.stats = (struct stats_source){
         .context = self,
-        .get_process = get_process,
-        .get_settings = get_settings,
-        .sum_counters = sum_counters,
+        .get = get,
         .each_connection = each_connection,
         .reset = reset,
-        .store = self->server.store,
         .watch = self->server.watch,
         .prefixes = self->server.prefixes,
     };

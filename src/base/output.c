@@ -1,7 +1,6 @@
 #include "src/base/output.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 #include "storage/base/memory.h"
 

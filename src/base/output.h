@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 /* Bytes to be sent, and what keeps them until then. Bytes of the arena have no owner: they are gone
  * after the round. */
@@ -20,6 +21,12 @@ struct piece {
     void *owner;
     bool ends_answer; /* for transports that send the answer to each request by itself */
 };
+
+/* A piece whose memory comes from malloc and is freed when it is sent. */
+static inline struct piece piece_of_heap(char *data, size_t len)
+{
+    return (struct piece){.data = data, .len = len, .release = free, .owner = data};
+}
 
 #define OUTPUT_ARENA_SIZE (UINT32_C(512) << 10)
 #define OUTPUT_PIECES     1024
@@ -68,7 +75,7 @@ void output_wrote(struct output *output, size_t len);
 void output_add(struct output *output, const char *data, size_t len, void (*release)(void *owner),
                 void *owner);
 
-/* Adds a piece whose memory comes from malloc and is freed when it is sent. */
+/* Adds a piece of the heap. */
 void output_add_heap(struct output *output, char *data, size_t len);
 
 /* Releases what a piece points to. */

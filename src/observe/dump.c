@@ -13,7 +13,6 @@
  *
  * One dump at a time, as in memcached; one that was left counts until its thread has noticed.
  */
-#define _GNU_SOURCE
 #include "src/observe/dump.h"
 
 #include <inttypes.h>
@@ -27,6 +26,7 @@
 #include <unistd.h>
 
 #include "protocol/base64.h"
+#include "protocol/token.h"
 #include "src/base/clock.h"
 #include "src/base/encode.h"
 #include "src/base/number.h"
@@ -45,8 +45,7 @@ enum dump_state {
 };
 
 struct chunk {
-    char *data;
-    size_t len;
+    char *data, *end;
 };
 
 struct dump {
@@ -67,19 +66,12 @@ struct dump {
     uint32_t chunk_count;
 };
 
-static const char *end_line(enum dump_form form)
+static bool has_room(const struct chunk *chunk)
 {
-    return form == DUMP_MG ? "EN\r\n" : "END\r\n";
+    return chunk->data + CHUNK_SIZE - chunk->end >= 2 * LINE_SIZE;
 }
 
 /* Lines. */
-
-static char *put_text(char *out, const char *text)
-{
-    size_t len = strlen(text);
-    memcpy(out, text, len);
-    return out + len;
-}
 
 static char *put_number(char *out, uint64_t number)
 {
@@ -87,53 +79,41 @@ static char *put_number(char *out, uint64_t number)
 }
 
 /* memcached's line about a key; there is one class here, as in `stats items`. */
-static size_t write_meta(char *out, const struct store_scanned *item)
+static char *write_meta(char *out, const struct store_scanned *item)
 {
-    char *at = put_text(out, "key=");
-    at += encode_url(at, item->key, item->key_len);
-    at = put_text(at, " exp=");
-    at = item->expire_s ? put_number(at, item->expire_s) : put_text(at, "-1");
-    at = put_number(put_text(at, " la="), item->accessed_s);
-    at = put_number(put_text(at, " cas="), item->cas);
-    at = put_text(at, item->fetched ? " fetch=yes" : " fetch=no");
-    at = put_number(put_text(at, " cls=1 size="), item->size);
-    at = put_number(put_text(at, " flags="), item->client_flags);
-    *at++ = '\n';
-    return (size_t)(at - out);
+    out = stpcpy(out, "key=");
+    out += encode_url(out, item->key, item->key_len);
+    out = stpcpy(out, " exp=");
+    out = item->expire_s ? put_number(out, item->expire_s) : stpcpy(out, "-1");
+    out = put_number(stpcpy(out, " la="), item->accessed_s);
+    out = put_number(stpcpy(out, " cas="), item->cas);
+    out = stpcpy(out, item->fetched ? " fetch=yes" : " fetch=no");
+    out = put_number(stpcpy(out, " cls=1 size="), item->size);
+    out = put_number(stpcpy(out, " flags="), item->client_flags);
+    return stpcpy(out, "\n");
 }
 
-/* Whether a key can stand in a command as it is. */
 static bool is_plain(const struct store_scanned *item)
 {
-    for (size_t i = 0; i < item->key_len; i++)
-        if ((unsigned char)item->key[i] <= ' ' || item->key[i] == 127)
-            return false;
-    return true;
+    return token_is_plain((struct bytes){item->key, item->key_len});
 }
 
-static size_t write_mg(char *out, const struct store_scanned *item)
+static char *write_mg(char *out, const struct store_scanned *item)
 {
-    const char *end = "\r\n";
-    size_t len = 3;
-    memcpy(out, "mg ", len);
-    if (is_plain(item)) {
-        memcpy(out + len, item->key, item->key_len);
-        len += item->key_len;
-    } else {
-        len += base64_encode(out + len, item->key, item->key_len);
-        end = " b\r\n";
-    }
-    memcpy(out + len, end, strlen(end));
-    return len + strlen(end);
+    out = stpcpy(out, "mg ");
+    if (is_plain(item))
+        return stpcpy(mempcpy(out, item->key, item->key_len), "\r\n");
+    out += base64_encode(out, item->key, item->key_len);
+    return stpcpy(out, " b\r\n");
 }
 
-/* A key that cannot stand in a line as it is has none: this form has no way to write it. */
-static size_t write_cached(char *out, const struct store_scanned *item)
+/* This form has no way to write a key that is not plain. */
+static char *write_cached(char *out, const struct store_scanned *item)
 {
     if (!is_plain(item))
-        return 0;
-    return (size_t)snprintf(out, LINE_SIZE, "ITEM %.*s [%" PRIu32 " b; %" PRIu32 " s]\r\n",
-                            (int)item->key_len, item->key, item->value_len, item->expire_s);
+        return out;
+    return out + snprintf(out, LINE_SIZE, "ITEM %.*s [%" PRIu32 " b; %" PRIu32 " s]\r\n",
+                          (int)item->key_len, item->key, item->value_len, item->expire_s);
 }
 
 /* Sizes. */
@@ -168,13 +148,12 @@ static void count_size(struct sizes *sizes, const struct store_scanned *item)
 static bool write_sizes(struct sizes *sizes, struct chunk *chunk)
 {
     for (; sizes->shown < SIZE_COUNTS; sizes->shown++) {
-        if (!sizes->counts[sizes->shown])
-            continue;
-        if (chunk->len + 2 * LINE_SIZE > CHUNK_SIZE)
+        uint64_t size = size_of_count(sizes->shown), count = sizes->counts[sizes->shown];
+        if (count && !has_room(chunk))
             return false;
-        chunk->len += (size_t)snprintf(chunk->data + chunk->len, LINE_SIZE,
-                                       "STAT %" PRIu64 " %" PRIu64 "\r\n",
-                                       size_of_count(sizes->shown), sizes->counts[sizes->shown]);
+        if (count)
+            chunk->end +=
+                snprintf(chunk->end, LINE_SIZE, "STAT %" PRIu64 " %" PRIu64 "\r\n", size, count);
     }
     return true;
 }
@@ -197,11 +176,10 @@ static bool is_unwanted(struct dump *dump)
 
 static void write_item(struct run *run, struct chunk *chunk, const struct store_scanned *item)
 {
-    char *out = chunk->data + chunk->len;
     switch (run->form) {
-    case DUMP_META: chunk->len += write_meta(out, item); break;
-    case DUMP_MG: chunk->len += write_mg(out, item); break;
-    case DUMP_CACHE: chunk->len += write_cached(out, item); break;
+    case DUMP_META: chunk->end = write_meta(chunk->end, item); break;
+    case DUMP_MG: chunk->end = write_mg(chunk->end, item); break;
+    case DUMP_CACHE: chunk->end = write_cached(chunk->end, item); break;
     case DUMP_SIZES: count_size(run->sizes, item); break;
     }
     run->left--;
@@ -213,7 +191,7 @@ static enum store_status list_keys(struct dump *dump, struct run *run, struct ch
 {
     uint32_t now_s = clock_now_s(dump->clock);
     struct store_scanned item;
-    while (chunk->len + 2 * LINE_SIZE <= CHUNK_SIZE && !is_unwanted(dump)) {
+    while (has_room(chunk) && !is_unwanted(dump)) {
         enum store_status status =
             run->left ? store_scan_next(run->scan, now_s, &item) : STORE_NOT_FOUND;
         if (status == STORE_OK)
@@ -234,9 +212,7 @@ static enum store_status fill_chunk(struct dump *dump, struct run *run, struct c
     run->listed = true;
     if (run->form == DUMP_SIZES && !write_sizes(run->sizes, chunk))
         return STORE_MORE;
-    const char *end = end_line(run->form);
-    memcpy(chunk->data + chunk->len, end, strlen(end));
-    chunk->len += strlen(end);
+    chunk->end = stpcpy(chunk->end, run->form == DUMP_MG ? "EN\r\n" : "END\r\n");
     return STORE_NOT_FOUND;
 }
 
@@ -263,11 +239,12 @@ static bool push_all(struct dump *dump, struct run *run)
 {
     enum store_status status = STORE_MORE;
     while (status == STORE_MORE) {
-        struct chunk chunk = {.data = malloc(CHUNK_SIZE)};
-        status = chunk.data ? fill_chunk(dump, run, &chunk) : STORE_NO_MEMORY;
+        char *data = malloc(CHUNK_SIZE);
+        struct chunk chunk = {data, data};
+        status = data ? fill_chunk(dump, run, &chunk) : STORE_NO_MEMORY;
         if ((status != STORE_MORE && status != STORE_NOT_FOUND) ||
             !push_chunk(dump, chunk, status == STORE_NOT_FOUND)) {
-            free(chunk.data);
+            free(data);
             return false;
         }
     }
@@ -343,9 +320,8 @@ enum dump_started dump_start(struct dump *dump, enum dump_form form, uint64_t li
 
 static enum dump_taken take_chunk(struct dump *dump, struct piece *piece)
 {
-    struct chunk chunk = dump->chunks[0];
-    *piece =
-        (struct piece){.data = chunk.data, .len = chunk.len, .release = free, .owner = chunk.data};
+    const struct chunk *chunk = &dump->chunks[0];
+    *piece = piece_of_heap(chunk->data, (size_t)(chunk->end - chunk->data));
     dump->chunk_count--;
     memmove(dump->chunks, dump->chunks + 1, dump->chunk_count * sizeof *dump->chunks);
     pthread_cond_signal(&dump->changed);

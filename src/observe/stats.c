@@ -1,17 +1,16 @@
 /* stats.c: the rows of `stats`. Those of plain `stats` take less than 4096 bytes as text, because a
  * monitor has no larger buffer.
  */
-#define _GNU_SOURCE
 #include "src/observe/stats.h"
 
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "protocol/token.h"
 #include "src/base/encode.h"
 #include "src/observe/prefix.h"
 #include "src/observe/watch.h"
-#include "storage/store.h"
 
 static void seconds(const struct stats_receiver *to, const char *name, struct timeval time)
 {
@@ -20,16 +19,16 @@ static void seconds(const struct stats_receiver *to, const char *name, struct ti
     stats_decimal(to, name, text);
 }
 
-static void process(const struct stats_process *process, const struct stats_receiver *to)
+static void process(const struct stats_now *now, const struct stats_receiver *to)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
 
     stats_number(to, "pid", (uint64_t)getpid());
-    stats_number(to, "uptime", process->uptime_s);
-    stats_number(to, "time", process->now_s);
+    stats_number(to, "uptime", now->uptime_s);
+    stats_number(to, "time", now->now_s);
     stats_string(to, "version", SETTINGS_MEMCACHED_VERSION);
-    stats_string(to, "libevent", process->event_version);
+    stats_string(to, "libevent", now->event_version);
     stats_number(to, "pointer_size", 8 * sizeof(void *));
     seconds(to, "rusage_user", usage.ru_utime);
     seconds(to, "rusage_system", usage.ru_stime);
@@ -41,68 +40,65 @@ static void zeros(const struct stats_receiver *to, const char *const *names, siz
         stats_number(to, names[i], 0);
 }
 
-static void connections(const struct stats_process *process, int max_connections,
-                        const struct counters *sum, const struct stats_receiver *to)
+static void connections(const struct stats_now *now, const struct stats_receiver *to)
 {
     /* There are no pools: a worker has one buffer for what it reads and one for its replies. No
      * descriptors are reserved either: -c counts clients alone. */
     static const char *const pools[] = {"response_obj_count", "response_obj_bytes",
                                         "read_buf_count", "read_buf_bytes", "read_buf_bytes_free"};
 
-    stats_number(to, "max_connections", (uint64_t)max_connections);
-    stats_number(to, "curr_connections", process->connections);
-    stats_number(to, "total_connections", process->total_connections);
-    stats_number(to, "rejected_connections", process->rejected_connections);
-    stats_number(to, "connection_structures", process->connections);
-    stats_number(to, "response_obj_oom", sum->response_obj_oom);
+    stats_number(to, "max_connections", (uint64_t)now->settings.max_connections);
+    stats_number(to, "curr_connections", now->connections);
+    stats_number(to, "total_connections", now->total_connections);
+    stats_number(to, "rejected_connections", now->rejected_connections);
+    stats_number(to, "connection_structures", now->connections);
+    stats_number(to, "response_obj_oom", now->counters.response_obj_oom);
     zeros(to, pools, sizeof pools / sizeof *pools);
-    stats_number(to, "read_buf_oom", sum->read_buf_oom);
+    stats_number(to, "read_buf_oom", now->counters.read_buf_oom);
     stats_number(to, "reserved_fds", 0);
 }
 
-static void commands(const struct counters *sum, const struct store_stats *store,
-                     bool has_idle_timeout, const struct stats_receiver *to)
+static void commands(const struct stats_now *now, const struct stats_receiver *to)
 {
-    stats_number(to, "cmd_get", sum->cmd_get);
-    stats_number(to, "cmd_set", sum->cmd_set);
-    stats_number(to, "cmd_flush", sum->cmd_flush);
-    stats_number(to, "cmd_touch", sum->cmd_touch);
-    stats_number(to, "cmd_meta", sum->cmd_meta);
-    stats_number(to, "get_hits", sum->get_hits);
-    stats_number(to, "get_misses", sum->get_misses);
-    stats_number(to, "get_expired", store->expired_items - store->crawler_reclaimed);
-    stats_number(to, "get_flushed", store->flushed_items);
-    stats_number(to, "delete_misses", sum->delete_misses);
-    stats_number(to, "delete_hits", sum->delete_hits);
-    stats_number(to, "incr_misses", sum->incr_misses);
-    stats_number(to, "incr_hits", sum->incr_hits);
-    stats_number(to, "decr_misses", sum->decr_misses);
-    stats_number(to, "decr_hits", sum->decr_hits);
-    stats_number(to, "cas_misses", sum->cas_misses);
-    stats_number(to, "cas_hits", sum->cas_hits);
-    stats_number(to, "cas_badval", sum->cas_badval);
-    stats_number(to, "touch_hits", sum->touch_hits);
-    stats_number(to, "touch_misses", sum->touch_misses);
-    stats_number(to, "store_too_large", sum->store_too_large);
-    stats_number(to, "store_no_memory", sum->store_no_memory);
-    stats_number(to, "auth_cmds", sum->auth_cmds);
-    stats_number(to, "auth_errors", sum->auth_errors);
-    if (has_idle_timeout)
-        stats_number(to, "idle_kicks", sum->idle_kicks);
-    stats_number(to, "bytes_read", sum->bytes_read);
-    stats_number(to, "bytes_written", sum->bytes_written);
+    stats_number(to, "cmd_get", now->counters.cmd_get);
+    stats_number(to, "cmd_set", now->counters.cmd_set);
+    stats_number(to, "cmd_flush", now->counters.cmd_flush);
+    stats_number(to, "cmd_touch", now->counters.cmd_touch);
+    stats_number(to, "cmd_meta", now->counters.cmd_meta);
+    stats_number(to, "get_hits", now->counters.get_hits);
+    stats_number(to, "get_misses", now->counters.get_misses);
+    stats_number(to, "get_expired", now->store.expired_items - now->store.crawler_reclaimed);
+    stats_number(to, "get_flushed", now->store.flushed_items);
+    stats_number(to, "delete_misses", now->counters.delete_misses);
+    stats_number(to, "delete_hits", now->counters.delete_hits);
+    stats_number(to, "incr_misses", now->counters.incr_misses);
+    stats_number(to, "incr_hits", now->counters.incr_hits);
+    stats_number(to, "decr_misses", now->counters.decr_misses);
+    stats_number(to, "decr_hits", now->counters.decr_hits);
+    stats_number(to, "cas_misses", now->counters.cas_misses);
+    stats_number(to, "cas_hits", now->counters.cas_hits);
+    stats_number(to, "cas_badval", now->counters.cas_badval);
+    stats_number(to, "touch_hits", now->counters.touch_hits);
+    stats_number(to, "touch_misses", now->counters.touch_misses);
+    stats_number(to, "store_too_large", now->counters.store_too_large);
+    stats_number(to, "store_no_memory", now->counters.store_no_memory);
+    stats_number(to, "auth_cmds", now->counters.auth_cmds);
+    stats_number(to, "auth_errors", now->counters.auth_errors);
+    if (now->settings.idle_timeout_s)
+        stats_number(to, "idle_kicks", now->counters.idle_kicks);
+    stats_number(to, "bytes_read", now->counters.bytes_read);
+    stats_number(to, "bytes_written", now->counters.bytes_written);
 }
 
-static void tls(const struct stats_process *process, bool session_cache, const struct counters *sum,
-                const struct stats_receiver *to)
+static void tls(const struct stats_now *now, const struct stats_receiver *to)
 {
-    if (!process->has_tls)
+    if (!now->has_tls)
         return;
-    if (session_cache)
-        stats_number(to, "ssl_new_sessions", process->tls_new_sessions);
-    stats_number(to, "ssl_handshake_errors", sum->ssl_handshake_errors);
-    stats_number(to, "ssl_proto_errors", sum->ssl_proto_errors);
-    stats_number(to, "time_since_server_cert_refresh", process->tls_age_s);
+    if (now->settings.ssl_session_cache)
+        stats_number(to, "ssl_new_sessions", now->tls_new_sessions);
+    stats_number(to, "ssl_handshake_errors", now->counters.ssl_handshake_errors);
+    stats_number(to, "ssl_proto_errors", now->counters.ssl_proto_errors);
+    stats_number(to, "time_since_server_cert_refresh", now->tls_age_s);
 }
 
 static void watchers(struct watch *watch, const struct stats_receiver *to)
@@ -119,14 +115,14 @@ static void watchers(struct watch *watch, const struct stats_receiver *to)
 
 /* memcached gives the size of its table as a power of two: here that of the index in buckets, which
  * have 64 bytes. */
-static void index_size(const struct store_stats *store, const struct stats_receiver *to)
+static void index_size(const struct stats_now *now, const struct stats_receiver *to)
 {
     uint64_t power = 0;
-    while ((UINT64_C(64) << (power + 1)) <= store->keydir_bytes)
+    while ((UINT64_C(64) << (power + 1)) <= now->store.keydir_bytes)
         power++;
 
     stats_number(to, "hash_power_level", power);
-    stats_number(to, "hash_bytes", store->keydir_bytes);
+    stats_number(to, "hash_bytes", now->store.keydir_bytes);
     stats_number(to, "hash_is_expanding", 0);
 }
 
@@ -142,66 +138,56 @@ static void slab_moves(const struct stats_receiver *to)
     zeros(to, names, sizeof names / sizeof *names);
 }
 
-static void crawler(const struct store_stats *store, const struct stats_receiver *to)
+static void crawler(const struct stats_now *now, const struct stats_receiver *to)
 {
     static const char *const others[] = {"lru_maintainer_juggles", "malloc_fails"};
 
     stats_number(to, "lru_crawler_running", 0);
-    stats_number(to, "lru_crawler_starts", store->crawler_passes);
+    stats_number(to, "lru_crawler_starts", now->store.crawler_passes);
     zeros(to, others, sizeof others / sizeof *others);
 }
 
-static void items(const struct store_stats *store, uint64_t total_items,
-                  const struct stats_receiver *to)
+static void items(const struct stats_now *now, const struct stats_receiver *to)
 {
     static const char *const queues[] = {"lrutail_reflocked", "moves_to_cold",
                                          "moves_to_warm",     "moves_within_lru",
                                          "direct_reclaims",   "lru_bumps_dropped"};
 
-    stats_number(to, "bytes", store->live_bytes);
-    stats_number(to, "curr_items", store->keydir_entries);
-    stats_number(to, "total_items", total_items);
+    stats_number(to, "bytes", now->store.live_bytes);
+    stats_number(to, "curr_items", now->store.keydir_entries);
+    stats_number(to, "total_items", now->counters.total_items);
     stats_number(to, "slab_global_page_pool", 0);
-    stats_number(to, "expired_unfetched", store->expired_unfetched);
-    stats_number(to, "evicted_unfetched", store->evicted_unfetched);
-    stats_number(to, "evicted_active", store->evicted_items - store->evicted_unfetched);
-    stats_number(to, "evictions", store->evicted_items);
-    stats_number(to, "reclaimed", store->expired_items);
-    stats_number(to, "crawler_reclaimed", store->crawler_reclaimed);
-    stats_number(to, "crawler_items_checked", store->crawler_checked);
+    stats_number(to, "expired_unfetched", now->store.expired_unfetched);
+    stats_number(to, "evicted_unfetched", now->store.evicted_unfetched);
+    stats_number(to, "evicted_active", now->store.evicted_items - now->store.evicted_unfetched);
+    stats_number(to, "evictions", now->store.evicted_items);
+    stats_number(to, "reclaimed", now->store.expired_items);
+    stats_number(to, "crawler_reclaimed", now->store.crawler_reclaimed);
+    stats_number(to, "crawler_items_checked", now->store.crawler_checked);
     zeros(to, queues, sizeof queues / sizeof *queues);
-    stats_number(to, "total_malloced", store->cache_bytes + store->keydir_bytes);
+    stats_number(to, "total_malloced", now->store.cache_bytes + now->store.keydir_bytes);
 }
 
-static enum stats_answer general(const struct stats_source *source, const struct stats_receiver *to)
+static void general(const struct stats_now *now, const struct stats_receiver *to)
 {
     static const char *const napi[] = {"unexpected_napi_ids", "round_robin_fallback"};
-    struct settings settings;
-    struct stats_process now;
-    struct counters sum;
-    struct store_stats store;
-    source->get_settings(source->context, &settings);
-    source->get_process(source->context, &now);
-    source->sum_counters(source->context, &sum);
-    store_stats(source->store, &store);
 
-    process(&now, to);
-    connections(&now, settings.max_connections, &sum, to);
-    commands(&sum, &store, settings.idle_timeout_s, to);
-    stats_number(to, "limit_maxbytes", store.memory_limit);
-    stats_number(to, "accepting_conns", now.accepting);
-    stats_number(to, "listen_disabled_num", now.listen_disabled_num);
-    stats_number(to, "time_in_listen_disabled_us", now.listen_disabled_us);
-    stats_number(to, "threads", (uint64_t)settings.threads);
-    stats_number(to, "conn_yields", sum.conn_yields);
-    index_size(&store, to);
+    process(now, to);
+    connections(now, to);
+    commands(now, to);
+    stats_number(to, "limit_maxbytes", now->store.memory_limit);
+    stats_number(to, "accepting_conns", now->accepting);
+    stats_number(to, "listen_disabled_num", now->listen_disabled_num);
+    stats_number(to, "time_in_listen_disabled_us", now->listen_disabled_us);
+    stats_number(to, "threads", (uint64_t)now->settings.threads);
+    stats_number(to, "conn_yields", now->counters.conn_yields);
+    index_size(now, to);
     slab_moves(to);
-    crawler(&store, to);
-    watchers(source->watch, to);
-    tls(&now, settings.ssl_session_cache, &sum, to);
+    crawler(now, to);
+    watchers(now->source->watch, to);
+    tls(now, to);
     zeros(to, napi, sizeof napi / sizeof *napi);
-    items(&store, sum.total_items, to);
-    return STATS_LIST;
+    items(now, to);
 }
 
 static void uuid(const uint8_t bytes[16], const struct stats_receiver *to)
@@ -225,103 +211,89 @@ static uint64_t limit_or_none(uint64_t limit)
     return limit == UINT64_MAX ? 0 : limit;
 }
 
-static enum stats_answer store_group(const struct stats_source *source,
-                                     const struct stats_receiver *to)
+static void store_group(const struct stats_now *now, const struct stats_receiver *to)
 {
-    struct counters sum;
-    struct store_stats store;
-    source->sum_counters(source->context, &sum);
-    store_stats(source->store, &store);
+    const struct store_stats *store = &now->store;
 
     stats_string(to, "cachecask_version", PACKAGE_VERSION);
-    uuid(store.uuid, to);
-    stats_number(to, "epoch", store.epoch);
-    stats_number(to, "lsn", store.lsn);
-    stats_number(to, "lsn_synced", store.lsn_synced);
-    stats_number(to, "segments", store.segments);
-    stats_number(to, "segment_size", store.segment_size);
-    stats_number(to, "disk_bytes", store.disk_bytes);
-    stats_number(to, "disk_limit", limit_or_none(store.disk_limit));
-    stats_number(to, "disk_limit_effective", limit_or_none(store.disk_limit_effective));
-    stats_number(to, "live_bytes", store.live_bytes);
-    stats_number(to, "dead_bytes", store.dead_bytes);
-    stats_number(to, "keydir_entries", store.keydir_entries);
-    stats_number(to, "keydir_bytes", store.keydir_bytes);
-    stats_number(to, "cache_bytes", store.cache_bytes);
-    stats_number(to, "cache_pages", store.cache_pages);
-    stats_number(to, "cache_items_evicted", store.cache_items_evicted);
-    stats_number(to, "ram_hits", store.ram_hits);
-    stats_number(to, "disk_hits", store.disk_hits);
-    stats_number(to, "disk_reads", store.disk_reads);
-    stats_number(to, "uring_reads", store.uring_reads);
-    stats_number(to, "disk_read_us_p50", store.disk_read_us_p50);
-    stats_number(to, "disk_read_us_p99", store.disk_read_us_p99);
-    stats_number(to, "commits", store.commits);
-    stats_number(to, "commit_records", store.commit_records);
-    stats_number(to, "syncs", store.syncs);
-    stats_number(to, "sync_us_p99", store.sync_us_p99);
-    stats_number(to, "sync_held_us", store.sync_held_us);
-    write_amplification(&store, to);
-    stats_number(to, "cleaner_segments", store.cleaner_segments);
-    stats_number(to, "cleaner_moved_bytes", store.cleaner_moved_bytes);
-    stats_number(to, "cleaner_backlog_bytes", store.cleaner_backlog_bytes);
-    stats_string(to, "cleaner_action", store.cleaner_action);
-    stats_string(to, "cleaner_reason", store.cleaner_reason);
-    stats_number(to, "evicted_items", store.evicted_items);
-    stats_number(to, "evicted_disk_limit", store.evicted_disk_limit);
-    stats_number(to, "evicted_disk_full", store.evicted_disk_full);
-    stats_number(to, "evicted_index", store.evicted_index);
-    stats_number(to, "expired_items", store.expired_items);
-    stats_number(to, "corrupt_records", store.corrupt_records);
-    stats_number(to, "read_errors", store.read_errors);
-    stats_number(to, "recovery_us", store.recovery_us);
-    stats_number(to, "recovered_items", store.recovered_items);
-    stats_number(to, "read_only", store.read_only);
-    stats_number(to, "udp_dropped", sum.udp_dropped);
-    return STATS_LIST;
+    uuid(store->uuid, to);
+    stats_number(to, "epoch", store->epoch);
+    stats_number(to, "lsn", store->lsn);
+    stats_number(to, "lsn_synced", store->lsn_synced);
+    stats_number(to, "segments", store->segments);
+    stats_number(to, "segment_size", store->segment_size);
+    stats_number(to, "disk_bytes", store->disk_bytes);
+    stats_number(to, "disk_limit", limit_or_none(store->disk_limit));
+    stats_number(to, "disk_limit_effective", limit_or_none(store->disk_limit_effective));
+    stats_number(to, "live_bytes", store->live_bytes);
+    stats_number(to, "dead_bytes", store->dead_bytes);
+    stats_number(to, "keydir_entries", store->keydir_entries);
+    stats_number(to, "keydir_bytes", store->keydir_bytes);
+    stats_number(to, "cache_bytes", store->cache_bytes);
+    stats_number(to, "cache_pages", store->cache_pages);
+    stats_number(to, "cache_items_evicted", store->cache_items_evicted);
+    stats_number(to, "ram_hits", store->ram_hits);
+    stats_number(to, "disk_hits", store->disk_hits);
+    stats_number(to, "disk_reads", store->disk_reads);
+    stats_number(to, "uring_reads", store->uring_reads);
+    stats_number(to, "disk_read_us_p50", store->disk_read_us_p50);
+    stats_number(to, "disk_read_us_p99", store->disk_read_us_p99);
+    stats_number(to, "commits", store->commits);
+    stats_number(to, "commit_records", store->commit_records);
+    stats_number(to, "syncs", store->syncs);
+    stats_number(to, "sync_us_p99", store->sync_us_p99);
+    stats_number(to, "sync_held_us", store->sync_held_us);
+    write_amplification(store, to);
+    stats_number(to, "cleaner_segments", store->cleaner_segments);
+    stats_number(to, "cleaner_moved_bytes", store->cleaner_moved_bytes);
+    stats_number(to, "cleaner_backlog_bytes", store->cleaner_backlog_bytes);
+    stats_string(to, "cleaner_action", store->cleaner_action);
+    stats_string(to, "cleaner_reason", store->cleaner_reason);
+    stats_number(to, "evicted_items", store->evicted_items);
+    stats_number(to, "evicted_disk_limit", store->evicted_disk_limit);
+    stats_number(to, "evicted_disk_full", store->evicted_disk_full);
+    stats_number(to, "evicted_index", store->evicted_index);
+    stats_number(to, "expired_items", store->expired_items);
+    stats_number(to, "corrupt_records", store->corrupt_records);
+    stats_number(to, "read_errors", store->read_errors);
+    stats_number(to, "recovery_us", store->recovery_us);
+    stats_number(to, "recovered_items", store->recovered_items);
+    stats_number(to, "read_only", store->read_only);
+    stats_number(to, "udp_dropped", now->counters.udp_dropped);
 }
 
-static enum stats_answer settings_group(const struct stats_source *source,
-                                        const struct stats_receiver *to)
+static void settings_group(const struct stats_now *now, const struct stats_receiver *to)
 {
-    struct settings now;
-    source->get_settings(source->context, &now);
-    settings_each(&now, to);
-    return STATS_LIST;
+    settings_each(&now->settings, to);
 }
 
 /* There is one class with one queue, which memcached would call the cold one. */
-static enum stats_answer items_group(const struct stats_source *source,
-                                     const struct stats_receiver *to)
+static void items_group(const struct stats_now *now, const struct stats_receiver *to)
 {
-    struct store_stats store;
-    store_stats(source->store, &store);
-    if (store.keydir_entries == 0)
-        return STATS_LIST;
-
+    const struct store_stats *store = &now->store;
     const struct {
         const char *name;
         uint64_t value;
     } rows[] = {
-        {"number", store.keydir_entries},
+        {"number", store->keydir_entries},
         {"number_hot", 0},
         {"number_warm", 0},
-        {"number_cold", store.keydir_entries},
+        {"number_cold", store->keydir_entries},
         {"age_hot", 0},
         {"age_warm", 0},
         {"age", 0},
-        {"mem_requested", store.live_bytes},
-        {"evicted", store.evicted_items},
+        {"mem_requested", store->live_bytes},
+        {"evicted", store->evicted_items},
         {"evicted_nonzero", 0},
         {"evicted_time", 0},
         {"outofmemory", 0},
         {"tailrepairs", 0},
-        {"reclaimed", store.expired_items},
-        {"expired_unfetched", store.expired_unfetched},
-        {"evicted_unfetched", store.evicted_unfetched},
-        {"evicted_active", store.evicted_items - store.evicted_unfetched},
-        {"crawler_reclaimed", store.crawler_reclaimed},
-        {"crawler_items_checked", store.crawler_checked},
+        {"reclaimed", store->expired_items},
+        {"expired_unfetched", store->expired_unfetched},
+        {"evicted_unfetched", store->evicted_unfetched},
+        {"evicted_active", store->evicted_items - store->evicted_unfetched},
+        {"crawler_reclaimed", store->crawler_reclaimed},
+        {"crawler_items_checked", store->crawler_checked},
         {"lrutail_reflocked", 0},
         {"moves_to_cold", 0},
         {"moves_to_warm", 0},
@@ -329,54 +301,41 @@ static enum stats_answer items_group(const struct stats_source *source,
         {"direct_reclaims", 0},
         {"hits_to_hot", 0},
         {"hits_to_warm", 0},
-        {"hits_to_cold", store.ram_hits + store.disk_hits},
+        {"hits_to_cold", store->ram_hits + store->disk_hits},
         {"hits_to_temp", 0},
     };
 
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; store->keydir_entries && i < sizeof rows / sizeof *rows; i++) {
         char name[64];
         snprintf(name, sizeof name, "items:1:%s", rows[i].name);
         stats_number(to, name, rows[i].value);
     }
-    return STATS_LIST;
 }
 
-static enum stats_answer slabs_group(const struct stats_source *source,
-                                     const struct stats_receiver *to)
+static void slabs_group(const struct stats_now *now, const struct stats_receiver *to)
 {
-    struct counters sum;
-    struct store_stats store;
-    source->sum_counters(source->context, &sum);
-    store_stats(source->store, &store);
+    const struct counters *sum = &now->counters;
+    const struct store_stats *store = &now->store;
 
-    if (store.keydir_entries) {
-        stats_number(to, "1:chunk_size", store.live_bytes / store.keydir_entries);
+    if (store->keydir_entries) {
+        stats_number(to, "1:chunk_size", store->live_bytes / store->keydir_entries);
         stats_number(to, "1:chunks_per_page", 1);
-        stats_number(to, "1:total_pages", store.cache_pages ? store.cache_pages : 1);
-        stats_number(to, "1:total_chunks", store.keydir_entries);
-        stats_number(to, "1:used_chunks", store.keydir_entries);
+        stats_number(to, "1:total_pages", store->cache_pages ? store->cache_pages : 1);
+        stats_number(to, "1:total_chunks", store->keydir_entries);
+        stats_number(to, "1:used_chunks", store->keydir_entries);
         stats_number(to, "1:free_chunks", 0);
         stats_number(to, "1:free_chunks_end", 0);
-        stats_number(to, "1:get_hits", sum.get_hits);
-        stats_number(to, "1:cmd_set", sum.cmd_set);
-        stats_number(to, "1:delete_hits", sum.delete_hits);
-        stats_number(to, "1:incr_hits", sum.incr_hits);
-        stats_number(to, "1:decr_hits", sum.decr_hits);
-        stats_number(to, "1:cas_hits", sum.cas_hits);
-        stats_number(to, "1:cas_badval", sum.cas_badval);
-        stats_number(to, "1:touch_hits", sum.touch_hits);
+        stats_number(to, "1:get_hits", sum->get_hits);
+        stats_number(to, "1:cmd_set", sum->cmd_set);
+        stats_number(to, "1:delete_hits", sum->delete_hits);
+        stats_number(to, "1:incr_hits", sum->incr_hits);
+        stats_number(to, "1:decr_hits", sum->decr_hits);
+        stats_number(to, "1:cas_hits", sum->cas_hits);
+        stats_number(to, "1:cas_badval", sum->cas_badval);
+        stats_number(to, "1:touch_hits", sum->touch_hits);
     }
-    stats_number(to, "active_slabs", store.keydir_entries > 0);
-    stats_number(to, "total_malloced", store.cache_bytes + store.keydir_bytes);
-    return STATS_LIST;
-}
-
-static bool is_word(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)text[i] <= ' ' || text[i] == 127)
-            return false;
-    return true;
+    stats_number(to, "active_slabs", store->keydir_entries > 0);
+    stats_number(to, "total_malloced", store->cache_bytes + store->keydir_bytes);
 }
 
 static void take_prefix(void *context, const char *prefix, size_t len,
@@ -386,12 +345,11 @@ static void take_prefix(void *context, const char *prefix, size_t len,
     char name[3 * STORE_KEY_MAX + 1], value[128];
     struct stats_row row = {STATS_PREFIX, name, value};
 
-    size_t name_len = len;
-    if (is_word(prefix, len))
+    if (token_is_plain((struct bytes){prefix, len}))
         memcpy(name, prefix, len);
     else
-        name_len = encode_url(name, prefix, len);
-    name[name_len] = '\0';
+        len = encode_url(name, prefix, len);
+    name[len] = '\0';
 
     snprintf(value, sizeof value, "get %" PRIu64 " hit %" PRIu64 " set %" PRIu64 " del %" PRIu64,
              counts[PREFIX_GET], counts[PREFIX_HIT], counts[PREFIX_SET], counts[PREFIX_DELETE]);
@@ -399,12 +357,10 @@ static void take_prefix(void *context, const char *prefix, size_t len,
 }
 
 /* `stats detail dump`. The other words after detail ask for nothing: they switch something. */
-static enum stats_answer detail_group(const struct stats_source *source,
-                                      const struct stats_receiver *to)
+static void detail_group(const struct stats_now *now, const struct stats_receiver *to)
 {
     struct stats_receiver receiver = *to;
-    prefixes_each(source->prefixes, take_prefix, &receiver);
-    return STATS_PREFIXES;
+    prefixes_each(now->source->prefixes, take_prefix, &receiver);
 }
 
 static void connection_row(const struct stats_receiver *to, int fd, const char *name,
@@ -430,75 +386,58 @@ static void take_connection(void *context, const struct stats_connection *conn)
     stats_number(to, idle, conn->idle_s);
 }
 
-static enum stats_answer conns_group(const struct stats_source *source,
-                                     const struct stats_receiver *to)
+static void conns_group(const struct stats_now *now, const struct stats_receiver *to)
 {
     struct stats_receiver receiver = *to;
     const struct stats_connections connections = {take_connection, &receiver};
-    source->each_connection(source->context, &connections);
-    return STATS_LIST;
+    now->source->each_connection(now->source->context, &connections);
 }
 
-static enum stats_answer reset_group(const struct stats_source *source,
-                                     const struct stats_receiver *to)
+static void reset_group(const struct stats_now *now, const struct stats_receiver *to)
 {
     (void)to;
-    source->reset(source->context);
-    prefixes_clear(source->prefixes);
-    return STATS_RESET;
+    now->source->reset(now->source->context);
+    prefixes_clear(now->source->prefixes);
 }
 
-/* While sizes are counted this group is a listing, which takes its time (dump.h). */
-static enum stats_answer sizes_group(const struct stats_source *source,
-                                     const struct stats_receiver *to)
+/* After sizes_enable and sizes_disable, which the command has obeyed, this is the new state. */
+static void sizes_group(const struct stats_now *now, const struct stats_receiver *to)
 {
-    struct stats_process process;
-    source->get_process(source->context, &process);
-    if (process.sizes_enabled)
-        return STATS_UNKNOWN;
-    stats_string(to, "sizes_status", "disabled");
-    return STATS_LIST;
-}
-
-/* sizes_enable and sizes_disable: the command has switched it, and the answer is the new state. */
-static enum stats_answer sizes_switch_group(const struct stats_source *source,
-                                            const struct stats_receiver *to)
-{
-    struct stats_process process;
-    source->get_process(source->context, &process);
-    stats_string(to, "sizes_status", process.sizes_enabled ? "enabled" : "disabled");
-    return STATS_SWITCHED;
+    stats_string(to, "sizes_status", now->sizes_enabled ? "enabled" : "disabled");
 }
 
 static const struct {
     const char *name;
-    enum stats_answer (*emit)(const struct stats_source *source, const struct stats_receiver *to);
+    void (*emit)(const struct stats_now *now, const struct stats_receiver *to);
+    enum stats_answer answer;
 } groups[] = {
-    {"", general},
-    {"settings", settings_group},
-    {"items", items_group},
-    {"slabs", slabs_group},
-    {"detail", detail_group},
-    {"conns", conns_group},
-    {"store", store_group},
-    {"reset", reset_group},
-    {"sizes", sizes_group},
-    {"sizes_enable", sizes_switch_group},
-    {"sizes_disable", sizes_switch_group},
+    {"", general, STATS_LIST},
+    {"settings", settings_group, STATS_LIST},
+    {"items", items_group, STATS_LIST},
+    {"slabs", slabs_group, STATS_LIST},
+    {"detail", detail_group, STATS_PREFIXES},
+    {"conns", conns_group, STATS_LIST},
+    {"store", store_group, STATS_LIST},
+    {"reset", reset_group, STATS_RESET},
+    {"sizes", sizes_group, STATS_LIST},
+    {"sizes_enable", sizes_group, STATS_SWITCHED},
+    {"sizes_disable", sizes_group, STATS_SWITCHED},
 };
+
+#define GROUPS (sizeof groups / sizeof *groups)
 
 enum stats_answer stats_each(const struct stats_source *source, const char *args, size_t args_len,
                              const struct stats_receiver *to)
 {
-    while (args_len && *args == ' ') {
-        args++;
-        args_len--;
-    }
-    const char *blank = args_len ? memchr(args, ' ', args_len) : NULL;
-    size_t len = blank ? (size_t)(blank - args) : args_len;
+    struct stats_now now;
+    struct bytes group = token_next(&args, args + args_len);
+    size_t i = 0;
+    while (i < GROUPS && !token_is(group, groups[i].name, strlen(groups[i].name)))
+        i++;
+    source->get(source->context, &now);
+    if (i == GROUPS || (strcmp(groups[i].name, "sizes") == 0 && now.sizes_enabled))
+        return STATS_UNKNOWN; /* while sizes are counted they are a listing (dump.h) */
 
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-        if (strlen(groups[i].name) == len && (len == 0 || memcmp(groups[i].name, args, len) == 0))
-            return groups[i].emit(source, to);
-    return STATS_UNKNOWN;
+    groups[i].emit(&now, to);
+    return groups[i].answer;
 }

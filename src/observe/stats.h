@@ -2,33 +2,31 @@
  * `stats store`.
  *
  * stats_each() emits rows, and each protocol has a writer for them: stats_text() for text, and
- * src/command/binary.c for packets. What the rows are made of comes from a source, so
- * nothing here knows workers, connections or sockets.
+ * src/command/binary.c for packets. The numbers come from a source, so nothing here knows workers,
+ * connections or sockets.
  */
 #ifndef CACHECASK_SRC_OBSERVE_STATS_H
 #define CACHECASK_SRC_OBSERVE_STATS_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "src/base/stats_row.h"
 #include "src/config/settings.h"
 #include "src/observe/counters.h"
+#include "storage/store.h"
 
 struct prefixes;
-struct store;
 struct watch;
 
-/* Numbers of the process as a whole. */
-struct stats_process {
+/* The server as it is now. */
+struct stats_now {
+    const struct stats_source *source;
+    struct settings settings; /* with changes since the start */
+    struct counters counters; /* of all workers, since a reset */
+    struct store_stats store;
+
     uint32_t now_s, uptime_s;
     const char *event_version; /* of libevent */
     uint64_t connections, total_connections, rejected_connections;
     uint64_t listen_disabled_num, listen_disabled_us;
-    bool accepting;
-    bool sizes_enabled;
-    bool has_tls;
+    bool accepting, sizes_enabled, has_tls;
     uint64_t tls_new_sessions;
     uint64_t tls_age_s; /* since the certificates were read */
 };
@@ -52,12 +50,9 @@ struct stats_connections {
 /* Where the numbers come from. Any thread may call these functions. */
 struct stats_source {
     void *context; /* their first argument */
-    void (*get_process)(void *context, struct stats_process *process);
-    void (*get_settings)(void *context, struct settings *now); /* with changes since the start */
-    void (*sum_counters)(void *context, struct counters *sum); /* of all workers, since a reset */
+    void (*get)(void *context, struct stats_now *now);
     void (*each_connection)(void *context, const struct stats_connections *to);
     void (*reset)(void *context);
-    struct store *store;
     struct watch *watch;
     struct prefixes *prefixes;
 };

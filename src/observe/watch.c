@@ -13,7 +13,6 @@
  *
  * While nobody watches, `observed` is 0, nothing is written, and the thread sleeps.
  */
-#define _GNU_SOURCE
 #include "src/observe/watch.h"
 
 #include <inttypes.h>
@@ -229,10 +228,7 @@ bool watch_take(struct watch *watch, uint32_t index, struct piece *piece)
     struct watcher *watcher = &watch->watchers[index];
     bool some = watcher->len > 0;
     if (some) {
-        *piece = (struct piece){.data = watcher->buffer,
-                                .len = watcher->len,
-                                .release = free,
-                                .owner = watcher->buffer};
+        *piece = piece_of_heap(watcher->buffer, watcher->len);
         watcher->len = 0;
         watcher->buffer = NULL;
     }
