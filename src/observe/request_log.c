@@ -9,15 +9,14 @@
  * Only first lines are shown, never a value: it may be a secret (a password among them), and
  * megabytes long.
  */
-#define _GNU_SOURCE
 #include "src/observe/request_log.h"
 
 #include <string.h>
 
+#include "protocol/binary.h"
 #include "src/base/server_log.h"
 
-#define LINE_SEEN_MAX 512 /* a line is looked for so far */
-#define BINARY_SEEN   24  /* the header of a request of the binary protocol */
+#define LINE_SEEN_MAX 512 /* the end of a line is looked for so far */
 
 void request_log_opened(int fd, const char *address)
 {
@@ -42,14 +41,14 @@ static void write_line(int fd, char direction, const char *line, size_t len)
     server_log("%c%d %s", direction, fd, server_log_escape(escaped, line, len));
 }
 
+/* Of a binary request only the header. */
 static void log_command(const struct observed_request *observed)
 {
-    size_t len = observed->received.len;
-    if (len == 0)
-        return;
-    if (observed->request->protocol == PROTOCOL_BINARY && len > BINARY_SEEN)
-        len = BINARY_SEEN;
-    write_line(observed->fd, '<', observed->received.data, len);
+    struct bytes shown = observed->received;
+    if (observed->request->protocol == PROTOCOL_BINARY && shown.len > BINARY_HEADER_LEN)
+        shown.len = BINARY_HEADER_LEN;
+    if (shown.len > 0)
+        write_line(observed->fd, '<', shown.data, shown.len);
 }
 
 static void log_reply(const struct observed_request *observed, const char *reply, size_t len)

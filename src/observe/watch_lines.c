@@ -4,12 +4,13 @@
  * A fetch is what a client gets to see: a command that looks for its key on its way (set, incr,
  * delete) has no item_get line. All items are of class 1, as in `stats items`.
  */
-#define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "protocol/binary.h"
+#include "protocol/token.h"
 #include "src/base/clock.h"
 #include "src/base/encode.h"
 #include "src/observe/prefix.h"
@@ -17,32 +18,18 @@
 #include "src/observe/watch_log.h"
 #include "storage/store.h"
 
-#define COMMAND_MAX  250  /* bytes of a raw command that are shown */
-#define BINARY_MAGIC 0x80 /* begins a request of the binary protocol */
-#define BINARY_MAX   24   /* its header: what is behind that may be a password */
+#define COMMAND_MAX 250 /* bytes of a raw command that are shown */
 
-struct line {
-    char text[WATCH_LINE_MAX];
-    size_t len;
-};
+/* Room for a key or a raw command in which each byte is %XX. */
+#define ENCODED_MAX (3 * STORE_KEY_MAX + 1)
 
-_Static_assert(WATCH_LINE_MAX >= 3 * STORE_KEY_MAX + 256, "a line has room for any key");
+_Static_assert(COMMAND_MAX <= STORE_KEY_MAX, "encode has room for a raw command");
+_Static_assert(WATCH_LINE_MAX >= ENCODED_MAX + 255, "a line has room for any key");
 
-__attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format, ...)
+static const char *encode(char out[ENCODED_MAX], struct bytes bytes)
 {
-    va_list arguments;
-    va_start(arguments, format);
-    int len = vsnprintf(line->text + line->len, sizeof line->text - line->len, format, arguments);
-    va_end(arguments);
-    line->len += (size_t)len;
-    if (line->len >= sizeof line->text)
-        line->len = sizeof line->text - 1;
-}
-
-static void add_key(struct line *line, const char *key, size_t len)
-{
-    add(line, " key=");
-    line->len += encode_url(line->text + line->len, key, len);
+    out[encode_url(out, bytes.data, bytes.len)] = '\0';
+    return out;
 }
 
 static bool wants(const struct watch_writer *writer, uint32_t events)
@@ -50,60 +37,57 @@ static bool wants(const struct watch_writer *writer, uint32_t events)
     return atomic_load_explicit(writer->observed, memory_order_relaxed) & events;
 }
 
-static void write_line(const struct watch_writer *writer, uint32_t events, const struct line *line)
+__attribute__((format(printf, 3, 4))) static void
+write_line(const struct watch_writer *writer, enum watch_event event, const char *format, ...)
 {
-    watch_write(writer->watch, writer->log, events, line->text, line->len);
+    char line[WATCH_LINE_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    size_t len = (size_t)vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    watch_write(writer->watch, writer->log, event, line, len < sizeof line ? len : sizeof line - 1);
 }
 
 static void count_prefix(const struct watch_writer *writer, const struct observed_request *observed,
                          enum prefix_counter counter)
 {
-    prefixes_count(writer->prefixes, observed->request->key.data, observed->request->key.len,
-                   counter);
+    const struct bytes key = observed->request->key;
+    if (wants(writer, WATCH_DETAIL))
+        prefixes_count(writer->prefixes, key.data, key.len, counter);
 }
 
-/* The line of a request as the client wrote it, if it is text, or its first bytes. Of a get line
- * with many keys, once. */
-static void write_raw(const struct watch_writer *writer, const struct observed_request *observed)
-{
-    struct line line = {.len = 0};
-    const char *start = observed->received.data;
-    size_t len = observed->received.len;
-    if (len == 0)
-        return;
-    size_t most = (unsigned char)*start == BINARY_MAGIC ? BINARY_MAX : COMMAND_MAX;
-    len = len < most ? len : most;
-    const char *end = most == COMMAND_MAX ? memchr(start, '\n', len) : NULL;
-    if (end)
-        len = (size_t)(end - start) - (end > start && end[-1] == '\r');
-    add(&line, "type=raw_cmd cfd=%d cmd=", observed->fd);
-    line.len += encode_url(line.text + line.len, start, len);
-    write_line(writer, WATCH_RAWCMDS, &line);
-}
-
+/* Shows the line of a request, as the client wrote it, or its binary header: what follows may be a
+ * password. A get line with many keys is shown once. */
 void watch_ran(const struct watch_writer *writer, const struct observed_request *observed)
 {
-    if (wants(writer, WATCH_RAWCMDS))
-        write_raw(writer, observed);
+    struct bytes shown = observed->received;
+    char encoded[ENCODED_MAX];
+    if (shown.len == 0 || !wants(writer, WATCH_RAWCMDS))
+        return;
+
+    bool is_text = (unsigned char)*shown.data != BINARY_MAGIC;
+    size_t most = is_text ? COMMAND_MAX : BINARY_HEADER_LEN;
+    shown.len = shown.len < most ? shown.len : most;
+    const char *end = is_text ? memchr(shown.data, '\n', shown.len) : NULL;
+    if (end)
+        shown.len = (size_t)(end - shown.data) - (end > shown.data && end[-1] == '\r');
+    write_line(writer, WATCH_RAWCMDS, "type=raw_cmd cfd=%d cmd=%s", observed->fd,
+               encode(encoded, shown));
 }
 
 void watch_got(const struct watch_writer *writer, const struct observed_request *observed,
                bool found, size_t value_len)
 {
+    char key[ENCODED_MAX];
     watch_ran(writer, observed);
-    if (wants(writer, WATCH_DETAIL)) {
-        count_prefix(writer, observed, PREFIX_GET);
-        if (found)
-            count_prefix(writer, observed, PREFIX_HIT);
-    }
-    if (!wants(writer, WATCH_FETCHERS))
-        return;
-    struct line line = {.len = 0};
-    add(&line, "type=item_get");
-    add_key(&line, observed->request->key.data, observed->request->key.len);
-    add(&line, " status=%s clsid=%d cfd=%d size=%zu", found ? "found" : "not_found", found,
-        observed->fd, found ? value_len : 0);
-    write_line(writer, WATCH_FETCHERS, &line);
+    count_prefix(writer, observed, PREFIX_GET);
+    if (found)
+        count_prefix(writer, observed, PREFIX_HIT);
+    if (wants(writer, WATCH_FETCHERS))
+        write_line(writer, WATCH_FETCHERS,
+                   "type=item_get key=%s status=%s clsid=%d cfd=%d size=%zu",
+                   encode(key, observed->request->key), found ? "found" : "not_found", found,
+                   observed->fd, found ? value_len : 0);
 }
 
 static const char *meta_store_name(const struct request *request)
@@ -157,82 +141,69 @@ void watch_stored(const struct watch_writer *writer, const struct observed_reque
                   enum reply_status status, uint32_t now_s)
 {
     const struct request *request = observed->request;
+    char key[ENCODED_MAX];
     watch_ran(writer, observed);
-    if (wants(writer, WATCH_DETAIL))
-        count_prefix(writer, observed, PREFIX_SET);
-    if (!wants(writer, WATCH_MUTATIONS))
-        return;
-    struct line line = {.len = 0};
-    add(&line, "type=item_store");
-    add_key(&line, request->key.data, request->key.len);
-    add(&line, " status=%s cmd=%s ttl=%" PRId64 " clsid=1 cfd=%d size=%zu",
-        store_status_name(status), store_name(request), ttl_of(request->exptime, now_s),
-        observed->fd, request->value.len);
-    write_line(writer, WATCH_MUTATIONS, &line);
+    count_prefix(writer, observed, PREFIX_SET);
+    if (wants(writer, WATCH_MUTATIONS))
+        write_line(writer, WATCH_MUTATIONS,
+                   "type=item_store key=%s status=%s cmd=%s ttl=%" PRId64
+                   " clsid=1 cfd=%d size=%zu",
+                   encode(key, request->key), store_status_name(status), store_name(request),
+                   ttl_of(request->exptime, now_s), observed->fd, request->value.len);
 }
 
 void watch_deleted(const struct watch_writer *writer, const struct observed_request *observed,
                    bool found)
 {
+    const struct request *request = observed->request;
+    char key[ENCODED_MAX];
     watch_ran(writer, observed);
-    if (wants(writer, WATCH_DETAIL))
-        count_prefix(writer, observed, PREFIX_DELETE);
-    if (!found || !wants(writer, WATCH_DELETIONS))
-        return;
-    struct line line = {.len = 0};
-    add(&line, "type=deleted");
-    add_key(&line, observed->request->key.data, observed->request->key.len);
-    add(&line, " cmd=%s clsid=1 cfd=%d", observed->request->op == OP_META_DELETE ? "md" : "delete",
-        observed->fd);
-    write_line(writer, WATCH_DELETIONS, &line);
+    count_prefix(writer, observed, PREFIX_DELETE);
+    if (found && wants(writer, WATCH_DELETIONS))
+        write_line(writer, WATCH_DELETIONS, "type=deleted key=%s cmd=%s clsid=1 cfd=%d",
+                   encode(key, request->key), request->op == OP_META_DELETE ? "md" : "delete",
+                   observed->fd);
 }
 
+#define PEER_MAX 100
+
 /* "tcp:127.0.0.1:50100", "tcp6:[::1]:50100", "unix:/path" as memcached's three words. */
-static void add_peer(struct line *line, const char *name)
+static const char *write_peer(char out[PEER_MAX], const char *name)
 {
     const char *address = strchr(name, ':');
     const char *port = strrchr(name, ':');
-    if (strncmp(name, "unix", 4) == 0 || !address || port == address) {
-        add(line, " rip=unix rport=0 transport=local");
-        return;
-    }
+    if (strncmp(name, "unix", 4) == 0 || !address || port == address)
+        return "rip=unix rport=0 transport=local";
+
     bool brackets = address[1] == '[';
     address += 1 + brackets;
-    add(line, " rip=%.*s rport=%s transport=%s", (int)(port - address - brackets), address,
-        port + 1, strncmp(name, "udp", 3) == 0 ? "udp" : "tcp");
+    snprintf(out, PEER_MAX, "rip=%.*s rport=%s transport=%s", (int)(port - address - brackets),
+             address, port + 1, strncmp(name, "udp", 3) == 0 ? "udp" : "tcp");
+    return out;
 }
 
 void watch_opened(const struct watch_writer *writer, int fd, const char *address)
 {
-    struct line line = {.len = 0};
-    if (!wants(writer, WATCH_CONNEVENTS))
-        return;
-    add(&line, "type=conn_new");
-    add_peer(&line, address);
-    add(&line, " cfd=%d", fd);
-    write_line(writer, WATCH_CONNEVENTS, &line);
+    char peer[PEER_MAX];
+    if (wants(writer, WATCH_CONNEVENTS))
+        write_line(writer, WATCH_CONNEVENTS, "type=conn_new %s cfd=%d", write_peer(peer, address),
+                   fd);
 }
 
 void watch_closed(const struct watch_writer *writer, int fd, const char *address,
                   const char *reason)
 {
-    struct line line = {.len = 0};
-    if (!wants(writer, WATCH_CONNEVENTS))
-        return;
-    add(&line, "type=conn_close");
-    add_peer(&line, address);
-    add(&line, " reason=%s cfd=%d", reason, fd);
-    write_line(writer, WATCH_CONNEVENTS, &line);
+    char peer[PEER_MAX];
+    if (wants(writer, WATCH_CONNEVENTS))
+        write_line(writer, WATCH_CONNEVENTS, "type=conn_close %s reason=%s cfd=%d",
+                   write_peer(peer, address), reason, fd);
 }
 
 void watch_system(const struct watch_writer *writer, const char *type, const char *name,
                   uint64_t number)
 {
-    struct line line = {.len = 0};
-    if (!wants(writer, WATCH_SYSEVENTS))
-        return;
-    add(&line, "type=%s %s=%" PRIu64, type, name, number);
-    write_line(writer, WATCH_SYSEVENTS, &line);
+    if (wants(writer, WATCH_SYSEVENTS))
+        write_line(writer, WATCH_SYSEVENTS, "type=%s %s=%" PRIu64, type, name, number);
 }
 
 bool watch_wants_evicted(void *context)
@@ -244,16 +215,14 @@ bool watch_wants_evicted(void *context)
 void watch_evicted(void *context, const struct store_evicted *evicted)
 {
     const struct watch_evictions *evictions = context;
-    struct line line = {.len = 0};
-    uint32_t now_s = clock_now_s(evictions->clock);
-    uint32_t seen_s = evicted->accessed_s;
-    add(&line, "type=eviction");
-    add_key(&line, evicted->key, evicted->key_len);
-    add(&line, " fetch=%s ttl=%" PRId64 " la=%" PRIu32 " clsid=1 size=%" PRIu32,
-        evicted->fetched ? "yes" : "no",
-        evicted->expire_s ? (int64_t)evicted->expire_s - now_s : INT64_C(-1),
-        seen_s && seen_s < now_s ? now_s - seen_s : 0, evicted->value_len);
-    write_line(&evictions->writer, WATCH_EVICTIONS, &line);
+    const struct bytes bytes = {evicted->key, evicted->key_len};
+    uint32_t now_s = clock_now_s(evictions->clock), seen_s = evicted->accessed_s;
+    int64_t ttl_s = evicted->expire_s ? (int64_t)evicted->expire_s - now_s : -1;
+    char key[ENCODED_MAX];
+    write_line(&evictions->writer, WATCH_EVICTIONS,
+               "type=eviction key=%s fetch=%s ttl=%" PRId64 " la=%" PRIu32 " clsid=1 size=%" PRIu32,
+               encode(key, bytes), evicted->fetched ? "yes" : "no", ttl_s,
+               seen_s && seen_s < now_s ? now_s - seen_s : 0, evicted->value_len);
 }
 
 static const struct {
@@ -266,26 +235,23 @@ static const struct {
     {"rawcmds", WATCH_RAWCMDS},
 };
 
-static uint32_t parse_event(const char *word, size_t len)
+static uint32_t parse_event(struct bytes word)
 {
     for (size_t i = 0; i < sizeof event_names / sizeof *event_names; i++)
-        if (strlen(event_names[i].name) == len && memcmp(event_names[i].name, word, len) == 0)
+        if (token_is(word, event_names[i].name, strlen(event_names[i].name)))
             return event_names[i].event;
     return 0;
 }
 
 uint32_t watch_parse(struct bytes words)
 {
+    const char *at = words.data, *end = at + words.len;
     uint32_t events = 0;
-    for (size_t at = 0; at < words.len;) {
-        size_t start = at;
-        while (at < words.len && words.data[at] != ' ')
-            at++;
-        uint32_t event = at > start ? parse_event(words.data + start, at - start) : 0;
-        if (at > start && !event)
+    for (struct bytes word; (word = token_next(&at, end)).len > 0;) {
+        uint32_t event = parse_event(word);
+        if (!event)
             return 0;
         events |= event;
-        at++;
     }
     return events ? events : WATCH_FETCHERS;
 }
