@@ -97,9 +97,14 @@ static const struct command commands[] = {
 #define EXPTIME_DO_NOT_CREATE UINT32_MAX
 
 struct input {
+    struct binary_parser *parser;
+    struct request *request;
+    const struct command *command;
     const char *extras; /* key and value follow */
     size_t extras_len, key_len, value_len;
-    uint64_t cas;
+    size_t at_hand; /* bytes after the header that have arrived */
+    size_t done;    /* result: bytes that the request takes */
+    size_t need;    /* result, with PARSE_PARTIAL: bytes needed; 0: unknown */
 };
 
 static uint16_t read16(const char *at)
@@ -143,8 +148,9 @@ static const struct command *find_command(uint8_t opcode)
 }
 
 /* True when a request carries what its opcode needs. */
-static bool has_shape(const struct command *command, const struct input *in)
+static bool has_shape(const struct input *in)
 {
+    const struct command *command = in->command;
     bool extras_ok = in->extras_len == extras_lens[command->extras] ||
                      (command->extras == EXTRAS_OPTIONAL && in->extras_len == 0);
     switch (command->parts) {
@@ -155,11 +161,11 @@ static bool has_shape(const struct command *command, const struct input *in)
     }
 }
 
-static void read_extras(const struct command *command, const struct input *in,
-                        struct request *request)
+static void read_extras(const struct input *in)
 {
+    struct request *request = in->request;
     const char *at = in->extras;
-    switch (command->extras) {
+    switch (in->command->extras) {
     case EXTRAS_NONE: return;
     case EXTRAS_STORE:
         request->client_flags = read32(at);
@@ -175,123 +181,105 @@ static void read_extras(const struct command *command, const struct input *in,
     if (in->extras_len == 0)
         return;
     request->exptime = read32(at);
-    if (command->extras == EXTRAS_COUNT && request->exptime != EXPTIME_DO_NOT_CREATE)
+    if (in->command->extras == EXTRAS_COUNT && request->exptime != EXPTIME_DO_NOT_CREATE)
         request->flags |= REQUEST_CREATE;
 }
 
 /* A CAS unique makes every replacement of a value conditional. */
-static enum request_op storing_op(enum request_op op, const struct input *in)
+static enum request_op storing_op(enum request_op op, uint64_t cas)
 {
     bool replaces = op == OP_SET || op == OP_ADD || op == OP_REPLACE;
-    return replaces && in->cas != 0 ? OP_CAS : op;
+    return replaces && cas != 0 ? OP_CAS : op;
 }
 
-static void read_parts(const struct command *command, const struct input *in,
-                       struct request *request)
+static void read_parts(const struct input *in)
 {
+    const struct command *command = in->command;
+    struct request *request = in->request;
     const struct bytes key = {in->extras + in->extras_len, in->key_len};
     const struct bytes value = {key.data + key.len, in->value_len};
-    request->op = storing_op(command->op, in);
+    request->op = storing_op(command->op, request->cas);
     request->flags = command->flags | REQUEST_CAS;
-    request->cas = in->cas;
     if (command->parts == PARTS_KEY || command->parts == PARTS_KEY_VALUE)
         request->key = key;
     else
         request->args = key;
     if (command->parts == PARTS_KEY_VALUE || command->parts == PARTS_SASL)
         request->value = value;
-    read_extras(command, in, request);
-}
-
-static bool is_too_large(const struct binary_parser *parser, const struct input *in)
-{
-    return (uint64_t)in->key_len + in->value_len + ITEM_OVERHEAD > parser->item_size_max;
+    read_extras(in);
 }
 
 /* The value is not waited for, nor kept: key and extras are all that is needed to refuse it. */
-static enum parse_status refuse_large(struct binary_parser *parser, const struct command *command,
-                                      const struct input *in, struct request *request)
+static enum parse_status refuse_large(struct input *in)
 {
-    struct input without = *in;
-    without.value_len = 0;
-    parser->swallow = in->value_len;
-    read_parts(command, &without, request);
-    request->flags |= REQUEST_TOO_LARGE;
-    if (command->op == OP_SET)
-        request->op = OP_SET; /* removes the old value whatever its unique, as memcached does */
-    request->value = (struct bytes){0};
+    in->parser->swallow = in->value_len;
+    read_parts(in);
+    in->request->flags |= REQUEST_TOO_LARGE;
+    if (in->command->op == OP_SET)
+        in->request->op = OP_SET; /* removes the old value whatever its unique, like memcached */
+    in->request->value = (struct bytes){0};
     return PARSE_REQUEST;
 }
 
-/* Behind a header whose lengths fit together; `at_hand` is how much of the body is there. */
-static enum parse_status parse_body(struct binary_parser *parser, const struct command *command,
-                                    const struct input *in, size_t at_hand, struct request *request,
-                                    size_t *done, size_t *need)
+/* After a header whose lengths fit together. */
+static enum parse_status parse_body(struct input *in)
 {
-    bool stores = command->parts == PARTS_KEY_VALUE;
-    if (command->parts == PARTS_SASL && in->value_len > BINARY_SASL_MAX)
-        return close_with(request, REPLY_SASL_FAILED);
-    bool refused = stores && is_too_large(parser, in);
+    uint8_t parts = in->command->parts;
+    if (parts == PARTS_SASL && in->value_len > BINARY_SASL_MAX)
+        return close_with(in->request, REPLY_SASL_FAILED);
+
+    bool refused =
+        parts == PARTS_KEY_VALUE &&
+        (uint64_t)in->key_len + in->value_len + ITEM_OVERHEAD > in->parser->item_size_max;
     size_t wanted = in->extras_len + in->key_len + (refused ? 0 : in->value_len);
-    if (at_hand < wanted) {
-        *done = 0;
-        *need = BINARY_HEADER_LEN + wanted;
+    if (in->at_hand < wanted) {
+        in->done = 0;
+        in->need = BINARY_HEADER_LEN + wanted;
         return PARSE_PARTIAL;
     }
-    *done = BINARY_HEADER_LEN + wanted;
+    in->done = BINARY_HEADER_LEN + wanted;
     if (refused)
-        return refuse_large(parser, command, in, request);
-    read_parts(command, in, request);
-    return command->parts == PARTS_SASL ? PARSE_PAUSE : PARSE_REQUEST;
+        return refuse_large(in);
+    read_parts(in);
+    return parts == PARTS_SASL ? PARSE_PAUSE : PARSE_REQUEST;
 }
 
-/* From a whole header on. *done: the bytes that the request takes. */
-static enum parse_status parse_packet(struct binary_parser *parser, const char *data, size_t len,
-                                      struct request *request, size_t *done, size_t *need)
+/* From a whole header on. */
+static enum parse_status parse_packet(struct input *in, const char *header)
 {
-    const uint8_t opcode = (uint8_t)data[1];
-    const uint32_t body_len = read32(data + 8);
-    const struct command *command = find_command(opcode);
-    struct input in = {
-        .extras = data + BINARY_HEADER_LEN,
-        .extras_len = (uint8_t)data[4],
-        .key_len = read16(data + 2),
-        .cas = read64(data + 16),
-    };
-    *done = BINARY_HEADER_LEN;
+    const uint32_t body_len = read32(header + 8);
+    const uint64_t allowed = in->parser->allowed;
+    struct request *request = in->request;
+    in->command = find_command((uint8_t)header[1]);
+    in->extras = header + BINARY_HEADER_LEN;
+    in->extras_len = (uint8_t)header[4];
+    in->key_len = read16(header + 2);
+    in->done = BINARY_HEADER_LEN;
     request->protocol = PROTOCOL_BINARY;
-    request->binary.opcode = opcode;
-    memcpy(&request->binary.opaque, data + 12, sizeof request->binary.opaque);
-    if (parser->allowed && !(parser->allowed & OP_BIT(command->op)))
+    request->binary.opcode = (uint8_t)header[1];
+    memcpy(&request->binary.opaque, header + 12, sizeof request->binary.opaque);
+
+    if (allowed && !(allowed & OP_BIT(in->command->op)))
         return close_with(request, REPLY_SASL_FAILED);
-    if (in.extras_len + in.key_len > body_len)
+    if (in->extras_len + in->key_len > body_len)
         return close_with(request, REPLY_ERROR);
-    if (in.key_len > KEY_LEN_MAX)
+    if (in->key_len > KEY_LEN_MAX)
         return close_with(request, REPLY_BAD_FORMAT);
-    if (command->op == OP_INVALID) {
-        parser->swallow = body_len;
+    if (in->command->op == OP_INVALID) {
+        in->parser->swallow = body_len;
         request->error = REPLY_ERROR;
         return PARSE_REQUEST;
     }
-    in.value_len = body_len - in.extras_len - in.key_len;
-    if (!has_shape(command, &in))
-        return close_with(request, REPLY_BAD_FORMAT);
-    return parse_body(parser, command, &in, len - BINARY_HEADER_LEN, request, done, need);
-}
 
-/* Drops what it can of a refused body. Returns how many bytes that is. */
-static size_t drop(struct binary_parser *parser, size_t len)
-{
-    size_t dropped = parser->swallow < len ? (size_t)parser->swallow : len;
-    parser->swallow -= dropped;
-    return dropped;
+    in->value_len = body_len - in->extras_len - in->key_len;
+    request->cas = read64(header + 16);
+    return has_shape(in) ? parse_body(in) : close_with(request, REPLY_BAD_FORMAT);
 }
 
 enum parse_status binary_parse(struct binary_parser *parser, const char *data, size_t len,
                                struct request *request, size_t *consumed, size_t *need)
 {
-    size_t dropped = drop(parser, len);
-    size_t done = 0;
+    size_t dropped = parse_drop(&parser->swallow, len);
     data += dropped;
     len -= dropped;
     *consumed = dropped;
@@ -307,7 +295,10 @@ enum parse_status binary_parse(struct binary_parser *parser, const char *data, s
         *need = BINARY_HEADER_LEN;
         return PARSE_PARTIAL;
     }
-    enum parse_status status = parse_packet(parser, data, len, request, &done, need);
-    *consumed += done;
+
+    struct input in = {.parser = parser, .request = request, .at_hand = len - BINARY_HEADER_LEN};
+    enum parse_status status = parse_packet(&in, data);
+    *consumed += in.done;
+    *need = in.need;
     return status;
 }

@@ -35,9 +35,6 @@ struct answer {
     const char *text; /* the value of an answer that has none of its own; NULL: nothing */
 };
 
-static const struct answer exists = {CODE_EXISTS, "Data exists for key."};
-static const struct answer not_found = {CODE_NOT_FOUND, "Not found"};
-
 /* A status that is not here is not one of a binary request. -F is refused like a stranger, as in
  * memcached. */
 static const struct answer answers[REPLY_STATUS_COUNT] = {
@@ -63,9 +60,9 @@ static const struct answer answers[REPLY_STATUS_COUNT] = {
 static struct answer find_answer(const struct request *request, const struct reply *reply)
 {
     if (reply->status == REPLY_NOT_STORED && request->op == OP_ADD)
-        return exists;
+        return answers[REPLY_EXISTS];
     if (reply->status == REPLY_NOT_STORED && request->op == OP_REPLACE)
-        return not_found;
+        return answers[REPLY_NOT_FOUND];
     return answers[reply->status];
 }
 
@@ -106,11 +103,14 @@ static char *write_header(const struct request *request, const struct packet *pa
     return out + BINARY_HEADER_LEN;
 }
 
-static char *put(char *out, const char *data, size_t len)
+/* The header, and `len` bytes that follow it. Returns the bytes written. */
+static size_t write_packet(const struct request *request, const struct packet *packet,
+                           const void *data, size_t len, char *out)
 {
+    char *at = write_header(request, packet, out);
     if (len > 0)
-        memcpy(out, data, len);
-    return out + len;
+        memcpy(at, data, len);
+    return BINARY_HEADER_LEN + len;
 }
 
 /* A hit, or the answer of a touch: flags, the key if it is wanted, and then the value. */
@@ -124,19 +124,17 @@ static size_t write_item(const struct request *request, const struct reply *repl
         .value_len = reply->value_len,
         .cas = reply->cas,
     };
-    char *at = write_header(request, &packet, out);
-    at = put(at, (const char *)&client_flags, sizeof client_flags);
-    at = put(at, request->key.data, packet.key_len);
-    return (size_t)(at - out);
+    size_t len = write_packet(request, &packet, &client_flags, sizeof client_flags, out);
+    if (shows_key)
+        memcpy(out + len, request->key.data, packet.key_len);
+    return len + packet.key_len;
 }
 
 static size_t write_number(const struct request *request, const struct reply *reply, char *out)
 {
     const uint64_t number = htobe64(reply->number);
     const struct packet packet = {.value_len = sizeof number, .cas = reply->cas};
-    char *at = write_header(request, &packet, out);
-    at = put(at, (const char *)&number, sizeof number);
-    return (size_t)(at - out);
+    return write_packet(request, &packet, &number, sizeof number, out);
 }
 
 /* A packet whose value is a short text of ours. */
@@ -145,58 +143,38 @@ static size_t write_text(const struct request *request, struct packet packet, co
 {
     const size_t room = BINARY_REPLY_MAX - BINARY_HEADER_LEN;
     packet.value_len = len < room ? len : room;
-    char *at = put(write_header(request, &packet, out), text, packet.value_len);
-    return (size_t)(at - out);
-}
-
-/* The miss of a getk has the key where others say why. */
-static size_t write_missed_key(const struct request *request, char *out)
-{
-    const struct packet packet = {.code = CODE_NOT_FOUND, .key_len = (uint16_t)request->key.len};
-    char *at = put(write_header(request, &packet, out), request->key.data, request->key.len);
-    return (size_t)(at - out);
-}
-
-static size_t write_answer(const struct request *request, const struct reply *reply,
-                           struct answer answer, char *out)
-{
-    const struct packet packet = {.code = answer.code, .cas = reply->cas};
-    const size_t len = answer.text != NULL ? strlen(answer.text) : 0;
-    return write_text(request, packet, answer.text, len, out);
-}
-
-/* The value is the mechanism's, and the caller sends it. */
-static size_t write_sasl(const struct request *request, const struct reply *reply, uint16_t code,
-                         char *out)
-{
-    const struct packet packet = {.code = code, .value_len = reply->value_len};
-    return (size_t)(write_header(request, &packet, out) - out);
+    return write_packet(request, &packet, text, packet.value_len, out);
 }
 
 size_t binary_reply_head(const struct request *request, const struct reply *reply, char *out)
 {
     const struct answer answer = find_answer(request, reply);
-    const struct packet ok = {0};
+    struct packet packet = {.code = answer.code};
     if (is_hidden(request, reply, answer.code))
         return 0;
     switch (reply->status) {
     case REPLY_VALUE:
     case REPLY_TOUCHED: return write_item(request, reply, out);
     case REPLY_NUMBER: return write_number(request, reply, out);
-    case REPLY_VERSION: return write_text(request, ok, reply->text, reply->text_len, out);
+    case REPLY_VERSION: return write_text(request, packet, reply->text, reply->text_len, out);
     case REPLY_SASL_DONE:
-    case REPLY_SASL_CONTINUE: return write_sasl(request, reply, answer.code, out);
+    case REPLY_SASL_CONTINUE: /* the caller sends the value, which is the mechanism's */
+        packet.value_len = reply->value_len;
+        return write_packet(request, &packet, NULL, 0, out);
     default: break;
     }
-    if (reply->status == REPLY_MISS && request->flags & REQUEST_SHOW_KEY)
-        return write_missed_key(request, out);
-    return write_answer(request, reply, answer, out);
+    if (reply->status == REPLY_MISS && request->flags & REQUEST_SHOW_KEY) {
+        /* the miss of a getk has the key where others say why */
+        packet.key_len = (uint16_t)request->key.len;
+        return write_packet(request, &packet, request->key.data, request->key.len, out);
+    }
+    packet.cas = reply->cas;
+    return write_text(request, packet, answer.text, answer.text ? strlen(answer.text) : 0, out);
 }
 
 size_t binary_reply_part(const struct request *request, struct bytes key, size_t value_len,
                          char *out)
 {
     const struct packet packet = {.key_len = (uint16_t)key.len, .value_len = value_len};
-    char *at = put(write_header(request, &packet, out), key.data, key.len);
-    return (size_t)(at - out);
+    return write_packet(request, &packet, key.data, key.len, out);
 }

@@ -25,24 +25,9 @@ void text_parser_init(struct text_parser *parser, uint32_t item_size_max)
     *parser = (struct text_parser){.item_size_max = item_size_max};
 }
 
-/* Drops as much of a refused data block as has arrived. Returns the number of bytes. */
-static size_t drop(struct text_parser *parser, size_t len)
-{
-    size_t dropped = parser->swallow < len ? (size_t)parser->swallow : len;
-    parser->swallow -= dropped;
-    return dropped;
-}
-
 static bool starts_with(struct text_input *in, const char *word, size_t word_len)
 {
     return (size_t)(in->data_end - in->at) >= word_len && memcmp(in->at, word, word_len) == 0;
-}
-
-static enum parse_status close_with(struct text_input *in, enum reply_status error)
-{
-    in->next = in->data_end;
-    text_refuse(in, error);
-    return PARSE_CLOSE;
 }
 
 /* A line has no end yet after `len` bytes. If that is more than LINE_LEN_MAX and not a get, the
@@ -55,9 +40,9 @@ static enum parse_status wait_for_line(struct text_input *in, size_t len)
         in->at++;
     bool blanks_ok = in->at - in->line <= LEADING_BLANKS_MAX;
     if (!blanks_ok || !(starts_with(in, "get ", 4) || starts_with(in, "gets ", 5)))
-        return close_with(in, REPLY_NONE);
+        return text_close(in, REPLY_NONE);
     if (len > TEXT_GET_LINE_MAX)
-        return close_with(in, REPLY_LINE_TOO_LONG);
+        return text_close(in, REPLY_LINE_TOO_LONG);
     in->parser->line_seen = (uint32_t)len;
     return PARSE_PARTIAL;
 }
@@ -81,7 +66,7 @@ static enum parse_status parse_next(struct text_input *in)
 enum parse_status text_parse(struct text_parser *parser, const char *data, size_t len,
                              struct request *request, size_t *consumed, size_t *need)
 {
-    size_t dropped = parser->swallow > 0 ? drop(parser, len) : 0;
+    size_t dropped = parser->swallow > 0 ? parse_drop(&parser->swallow, len) : 0;
     const char *line = data + dropped;
     struct text_input in = {
         .parser = parser,

@@ -11,8 +11,7 @@ enum shape {
     SHAPE_GET,
     SHAPE_STORE,
     SHAPE_DELETE,
-    SHAPE_ARITHMETIC,
-    SHAPE_TOUCH,
+    SHAPE_KEY_AND_NUMBER,
     SHAPE_FLUSH_ALL,
     SHAPE_VERBOSITY,
     SHAPE_MEMLIMIT,
@@ -37,10 +36,10 @@ static const struct command commands[] = {
     COMMAND("gets", SHAPE_GET, OP_GET, REQUEST_CAS),
     COMMAND("add", SHAPE_STORE, OP_ADD, 0),
     COMMAND("cas", SHAPE_STORE, OP_CAS, 0),
-    COMMAND("incr", SHAPE_ARITHMETIC, OP_INCR, 0),
-    COMMAND("decr", SHAPE_ARITHMETIC, OP_DECR, 0),
+    COMMAND("incr", SHAPE_KEY_AND_NUMBER, OP_INCR, 0),
+    COMMAND("decr", SHAPE_KEY_AND_NUMBER, OP_DECR, 0),
     COMMAND("delete", SHAPE_DELETE, OP_DELETE, 0),
-    COMMAND("touch", SHAPE_TOUCH, OP_TOUCH, 0),
+    COMMAND("touch", SHAPE_KEY_AND_NUMBER, OP_TOUCH, 0),
     COMMAND("gat", SHAPE_GET, OP_GET, REQUEST_TOUCH),
     COMMAND("gats", SHAPE_GET, OP_GET, REQUEST_TOUCH | REQUEST_CAS),
     COMMAND("replace", SHAPE_STORE, OP_REPLACE, 0),
@@ -88,28 +87,17 @@ static bool read_key(struct text_input *in)
     return text_key_ok(in->request->key);
 }
 
-static enum parse_status parse_arithmetic(struct text_input *in, enum request_op op)
+/* incr, decr and touch: a key and a number. */
+static enum parse_status parse_key_and_number(struct text_input *in, enum request_op op)
 {
-    if (!read_key(in))
+    struct request *request = in->request;
+    bool key_ok = read_key(in), touch = op == OP_TOUCH;
+    struct bytes number = text_word(in);
+    if (!key_ok || number.len == 0)
         return text_refuse(in, REPLY_BAD_FORMAT);
-    struct bytes delta = text_word(in);
-    if (delta.len == 0)
-        return text_refuse(in, REPLY_BAD_FORMAT);
-    if (!token_uint64(delta, &in->request->delta))
-        return text_refuse(in, REPLY_BAD_DELTA);
-    return text_accept(in, op);
-}
-
-static enum parse_status parse_touch(struct text_input *in, enum request_op op)
-{
-    if (!read_key(in))
-        return text_refuse(in, REPLY_BAD_FORMAT);
-    struct bytes exptime = text_word(in);
-    if (exptime.len == 0)
-        return text_refuse(in, REPLY_BAD_FORMAT);
-    if (!token_exptime(exptime, &in->request->exptime))
-        return text_refuse(in, REPLY_BAD_EXPTIME);
-    return text_accept(in, op);
+    if (touch ? token_exptime(number, &request->exptime) : token_uint64(number, &request->delta))
+        return text_accept(in, op);
+    return text_refuse(in, touch ? REPLY_BAD_EXPTIME : REPLY_BAD_DELTA);
 }
 
 /* `delete k` or `delete k 0`, either with noreply. The 0 dates from when delete took a time. */
@@ -171,8 +159,7 @@ static enum parse_status parse_command(struct text_input *in, const struct comma
     case SHAPE_GET: return text_parse_get(in, command->flags);
     case SHAPE_STORE: return text_parse_store(in, op);
     case SHAPE_DELETE: return parse_delete(in, op);
-    case SHAPE_ARITHMETIC: return parse_arithmetic(in, op);
-    case SHAPE_TOUCH: return parse_touch(in, op);
+    case SHAPE_KEY_AND_NUMBER: return parse_key_and_number(in, op);
     case SHAPE_FLUSH_ALL: return parse_flush_all(in, op);
     case SHAPE_VERBOSITY: return parse_number(in, op, REPLY_BAD_FORMAT);
     case SHAPE_MEMLIMIT: return parse_number(in, op, REPLY_ERROR);

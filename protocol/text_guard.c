@@ -38,11 +38,8 @@ enum parse_status text_parse_guarded(struct text_input *in)
     const char *newline = len > 0 ? memchr(in->line, '\n', len) : NULL;
     if (in->parser->guard == TEXT_GUARD_ASKED || (newline == NULL && len <= LINE_LEN_MAX))
         return PARSE_PARTIAL;
-    if (newline == NULL) {
-        in->next = in->data_end;
-        text_refuse(in, REPLY_NONE);
-        return PARSE_CLOSE;
-    }
+    if (newline == NULL)
+        return text_close(in, REPLY_NONE);
     text_end_line(in, newline);
     struct bytes name = text_word(in);
     uint64_t block_len;

@@ -73,6 +73,14 @@ static inline enum parse_status text_refuse(struct text_input *in, enum reply_st
     return PARSE_REQUEST;
 }
 
+/* The connection is closed: nothing that has arrived is of use. */
+static inline enum parse_status text_close(struct text_input *in, enum reply_status error)
+{
+    in->next = in->data_end;
+    text_refuse(in, error);
+    return PARSE_CLOSE;
+}
+
 /* The line is a request, and used up. */
 static inline enum parse_status text_accept(struct text_input *in, enum request_op op)
 {
