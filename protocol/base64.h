@@ -10,9 +10,8 @@
 /* Writes the digits of `len` bytes to out, which has room for BASE64_LEN(len). Returns how many. */
 size_t base64_encode(char *out, const char *data, size_t len);
 
-/* Decodes a word into out, which has room for `room` bytes; like memcached it skips what is not
- * a digit. Returns the bytes, or 0: the digits are not in groups of four, or are none, or too
- * many. */
+/* Decodes a word into out, which has room for `room` bytes; like memcached it skips what is not a
+ * digit. Returns the bytes, or 0: there are no digits, too many, or not in groups of four. */
 size_t base64_decode(char *out, size_t room, struct bytes word);
 
 #endif

@@ -14,9 +14,8 @@
  *         16     8  CAS unique
  *
  * The table below says what each opcode carries. A request that carries something else ends the
- * connection, because client and server disagree about its meaning. An unknown opcode does not: its
- * body is dropped, like a value over the item limit. An incomplete request leaves nothing in the
- * state.
+ * connection, because client and server disagree about its meaning. The body of an unknown opcode
+ * is dropped, like a value over the item limit. An incomplete request leaves no state behind.
  */
 #include "protocol/binary.h"
 

@@ -24,20 +24,18 @@ struct binary_parser {
     uint32_t item_size_max; /* -I, in bytes */
 };
 
-/* Starts a connection's parser; no item may be larger than item_size_max bytes, including
- * ITEM_OVERHEAD. */
+/* No item may be larger than item_size_max bytes, including ITEM_OVERHEAD. */
 void binary_parser_init(struct binary_parser *parser, uint32_t item_size_max);
 
-/* Parses one request from data[0..len), with the results of enum parse_status and the meaning of
- * text_parse. */
+/* Parses one request from data[0..len), with the meaning of text_parse. */
 enum parse_status binary_parse(struct binary_parser *parser, const char *data, size_t len,
                                struct request *request, size_t *consumed, size_t *need);
 
 /* Room for the longest head: the header, flags and a key of KEY_LEN_MAX bytes need 278 bytes. */
 #define BINARY_REPLY_MAX 384
 
-/* Writes the answer up to its value to out, which has room for BINARY_REPLY_MAX bytes; a value is
- * the end of the packet. Returns the bytes written: 0 if a quiet request gets no answer. */
+/* Writes the answer up to its value, which ends the packet, to out, which has room for
+ * BINARY_REPLY_MAX bytes. Returns the bytes written: 0 if a quiet request gets no answer. */
 size_t binary_reply_head(const struct request *request, const struct reply *reply, char *out);
 
 /* One packet of an answer of several (stat): header and key; value_len bytes follow. Returns the

@@ -5,9 +5,8 @@
  *     header  extras                     key              value
  *             flags: value, touched      getk and gatk    the value, a number, or why not
  *
- * A value is the end of the packet. A quiet request is not answered when it succeeds, nor a quiet
- * get when it misses. So a missing answer means that all is well, and the answer to a later noop
- * that nothing more will come.
+ * A value ends the packet. A quiet request is not answered when it succeeds, nor a quiet get when
+ * it misses: no answer means that all is well, and that to a later noop that no more will come.
  */
 #include <endian.h>
 #include <string.h>
@@ -35,8 +34,7 @@ struct answer {
     const char *text; /* the value of an answer that has none of its own; NULL: nothing */
 };
 
-/* A status that is not here is not one of a binary request. -F is refused like a stranger, as in
- * memcached. */
+/* Binary requests have no other status. -F is refused like a stranger, as in memcached. */
 static const struct answer answers[REPLY_STATUS_COUNT] = {
     [REPLY_MISS] = {CODE_NOT_FOUND, "Not found"},
     [REPLY_NOT_STORED] = {CODE_NOT_STORED, "Not stored."},

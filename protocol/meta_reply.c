@@ -94,8 +94,7 @@ static char *put_answers(char *out, const struct request *request, const struct 
     return out;
 }
 
-/* The states, which are not asked for. The client that is to renew a stale item sees `X W`, the
- * others `Z X`. */
+/* The client that is to renew a stale item sees `X W`, the others `Z X`. */
 static char *put_states(char *out, const struct reply_meta *meta)
 {
     if (meta == NULL)

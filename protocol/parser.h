@@ -1,7 +1,4 @@
-/* parser.h: one connection's parser, for any protocol.
- *
- * Text is the common case: it costs one branch here, which always goes the same way.
- */
+/* parser.h: one connection's parser, for any protocol. Text, the common case, costs one branch. */
 #ifndef CACHECASK_PROTOCOL_PARSER_H
 #define CACHECASK_PROTOCOL_PARSER_H
 
@@ -20,9 +17,8 @@ struct parser {
 /* Starts a connection's parser. With PROTOCOL_AUTO the client's first byte decides. */
 void parser_init(struct parser *parser, enum protocol protocol, uint32_t item_size_max);
 
-/* Sets what the client may ask for until it has authenticated itself: OP_BIT of each operation,
- * or 0 for everything. This is for the binary protocol; a locked text parser accepts only a
- * password. Not with PROTOCOL_AUTO. */
+/* Sets what a client of the binary protocol may ask for until it has authenticated itself: OP_BIT
+ * of each operation, or 0 for everything. In text it is a password. Not with PROTOCOL_AUTO. */
 void parser_lock(struct parser *parser, uint64_t allowed);
 
 /* The rest of parser_next: the binary protocol, or none chosen yet. */
@@ -53,8 +49,7 @@ static inline bool parser_is_in_line(const struct parser *parser)
 /* Room for the longest head or tail. */
 #define REPLY_HEAD_MAX (TEXT_REPLY_MAX > BINARY_REPLY_MAX ? TEXT_REPLY_MAX : BINARY_REPLY_MAX)
 
-/* The parts of an answer before and after its value, in the protocol of its request: see
- * text_reply_head. */
+/* The parts of an answer before and after its value: see text_reply_head. */
 static inline size_t reply_head(const struct request *request, const struct reply *reply, char *out)
 {
     if (__builtin_expect(request->protocol == PROTOCOL_TEXT, 1))

@@ -1,8 +1,7 @@
 /* reply.h: the server's answer, in no particular protocol.
  *
- * command.c fills a struct reply; the protocol's writer turns it into bytes. The writer does not
- * copy the value: it writes the parts before (head) and after it (tail), so that a large value can
- * be sent from where it is.
+ * command.c fills a struct reply; the protocol's writer turns it into bytes. It writes the parts
+ * before the value (head) and after it (tail), so that a large value is sent from where it is.
  */
 #ifndef CACHECASK_PROTOCOL_REPLY_H
 #define CACHECASK_PROTOCOL_REPLY_H

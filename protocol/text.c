@@ -1,7 +1,6 @@
 /* text.c: the framing of the text protocol.
  *
- * The stream is a sequence of lines, some of which announce a data block that follows. This file
- * cuts it up:
+ * The stream is a sequence of lines, some of which announce a data block. This file cuts it up:
  *
  *     swallow > 0     a refused data block: dropped
  *     guard           a password is missing: text_guard.c
@@ -9,10 +8,9 @@
  *     otherwise       a line; complete: text_command.c
  *                             not yet: wait_for_line
  *
- * `\n` ends a line; a `\r` before it belongs to the end. An incomplete line or block leaves one
- * thing in the state: how much of a long line has been searched for its end (line_seen). When more
- * bytes have arrived the parser starts again at the beginning of the line, which is short; the
- * block is skipped over, not read.
+ * `\n` ends a line; a `\r` before it belongs to the end. Of an incomplete line or block the state
+ * has only how much of a long line has been searched for its end (line_seen). When more bytes have
+ * arrived the parser starts again at the beginning of the line; the block is not read.
  */
 #include "protocol/text.h"
 

@@ -1,5 +1,4 @@
-/* text.h: memcached's text protocol, classic and meta commands (protocol.txt of the memcached
- * distribution).
+/* text.h: memcached's text protocol, classic and meta commands (protocol.txt of its distribution).
  *
  * Pure: bytes in, struct request out; struct reply in, bytes out. No allocation, no I/O.
  */
@@ -30,15 +29,12 @@ struct text_parser {
     uint8_t guard;          /* of enum text_guard */
 };
 
-/* Starts a connection's parser; no item may be larger than item_size_max bytes, including
- * ITEM_OVERHEAD. */
+/* No item may be larger than item_size_max bytes, including ITEM_OVERHEAD. */
 void text_parser_init(struct text_parser *parser, uint32_t item_size_max);
 
-/* Parses one request from data[0..len). `*need` is above 0 only with PARSE_PARTIAL, when it is
- * known how many bytes after *consumed the next call needs to get further: a data block
- * announces its length.
- *
- * A request's views point into data; every call overwrites *request, whatever its result. */
+/* Parses one request from data[0..len), and overwrites *request, whose views point into data. With
+ * PARSE_PARTIAL `*need` is the number of bytes after *consumed that the next call needs, if it is
+ * known (a data block announces its length), else 0. */
 enum parse_status text_parse(struct text_parser *parser, const char *data, size_t len,
                              struct request *request, size_t *consumed, size_t *need);
 

@@ -1,7 +1,5 @@
-/* text_command.c: the table of commands, and the arguments of commands of one short line.
- *
- * Errors in the form of a line are found here. The meaning of a well-formed argument is up to the
- * command layer.
+/* text_command.c: the table of commands, and the arguments of commands of one short line. Errors of
+ * form are found here; the meaning of a well-formed argument is up to the command layer.
  */
 #include <string.h>
 

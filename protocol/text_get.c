@@ -1,11 +1,8 @@
 /* text_get.c: get, gets, gat, gats: one request per key.
  *
  * The line is complete before its first key is returned (text.c), and stays in memory until the
- * last one is. All keys are checked first: an invalid one makes an error the only answer, as in
- * memcached. Many clients write a whole line before they read anything, so answers must not go out
- * earlier.
- *
- * Between two calls the parser stands before the next key.
+ * last one is. All keys are checked first, because an invalid one makes an error the only answer,
+ * as in memcached. Between two calls the parser stands before the next key.
  */
 #include <assert.h>
 #include <string.h>

@@ -89,8 +89,7 @@ static inline enum parse_status text_accept(struct text_input *in, enum request_
     return PARSE_REQUEST;
 }
 
-/* The number of words between the name of a command and the length of its data block; -1: it has no
- * block. */
+/* The number of words between a command's name and the length of its data block; -1: no block. */
 int text_words_before_length(struct bytes name);
 
 /* The next request of a client that has not yet shown a password. */
@@ -99,8 +98,7 @@ enum parse_status text_parse_guarded(struct text_input *in);
 /* Parses a complete line, from in->at on. */
 enum parse_status text_parse_line(struct text_input *in);
 
-/* The arguments of get, gets (request flags 0 or REQUEST_CAS) and gat, gats (with REQUEST_TOUCH) of
- * a complete line. */
+/* The arguments of get, gets (request flags 0 or REQUEST_CAS) and gat, gats (REQUEST_TOUCH). */
 enum parse_status text_parse_get(struct text_input *in, uint32_t flags);
 
 /* The next key of a get line whose keys are all valid, from in->line on. */

@@ -1,7 +1,5 @@
-/* text_output.h: what the writers of text answers share. Private to protocol/.
- *
- * The writers are on the hot path: numbers are written by hand, two digits at a time, and nothing
- * is formatted.
+/* text_output.h: what the writers of text answers share. Private to protocol/. They are on the hot
+ * path: numbers are written by hand, two digits at a time.
  */
 #ifndef CACHECASK_PROTOCOL_TEXT_OUTPUT_H
 #define CACHECASK_PROTOCOL_TEXT_OUTPUT_H

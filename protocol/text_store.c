@@ -1,11 +1,9 @@
-/* text_store.c: set, add, replace, append, prepend, cas: a line and its data block make one
- * request.
+/* text_store.c: set, add, replace, append, prepend, cas: a line and its data block are one request.
  *
- * The length decides how the stream goes on, so it is read before anything is judged: a line with a
- * readable length announces a block, which is dropped if anything else in the line is wrong. If it
- * were run as commands, a value could speak for its client. A line without a readable length
- * announces no block, and its error is sent even to a client that wants no reply, because client
- * and server may be out of step.
+ * A line with a readable length announces a block, which is dropped if anything else in the line is
+ * wrong: if it were run as commands, a value could speak for its client. A line without a readable
+ * length announces no block, and its error is sent even to a client that wants no reply, because
+ * client and server may be out of step.
  */
 #include "protocol/text_input.h"
 

@@ -1,8 +1,7 @@
 /* token.h: words and numbers of a text line.
  *
  * Only the blank separates words, as in memcached: tabs and other control bytes are part of a word.
- * Numbers are read by hand: libc's readers need a terminator, know locales, and skip what a
- * protocol must refuse.
+ * libc's readers of numbers need a terminator, know locales, and skip what a protocol must refuse.
  */
 #ifndef CACHECASK_PROTOCOL_TOKEN_H
 #define CACHECASK_PROTOCOL_TOKEN_H
@@ -32,7 +31,7 @@ static inline bool token_is(struct bytes token, const char *word, size_t word_le
     return token.len == word_len && memcmp(token.data, word, word_len) == 0;
 }
 
-/* True if these bytes can stand in a line as they are: no blank and no control byte is among them. */
+/* True if these bytes can stand in a line as they are: none is a blank or a control byte. */
 static inline bool token_is_plain(struct bytes token)
 {
     for (size_t i = 0; i < token.len; i++)
@@ -49,15 +48,13 @@ static inline struct bytes token_without_plus(struct bytes token)
     return (struct bytes){token.data + plus, token.len - plus};
 }
 
-/* Each reads the whole token or refuses it: no blanks, no hexadecimal, no plus, nothing after the
- * number, no overflow. *out is set on success only. Leading zeros are accepted, a minus only by
- * token_int64 and token_exptime. */
+/* Each reads the whole token or refuses it: no blanks, no hexadecimal, no plus, no overflow. *out
+ * is set on success only. Leading zeros are accepted, a minus only in signed numbers. */
 bool token_uint64(struct bytes token, uint64_t *out);
 bool token_uint32(struct bytes token, uint32_t *out);
 bool token_int64(struct bytes token, int64_t *out);
 
-/* The expiry of touch, gat and the meta commands, and the delay of flush_all: a signed number that
- * fits in 32 bits, as in memcached. */
+/* Any expiry but that of a storage command: 32 bits with a sign, as in memcached. */
 bool token_exptime(struct bytes token, int64_t *out);
 
 #endif

@@ -1,6 +1,4 @@
-/* landlock.c: Landlock's system calls, by number, and rights that are newer than the oldest headers
- * that we build with.
- */
+/* landlock.c: Landlock's system calls, by number, and rights that old headers do not have. */
 #include "src/landlock.h"
 
 #include <errno.h>

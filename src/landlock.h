@@ -1,6 +1,4 @@
-/* landlock.h: takes from this thread, and those it starts, the right to change files except where a
- * server must.
- */
+/* landlock.h: gives up the right to change files, except where a server must. */
 #ifndef CACHECASK_SRC_LANDLOCK_H
 #define CACHECASK_SRC_LANDLOCK_H
 
@@ -12,8 +10,8 @@ struct landlock_places {
     const char *unix_path; /* may be removed; NULL: none */
 };
 
-/* Reading stays allowed. Needs no_new_privs. Also true where the kernel has no Landlock. False with
- * errno. */
+/* For this thread and those it starts. Reading stays allowed. Needs no_new_privs. True also if the
+ * kernel has no Landlock; false with errno. */
 bool landlock_confine(const struct landlock_places *places);
 
 #endif

@@ -140,8 +140,7 @@ static bool listen_on(struct server *server, const struct endpoint *endpoint)
     return ok;
 }
 
-/* Reads the prefix of an address of -l, which says whether TLS is spoken there. Returns the address.
- */
+/* Reads the prefix of an address, which says whether TLS is spoken there. Returns the address. */
 static char *read_prefix(char *word, struct endpoint *endpoint)
 {
     static const struct {
@@ -174,8 +173,7 @@ static bool is_port(const char *text)
     return len > 0 && len <= 5 && text[len] == '\0' && atoi(text) <= 65535;
 }
 
-/* Reads host, host:port, [v6], [v6]:port or a bare v6 address, and cuts `word` where the host ends.
- * False: it is none of them. */
+/* Reads host, host:port, [v6], [v6]:port or a bare v6 address. Cuts `word` where the host ends. */
 static bool read_address(char *word, struct endpoint *endpoint)
 {
     char *colon = strrchr(word, ':');
@@ -284,8 +282,7 @@ static bool listen_network(struct server *server)
            listen_ports(server, server->settings.udp_port, TRANSPORT_UDP);
 }
 
-/* True for the socket of a server that died: it refuses connections. One that we may not connect to
- * is in use. */
+/* The socket of a dead server refuses connections. One that we may not connect to is in use. */
 static bool is_left_behind(const struct sockaddr_un *address)
 {
     struct stat status;
@@ -360,8 +357,7 @@ static void add_port(struct text *text, const struct listener *listener)
                  ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
 }
 
-/* A program that has started us with -p -1 finds the ports in the file that this variable names: a
- * line for each address. */
+/* For a program that has started us with -p -1: a line for each address. */
 static bool write_port_file(const struct server *server)
 {
     const char *path = getenv("MEMCACHED_PORT_FILENAME");
@@ -389,8 +385,7 @@ static bool listen_and_tell(struct server *server)
     return write_port_file(server);
 }
 
-/* Ports below 1024 are opened with root's rights, if we have them; files are made with the
- * user's. */
+/* Ports below 1024 need root's rights, if we have them; files are made with the user's. */
 bool server_listen(struct server *server)
 {
     if (!process_begin_as_user(&server->settings))

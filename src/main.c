@@ -283,8 +283,7 @@ int main(int argc, char **argv)
     process_open_descriptors();
     signals_open();
     server_log_open();
-    /* Large blocks go back to the system as soon as they are freed, because what -m does not count
-     * must stay small. */
+    /* What -m does not count must stay small: large blocks go back to the system when freed. */
     mallopt(M_MMAP_THRESHOLD, 256 << 10);
 
     enum settings_result result = settings_parse(settings, &features, argc, argv);

@@ -7,8 +7,8 @@
 /* True if a file system is mounted at `path` itself. False: it has said why not. */
 bool mount_is_there(const char *path);
 
-/* True if the directory, called `name` in messages, is on the file system that is mounted at `path`.
- * False: it has said why not. */
+/* True if the directory of this name is on the file system that is mounted at `path`. Otherwise as
+ * above. */
 bool mount_has(const char *path, int dir_fd, const char *name);
 
 #endif

@@ -1,5 +1,4 @@
-/* privileges.c: leaves an attacker who has taken over the server nothing but what the server does
- * anyway.
+/* privileges.c: an attacker who has taken over the server can do no more than the server does.
  *
  * The filter lists what is allowed, and any other call ends the process, as in memcached: a call
  * that we never make is a sign of an attack, and what clients were told is in the log. The filter

@@ -10,16 +10,14 @@
 
 bool privileges_can_be_dropped(void);
 
-/* Takes from this thread, and those that it will start, the right to make or change files, except
- * in the data directory, and to remove the pid file and the Unix socket (Landlock, if the kernel
- * has it). Takes from other processes of the same user, and from this one by way of /proc, the
- * right to read or change its memory. To be called when the user is the one that serves, and before
- * there is another thread. False: it has said why. */
+/* Takes from this thread, and those that it will start, the right to change files, except those of
+ * the data directory, the pid file and the Unix socket (Landlock, if the kernel has it), and from
+ * all processes of this user the right to read or change its memory by way of /proc. To be called
+ * by the user that serves, before there is another thread. False: it has said why. */
 bool privileges_confine(const struct settings *settings, int dir_fd);
 
-/* Takes from all threads, future ones as well, the system calls that serving does not need, for
- * good: one that is tried all the same ends the process. To be called when everything is open.
- * False: it has said why. */
+/* Takes from all threads, future ones as well, the system calls that serving does not need: to try
+ * one ends the process. To be called when everything is open. False: it has said why. */
 bool privileges_drop(const struct settings *settings);
 
 #endif

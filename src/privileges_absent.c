@@ -1,6 +1,4 @@
-/* privileges_absent.c: a build without libseccomp, which refuses -o drop_privileges: these are
- * never called.
- */
+/* privileges_absent.c: without libseccomp, -o drop_privileges is refused; no other is called. */
 #include "src/privileges.h"
 
 bool privileges_can_be_dropped(void)

@@ -35,9 +35,8 @@
 static bool pid_written;
 static int daemon_pipe = -1; /* the parent waits at its other end */
 
-/* Otherwise a file or socket of ours could get one of these numbers, and messages would be written
- * to it, or a daemon that releases its terminal would close it. Where there is no /dev, "/" can
- * still be opened as a path. */
+/* Otherwise a file or socket of ours could get one of these numbers: messages would be written to
+ * it, and a daemon would close it. Without /dev, "/" can still be opened as a path. */
 void process_open_descriptors(void)
 {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
@@ -70,8 +69,7 @@ bool process_check_user(const struct settings *settings)
     return refuse("can't find the user %s to switch to", settings->user);
 }
 
-/* Raises a limit to what is wanted, or as near to it as we may. Returns the limit that holds
- * then. */
+/* Raises a limit to what is wanted, or as near to it as we may. Returns the new limit. */
 static rlim_t raise_limit(int resource, rlim_t wanted)
 {
     struct rlimit limit;
@@ -248,8 +246,7 @@ static void report_unusable(const char *data_dir, const char *missing, int error
            strerror(error), is_default ? ", or by STATE_DIRECTORY, XDG_STATE_HOME or HOME" : "");
 }
 
-/* Returns its descriptor, or -1 with errno; then *missing is the directory above it that could not
- * be made, or NULL. */
+/* Returns a descriptor, or -1 with errno; *missing is the parent that cannot be made, or NULL. */
 static int make_data_dir(const char *path, const struct passwd *user, char **missing)
 {
     *missing = make_parents(path);
@@ -294,8 +291,7 @@ int process_open_data_dir(struct settings *settings)
     return -1;
 }
 
-/* setfsuid() and setfsgid() do not fail: asked for an id that nobody has, they return the present
- * one. */
+/* setfsuid() and setfsgid() do not fail: for an id that nobody has they return the present one. */
 static bool set_file_ids(uid_t uid, gid_t gid)
 {
     setfsgid(gid);

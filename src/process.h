@@ -1,6 +1,6 @@
 /* process.h: the process and its surroundings: user, data directory, limits, background, pid file.
  *
- * A function that returns false has told the operator why.
+ * A function that returns false has said why on standard error.
  */
 #ifndef CACHECASK_SRC_PROCESS_H
 #define CACHECASK_SRC_PROCESS_H
@@ -36,19 +36,18 @@ void process_end_as_user(void);
 /* Gives up root for good, if that is who we are. */
 bool process_become_user(const struct settings *settings);
 
-/* A number for this boot of the machine. 0: the system does not tell. */
+/* A number for this boot of the machine. 0: unknown. */
 uint64_t process_boot_id(void);
 
 /* Forks. The parent waits until the child is ready or has failed, and exits. */
 bool process_daemonize(void);
 
-/* Tells the waiting parent, and releases the terminal. */
+/* Lets the waiting parent exit, and releases the terminal. */
 void process_daemon_ready(void);
 
-/* The pid file. It is written by the user that serves, and only when the server does serve: so a
- * second server, whose start is refused, does not touch the file of the first. It appears complete;
- * a link in its place is replaced, not followed. If it cannot be written the operator is told, and
- * the server runs without. */
+/* The pid file. It is written by the user that serves, when the server does serve, so that a second
+ * server, whose start is refused, does not touch it. See replace_file. If it cannot be written the
+ * server warns, and runs without. */
 void process_write_pid(const struct settings *settings);
 void process_remove_pid(const struct settings *settings);
 

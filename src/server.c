@@ -1,6 +1,4 @@
-/* server.c: the main thread. It accepts connections, deals them out to the workers in turn, and
- * hears signals.
- */
+/* server.c: the main thread accepts connections, hands them to the workers, and hears signals. */
 #include "src/server.h"
 
 #include <errno.h>
@@ -70,9 +68,8 @@ static void listen_again(struct main_thread *self)
     atomic_store(&self->accepting, true);
 }
 
-/* Nobody can be accepted now: there are no descriptors left, or the limit of connections is
- * reached. The next attempt comes a moment later, so that clients who must wait do not keep a
- * processor busy. */
+/* Nobody can be accepted: there are no descriptors left, or the limit of connections is reached.
+ * The next attempt comes a moment later, so that waiting clients do not keep a processor busy. */
 static void stop_listening(struct main_thread *self)
 {
     if (atomic_load(&self->accepting)) {
@@ -296,8 +293,7 @@ static void on_hangup(evutil_socket_t fd, short what, void *context)
         reload_certificates(&self->server);
 }
 
-/* A SIGHUP that came during the start is obeyed now: the files may have been read before it
- * came. */
+/* A SIGHUP that came during the start is obeyed now: the files may have been read before. */
 static bool watch_signals(struct main_thread *self)
 {
     struct event **hangup = &self->signals[SIGNALS_STOPS_COUNT];

@@ -40,8 +40,7 @@ struct main_thread {
 /* Opens the sockets that the settings name. False: it has said why. */
 bool server_listen(struct server *server);
 
-/* Starts the workers, and serves until a signal or a client ends it. False: it could not start, and
- * has said why. */
+/* Starts the workers, and serves until it is stopped. False: it cannot start, and has said why. */
 bool server_run(struct main_thread *self, void (*ready)(struct server *server));
 
 /* Closes the sockets and the password file. */

@@ -27,8 +27,7 @@ const int signals_stops[SIGNALS_STOPS_COUNT] = {SIGTERM, SIGINT, SIGUSR1};
 static atomic_bool hung_up;
 static _Atomic uint64_t stopping_since_us; /* 0: not yet */
 
-/* The parent sees which signal has ended the process. Process 1 cannot die of one, and exits
- * instead. */
+/* The parent sees which signal ended the process. Process 1 cannot die of one: it exits. */
 static void end_start(int number)
 {
     sigset_t only;

@@ -23,9 +23,8 @@ uint32_t clock_uptime_s(const struct clock *clock);
 /* The last second that can be represented, in 2106. */
 #define CLOCK_LAST_S (UINT32_MAX - 1)
 
-/* From a time as clients write it: 0 is none; up to 30 days it is relative, above that absolute;
- * negative or past is already over (1). Returns absolute seconds, 0 for none, and CLOCK_LAST_S for
- * any later time. */
+/* From a time as clients write it: 0 is none; up to 30 days it is relative, above that absolute.
+ * Returns absolute seconds: 0 for none, 1 for what is over, CLOCK_LAST_S for any later time. */
 uint32_t clock_deadline(int64_t exptime, uint32_t now_s);
 
 /* The same for an expiry: 0 is never, and so is a time that cannot be represented. */

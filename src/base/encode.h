@@ -1,6 +1,4 @@
-/* encode.h: keys as words of a line that no client can forge: everything except letters, digits and
- * -_.~ becomes %XX.
- */
+/* encode.h: keys as words of a line: everything except letters, digits and -_.~ becomes %XX. */
 #ifndef CACHECASK_SRC_BASE_ENCODE_H
 #define CACHECASK_SRC_BASE_ENCODE_H
 

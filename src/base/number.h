@@ -9,8 +9,7 @@
 #define NUMBER_DIGITS_MAX 20
 #define NUMBER_LEN_MAX    1024 /* with blanks and zeros; anything longer is no number */
 
-/* Reads a stored value as memcached does: blanks around it, a plus sign and leading zeros are fine.
- * False: it is not a 64-bit number. */
+/* Like memcached: blanks around the number, a plus sign and leading zeros are accepted. */
 static inline bool number_parse(const char *text, size_t len, uint64_t *out)
 {
     size_t at = 0;

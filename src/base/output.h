@@ -1,8 +1,7 @@
 /* output.h: the replies of one round, of all connections that a worker serves in it.
  *
  * Replies are written into one arena, connection after connection, so that each has its bytes in
- * one piece. A large value is not copied: it is a piece of its own that points to where it lies,
- * with what keeps it there.
+ * one piece. A large value is not copied: it is a piece of its own, with what keeps it in place.
  */
 #ifndef CACHECASK_SRC_NET_OUTPUT_H
 #define CACHECASK_SRC_NET_OUTPUT_H
@@ -12,8 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* Bytes to be sent, and what keeps them until then. Bytes of the arena have no owner: they are gone
- * after the round. */
+/* Bytes to be sent. Those of the arena have no owner, and are gone after the round. */
 struct piece {
     const char *data;
     size_t len;

@@ -4,9 +4,8 @@
 
 #include <stdbool.h>
 
-/* Replaces whatever is at `path` by a file with this text. The file is made next to it and renamed,
- * so it appears complete. A link at either name is replaced, not followed. False with errno: `path`
- * is as it was. */
+/* Replaces what is at `path` by a file with this text, which is renamed: it appears complete. A
+ * link there is replaced, not followed. False with errno: `path` is as it was. */
 bool replace_file(const char *path, const char *text);
 
 #endif

@@ -1,20 +1,17 @@
 /* server_log.c: one line, one write, and nobody waits for it.
  *
  * A line goes to standard error in a single system call, so lines of several threads do not mix.
- * Bytes of clients are always escaped first: a key with a line end in it must not look like a line
- * of ours.
+ * Bytes of clients are always escaped first: a key with a line end in it must not forge a line.
  *
  * Perhaps nobody reads the lines: a pipe fills up, a terminal is stopped, journald hangs. The
  * service must not hang as well. So a line that finds no room is dropped, and when there is room
- * again a message gives the number of dropped lines. How to write without waiting depends on what
- * standard error is:
+ * again a message counts what was dropped. How to write without waiting depends on standard error:
  *
  * - A pipe or a terminal is opened a second time, with O_NONBLOCK. Setting it on standard error
  *   itself would change it for the processes that we share it with.
  * - A socket is sent to with MSG_DONTWAIT.
- * - If a pipe cannot be opened again (no /proc, or a pipe that another user made), poll() is asked
- *   before each write. A pipe that has any room has room for a line, unless another process is
- *   faster. This is the one case in which we wait.
+ * - If a pipe cannot be opened again (no /proc, or a pipe of another user), poll() is asked first:
+ *   any room is enough for a line. We wait only if another process takes it before us.
  * - A file accepts what is written, or fails.
  */
 #define _GNU_SOURCE

@@ -1,5 +1,4 @@
-/* stats_row.h: one row of `stats`, before anybody has written it as text, as a packet or
- * otherwise. */
+/* stats_row.h: one row of `stats`, in no particular protocol. */
 #ifndef CACHECASK_SRC_BASE_STATS_ROW_H
 #define CACHECASK_SRC_BASE_STATS_ROW_H
 

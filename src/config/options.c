@@ -1,8 +1,7 @@
 /* options.c: the table of options.
  *
- * An option of memcached that means nothing here (slabs, LRU queues) has a row of kind IGNORED, so
- * that a site's arguments start this server unchanged. An option that would promise what is not
- * there has no row.
+ * An option of memcached that means nothing here (slabs, LRU queues) is accepted, so that a site's
+ * arguments start this server unchanged. One that would promise what is not there has no row.
  */
 #include "src/config/options.h"
 
@@ -154,7 +153,7 @@ const struct option options[] = {
 
 const size_t options_count = sizeof options / sizeof *options;
 
-/* Names that -o accepts for memcached's sake, with or without a value; a * stands for any ending. */
+/* Names that -o accepts for memcached's sake, with or without a value; * stands for any ending. */
 static const char *const ignored[] = {
     /* defaults, and the hash table */
     "modern", "no_modern", "hashpower", "no_hashexpand", "hash_algorithm", "tail_repair_time",
@@ -213,8 +212,7 @@ static bool is_memcacheds(const struct option *option)
 }
 
 /* memcached's names come before ours: an abbreviation that is unambiguous there is so here. The
- * names of -o come after the last row that is looked at: memcached reads them with getsubopt, which
- * wants them whole. */
+ * names of -o, after the last row that is looked at, must be whole, as for getsubopt. */
 const struct option *option_by_short_name(const char *name, size_t len, const struct option **other)
 {
     const struct option *found = NULL;

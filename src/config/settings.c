@@ -1,5 +1,4 @@
-/* settings.c: applies the options of the command line, of -o and of the configuration file, in order.
- */
+/* settings.c: applies the options of the command line and of the configuration file, in order. */
 #include "src/config/settings.h"
 
 #include <ctype.h>

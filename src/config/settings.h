@@ -1,4 +1,4 @@
-/* settings.h: what the operator has asked for, on the command line and in the configuration file. */
+/* settings.h: what the operator asked for, on the command line and in the configuration file. */
 #ifndef CACHECASK_SRC_CONFIG_SETTINGS_H
 #define CACHECASK_SRC_CONFIG_SETTINGS_H
 
@@ -104,8 +104,7 @@ void settings_release(struct settings *settings);
 /* The lowest version of TLS, in the words of ssl_min_version. */
 const char *settings_tls_version(const struct settings *settings);
 
-/* Emits a row for each setting that `stats settings` shows, by memcached's names and in its
- * order. */
+/* Emits the rows of `stats settings`, by memcached's names and in its order. */
 void settings_each(const struct settings *settings, const struct stats_receiver *to);
 
 #endif

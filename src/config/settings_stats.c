@@ -1,6 +1,4 @@
-/* settings_stats.c: the rows of `stats settings`: memcached's names, which tools look for, and then
- * our own.
- */
+/* settings_stats.c: `stats settings`: memcached's names, which tools look for, and then our own. */
 #include <stdio.h>
 #include <string.h>
 

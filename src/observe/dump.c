@@ -1,9 +1,8 @@
 /* dump.c: all keys of the store, streamed to one client.
  *
  * A listing reads from the disk and may take minutes, so it runs in a thread of its own, at low
- * priority. The thread writes lines into chunks; the worker that has the connection is woken for
- * each chunk and sends it. At most DUMP_CHUNKS wait to be sent: a client that does not read stops
- * this thread and nobody else.
+ * priority, which writes lines into chunks. The worker that has the connection is woken for each
+ * and sends it. At most DUMP_CHUNKS wait: a client that does not read stops nobody but this thread.
  *
  *          dump_start        thread           thread, with the last chunk        dump_take
  *     IDLE ───────────▶ WANTED ────▶ RUNNING ─────────────────────────────▶ DONE ──────────▶ IDLE
@@ -185,8 +184,7 @@ static void write_item(struct run *run, struct chunk *chunk, const struct store_
     run->left--;
 }
 
-/* Lists until the chunk is full. STORE_MORE: there is more; STORE_NOT_FOUND: that was all;
- * STORE_NO_MEMORY. */
+/* Lists until the chunk is full. STORE_MORE, STORE_NOT_FOUND (that was all) or STORE_NO_MEMORY. */
 static enum store_status list_keys(struct dump *dump, struct run *run, struct chunk *chunk)
 {
     uint32_t now_s = clock_now_s(dump->clock);
@@ -202,8 +200,7 @@ static enum store_status list_keys(struct dump *dump, struct run *run, struct ch
     return STORE_MORE;
 }
 
-/* Fills a chunk. STORE_MORE: there is more; STORE_NOT_FOUND: it ends with the last line;
- * STORE_NO_MEMORY. */
+/* The same, with the last line at the end. */
 static enum store_status fill_chunk(struct dump *dump, struct run *run, struct chunk *chunk)
 {
     enum store_status status = run->listed ? STORE_NOT_FOUND : list_keys(dump, run, chunk);

@@ -45,8 +45,7 @@ enum dump_taken {
     DUMP_BROKEN,  /* it cannot go on; that was all */
 };
 
-/* For the thread that started it, until it answers DUMP_LAST or DUMP_BROKEN or dump_abandon is
- * called. Never waits. */
+/* For the thread that started it, until DUMP_LAST, DUMP_BROKEN or dump_abandon. Never waits. */
 enum dump_taken dump_take(struct dump *dump, struct piece *piece);
 
 /* The client has gone. */

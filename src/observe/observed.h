@@ -1,4 +1,4 @@
-/* observed.h: a request that was run, as those who observe the server are told of it. */
+/* observed.h: a request that was run, for the logs. */
 #ifndef CACHECASK_SRC_OBSERVE_OBSERVED_H
 #define CACHECASK_SRC_OBSERVE_OBSERVED_H
 
@@ -8,9 +8,7 @@ struct observed_request {
     int fd; /* names its client */
     const struct request *request;
 
-    /* Its first byte, and all that was received with it and after it. Empty: it is a further key of
-     * a line that has been shown. */
-    struct bytes received;
+    struct bytes received; /* from its first byte on; empty: a further key of a line shown before */
 };
 
 #endif

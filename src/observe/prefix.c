@@ -1,6 +1,4 @@
-/* prefix.c: a table of prefixes under one lock, because it is used only while an operator wants
- * details.
- */
+/* prefix.c: a table under one lock: it is used only while an operator wants details. */
 #include "src/observe/prefix.h"
 
 #include <pthread.h>

@@ -12,8 +12,7 @@ enum prefix_counter { PREFIX_GET, PREFIX_HIT, PREFIX_SET, PREFIX_DELETE, PREFIX_
 
 struct prefixes;
 
-/* A prefix is what stands before the first `delimiter`; a key without one is not counted. NULL: no
- * memory. */
+/* A prefix ends before the first `delimiter`; a key without one is not counted. NULL: no memory. */
 struct prefixes *prefixes_new(char delimiter);
 void prefixes_free(struct prefixes *prefixes);
 

@@ -6,8 +6,7 @@
  *     >24 END
  *     <24 connection closed
  *
- * Only first lines are shown, never a value: it may be a secret (a password among them), and
- * megabytes long.
+ * Only first lines are shown, never a value: it may be a secret, and megabytes long.
  */
 #include "src/observe/request_log.h"
 

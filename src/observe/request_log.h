@@ -1,5 +1,4 @@
-/* request_log.h: what clients do, for the server log, from -vv on. Callers look at the verbosity
- * first: that branch is the whole cost when nobody looks. */
+/* request_log.h: what clients do, for the server log, from -vv on; callers check the verbosity. */
 #ifndef CACHECASK_SRC_OBSERVE_REQUEST_LOG_H
 #define CACHECASK_SRC_OBSERVE_REQUEST_LOG_H
 
@@ -12,8 +11,7 @@
 void request_log_opened(int fd, const char *address);
 void request_log_closed(int fd);
 
-/* A request that was run, and what was answered: the bytes of the arena from reply_at on, or the
- * last piece. */
+/* A request that was run, and its answer: the arena from reply_at on, or the last piece. */
 void request_log_ran(const struct observed_request *observed, const struct output *output,
                      size_t reply_at);
 

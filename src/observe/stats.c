@@ -1,6 +1,4 @@
-/* stats.c: the rows of `stats`. Those of plain `stats` take less than 4096 bytes as text, because a
- * monitor has no larger buffer.
- */
+/* stats.c: the rows of `stats`. Those without an argument fit into the 4096 bytes of a monitor. */
 #include "src/observe/stats.h"
 
 #include <string.h>
@@ -113,8 +111,7 @@ static void watchers(struct watch *watch, const struct stats_receiver *to)
     stats_number(to, "log_watchers", stats.watchers);
 }
 
-/* memcached gives the size of its table as a power of two: here that of the index in buckets, which
- * have 64 bytes. */
+/* memcached's table has a power of two of buckets; those of the index have 64 bytes. */
 static void index_size(const struct stats_now *now, const struct stats_receiver *to)
 {
     uint64_t power = 0;

@@ -1,9 +1,7 @@
-/* stats.h: what `stats` answers: memcached's names, order and meaning, and our own under
- * `stats store`.
+/* stats.h: what `stats` answers: memcached's names, order and meaning, and ours in `stats store`.
  *
- * stats_each() emits rows, and each protocol has a writer for them: stats_text() for text, and
- * src/command/binary.c for packets. The numbers come from a source, so nothing here knows workers,
- * connections or sockets.
+ * stats_each() emits rows, which stats_text() writes as text, and src/command/binary.c as packets.
+ * The numbers come from a source, so nothing here knows workers, connections or sockets.
  */
 #ifndef CACHECASK_SRC_OBSERVE_STATS_H
 #define CACHECASK_SRC_OBSERVE_STATS_H
@@ -70,8 +68,7 @@ enum stats_answer {
 enum stats_answer stats_each(const struct stats_source *source, const char *args, size_t args_len,
                              const struct stats_receiver *to);
 
-/* The answer to `stats ARGS` in the text protocol, in *text, which the caller frees. False: no such
- * group (ERROR), or no memory. */
+/* The answer as text, in *text, which the caller frees. False: no such group, or no memory. */
 bool stats_text(const struct stats_source *source, const char *args, size_t args_len, char **text,
                 size_t *len);
 

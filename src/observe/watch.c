@@ -1,15 +1,14 @@
-/* watch.c: lines on their way from those who write them to the clients who watch.
+/* watch.c: lines on their way to the clients that watch.
  *
  *     worker ──▶ its log ──┐                     ┌──▶ buffer ──▶ connection's worker ──▶ client
  *     worker ──▶ its log ──┼──▶ this thread ─────┤
  *     cleaner ─▶ its log ──┘                     └──▶ buffer ──▶ …
  *
- * A worker that has something to tell writes it to its log and goes on: it never waits for a
- * watcher. The thread looks after the logs every few milliseconds, brings their lines into order
- * (watch_log.c), and copies each to the watchers that want it. A watcher's buffer is bounded: if
- * its client does not read, lines are skipped, and the first line after that says how many. The
- * worker of the watcher's connection takes the buffer as a whole and sends it like any other
- * output.
+ * A worker writes a line to its log and goes on: it never waits for a watcher. Every few
+ * milliseconds the thread brings the lines of all logs into order (watch_log.c), and copies each to
+ * the watchers that want it. A watcher's buffer is bounded: if its client does not read, lines are
+ * skipped, and the next line says how many. The worker of its connection takes the whole buffer and
+ * sends it like any other output.
  *
  * While nobody watches, `observed` is 0, nothing is written, and the thread sleeps.
  */

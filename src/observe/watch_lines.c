@@ -1,8 +1,7 @@
-/* watch_lines.c: what the lines of `watch` say: memcached's words, but where there is nothing here
- * that they would name.
+/* watch_lines.c: what the lines of `watch` say, in memcached's words.
  *
- * A fetch is what a client gets to see: a command that looks for its key on its way (set, incr,
- * delete) has no item_get line. All items are of class 1, as in `stats items`.
+ * Only what a client reads is a fetch: set, incr or delete, which look for their key on the way,
+ * have no item_get line. All items are of class 1, as in `stats items`.
  */
 #include <inttypes.h>
 #include <stdarg.h>
