@@ -127,11 +127,6 @@ static uint64_t read64(const char *at)
     return be64toh(number);
 }
 
-void binary_parser_init(struct binary_parser *parser, uint32_t item_size_max)
-{
-    *parser = (struct binary_parser){.item_size_max = item_size_max};
-}
-
 /* Client and server do not mean the same any more. */
 static enum parse_status close_with(struct request *request, enum reply_status error)
 {

@@ -17,15 +17,12 @@
 /* The most that a client may send to authenticate itself: the server keeps it for a stranger. */
 #define BINARY_SASL_MAX    (64 << 10)
 
-/* The state between two calls. A copy is a way back to this point. */
+/* The state between two calls, at first zero but for the item size. A copy is a way back. */
 struct binary_parser {
     uint64_t swallow;       /* bytes of a refused body still to be dropped */
     uint64_t allowed;       /* OP_BIT of what is accepted before authentication; 0: everything */
-    uint32_t item_size_max; /* -I, in bytes */
+    uint32_t item_size_max; /* -I, in bytes, including ITEM_OVERHEAD */
 };
-
-/* No item may be larger than item_size_max bytes, including ITEM_OVERHEAD. */
-void binary_parser_init(struct binary_parser *parser, uint32_t item_size_max);
 
 /* Parses one request from data[0..len), with the meaning of text_parse. */
 enum parse_status binary_parse(struct binary_parser *parser, const char *data, size_t len,

@@ -162,7 +162,6 @@ bool meta_reply_head(const struct request *request, const struct reply *reply, c
         at = put_debug(at, request, reply);
     else
         at = put_states(put_answers(at, request, reply), reply->meta);
-    at = text_put(at, "\r\n", 2);
-    *len = (size_t)(at - out);
+    *len = (size_t)(text_put(at, "\r\n", 2) - out);
     return true;
 }

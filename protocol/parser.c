@@ -5,9 +5,9 @@ void parser_init(struct parser *parser, enum protocol protocol, uint32_t item_si
 {
     parser->protocol = protocol;
     if (protocol == PROTOCOL_BINARY)
-        binary_parser_init(&parser->binary, item_size_max);
+        parser->binary = (struct binary_parser){.item_size_max = item_size_max};
     else
-        text_parser_init(&parser->text, item_size_max);
+        parser->text = (struct text_parser){.item_size_max = item_size_max};
 }
 
 void parser_lock(struct parser *parser, uint64_t allowed)

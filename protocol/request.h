@@ -9,10 +9,6 @@
 #ifndef CACHECASK_PROTOCOL_REQUEST_H
 #define CACHECASK_PROTOCOL_REQUEST_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "protocol/reply.h"
 
 #define KEY_LEN_MAX 250

@@ -18,11 +18,6 @@
 
 #include "protocol/text_input.h"
 
-void text_parser_init(struct text_parser *parser, uint32_t item_size_max)
-{
-    *parser = (struct text_parser){.item_size_max = item_size_max};
-}
-
 static bool starts_with(struct text_input *in, const char *word, size_t word_len)
 {
     return (size_t)(in->data_end - in->at) >= word_len && memcmp(in->at, word, word_len) == 0;

@@ -18,19 +18,16 @@ enum text_guard {
     TEXT_GUARD_ASKED,  /* OP_AUTHENTICATE must be run, which sets one of the others */
 };
 
-/* The state between two calls. A copy is a way back to this point. */
+/* The state between two calls, at first zero but for the item size. A copy is a way back. */
 struct text_parser {
     uint64_t swallow;       /* bytes of a refused value still to be dropped */
     int64_t get_exptime;    /* of a gat line: its expiry */
-    uint32_t item_size_max; /* -I, in bytes */
+    uint32_t item_size_max; /* -I, in bytes, including ITEM_OVERHEAD */
     uint32_t get_flags;     /* of a get line: request flags of its keys */
     uint32_t line_seen;     /* bytes of a long line that contain no line end */
     bool in_get;            /* the next bytes are further keys of a get line */
     uint8_t guard;          /* of enum text_guard */
 };
-
-/* No item may be larger than item_size_max bytes, including ITEM_OVERHEAD. */
-void text_parser_init(struct text_parser *parser, uint32_t item_size_max);
 
 /* Parses one request from data[0..len), and overwrites *request, whose views point into data. With
  * PARSE_PARTIAL `*need` is the number of bytes after *consumed that the next call needs, if it is

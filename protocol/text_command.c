@@ -62,10 +62,9 @@ static const struct command commands[] = {
 
 static const struct command *find_command(struct bytes name)
 {
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         if (token_is(name, commands[i].name, commands[i].name_len))
             return &commands[i];
-    }
     return NULL;
 }
 

@@ -21,6 +21,13 @@ static enum parse_status give_key(struct text_input *in, struct bytes key, bool 
     return PARSE_REQUEST;
 }
 
+static const char *skip_blanks(const char *at, const char *end)
+{
+    while (at < end && *at == ' ')
+        at++;
+    return at;
+}
+
 static bool line_keys_ok(const char *at, const char *end)
 {
     struct bytes key = token_next(&at, end);
@@ -40,9 +47,7 @@ static bool is_one_key(struct bytes words)
 /* The keys of a complete line, from in->at on. */
 static enum parse_status parse_keys(struct text_input *in)
 {
-    const char *at = in->at;
-    while (at < in->line_end && *at == ' ')
-        at++;
+    const char *at = skip_blanks(in->at, in->line_end);
     struct bytes words = {at, (size_t)(in->line_end - at)};
     if (is_one_key(words)) {
         if (!text_key_ok(words))
@@ -71,13 +76,6 @@ enum parse_status text_parse_get(struct text_input *in, uint32_t flags)
     in->parser->get_flags = flags;
     in->parser->get_exptime = 0;
     return flags & REQUEST_TOUCH ? parse_touching(in) : parse_keys(in);
-}
-
-static const char *skip_blanks(const char *at, const char *end)
-{
-    while (at < end && *at == ' ')
-        at++;
-    return at;
 }
 
 static const char *find_key_end(const char *at, const char *end)

@@ -75,8 +75,7 @@ static size_t write_value_head(const struct request *request, const struct reply
         *at++ = ' ';
         at = text_put_number(at, reply->cas);
     }
-    at = text_put(at, "\r\n", 2);
-    return (size_t)(at - out);
+    return (size_t)(text_put(at, "\r\n", 2) - out);
 }
 
 static size_t write_miss(const struct request *request, char *out)
@@ -90,8 +89,7 @@ static size_t write_miss(const struct request *request, char *out)
 static size_t write_number(const struct reply *reply, char *out)
 {
     char *at = text_put_number(out, reply->number);
-    at = text_put(at, "\r\n", 2);
-    return (size_t)(at - out);
+    return (size_t)(text_put(at, "\r\n", 2) - out);
 }
 
 static size_t write_version(const struct reply *reply, char *out)
@@ -99,8 +97,7 @@ static size_t write_version(const struct reply *reply, char *out)
     const size_t room = TEXT_REPLY_MAX - sizeof("VERSION \r\n");
     char *at = text_put(out, "VERSION ", 8);
     at = text_put(at, reply->text, reply->text_len < room ? reply->text_len : room);
-    at = text_put(at, "\r\n", 2);
-    return (size_t)(at - out);
+    return (size_t)(text_put(at, "\r\n", 2) - out);
 }
 
 size_t text_reply_head(const struct request *request, const struct reply *reply, char *out)

@@ -51,18 +51,13 @@ enum parse_status text_refuse_block(struct text_input *in, enum reply_status err
     return text_refuse(in, error);
 }
 
-static enum parse_status refuse_large(struct text_input *in, enum request_op op, uint64_t len)
+enum parse_status text_parse_block(struct text_input *in, enum request_op op, uint64_t len)
 {
+    if (in->request->key.len + len + ITEM_OVERHEAD <= in->parser->item_size_max)
+        return text_take_block(in, op, len);
     in->parser->swallow = len + 2;
     in->request->flags |= REQUEST_TOO_LARGE;
     return text_accept(in, op);
-}
-
-enum parse_status text_parse_block(struct text_input *in, enum request_op op, uint64_t len)
-{
-    if (in->request->key.len + len + ITEM_OVERHEAD > in->parser->item_size_max)
-        return refuse_large(in, op, len);
-    return text_take_block(in, op, len);
 }
 
 enum parse_status text_take_block(struct text_input *in, enum request_op op, uint64_t len)

@@ -4,14 +4,6 @@
 /* 19 digits always fit into 64 bits; only what is longer needs to be watched for overflow. */
 #define DIGITS_SAFE 19
 
-static bool append_digit(uint64_t *number, unsigned digit)
-{
-    if (*number > (UINT64_MAX - digit) / 10)
-        return false;
-    *number = *number * 10 + digit;
-    return true;
-}
-
 static bool read_digits(const char *data, size_t len, uint64_t *out)
 {
     uint64_t number = 0;
@@ -21,7 +13,8 @@ static bool read_digits(const char *data, size_t len, uint64_t *out)
             return false;
         if (i < DIGITS_SAFE)
             number = number * 10 + digit;
-        else if (!append_digit(&number, digit))
+        else if (__builtin_mul_overflow(number, 10, &number) ||
+                 __builtin_add_overflow(number, digit, &number))
             return false;
     }
     if (len == 0)

@@ -6,9 +6,6 @@
 #ifndef CACHECASK_PROTOCOL_TOKEN_H
 #define CACHECASK_PROTOCOL_TOKEN_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "protocol/request.h"

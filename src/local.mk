@@ -25,7 +25,6 @@ server_sources = \
     src/command/fetches.c src/command/fetches.h \
     src/base/server_log.c src/base/server_log.h \
     src/listen.c \
-    src/mount.c src/mount.h \
     src/base/number.h \
     src/base/output.c src/base/output.h \
     src/privileges.h \

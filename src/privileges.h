@@ -4,8 +4,6 @@
 #ifndef CACHECASK_SRC_PRIVILEGES_H
 #define CACHECASK_SRC_PRIVILEGES_H
 
-#include <stdbool.h>
-
 #include "src/config/settings.h"
 
 bool privileges_can_be_dropped(void);

@@ -19,7 +19,6 @@
 #include "src/base/refuse.h"
 #include "src/base/replace_file.h"
 #include "src/base/server_log.h"
-#include "src/mount.h"
 #include "storage/store.h"
 
 #define CONNECTIONS_DEFAULT 1024
@@ -265,6 +264,39 @@ static int make_data_dir(const char *path, const struct passwd *user, char **mis
     return -1;
 }
 
+/* False with errno: ENOSYS if the system cannot tell one mount from another. */
+static bool get_mount(int dir_fd, const char *path, struct statx *found)
+{
+    if (statx(dir_fd, path, AT_EMPTY_PATH, STATX_MNT_ID, found) < 0)
+        return false;
+    errno = ENOSYS;
+    return found->stx_mask & STATX_MNT_ID && found->stx_attributes_mask & STATX_ATTR_MOUNT_ROOT;
+}
+
+/* True if a file system is mounted at `path` itself. False: it has said why not. */
+static bool is_mounted(const char *path)
+{
+    struct statx found;
+    if (!get_mount(AT_FDCWD, path, &found))
+        return refuse("--require-mount=%s: %s", path, strerror(errno));
+    return found.stx_attributes & STATX_ATTR_MOUNT_ROOT ||
+           refuse("--require-mount=%s: nothing is mounted there. Mount the disk of the data and "
+                  "start again",
+                  path);
+}
+
+/* True if the directory of this name is on the file system that is mounted at `path`. */
+static bool mount_has(const char *path, int dir_fd, const char *name)
+{
+    struct statx mounted, dir;
+    if (!get_mount(AT_FDCWD, path, &mounted) || !get_mount(dir_fd, "", &dir))
+        return refuse("--require-mount=%s: %s", path, strerror(errno));
+    return mounted.stx_mnt_id == dir.stx_mnt_id ||
+           refuse("--require-mount=%s: the data directory %s lies on another file system. Name one "
+                  "on this with --data-dir",
+                  path, name);
+}
+
 int process_open_data_dir(struct settings *settings)
 {
     const struct passwd *user;
@@ -277,7 +309,7 @@ int process_open_data_dir(struct settings *settings)
         settings->data_dir = default_dir(settings);
     if (!settings->data_dir)
         return -1;
-    if (settings->require_mount && !mount_is_there(settings->require_mount))
+    if (settings->require_mount && !is_mounted(settings->require_mount))
         return -1; /* nothing has been made yet that the mount would hide later */
 
     int fd = make_data_dir(settings->data_dir, user, &missing);

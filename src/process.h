@@ -5,9 +5,6 @@
 #ifndef CACHECASK_SRC_PROCESS_H
 #define CACHECASK_SRC_PROCESS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "src/config/settings.h"
 
 /* Makes sure that descriptors 0 to 2 are open. To be called before anything else is opened. */

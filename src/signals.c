@@ -8,7 +8,6 @@
  * default actions: the kernel would drop the signal. To end there is as safe as kill -9, at any
  * instant: nobody has been answered yet, and recovery may be interrupted and repeated.
  */
-#define _GNU_SOURCE
 #include "src/signals.h"
 
 #include <signal.h>
@@ -27,15 +26,21 @@ const int signals_stops[SIGNALS_STOPS_COUNT] = {SIGTERM, SIGINT, SIGUSR1};
 static atomic_bool hung_up;
 static _Atomic uint64_t stopping_since_us; /* 0: not yet */
 
-/* The parent sees which signal ended the process. Process 1 cannot die of one: it exits. */
-static void end_start(int number)
+/* The signal may be blocked: such masks are inherited. */
+static void unblock(int number)
 {
     sigset_t only;
     sigemptyset(&only);
     sigaddset(&only, number);
+    sigprocmask(SIG_UNBLOCK, &only, NULL);
+}
+
+/* The parent sees which signal ended the process. Process 1 cannot die of one: it exits. */
+static void end_start(int number)
+{
     server_log_write("stopped during the start: nothing had been answered yet\n");
     signal(number, SIG_DFL);
-    sigprocmask(SIG_UNBLOCK, &only, NULL);
+    unblock(number);
     kill(getpid(), number);
     _exit(128 + number);
 }
@@ -64,15 +69,11 @@ static void on_hangup(int number)
     atomic_store(&hung_up, true);
 }
 
-/* The signal may be blocked: such masks are inherited. */
 static void handle(int number, void (*handler)(int))
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-    sigset_t only;
-    sigemptyset(&only);
-    sigaddset(&only, number);
     sigaction(number, &action, NULL);
-    sigprocmask(SIG_UNBLOCK, &only, NULL);
+    unblock(number);
 }
 
 void signals_open(void)

@@ -3,8 +3,6 @@
 #define CACHECASK_SRC_CONFIG_SETTINGS_H
 
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 
 #include "src/base/stats_row.h"
 

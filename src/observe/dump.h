@@ -2,9 +2,6 @@
 #ifndef CACHECASK_SRC_OBSERVE_DUMP_H
 #define CACHECASK_SRC_OBSERVE_DUMP_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "src/base/output.h"
 #include "src/base/waker.h"
 

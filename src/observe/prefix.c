@@ -57,9 +57,8 @@ static struct prefix *get_prefix(struct prefixes *prefixes, const char *text, si
         if (prefix->len == len && memcmp(prefix->text, text, len) == 0)
             return prefix;
 
-    struct prefix *fresh = NULL;
-    if (prefixes->count < PREFIX_COUNT_MAX)
-        fresh = calloc(1, sizeof *fresh + len);
+    bool full = prefixes->count == PREFIX_COUNT_MAX;
+    struct prefix *fresh = full ? NULL : calloc(1, sizeof *fresh + len);
     if (!fresh)
         return NULL;
 

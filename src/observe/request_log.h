@@ -2,8 +2,6 @@
 #ifndef CACHECASK_SRC_OBSERVE_REQUEST_LOG_H
 #define CACHECASK_SRC_OBSERVE_REQUEST_LOG_H
 
-#include <stddef.h>
-
 #include "src/base/output.h"
 #include "src/observe/observed.h"
 

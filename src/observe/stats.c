@@ -137,11 +137,10 @@ static void slab_moves(const struct stats_receiver *to)
 
 static void crawler(const struct stats_now *now, const struct stats_receiver *to)
 {
-    static const char *const others[] = {"lru_maintainer_juggles", "malloc_fails"};
-
     stats_number(to, "lru_crawler_running", 0);
     stats_number(to, "lru_crawler_starts", now->store.crawler_passes);
-    zeros(to, others, sizeof others / sizeof *others);
+    stats_number(to, "lru_maintainer_juggles", 0);
+    stats_number(to, "malloc_fails", 0);
 }
 
 static void items(const struct stats_now *now, const struct stats_receiver *to)
@@ -167,8 +166,6 @@ static void items(const struct stats_now *now, const struct stats_receiver *to)
 
 static void general(const struct stats_now *now, const struct stats_receiver *to)
 {
-    static const char *const napi[] = {"unexpected_napi_ids", "round_robin_fallback"};
-
     process(now, to);
     connections(now, to);
     commands(now, to);
@@ -183,7 +180,8 @@ static void general(const struct stats_now *now, const struct stats_receiver *to
     crawler(now, to);
     watchers(now->source->watch, to);
     tls(now, to);
-    zeros(to, napi, sizeof napi / sizeof *napi);
+    stats_number(to, "unexpected_napi_ids", 0);
+    stats_number(to, "round_robin_fallback", 0);
     items(now, to);
 }
 

@@ -3,10 +3,7 @@
 #define CACHECASK_SRC_OBSERVE_WATCH_H
 
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 
-#include "protocol/request.h"
 #include "src/base/output.h"
 #include "src/base/waker.h"
 #include "src/observe/observed.h"

@@ -9,11 +9,10 @@
 static const char *answer_to(const char *line, const struct reply *reply)
 {
     static char text[2 * TEXT_REPLY_MAX];
-    struct text_parser parser;
+    struct text_parser parser = {.item_size_max = 1 << 20};
     struct request request;
     size_t consumed;
     size_t need;
-    text_parser_init(&parser, 1 << 20);
     assert_int_equal(text_parse(&parser, line, strlen(line), &request, &consumed, &need),
                      PARSE_REQUEST);
     assert_int_not_equal(request.op, OP_INVALID);

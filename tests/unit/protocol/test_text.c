@@ -357,8 +357,7 @@ static void test_a_partial_block_tells_how_much_it_needs(void **state)
     static const char stream[] = "set a 0 0 10\r\n0123456789\r\n";
     const size_t len = sizeof(stream) - 1;
     for (size_t have = 0; have < len; have++) {
-        struct text_parser parser;
-        text_parser_init(&parser, ITEM_SIZE_MAX);
+        struct text_parser parser = {.item_size_max = ITEM_SIZE_MAX};
         struct request request;
         size_t consumed;
         size_t need;
@@ -416,8 +415,7 @@ static void test_the_limit_of_1m_is_memcacheds(void **state)
 static void test_a_swallowed_value_may_be_of_any_length(void **state)
 {
     (void)state;
-    struct text_parser parser;
-    text_parser_init(&parser, ITEM_SIZE_MAX);
+    struct text_parser parser = {.item_size_max = ITEM_SIZE_MAX};
     parser.swallow = UINT64_C(1) << 33;
     static char block[STREAM_MAX];
     for (uint64_t dropped = 0; dropped < UINT64_C(1) << 33; dropped += sizeof(block)) {
@@ -490,13 +488,12 @@ static void test_a_long_get_is_searched_once_and_ends_at_16_mib(void **state)
     (void)state;
     const size_t most = TEXT_GET_LINE_MAX;
     char *line = test_malloc(most + 1);
-    struct text_parser parser;
+    struct text_parser parser = {.item_size_max = ITEM_SIZE_MAX};
     struct request request;
     size_t consumed, need;
     for (size_t i = 0; i <= most; i++)
         line[i] = "key "[i % 4];
     memcpy(line, "get ", 4);
-    text_parser_init(&parser, ITEM_SIZE_MAX);
     for (size_t len = 5000; len <= most; len += len < most - 5000 ? most - 5000 - len : 1000) {
         assert_int_equal(text_parse(&parser, line, len, &request, &consumed, &need), PARSE_PARTIAL);
         assert_int_equal(consumed, 0);
@@ -505,7 +502,7 @@ static void test_a_long_get_is_searched_once_and_ends_at_16_mib(void **state)
     assert_int_equal(text_parse(&parser, line, most, &request, &consumed, &need), PARSE_PARTIAL);
     assert_int_equal(text_parse(&parser, line, most + 1, &request, &consumed, &need), PARSE_CLOSE);
     assert_int_equal(request.error, REPLY_LINE_TOO_LONG);
-    text_parser_init(&parser, ITEM_SIZE_MAX);
+    parser = (struct text_parser){.item_size_max = ITEM_SIZE_MAX};
     text_parse(&parser, line, most - 1, &request, &consumed, &need);
     line[most - 1] = '\n';
     assert_int_equal(text_parse(&parser, line, most, &request, &consumed, &need), PARSE_REQUEST);
