@@ -77,16 +77,17 @@ void watch_ran(const struct watch_writer *writer, const struct observed_request 
 void watch_got(const struct watch_writer *writer, const struct observed_request *observed,
                bool found, size_t value_len)
 {
-    char key[ENCODED_MAX];
     watch_ran(writer, observed);
     count_prefix(writer, observed, PREFIX_GET);
     if (found)
         count_prefix(writer, observed, PREFIX_HIT);
-    if (wants(writer, WATCH_FETCHERS))
-        write_line(writer, WATCH_FETCHERS,
-                   "type=item_get key=%s status=%s clsid=%d cfd=%d size=%zu",
-                   encode(key, observed->request->key), found ? "found" : "not_found", found,
-                   observed->fd, found ? value_len : 0);
+    if (!wants(writer, WATCH_FETCHERS))
+        return;
+
+    char key[ENCODED_MAX];
+    write_line(writer, WATCH_FETCHERS, "type=item_get key=%s status=%s clsid=%d cfd=%d size=%zu",
+               encode(key, observed->request->key), found ? "found" : "not_found", found,
+               observed->fd, found ? value_len : 0);
 }
 
 static const char *meta_store_name(const struct request *request)
@@ -140,28 +141,31 @@ void watch_stored(const struct watch_writer *writer, const struct observed_reque
                   enum reply_status status, uint32_t now_s)
 {
     const struct request *request = observed->request;
-    char key[ENCODED_MAX];
     watch_ran(writer, observed);
     count_prefix(writer, observed, PREFIX_SET);
-    if (wants(writer, WATCH_MUTATIONS))
-        write_line(writer, WATCH_MUTATIONS,
-                   "type=item_store key=%s status=%s cmd=%s ttl=%" PRId64
-                   " clsid=1 cfd=%d size=%zu",
-                   encode(key, request->key), store_status_name(status), store_name(request),
-                   ttl_of(request->exptime, now_s), observed->fd, request->value.len);
+    if (!wants(writer, WATCH_MUTATIONS))
+        return;
+
+    char key[ENCODED_MAX];
+    write_line(writer, WATCH_MUTATIONS,
+               "type=item_store key=%s status=%s cmd=%s ttl=%" PRId64 " clsid=1 cfd=%d size=%zu",
+               encode(key, request->key), store_status_name(status), store_name(request),
+               ttl_of(request->exptime, now_s), observed->fd, request->value.len);
 }
 
 void watch_deleted(const struct watch_writer *writer, const struct observed_request *observed,
                    bool found)
 {
     const struct request *request = observed->request;
-    char key[ENCODED_MAX];
     watch_ran(writer, observed);
     count_prefix(writer, observed, PREFIX_DELETE);
-    if (found && wants(writer, WATCH_DELETIONS))
-        write_line(writer, WATCH_DELETIONS, "type=deleted key=%s cmd=%s clsid=1 cfd=%d",
-                   encode(key, request->key), request->op == OP_META_DELETE ? "md" : "delete",
-                   observed->fd);
+    if (!found || !wants(writer, WATCH_DELETIONS))
+        return;
+
+    char key[ENCODED_MAX];
+    write_line(writer, WATCH_DELETIONS, "type=deleted key=%s cmd=%s clsid=1 cfd=%d",
+               encode(key, request->key), request->op == OP_META_DELETE ? "md" : "delete",
+               observed->fd);
 }
 
 #define PEER_MAX 100
@@ -183,19 +187,22 @@ static const char *write_peer(char out[PEER_MAX], const char *name)
 
 void watch_opened(const struct watch_writer *writer, int fd, const char *address)
 {
+    if (!wants(writer, WATCH_CONNEVENTS))
+        return;
+
     char peer[PEER_MAX];
-    if (wants(writer, WATCH_CONNEVENTS))
-        write_line(writer, WATCH_CONNEVENTS, "type=conn_new %s cfd=%d", write_peer(peer, address),
-                   fd);
+    write_line(writer, WATCH_CONNEVENTS, "type=conn_new %s cfd=%d", write_peer(peer, address), fd);
 }
 
 void watch_closed(const struct watch_writer *writer, int fd, const char *address,
                   const char *reason)
 {
+    if (!wants(writer, WATCH_CONNEVENTS))
+        return;
+
     char peer[PEER_MAX];
-    if (wants(writer, WATCH_CONNEVENTS))
-        write_line(writer, WATCH_CONNEVENTS, "type=conn_close %s reason=%s cfd=%d",
-                   write_peer(peer, address), reason, fd);
+    write_line(writer, WATCH_CONNEVENTS, "type=conn_close %s reason=%s cfd=%d",
+               write_peer(peer, address), reason, fd);
 }
 
 void watch_system(const struct watch_writer *writer, const char *type, const char *name,
