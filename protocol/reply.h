@@ -73,7 +73,7 @@ struct reply_meta {
     bool fetched;      /* h: a get has hit it before this one */
     bool won;          /* W: this client is to renew it */
     bool stale;        /* X: it was invalidated */
-    bool win_sent;     /* Z: another client has been told to renew it */
+    bool win_sent;     /* Z: another client is to renew it */
 };
 
 struct reply {

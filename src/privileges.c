@@ -1,9 +1,9 @@
 /* privileges.c: an attacker who has taken over the server can do no more than the server does.
  *
  * The filter lists what is allowed, and any other call ends the process, as in memcached: a call
- * that we never make is a sign of an attack, and what clients were told is in the log. The filter
- * is installed when sockets listen, rings and event bases exist, and all options are read. So there
- * is no new socket, no other program, no other user and no new executable memory. The rings, whose
+ * that we never make is a sign of an attack, and what was acknowledged is in the log. It is
+ * installed when sockets listen, rings and event bases exist, and all options are read. So there is
+ * no new socket, no other program, no other user and no new executable memory. The rings, whose
  * operations the filter does not see, can only read files, receive and send (storage/base/uring.h).
  *
  * Before that, while there is one thread, files that are not the server's become read-only. One of

@@ -27,7 +27,7 @@
 #define FILES_BESIDES       4096      /* where we may raise the hard limit; most are for segments */
 #define FILES_A_WORKER      8         /* event base, eventfd, rings */
 #define FILES_RESERVE       32        /* lock, main thread, reloads, a connection to be refused */
-#define FILES_UNKNOWN       64        /* open already, if /proc does not tell */
+#define FILES_UNKNOWN       64        /* open already, if there is no /proc */
 #define SEGMENTS_MAX        16384     /* open: each costs the kernel a kilobyte or two */
 #define SEGMENTS_SHARE      8         /* the log gets this part of the rest, if -c is not given */
 
@@ -119,9 +119,8 @@ static bool refuse_files(const struct settings *settings, long files, long besid
     if (files > besides + log)
         snprintf(lower, sizeof lower, " to %ld", files - besides - log);
     return refuse(
-        "the limit of open files (ulimit -n) is %ld: too low for %ld connections, %ld "
-        "files of the server and %ld of the log. Raise it to %ld, start as root, or lower "
-        "-c%s",
+        "the limit of open files (ulimit -n) is %ld: too low for %ld connections, %ld files of "
+        "the server and %ld of the log. Raise it to %ld, start as root, or lower -c%s",
         files, connections, besides, log, connections + besides + log, lower);
 }
 
@@ -251,10 +250,12 @@ static int make_data_dir(const char *path, const struct passwd *user, char **mis
     *missing = make_parents(path);
     if (*missing)
         return -1;
+
     bool made = mkdir(path, 0700) == 0;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0 && (!made || !user || fchown(fd, user->pw_uid, user->pw_gid) == 0))
         return fd;
+
     int error = errno;
     if (fd >= 0)
         close(fd);
@@ -264,7 +265,7 @@ static int make_data_dir(const char *path, const struct passwd *user, char **mis
     return -1;
 }
 
-/* False with errno: ENOSYS if the system cannot tell one mount from another. */
+/* False with errno: ENOSYS if the kernel does not number its mounts. */
 static bool get_mount(int dir_fd, const char *path, struct statx *found)
 {
     if (statx(dir_fd, path, AT_EMPTY_PATH, STATX_MNT_ID, found) < 0)

@@ -1,7 +1,7 @@
 /* progress.c: a line every few seconds, and none if the start is quick.
  *
- * Clients that connect during a start get no answer, so the log must tell the operator that one is
- * under way, and how long it will take.
+ * Clients that connect during a start get no answer: the log says that one is under way, and how
+ * long it will take.
  */
 #include "src/progress.h"
 

@@ -19,8 +19,8 @@ struct progress {
 void progress_init(struct progress *progress, uint64_t now_us);
 void progress_release(struct progress *progress);
 
-/* Whether a line is due. Then *line says that `done_bytes` of `all_bytes` have been read (0: their
- * number is not known yet). Any thread; a report that another has overtaken is left out. */
+/* If a line is due, *line says that `done_bytes` of `all_bytes` have been read (0: their number is
+ * not known yet). False: none is due, or another thread has got further. Any thread. */
 bool progress_line(struct progress *progress, uint64_t now_us, uint64_t done_bytes,
                    uint64_t all_bytes, char line[PROGRESS_LINE_MAX]);
 

@@ -12,7 +12,7 @@ extern const int signals_stops[SIGNALS_STOPS_COUNT];
  * SIGHUP is remembered, and failed writes are errors and not signals. */
 void signals_open(void);
 
-/* Whether SIGHUP has come since the process began, or since the last call. */
+/* True if SIGHUP has come since the process began, or since the last call. */
 bool signals_take_hangup(void);
 
 /* The server is stopping. From now on another stop signal ends it at once, and SIGHUP does nothing.

@@ -55,7 +55,7 @@ static inline void output_begin(struct output *output)
     output->first = output->count;
 }
 
-/* Whether one more reply fits. */
+/* True if one more reply fits. */
 static inline bool output_has_room(const struct output *output)
 {
     return OUTPUT_ARENA_SIZE - output->used >= OUTPUT_ROOM && OUTPUT_PIECES - output->count >= 4;

@@ -11,7 +11,7 @@
 #include "src/config/options.h"
 #include "storage/store.h"
 
-/* What memcached's numbers stand for. */
+/* Names of memcached's numbers. */
 static const char *const key_formats[] = {"", "pem", "der"};
 static const char *const tls_versions[] = {"tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"};
 

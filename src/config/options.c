@@ -205,7 +205,7 @@ const struct option *option_by_name(const char *name, size_t len)
     return NULL;
 }
 
-/* Whether memcached has this name too; of -D it has only the letter. */
+/* True if memcached has this name too; of -D it has only the letter. */
 static bool is_memcacheds(const struct option *option)
 {
     return option->letter && option->kind != DELIMITER;

@@ -8,9 +8,8 @@
 
 #define EXIT_USAGE                 64 /* as sysexits.h has it */
 
-/* What `version` and `stats` say: the memcached whose behaviour this is. Three numbers and nothing
- * after them, because some clients take the last three that they find. Our own version is in `stats
- * store`, in the first line of the log and in --version. */
+/* The memcached whose behaviour this is, for `version` and `stats`. Nothing follows its numbers:
+ * some clients take the last three that they find. Ours is in `stats store` and --version. */
 #define SETTINGS_MEMCACHED_VERSION "1.6.45"
 
 #define SETTINGS_PORT_DEFAULT      11211
@@ -20,7 +19,7 @@
 enum ssl_keyformat { SSL_KEYFORMAT_PEM = 1, SSL_KEYFORMAT_DER = 2 };
 #define SSL_VERIFY_REQUIRED 2
 
-/* What this build can do, as not every build can. */
+/* Not every build has these. */
 struct features {
     bool tls, sasl, seccomp;
 };

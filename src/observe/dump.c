@@ -39,7 +39,7 @@ enum dump_state {
     WANTED,
     RUNNING,
     DONE,   /* the last chunk waits to be taken */
-    FAILED, /* the worker has to be told */
+    FAILED, /* the worker does not know yet */
     LEFT,   /* nobody wants it any more; the thread has not noticed yet */
 };
 
@@ -248,7 +248,7 @@ static bool push_all(struct dump *dump, struct run *run)
     return true;
 }
 
-/* It has not come to its end: for the worker that waits, or because nobody does. */
+/* It failed, and the worker must learn of it, or nobody waits for it any more. */
 static void give_up(struct dump *dump)
 {
     pthread_mutex_lock(&dump->lock);

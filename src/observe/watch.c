@@ -30,7 +30,7 @@
 
 struct watcher {
     bool used;
-    bool told; /* its worker was woken and has not taken anything yet */
+    bool woken; /* its worker, which has not taken anything yet */
     uint32_t events;
     uint64_t first_gid; /* lines before it came are not for it */
     uint64_t skipped;   /* since the last line */
@@ -130,9 +130,9 @@ static void wake_workers(struct watch *watch)
 {
     for (uint32_t i = 0; i < WATCH_WATCHERS_MAX; i++) {
         struct watcher *watcher = &watch->watchers[i];
-        if (!watcher->used || !watcher->len || watcher->told)
+        if (!watcher->used || !watcher->len || watcher->woken)
             continue;
-        watcher->told = true;
+        watcher->woken = true;
         waker_wake(&watcher->waker);
     }
 }
@@ -231,7 +231,7 @@ bool watch_take(struct watch *watch, uint32_t index, struct piece *piece)
         watcher->len = 0;
         watcher->buffer = NULL;
     }
-    watcher->told = false;
+    watcher->woken = false;
     pthread_mutex_unlock(&watch->lock);
     return some;
 }

@@ -1,4 +1,4 @@
-/* watch.h: `watch`: what happens in the server, told to operators as it happens. See watch.c. */
+/* watch.h: `watch`: shows operators what happens in the server. See watch.c. */
 #ifndef CACHECASK_SRC_OBSERVE_WATCH_H
 #define CACHECASK_SRC_OBSERVE_WATCH_H
 
@@ -26,8 +26,8 @@ struct prefixes;
 struct watch;
 struct store_evicted;
 
-/* The thread is made when it is first needed. *observed is kept up to date: what somebody wants to
- * see. `detail`: stats detail is on. NULL: no memory. */
+/* The thread is made when it is first needed. *observed is kept up to date: the events that
+ * somebody wants. `detail`: `stats detail` counts from the start. NULL: no memory. */
 struct watch *watch_new(uint32_t workers, uint32_t worker_kib, uint32_t watcher_kib,
                         _Atomic uint32_t *observed, bool detail);
 
@@ -50,7 +50,7 @@ void watch_remove(struct watch *watch, uint32_t watcher);
 /* Lines for a watcher, in *piece. False: there are none now. Never waits. */
 bool watch_take(struct watch *watch, uint32_t watcher, struct piece *piece);
 
-/* Whether `stats detail` counts. */
+/* Turns the counters of `stats detail` on or off. */
 void watch_set_detail(struct watch *watch, bool on);
 
 struct watch_stats {
@@ -59,9 +59,7 @@ struct watch_stats {
 
 void watch_get_stats(struct watch *watch, struct watch_stats *stats);
 
-/* What happens. */
-
-/* What a thread needs to tell it: only that thread uses it. */
+/* What a thread needs to write lines; no other thread uses it. */
 struct watch_writer {
     struct watch *watch;
     struct prefixes *prefixes;
@@ -78,8 +76,8 @@ static inline bool watch_wants(const struct watch_writer *writer)
 /* A line of the thread whose log has this number. */
 void watch_write(struct watch *watch, uint32_t log, uint32_t events, const char *text, size_t len);
 
-/* These write a line, or count for `stats detail`, if somebody wants it; each request is told to
- * one of them, when it has been run. (watch_lines.c) */
+/* Each request is passed to one of these once it has been run. They write a line, or count for
+ * `stats detail`, if somebody wants it. (watch_lines.c) */
 void watch_got(const struct watch_writer *writer, const struct observed_request *observed,
                bool found, size_t value_len);
 void watch_stored(const struct watch_writer *writer, const struct observed_request *observed,

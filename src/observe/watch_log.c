@@ -1,10 +1,9 @@
 /* watch_log.c: a ring of lines between one thread that writes and one that reads, without a lock.
  *
- * Each thread that has something to tell has a log of its own, and the reader brings the lines of
- * all logs into the order of their numbers. A number is taken before its line is in the log, so the
- * reader must know how far all are in: before a writer takes a number it notes in `pending` one
- * that is not higher, and clears that when the line is in. The reader looks at the number to be
- * given next, and then at what is pending: whatever lies below both has arrived.
+ * Each thread that writes has a log of its own, and the reader brings the lines of all logs into
+ * the order of their numbers. A number is taken before its line is in the log: so a writer first
+ * notes in `pending` a number that is not higher, and clears it when the line is in. The reader
+ * reads the next number, and then what is pending: all lines below both have arrived.
  *
  *     writer:  pending = next_gid;  gid = next_gid++;
  *              write the line;  written += …;  pending = none
@@ -53,7 +52,7 @@ static uint32_t until_end(const struct watch_log *log, uint64_t position)
     return log->size - (uint32_t)(position & (log->size - 1));
 }
 
-/* What is left before the ring's end is less than a line, or is filled by a gap. */
+/* The rest of the ring is less than a line, or is filled by a gap. */
 static uint64_t skip_gap(const struct watch_log *log, uint64_t position)
 {
     uint32_t rest = until_end(log, position);

@@ -36,12 +36,12 @@ void watch_log_release(struct watch_log *log);
 void watch_log_add(struct watch_log *log, _Atomic uint64_t *next_gid, uint64_t us, uint32_t events,
                    const char *text, size_t len);
 
-/* All lines below the number that this returns are in the logs now. */
+/* All lines with a number below the result are in the logs now. */
 uint64_t watch_log_bound(const struct watch_log *logs, uint32_t count,
                          const _Atomic uint64_t *next_gid);
 
-/* The line that comes next, of all logs, if its number is below `bound`: of the log *from; NULL:
- * none. It stays until watch_log_next is told that it is done with. For one reader. */
+/* The next line of all logs, in *from, if its number is below `bound`; else NULL. It stays until
+ * watch_log_next. For one reader. */
 const struct watch_line *watch_log_first(const struct watch_log *logs, uint32_t count,
                                          uint64_t bound, uint32_t *from);
 void watch_log_next(struct watch_log *log, const struct watch_line *line);
