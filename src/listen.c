@@ -35,10 +35,10 @@ static bool add_listener(struct server *server, int fd, const struct listener *k
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (server->listener_count == SERVER_LISTENERS_MAX) {
+        refuse("more than %d addresses to listen on: name fewer with -l", SERVER_LISTENERS_MAX);
         close(fd);
         errno = E2BIG;
-        return refuse("more than %d addresses to listen on: name fewer with -l",
-                      SERVER_LISTENERS_MAX);
+        return false;
     }
 
     struct listener *listener = &server->listeners[server->listener_count++];
