@@ -3,20 +3,14 @@
 #define CACHECASK_SRC_BASE_STATS_ROW_H
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
-enum stats_kind {
-    STATS_NUMBER, /* the value is a decimal number, perhaps with a sign or a fraction */
-    STATS_STRING,
-    STATS_PREFIX, /* the name is a prefix of keys, the value "get N hit N set N del N" */
-};
-
-/* Both strings live until the receiver returns. */
+/* The strings are valid until the receiver returns. */
 struct stats_row {
-    enum stats_kind kind;
-    const char *name;
-    const char *value;
+    const char *name, *value;
+    bool is_prefix; /* the name is a prefix of keys, the value "get N hit N set N del N" */
 };
 
 struct stats_receiver {
@@ -27,15 +21,7 @@ struct stats_receiver {
 static inline void stats_string(const struct stats_receiver *to, const char *name,
                                 const char *value)
 {
-    const struct stats_row row = {STATS_STRING, name, value};
-    to->take(to->context, &row);
-}
-
-/* A number that is written already, such as one with a fraction. */
-static inline void stats_decimal(const struct stats_receiver *to, const char *name,
-                                 const char *value)
-{
-    const struct stats_row row = {STATS_NUMBER, name, value};
+    const struct stats_row row = {.name = name, .value = value};
     to->take(to->context, &row);
 }
 
@@ -43,14 +29,14 @@ static inline void stats_signed(const struct stats_receiver *to, const char *nam
 {
     char digits[24];
     snprintf(digits, sizeof digits, "%" PRId64, value);
-    stats_decimal(to, name, digits);
+    stats_string(to, name, digits);
 }
 
 static inline void stats_number(const struct stats_receiver *to, const char *name, uint64_t value)
 {
     char digits[24];
     snprintf(digits, sizeof digits, "%" PRIu64, value);
-    stats_decimal(to, name, digits);
+    stats_string(to, name, digits);
 }
 
 #endif

@@ -32,7 +32,7 @@ static void take_row(void *context, const struct stats_row *row)
     struct packets *packets = context;
     struct bytes name = {row->name, strlen(row->name)};
     struct bytes value = {row->value, strlen(row->value)};
-    if (row->kind == STATS_PREFIX)
+    if (row->is_prefix)
         text_add(&packets->prefixes, "PREFIX %s %s\r\n", row->name, row->value);
     else
         add_packet(packets, name, value);

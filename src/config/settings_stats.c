@@ -58,7 +58,7 @@ void settings_each(const struct settings *settings, const struct stats_receiver 
     emit_text(to, "domain_socket", settings->unix_path);
     emit_text(to, "umask", mask);
     emit_text(to, "shutdown_command", yes_no(settings->enable_shutdown));
-    stats_decimal(to, "growth_factor", "1.25");
+    stats_string(to, "growth_factor", "1.25");
     stats_signed(to, "chunk_size", 48);
     stats_signed(to, "num_threads", settings->threads);
     stats_signed(to, "num_threads_per_udp", settings->threads);
@@ -75,7 +75,7 @@ void settings_each(const struct settings *settings, const struct stats_receiver 
     stats_signed(to, "hashpower_init", 0);
     emit_text(to, "slab_reassign", "no");
     stats_signed(to, "slab_automove", 0);
-    stats_decimal(to, "slab_automove_ratio", "0.80");
+    stats_string(to, "slab_automove_ratio", "0.80");
     stats_signed(to, "slab_automove_window", 30);
     stats_signed(to, "slab_chunk_max", 524288);
     emit_text(to, "lru_crawler", "yes");
@@ -89,8 +89,8 @@ void settings_each(const struct settings *settings, const struct stats_receiver 
     emit_text(to, "lru_segmented", "no");
     stats_signed(to, "hot_lru_pct", 0);
     stats_signed(to, "warm_lru_pct", 0);
-    stats_decimal(to, "hot_max_factor", "0.00");
-    stats_decimal(to, "warm_max_factor", "0.00");
+    stats_string(to, "hot_max_factor", "0.00");
+    stats_string(to, "warm_max_factor", "0.00");
     emit_text(to, "temp_lru", "no");
     stats_signed(to, "temporary_ttl", 0);
     stats_signed(to, "idle_timeout", settings->idle_timeout_s);

@@ -14,7 +14,7 @@ static void seconds(const struct stats_receiver *to, const char *name, struct ti
 {
     char text[40];
     snprintf(text, sizeof text, "%ld.%06ld", (long)time.tv_sec, (long)time.tv_usec);
-    stats_decimal(to, name, text);
+    stats_string(to, name, text);
 }
 
 static void process(const struct stats_now *now, const struct stats_receiver *to)
@@ -198,7 +198,7 @@ static void write_amplification(const struct store_stats *store, const struct st
     double written = (double)store->bytes_written, wanted = (double)store->user_bytes;
     char text[340]; /* %.2f of any double */
     snprintf(text, sizeof text, "%.2f", store->user_bytes ? written / wanted : 0.0);
-    stats_decimal(to, "write_amplification", text);
+    stats_string(to, "write_amplification", text);
 }
 
 static uint64_t limit_or_none(uint64_t limit)
@@ -338,7 +338,7 @@ static void take_prefix(void *context, const char *prefix, size_t len,
 {
     const struct stats_receiver *to = context;
     char name[3 * STORE_KEY_MAX + 1], value[128];
-    struct stats_row row = {STATS_PREFIX, name, value};
+    struct stats_row row = {name, value, .is_prefix = true};
 
     if (token_is_plain((struct bytes){prefix, len}))
         memcpy(name, prefix, len);

@@ -6,7 +6,7 @@
 
 static void take_row(void *context, const struct stats_row *row)
 {
-    const char *word = row->kind == STATS_PREFIX ? "PREFIX" : "STAT";
+    const char *word = row->is_prefix ? "PREFIX" : "STAT";
     text_add(context, "%s %s %s\r\n", word, row->name, row->value);
 }
 
