@@ -1,8 +1,7 @@
 /* admin.c: the commands about the server.
  *
  * There are no slabs and no LRU queues here, so those commands change nothing; they check their
- * arguments and answer as memcached does, so that tools do not stumble. Who may ask for what stands
- * in rights.c.
+ * arguments and answer as memcached does, so that tools do not stumble. rights.c says who may ask.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -64,12 +63,13 @@ static void say(struct reply *reply, const char *text)
     reply->text_len = strlen(text);
 }
 
-static void start_dump(struct command_context *context, struct client *client, enum dump_form form,
-                       uint64_t limit, struct reply *reply)
+static void start_dump(const struct command *command, enum dump_form form, uint64_t limit,
+                       struct reply *reply)
 {
+    struct command_context *context = command->client->context;
     switch (dump_start(context->dump, form, limit, context->waker)) {
     case DUMP_STARTED:
-        command_wait(client, WAIT_DUMP);
+        command_wait(command->client, WAIT_DUMP);
         reply->status = REPLY_NONE;
         break;
     case DUMP_BUSY: say(reply, "BUSY currently processing crawler request\r\n"); break;
@@ -78,8 +78,8 @@ static void start_dump(struct command_context *context, struct client *client, e
 }
 
 /* stats cachedump CLASS LIMIT: of the one class there is, and no more than LIMIT; 0 for all. */
-static void run_cachedump(struct command_context *context, struct client *client,
-                          const struct words *args, struct reply *reply)
+static void run_cachedump(const struct command *command, const struct words *args,
+                          struct reply *reply)
 {
     uint64_t class, limit;
     if (args->count < 3)
@@ -92,7 +92,7 @@ static void run_cachedump(struct command_context *context, struct client *client
     else if (class != 1)
         say(reply, "END\r\n");
     else
-        start_dump(context, client, DUMP_CACHE, limit, reply);
+        start_dump(command, DUMP_CACHE, limit, reply);
 }
 
 bool admin_switch_stats(struct command_context *context, struct bytes args, struct reply *reply)
@@ -119,36 +119,29 @@ bool admin_switch_stats(struct command_context *context, struct bytes args, stru
     return true;
 }
 
-/* The groups of stats that are listings. False: it is none of them. */
-static bool run_listing_stats(struct command_context *context, struct client *client,
-                              const struct words *args, struct reply *reply)
+static void run_stats(const struct command *command, struct reply *reply)
 {
-    if (args->count && is(args->word[0], "cachedump"))
-        run_cachedump(context, client, args, reply);
-    else if (args->count && is(args->word[0], "sizes") && atomic_load(context->sizes_enabled))
-        start_dump(context, client, DUMP_SIZES, 0, reply);
-    else
-        return false;
-    return true;
-}
-
-static void run_stats(struct command_context *context, struct client *client,
-                      const struct request *request, struct reply *reply)
-{
+    struct command_context *context = command->client->context;
+    struct bytes words = command->request.args;
+    const struct words args = split(words);
     char *text;
     size_t len;
-    struct words args = split(request->args);
-    if (admin_switch_stats(context, request->args, reply) ||
-        run_listing_stats(context, client, &args, reply))
+    if (admin_switch_stats(context, words, reply))
         return;
-    context->host->running(client);
-    if (!stats_text(context->stats, request->args.data, request->args.len, &text, &len)) {
-        reply->status = REPLY_ERROR;
-        return;
+    if (is(args.word[0], "cachedump")) {
+        run_cachedump(command, &args, reply);
+    } else if (is(args.word[0], "sizes") && atomic_load(context->sizes_enabled)) {
+        start_dump(command, DUMP_SIZES, 0, reply);
+    } else {
+        context->host->running(command->client);
+        if (stats_text(context->stats, words.data, words.len, &text, &len)) {
+            output_add_heap(&context->output, text, len);
+            command->client->out_bytes += len;
+            reply->status = REPLY_NONE;
+        } else {
+            reply->status = REPLY_ERROR;
+        }
     }
-    output_add_heap(&context->output, text, len);
-    client->out_bytes += len;
-    reply->status = REPLY_NONE;
 }
 
 /* A number as lru tune and others take it; a sign or a point is fine. False: it is none. */
@@ -183,13 +176,11 @@ static void run_lru(const struct request *request, struct reply *reply)
 {
     struct words args = split(request->args);
     reply->status = REPLY_ERROR;
-    if (args.count == 0)
-        return;
     if (is(args.word[0], "tune"))
         run_tune(&args, reply);
-    bool mode = is(args.word[0], "mode") && args.count >= 2 &&
-                (is(args.word[1], "flat") || is(args.word[1], "segmented"));
-    bool ttl = is(args.word[0], "temp_ttl") && args.count >= 2 && is_number(args.word[1]);
+    bool mode =
+        is(args.word[0], "mode") && (is(args.word[1], "flat") || is(args.word[1], "segmented"));
+    bool ttl = is(args.word[0], "temp_ttl") && is_number(args.word[1]);
     if (mode || ttl)
         reply->status = REPLY_OK;
 }
@@ -262,38 +253,25 @@ static bool read_classes(struct bytes list, bool *one, bool *others)
     return true;
 }
 
-/* Its OK tells that it is no error, before the first key is found. */
-static void start_list(struct command_context *context, struct client *client, enum dump_form form,
-                       struct reply *reply)
+/* crawl, and the dumps; of these the argument may be "hash": all, which are in the one class that
+ * there is. */
+static void run_crawl(const struct command *command, bool dumps, enum dump_form form,
+                      struct bytes list, struct reply *reply)
 {
-    start_dump(context, client, form, 0, reply);
-    if (client_waits_for(client, WAIT_DUMP))
-        reply->status = REPLY_OK;
-}
-
-static void run_dump(struct command_context *context, struct client *client, enum dump_form form,
-                     struct bytes list, struct reply *reply)
-{
-    bool one = is(list, "hash"), others = false; /* all are in the one class that there is */
-    if (!one && !read_classes(list, &one, &others))
+    bool one = dumps && is(list, "hash"), others = false;
+    if (!one && !read_classes(list, &one, &others)) {
         say(reply, "BADCLASS invalid class id\r\n");
-    else if (one)
-        start_list(context, client, form, reply);
-    else if (others)
+    } else if (!one && !others) {
+        say(reply, "NOTSTARTED no items to crawl\r\n");
+    } else if (!dumps) {
+        reply->status = REPLY_OK;
+    } else if (!one) {
         say(reply, form == DUMP_MG ? "OK\r\nEN\r\n" : "OK\r\nEND\r\n");
-    else
-        say(reply, "NOTSTARTED no items to crawl\r\n");
-}
-
-static void run_crawl(struct bytes list, struct reply *reply)
-{
-    bool one, others;
-    if (!read_classes(list, &one, &others))
-        say(reply, "BADCLASS invalid class id\r\n");
-    else if (one || others)
-        reply->status = REPLY_OK;
-    else
-        say(reply, "NOTSTARTED no items to crawl\r\n");
+    } else {
+        start_dump(command, form, 0, reply);
+        if (client_waits_for(command->client, WAIT_DUMP))
+            reply->status = REPLY_OK; /* which says, before the first key, that it is no error */
+    }
 }
 
 /* What has expired is taken back without being asked: there is nothing to be set. */
@@ -308,10 +286,9 @@ static void run_crawler_setting(struct bytes name, struct bytes value, struct re
         reply->status = REPLY_OK;
 }
 
-static void run_crawler(struct command_context *context, struct client *client,
-                        const struct request *request, struct reply *reply)
+static void run_crawler(const struct command *command, struct reply *reply)
 {
-    struct words args = split(request->args);
+    struct words args = split(command->request.args);
     struct bytes name = args.word[0];
     reply->status = REPLY_ERROR;
     if (args.count == 1 && (is(name, "enable") || is(name, "disable")))
@@ -319,31 +296,32 @@ static void run_crawler(struct command_context *context, struct client *client,
     if (args.count != 2)
         return;
     if (is(name, "metadump"))
-        run_dump(context, client, DUMP_META, args.word[1], reply);
+        run_crawl(command, true, DUMP_META, args.word[1], reply);
     else if (is(name, "mgdump"))
-        run_dump(context, client, DUMP_MG, args.word[1], reply);
+        run_crawl(command, true, DUMP_MG, args.word[1], reply);
     else if (is(name, "crawl"))
-        run_crawl(args.word[1], reply);
+        run_crawl(command, false, DUMP_META, args.word[1], reply);
     else if (is(name, "sleep") || is(name, "tocrawl"))
         run_crawler_setting(name, args.word[1], reply);
 }
 
-static void run_verbosity(struct command_context *context, const struct request *request,
-                          struct reply *reply)
+static void run_verbosity(const struct command *command, struct reply *reply)
 {
-    atomic_store(context->server_verbosity, request->delta < 10 ? (int)request->delta : 10);
-    watch_system(&context->watch, "verbosity", "level", request->delta);
+    struct command_context *context = command->client->context;
+    uint64_t level = command->request.delta;
+    atomic_store(context->server_verbosity, level < 10 ? (int)level : 10);
+    watch_system(&context->watch, "verbosity", "level", level);
     reply->status = REPLY_OK;
 }
 
-static void run_memlimit(struct command_context *context, const struct request *request,
-                         struct reply *reply)
+static void run_memlimit(const struct command *command, struct reply *reply)
 {
-    if (request->delta < 8) {
+    struct command_context *context = command->client->context;
+    uint64_t mib = command->request.delta;
+    if (mib < 8) {
         reply->status = REPLY_MEMLIMIT_TOO_SMALL;
-    } else if (request->delta < 1 << 30 &&
-               store_set_memory_limit(context->store, request->delta << 20)) {
-        watch_system(&context->watch, "memory_limit", "megabytes", request->delta);
+    } else if (mib < 1 << 30 && store_set_memory_limit(context->store, mib << 20)) {
+        watch_system(&context->watch, "memory_limit", "megabytes", mib);
         reply->status = REPLY_OK;
     } else {
         say(reply, "SERVER_ERROR the limit is beyond what this server can grow to: restart it with "
@@ -352,22 +330,24 @@ static void run_memlimit(struct command_context *context, const struct request *
 }
 
 /* As cache_memlimit does with -m; 0 lifts the limit. */
-static void run_disklimit(struct command_context *context, const struct request *request,
-                          struct reply *reply)
+static void run_disklimit(const struct command *command, struct reply *reply)
 {
-    if (request->delta && (request->delta < 4 || request->delta >= UINT64_C(1) << 40)) {
+    struct command_context *context = command->client->context;
+    uint64_t mib = command->request.delta;
+    if (mib && (mib < 4 || mib >= UINT64_C(1) << 40)) {
         say(reply, "CLIENT_ERROR the disk limit is at least 4 (megabytes), or 0 for none\r\n");
         return;
     }
-    store_set_disk_limit(context->store, request->delta << 20);
-    watch_system(&context->watch, "disk_limit", "megabytes", request->delta);
+    store_set_disk_limit(context->store, mib << 20);
+    watch_system(&context->watch, "disk_limit", "megabytes", mib);
     reply->status = REPLY_OK;
 }
 
-static void run_shutdown(struct command_context *context, const struct request *request,
-                         struct reply *reply)
+static void run_shutdown(const struct command *command, struct reply *reply)
 {
-    if (request->args.len && !is(request->args, "graceful")) {
+    struct command_context *context = command->client->context;
+    struct bytes mode = command->request.args;
+    if (mode.len && !is(mode, "graceful")) {
         say(reply, "CLIENT_ERROR invalid shutdown mode\r\n");
         return;
     }
@@ -375,10 +355,11 @@ static void run_shutdown(struct command_context *context, const struct request *
     context->host->stop(context);
 }
 
-static enum run_result run_watch(struct command_context *context, struct client *client,
-                                 const struct request *request, struct reply *reply)
+static enum run_result run_watch(const struct command *command, struct reply *reply)
 {
-    uint32_t events = watch_parse(request->args);
+    struct client *client = command->client;
+    struct command_context *context = client->context;
+    uint32_t events = watch_parse(command->request.args);
     if (!events) {
         reply->status = REPLY_ERROR;
         return RUN_DONE;
@@ -406,29 +387,28 @@ static void run_refresh_certs(struct command_context *context, struct reply *rep
     reply->status = REPLY_NONE;
 }
 
-enum run_result admin_run(struct command_context *context, struct client *client,
-                          const struct request *request)
+enum run_result admin_run(const struct command *command)
 {
+    const struct request *request = &command->request;
     struct reply answer = {0}, *reply = &answer;
     enum run_result result = RUN_DONE;
     switch (request->op) {
     case OP_VERSION:
+        say(reply, SETTINGS_MEMCACHED_VERSION);
         reply->status = REPLY_VERSION;
-        reply->text = SETTINGS_MEMCACHED_VERSION;
-        reply->text_len = strlen(SETTINGS_MEMCACHED_VERSION);
         break;
-    case OP_VERBOSITY: run_verbosity(context, request, reply); break;
-    case OP_STATS: run_stats(context, client, request, reply); break;
-    case OP_CACHE_MEMLIMIT: run_memlimit(context, request, reply); break;
-    case OP_CACHE_DISKLIMIT: run_disklimit(context, request, reply); break;
-    case OP_SHUTDOWN: run_shutdown(context, request, reply); break;
+    case OP_VERBOSITY: run_verbosity(command, reply); break;
+    case OP_STATS: run_stats(command, reply); break;
+    case OP_CACHE_MEMLIMIT: run_memlimit(command, reply); break;
+    case OP_CACHE_DISKLIMIT: run_disklimit(command, reply); break;
+    case OP_SHUTDOWN: run_shutdown(command, reply); break;
     case OP_LRU: run_lru(request, reply); break;
-    case OP_LRU_CRAWLER: run_crawler(context, client, request, reply); break;
-    case OP_WATCH: result = run_watch(context, client, request, reply); break;
+    case OP_LRU_CRAWLER: run_crawler(command, reply); break;
+    case OP_WATCH: result = run_watch(command, reply); break;
     case OP_SLABS: run_slabs(request, reply); break;
-    case OP_REFRESH_CERTS: run_refresh_certs(context, reply); break;
+    case OP_REFRESH_CERTS: run_refresh_certs(command->client->context, reply); break;
     default: reply->status = REPLY_ERROR; break;
     }
-    command_say(context, client, request, reply);
+    command_say(command, reply);
     return result;
 }

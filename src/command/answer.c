@@ -1,4 +1,4 @@
-/* answer.c: what a status of the store means to a client, and to those who observe.
+/* answer.c: what a status of the store means to a client, and what observers are told.
  *
  * Only STORE_NOT_FOUND, and a damaged record that is deleted, mean that a key is absent. What
  * cannot be read is there: its command answers an error and changes nothing.
@@ -37,24 +37,23 @@ bool command_wait_for_space(struct client *client)
     return true;
 }
 
-/* An error says nothing about the key, so its reply rests on nothing: it goes out even if the log
- * takes no writes. */
+/* An error says nothing about the key, so its reply goes out even if the log takes no writes. */
 static enum reply_status answer_error(struct command_context *context, enum reply_status reply)
 {
     store_answer_lsn(context->session);
     return reply;
 }
 
-enum reply_status command_answer_other(struct command_context *context, struct client *client,
-                                       enum store_status status)
+enum reply_status command_answer_other(const struct command *command, enum store_status status)
 {
+    struct command_context *context = command->client->context;
     switch (status) { /* without a default: a new status has to be thought about */
     case STORE_OK: return REPLY_OK;
     case STORE_NOT_FOUND:
     case STORE_CORRUPT: return REPLY_NOT_FOUND;
     case STORE_EXISTS: return REPLY_EXISTS;
     case STORE_WAIT_SPACE:
-        if (command_wait_for_space(client))
+        if (command_wait_for_space(command->client))
             return REPLY_NONE;
         __attribute__((fallthrough)); /* it has waited long enough */
     case STORE_FULL:
@@ -73,24 +72,23 @@ enum reply_status command_answer_other(struct command_context *context, struct c
     return answer_error(context, REPLY_READ_ONLY);
 }
 
-void command_say(struct command_context *context, struct client *client,
-                 const struct request *request, const struct reply *reply)
+void command_say(const struct command *command, const struct reply *reply)
 {
-    struct output *output = &context->output;
-    if (reply->status == REPLY_TEXT && !(request->flags & REQUEST_NOREPLY)) {
+    struct output *output = &command->client->context->output;
+    if (reply->status == REPLY_TEXT && !(command->request.flags & REQUEST_NOREPLY)) {
         memcpy(output_at(output), reply->text, reply->text_len);
-        client->out_bytes += reply->text_len;
+        command->client->out_bytes += reply->text_len;
         output_wrote(output, reply->text_len);
     } else if (reply->status != REPLY_NONE) {
-        command_reply(context, client, request, reply);
+        command_reply(command, reply);
     }
 }
 
 /* Observers. */
 
-struct observed_request command_observed(const struct client *client, const struct command *command)
+struct observed_request command_observed(const struct command *command)
 {
-    struct observed_request observed = {.fd = client->fd, .request = &command->request};
+    struct observed_request observed = {.fd = command->client->fd, .request = &command->request};
     uint64_t refused = parser_swallows(&command->parser_before); /* of a request before it */
     if (!command_is_further_key(command) && refused < command->received.len)
         observed.received = (struct bytes){command->received.data + refused,
@@ -98,30 +96,27 @@ struct observed_request command_observed(const struct client *client, const stru
     return observed;
 }
 
-void command_tell_ran(struct command_context *context, const struct client *client,
-                      const struct command *command)
+void command_tell_ran(const struct command *command)
 {
-    const struct observed_request observed = command_observed(client, command);
-    watch_ran(&context->watch, &observed);
+    const struct observed_request observed = command_observed(command);
+    watch_ran(&command->client->context->watch, &observed);
 }
 
-void command_tell_got(struct command_context *context, const struct client *client,
-                      const struct command *command, bool found, size_t value_len)
+void command_tell_got(const struct command *command, bool found, size_t value_len)
 {
-    const struct observed_request observed = command_observed(client, command);
-    watch_got(&context->watch, &observed, found, value_len);
+    const struct observed_request observed = command_observed(command);
+    watch_got(&command->client->context->watch, &observed, found, value_len);
 }
 
-void command_tell_stored(struct command_context *context, const struct client *client,
-                         const struct command *command, enum reply_status status)
+void command_tell_stored(const struct command *command, enum reply_status status)
 {
-    const struct observed_request observed = command_observed(client, command);
+    struct command_context *context = command->client->context;
+    const struct observed_request observed = command_observed(command);
     watch_stored(&context->watch, &observed, status, context->now_s);
 }
 
-void command_tell_deleted(struct command_context *context, const struct client *client,
-                          const struct command *command, bool found)
+void command_tell_deleted(const struct command *command, bool found)
 {
-    const struct observed_request observed = command_observed(client, command);
-    watch_deleted(&context->watch, &observed, found);
+    const struct observed_request observed = command_observed(command);
+    watch_deleted(&command->client->context->watch, &observed, found);
 }

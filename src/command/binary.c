@@ -1,12 +1,10 @@
-/* binary.c: what only the binary protocol has: noop, and stat as packets. */
+/* binary.c: stat of the binary protocol: a packet for each row, and an empty one at the end. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/text.h"
 #include "src/command/internal.h"
-
-/* stat: a packet for each row, and an empty one at the end. */
 
 struct packets {
     const struct request *request;
@@ -64,29 +62,21 @@ static enum reply_status add_stats(struct command_context *context, struct packe
     return packets->out.failed || packets->prefixes.failed ? REPLY_NO_MEMORY : REPLY_NONE;
 }
 
-static void run_stats(struct command_context *context, struct client *client,
-                      const struct request *request)
+enum run_result binary_run_stats(const struct command *command)
 {
-    struct packets packets = {.request = request};
+    struct client *client = command->client;
+    struct command_context *context = client->context;
+    struct packets packets = {.request = &command->request};
     context->host->running(client);
     struct reply reply = {.status = add_stats(context, &packets)};
 
     free(packets.prefixes.data);
-    if (reply.status != REPLY_NONE) {
+    if (reply.status == REPLY_NONE) {
+        output_add_heap(&context->output, packets.out.data, packets.out.len);
+        client->out_bytes += packets.out.len;
+    } else {
         free(packets.out.data);
-        command_reply(context, client, request, &reply);
-        return;
+        command_reply(command, &reply);
     }
-    output_add_heap(&context->output, packets.out.data, packets.out.len);
-    client->out_bytes += packets.out.len;
-}
-
-enum run_result binary_run(struct command_context *context, struct client *client,
-                           const struct request *request)
-{
-    if (request->op == OP_STATS)
-        run_stats(context, client, request);
-    else
-        command_reply_status(context, client, request, REPLY_OK); /* noop */
     return RUN_DONE;
 }

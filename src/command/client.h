@@ -1,4 +1,4 @@
-/* client.h: what commands know of a connection. It may be a fake: nothing here is a socket. */
+/* client.h: what commands know of a connection. Tests run them without one. */
 #ifndef CACHECASK_SRC_COMMAND_CLIENT_H
 #define CACHECASK_SRC_COMMAND_CLIENT_H
 
@@ -13,13 +13,12 @@
 
 struct command_context;
 struct fetched;
-struct sasl_session;
+struct sasl_conn;
 
-/* A client that finds no space, or no memory for a value from disk, is refused after this time. */
-#define CLIENT_WAIT_MAX_S 10
+#define CLIENT_WAIT_MAX_S 10 /* for space, or for memory for a value from disk: then an error */
 
-/* What a client waits for: a set. As long as it is not empty the client's socket is not read, and
- * none of its requests is run.
+/* What a client waits for: a set. Until it is empty the client's socket is not read, and no request
+ * of its is run.
  *
  *                   begins in                      ends in
  *     WAIT_READ     fetches_read()                 fetches_came(), with the last of them
@@ -53,8 +52,8 @@ struct client {
     size_t out_bytes;  /* of its replies in this round */
     struct parser parser;
 
-    /* Its next reply goes out when the log is durable up to here; 0: it is. A quiet command has no
-     * reply and leaves this to the next one. */
+    /* Its next reply goes out when the log is durable up to here; 0: it is. After a quiet command
+     * that is the reply of a later one. */
     uint64_t rests_lsn;
 
     /* The first request that found no space since a write found some; 0: none has. */
@@ -72,8 +71,8 @@ struct client {
     int fd;      /* its name in logs */
     bool is_udp; /* the sender may be somebody else than it says */
     char address[64];
-    struct sasl_session *sasl; /* NULL: it has not tried to authenticate itself */
-    uint32_t watcher;          /* WAIT_WATCH: its number */
+    struct sasl_conn *sasl; /* of libsasl2: an authentication under way, or NULL */
+    uint32_t watcher;       /* WAIT_WATCH: its number */
 };
 
 static inline bool client_waits_for(const struct client *client, uint32_t reasons)
@@ -81,7 +80,6 @@ static inline bool client_waits_for(const struct client *client, uint32_t reason
     return client->waits & reasons;
 }
 
-/* Whether anything at all holds it. */
 static inline bool client_is_held(const struct client *client)
 {
     return client->waits != 0;

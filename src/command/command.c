@@ -10,103 +10,84 @@
 #include "src/command/internal.h"
 #include "src/command/rights.h"
 
-static enum run_result run_invalid(struct command_context *context, struct client *client,
-                                   const struct command *command)
+static enum run_result run_invalid(const struct command *command)
 {
-    command_reply_status(context, client, &command->request, command->request.error);
+    command_reply_status(command, command->request.error);
     return command->closes ? RUN_CLOSE : RUN_DONE;
 }
 
-static enum run_result run_quit(struct command_context *context, struct client *client,
-                                const struct request *request)
+static enum run_result run_quit(const struct command *command)
 {
-    if (request->protocol == PROTOCOL_BINARY)
-        command_reply_status(context, client, request, REPLY_OK);
+    if (command->request.protocol == PROTOCOL_BINARY)
+        command_reply_status(command, REPLY_OK);
     return RUN_CLOSE;
 }
 
-/* All but those that tell who watches more than their line. */
-static enum run_result run_other(struct command_context *context, struct client *client,
-                                 const struct command *command)
+/* The commands of which watchers see only the line. */
+static enum run_result run_other(const struct command *command)
 {
-    const struct request *request = &command->request;
-    bool binary = request->protocol == PROTOCOL_BINARY;
-    switch (request->op) {
-    case OP_FLUSH_ALL: return write_run_flush(context, client, command);
+    bool binary = command->request.protocol == PROTOCOL_BINARY;
+    switch (command->request.op) {
+    case OP_FLUSH_ALL: return write_run_flush(command);
     case OP_META_ARITHMETIC:
     case OP_META_DEBUG:
-    case OP_META_NOOP: return meta_run(context, client, command);
-    case OP_INVALID: return run_invalid(context, client, command);
-    case OP_QUIT: return run_quit(context, client, request);
-    case OP_AUTHENTICATE: return auth_run_password(context, client, request);
+    case OP_META_NOOP: return meta_run(command);
+    case OP_INVALID: return run_invalid(command);
+    case OP_QUIT: return run_quit(command);
+    case OP_AUTHENTICATE: return auth_run_password(command);
     case OP_SASL_LIST:
     case OP_SASL_AUTH:
-    case OP_SASL_STEP: return auth_run_sasl(context, client, request);
-    case OP_NOOP: return binary_run(context, client, request);
-    case OP_STATS:
-        return binary ? binary_run(context, client, request) : admin_run(context, client, request);
-    default: return admin_run(context, client, request);
+    case OP_SASL_STEP: return auth_run_sasl(command);
+    case OP_NOOP: command_reply_status(command, REPLY_OK); return RUN_DONE;
+    case OP_STATS: return binary ? binary_run_stats(command) : admin_run(command);
+    default: return admin_run(command);
     }
 }
 
-/* A client who begins to watch is not told of that himself, nor anybody of SASL. */
-static bool is_told(const struct request *request, enum run_result result)
+__attribute__((noinline)) static enum run_result run_and_tell(const struct command *command)
 {
-    return result == RUN_DONE || result == RUN_CLOSE || request->op == OP_AUTHENTICATE;
-}
-
-__attribute__((noinline)) static enum run_result
-run_and_tell(struct command_context *context, struct client *client, const struct command *command)
-{
-    enum run_result result = run_other(context, client, command);
-    if (watch_wants(&context->watch) && is_told(&command->request, result))
-        command_tell_ran(context, client, command);
+    enum run_result result = run_other(command);
+    /* Watchers are not told of SASL, nor a new one of its own watch. */
+    bool tell = result == RUN_DONE || result == RUN_CLOSE || command->request.op == OP_AUTHENTICATE;
+    if (tell && watch_wants(&command->client->context->watch))
+        command_tell_ran(command);
     return result;
 }
 
-static enum run_result refuse(struct command_context *context, struct client *client,
-                              const struct command *command, const struct reply *refusal)
+__attribute__((noinline)) static enum run_result run_if_allowed(const struct command *command)
 {
-    command_say(context, client, &command->request, refusal);
-    if (watch_wants(&context->watch))
-        command_tell_ran(context, client, command);
+    const struct client *client = command->client;
+    struct reply refusal;
+    if (rights_allow(client->context->settings, client->is_udp, &command->request, &refusal))
+        return run_and_tell(command);
+    command_say(command, &refusal);
+    if (watch_wants(&client->context->watch))
+        command_tell_ran(command);
     return RUN_DONE;
 }
 
-/* What only some may ask for is refused here, before it is looked at any further. */
-__attribute__((noinline)) static enum run_result run_if_allowed(struct command_context *context,
-                                                                struct client *client,
-                                                                const struct command *command)
-{
-    struct reply refusal;
-    if (!rights_allow(context->settings, client->is_udp, &command->request, &refusal))
-        return refuse(context, client, command, &refusal);
-    return run_and_tell(context, client, command);
-}
-
-/* What is called here tells those who watch by itself. What is not is kept out of line, so that the
- * way to get and set stays short. */
-enum run_result command_dispatch(struct command_context *context, struct client *client,
-                                 const struct command *command)
+/* The commands called here tell the watchers themselves. All others are kept out of line, so that
+ * the way to get and set stays short. */
+enum run_result command_dispatch(const struct command *command)
 {
     if (!rights_are_free(command->request.op))
-        return run_if_allowed(context, client, command);
+        return run_if_allowed(command);
 
     switch (command->request.op) {
-    case OP_GET: return get_run(context, client, command);
+    case OP_GET: return get_run(command);
     case OP_SET:
     case OP_ADD:
     case OP_REPLACE:
     case OP_APPEND:
     case OP_PREPEND:
-    case OP_CAS: return write_run(context, client, command);
+    case OP_CAS: return write_run(command);
     case OP_INCR:
-    case OP_DECR: return arithmetic_run(context, client, command);
-    case OP_TOUCH: return write_run_touch(context, client, command);
-    case OP_DELETE: return write_run_delete(context, client, command);
+    case OP_DECR: return arithmetic_run(command);
+    case OP_TOUCH: return write_run_touch(command);
+    case OP_DELETE: return write_run_delete(command);
     case OP_META_GET:
     case OP_META_SET:
-    case OP_META_DELETE: return meta_run(context, client, command);
-    default: return run_and_tell(context, client, command);
+    case OP_META_DELETE: return meta_run(command);
+    default: return run_and_tell(command);
     }
 }

@@ -6,8 +6,9 @@
 #include "src/command/context.h"
 #include "src/observe/observed.h"
 
-/* A request to be run. */
+/* A request to be run, and whose it is. */
 struct command {
+    struct client *client;
     struct request request;
     struct store_key key;        /* len 0: the request has none */
     struct parser parser_before; /* what it was parsed with */
@@ -24,24 +25,22 @@ enum run_result {
     RUN_WATCH, /* done; all else that the client sends is dropped */
 };
 
-/* For command_run: carries out a request and writes its reply to the context's output. */
-enum run_result command_dispatch(struct command_context *context, struct client *client,
-                                 const struct command *command);
+/* For command_run. */
+enum run_result command_dispatch(const struct command *command);
 
-/* Carries out a request. The client must not wait for anything. */
-static inline enum run_result command_run(struct command_context *context, struct client *client,
-                                          const struct command *command)
+/* Carries out a request and writes its reply to the context's output. The client must not wait for
+ * anything. */
+static inline enum run_result command_run(const struct command *command)
 {
-    enum run_result result = command_dispatch(context, client, command);
+    enum run_result result = command_dispatch(command);
     /* Others' changes do not hold up a client that waits for space. */
-    if (result != RUN_WAIT || client_waits_for(client, WAIT_SPACE))
-        client->look_ups = 0;
+    if (result != RUN_WAIT || client_waits_for(command->client, WAIT_SPACE))
+        command->client->look_ups = 0;
     return result;
 }
 
-/* A get that has to wait behind another: begins to fetch its value, if that is on disk. */
-void command_look_ahead(struct command_context *context, struct client *client,
-                        const struct command *command);
+/* A get that waits for an earlier one: begins to fetch its value, if that is on disk. */
+void command_look_ahead(const struct command *command);
 
 /* Whether it is a further key of a line whose first key came before it. */
 static inline bool command_is_further_key(const struct command *command)
@@ -49,8 +48,7 @@ static inline bool command_is_further_key(const struct command *command)
     return parser_is_in_line(&command->parser_before);
 }
 
-/* For those who observe. */
-struct observed_request command_observed(const struct client *client,
-                                         const struct command *command);
+/* For the watchers and the log. */
+struct observed_request command_observed(const struct command *command);
 
 #endif

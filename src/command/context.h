@@ -1,7 +1,5 @@
-/* context.h: what commands work with, one for each thread that runs them. A command knows its
- * context and its client, and neither worker nor connection nor event loop: what it needs of those
- * goes through struct command_host.
- */
+/* context.h: what commands work with, one for each thread that runs them. Commands know neither
+ * worker nor connection nor event loop: struct command_host stands for those. */
 #ifndef CACHECASK_SRC_COMMAND_CONTEXT_H
 #define CACHECASK_SRC_COMMAND_CONTEXT_H
 
@@ -23,16 +21,15 @@ struct dump;
 
 #define COMMAND_WHY_MAX 512
 
-/* What commands ask of those who run them. All are called by the context's thread. */
+/* What commands ask of whoever runs them. All are called by the context's thread. */
 struct command_host {
     /* The client has begun to wait: command_wait. */
     void (*wait)(struct client *client, enum wait_reason reason);
 
-    /* One of the client's waits has ended. If nothing holds it any more its requests are run,
-     * later. */
+    /* One of the client's waits has ended. If it was the last, its requests are run, later. */
     void (*resume)(struct client *client);
 
-    /* The client's request is one that shows the state of all clients: it is not waiting itself. */
+    /* The client's request shows the state of all clients: it is not waiting itself. */
     void (*running)(struct client *client);
 
     /* Stops the server. */
@@ -61,14 +58,13 @@ struct command_context {
     _Atomic int *server_verbosity;
     _Atomic bool *sizes_enabled; /* stats sizes answers */
 
-    /* When the operator was last told of clients that have waited too long, and of what takes too
-     * much memory. */
+    /* When it was last logged that clients have waited too long, or take too much memory. */
     _Atomic uint32_t *waits_reported_s, *memory_reported_s;
 
     struct output output;
 };
 
-/* The client waits from now on, if it does not already. */
+/* Makes the client wait, if it does not already. */
 static inline void command_wait(struct client *client, enum wait_reason reason)
 {
     if (client_waits_for(client, reason))

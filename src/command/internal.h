@@ -1,14 +1,14 @@
-/* internal.h: what the files of commands share. What is called for each get and set is inline
- * here. */
+/* internal.h: what the files of commands share; inline, what each get and set calls. */
 #ifndef CACHECASK_SRC_COMMAND_INTERNAL_H
 #define CACHECASK_SRC_COMMAND_INTERNAL_H
 
+#include "src/base/clock.h"
 #include "src/command/command.h"
 
 /* Answers. */
 
-/* What a status of the store is answered with: answer.c is the one place that knows. The first
- * three have other names in many commands:
+/* The answer to a status of the store; only answer.c knows it. Many commands give the first three
+ * other names:
  *
  *     REPLY_OK         done
  *     REPLY_NOT_FOUND  the key is absent; nothing else means that
@@ -16,85 +16,74 @@
  *     REPLY_NONE       nothing is answered: client_is_held() now, and the command returns RUN_WAIT
  *     any other        an error, and the answer as it is
  */
-enum reply_status command_answer_other(struct command_context *context, struct client *client,
-                                       enum store_status status);
+enum reply_status command_answer_other(const struct command *command, enum store_status status);
 
-static inline enum reply_status command_answer(struct command_context *context,
-                                               struct client *client, enum store_status status)
+static inline enum reply_status command_answer(const struct command *command,
+                                               enum store_status status)
 {
-    return status == STORE_OK ? REPLY_OK : command_answer_other(context, client, status);
+    return status == STORE_OK ? REPLY_OK : command_answer_other(command, status);
 }
 
 /* A write has found no space: the client waits (WAIT_SPACE), and its request is run again when
- * there may be some. False: it has waited for CLIENT_WAIT_MAX_S already, and is to be refused. */
+ * there may be some. False: it has waited for CLIENT_WAIT_MAX_S, and is refused. */
 bool command_wait_for_space(struct client *client);
 
 /* Writes a reply. */
-static inline void command_reply(struct command_context *context, struct client *client,
-                                 const struct request *request, const struct reply *reply)
+static inline void command_reply(const struct command *command, const struct reply *reply)
 {
-    struct output *output = &context->output;
-    size_t len = reply_head(request, reply, output_at(output));
-    client->out_bytes += len;
+    struct output *output = &command->client->context->output;
+    size_t len = reply_head(&command->request, reply, output_at(output));
+    command->client->out_bytes += len;
     output_wrote(output, len);
 }
 
-/* One that is nothing but its status. */
-static inline void command_reply_status(struct command_context *context, struct client *client,
-                                        const struct request *request, enum reply_status status)
+static inline void command_reply_status(const struct command *command, enum reply_status status)
 {
     const struct reply reply = {.status = status};
-    command_reply(context, client, request, &reply);
+    command_reply(command, &reply);
 }
 
 /* One of any status: REPLY_TEXT is its text, REPLY_NONE nothing. */
-void command_say(struct command_context *context, struct client *client,
-                 const struct request *request, const struct reply *reply);
+void command_say(const struct command *command, const struct reply *reply);
 
 /* Looking up: get.c. */
 
-/* A value, and what holds it. */
 struct lookup {
     struct store_item item;
     struct fetched *fetched; /* may hold the value: until command_look_up_end */
 };
 
-/* Why a value is looked up. */
 enum look_up_why {
-    LOOK_UP_GET,      /* for a client who asks for it */
-    LOOK_UP_NO_TOUCH, /* for anything else: nobody has accessed it then */
+    LOOK_UP_GET,      /* for a client that asks for the value */
+    LOOK_UP_NO_TOUCH, /* for anything else: it does not count as an access */
 };
 
-/* As command_answer; REPLY_OK: lookup->item is set, and command_look_up_end or command_reply_value
- * ends it. A command that finds that others have changed the item since looks it up again, and so
- * do those that waited for its value; after COMMAND_LOOK_UPS_MAX of them the answer is
- * REPLY_CONTENDED. So no loop of "it has changed, look again" needs a bound of its own. */
+/* As command_answer; REPLY_OK: lookup->item is set, until command_look_up_end or
+ * command_reply_value. A command looks again when others have changed the item since, or when its
+ * value has come from disk; after COMMAND_LOOK_UPS_MAX times the answer is REPLY_CONTENDED, so no
+ * such loop needs a bound of its own. */
 #define COMMAND_LOOK_UPS_MAX 100
-enum reply_status command_look_up(struct command_context *context, struct client *client,
-                                  const struct store_key *key, enum look_up_why why,
+enum reply_status command_look_up(const struct command *command, enum look_up_why why,
                                   struct lookup *lookup);
 
 /* As command_look_up, and the item's expiry is set to the request's. */
-enum reply_status command_look_up_and_touch(struct command_context *context, struct client *client,
-                                            const struct command *command, struct lookup *lookup);
+enum reply_status command_look_up_and_touch(const struct command *command, struct lookup *lookup);
 
-static inline void command_look_up_end(const struct command_context *context, struct client *client,
-                                       const struct lookup *lookup)
+static inline void command_look_up_end(const struct command *command, const struct lookup *lookup)
 {
     struct fetched *fetched = lookup->fetched;
-    if (fetched != context->fetches.scratch || fetched->fetch.segment)
-        fetches_end(client, fetched);
+    if (fetched != command->client->context->fetches.scratch || fetched->fetch.segment)
+        fetches_end(command->client, fetched);
 }
 
-/* A hit: head, value and tail; ends the lookup. A large value is not copied: what holds it goes
- * along. False: there is no memory for that, and nothing was written. */
-bool command_reply_value(struct command_context *context, struct client *client,
-                         const struct request *request, const struct reply *reply,
+/* A hit: head, value and tail; ends the lookup. A large value is sent from where it lies. False: no
+ * memory for that; nothing was written. */
+bool command_reply_value(const struct command *command, const struct reply *reply,
                          const struct lookup *lookup);
 
 /* Writing: write.c. */
 
-/* Whether a write on condition that nothing has changed must begin again: somebody was faster. */
+/* Whether the condition of a write did not hold, because somebody was faster: it begins again. */
 static inline bool command_has_changed(enum store_status status)
 {
     return status == STORE_EXISTS || status == STORE_NOT_FOUND;
@@ -107,71 +96,68 @@ static inline void command_note_write(struct client *client, enum store_status s
         client->space_since_s = 0;
 }
 
-/* store_put, store_touch and store_delete of the request's key. */
-static inline enum store_status command_put(struct command_context *context, struct client *client,
-                                            const struct command *command, struct store_put *what)
+/* The put of the request's value, with its flags and expiry. */
+static inline struct store_put command_value(const struct command *command,
+                                             enum store_condition condition)
 {
+    const struct request *request = &command->request;
+    return (struct store_put){
+        .condition = condition,
+        .value = {{request->value.data, (uint32_t)request->value.len}},
+        .client_flags = request->client_flags,
+        .expire_s = clock_expiry(request->exptime, command->client->context->now_s),
+    };
+}
+
+/* store_put, store_touch and store_delete of the request's key. */
+static inline enum store_status command_put(const struct command *command, struct store_put *what)
+{
+    struct command_context *context = command->client->context;
     enum store_status status = store_put(context->session, &command->key, what);
-    command_note_write(client, status);
+    command_note_write(command->client, status);
     if (status == STORE_OK)
         counter_add(&context->counters.total_items, 1);
     return status;
 }
 
-static inline enum store_status command_touch(struct command_context *context,
-                                              struct client *client, const struct command *command,
-                                              uint32_t expire_s, enum store_condition condition,
-                                              uint64_t location)
+static inline enum store_status command_touch(const struct command *command, uint32_t expire_s,
+                                              enum store_condition condition, uint64_t location)
 {
-    enum store_status status =
-        store_touch(context->session, &command->key, expire_s, condition, location);
-    command_note_write(client, status);
+    enum store_status status = store_touch(command->client->context->session, &command->key,
+                                           expire_s, condition, location);
+    command_note_write(command->client, status);
     return status;
 }
 
-static inline enum store_status command_delete(struct command_context *context,
-                                               struct client *client, const struct command *command,
+static inline enum store_status command_delete(const struct command *command,
                                                enum store_condition condition, uint64_t location)
 {
-    enum store_status status = store_delete(context->session, &command->key, condition, location);
-    command_note_write(client, status);
+    enum store_status status =
+        store_delete(command->client->context->session, &command->key, condition, location);
+    command_note_write(command->client, status);
     return status;
 }
 
 /* The value of the request is too large: the answer, as of command_answer. */
-enum reply_status command_refuse_too_large(struct command_context *context, struct client *client,
-                                           const struct command *command);
+enum reply_status command_refuse_too_large(const struct command *command);
 
-/* append and prepend. */
-struct join {
-    bool append;
-    uint64_t cas;     /* only if the item's is this; 0: whatever it is */
-    uint64_t new_cas; /* 0: the store's choice */
-};
-
-/* What became of a write. */
+/* The result of a write. */
 struct stored {
     uint64_t cas;
     size_t size; /* of the value */
 };
 
-/* REPLY_OK, *stored is set; REPLY_NOT_FOUND, REPLY_NOT_STORED (too large), REPLY_EXISTS, or what
- * command_answer says. */
-enum reply_status command_join(struct command_context *context, struct client *client,
-                               const struct command *command, const struct join *join,
-                               struct stored *stored);
+/* append, prepend, and ms in modes A and P. REPLY_OK: *stored is set; REPLY_NOT_FOUND,
+ * REPLY_NOT_STORED (too large), REPLY_EXISTS, or what command_answer says. */
+enum reply_status command_join(const struct command *command, struct stored *stored);
 
-/* incr and decr: 64 bits that wrap, down to 0. */
+/* How a request counts, beyond what all of them say in the same way. */
 struct count {
     bool up;
-    uint64_t delta;
-    uint64_t cas;     /* as in struct join */
-    uint64_t new_cas; /* as in struct join */
-    bool touch;       /* expire_s is the new expiry; else the old one stays */
-    uint32_t expire_s;
-    bool create; /* what is missing begins with `initial` */
-    uint64_t initial;
-    uint32_t initial_expire_s;
+    bool touch;  /* expire_s is the new expiry; else the old one stays */
+    bool create; /* a missing counter begins with the request's `initial` */
+    uint32_t expire_s, initial_expire_s;
+    uint64_t new_cas; /* 0: the store's choice */
 };
 
 struct counted {
@@ -181,10 +167,10 @@ struct counted {
     bool begun; /* it was not there before */
 };
 
-/* REPLY_NUMBER: *counted is set; REPLY_NOT_FOUND, REPLY_EXISTS, REPLY_NON_NUMERIC, or what
- * command_answer says. (arithmetic.c) */
-enum reply_status command_count(struct command_context *context, struct client *client,
-                                const struct command *command, const struct count *count,
+/* incr, decr and ma: 64 bits that wrap upwards and stop at 0 downwards. REPLY_NUMBER: *counted is
+ * set; REPLY_NOT_FOUND, REPLY_EXISTS, REPLY_NON_NUMERIC, or what command_answer says.
+ * (arithmetic.c) */
+enum reply_status command_count(const struct command *command, const struct count *count,
                                 struct counted *counted);
 
 /* Counters. REPLY_OK is a hit, REPLY_NOT_FOUND a miss; an error is neither. */
@@ -217,47 +203,27 @@ static inline void command_count_cas(struct counters *counters, enum reply_statu
 }
 
 /* For those who watch; called only if watch_wants(). */
-void command_tell_ran(struct command_context *context, const struct client *client,
-                      const struct command *command);
-void command_tell_got(struct command_context *context, const struct client *client,
-                      const struct command *command, bool found, size_t value_len);
-void command_tell_stored(struct command_context *context, const struct client *client,
-                         const struct command *command, enum reply_status status);
-void command_tell_deleted(struct command_context *context, const struct client *client,
-                          const struct command *command, bool found);
+void command_tell_ran(const struct command *command);
+void command_tell_got(const struct command *command, bool found, size_t value_len);
+void command_tell_stored(const struct command *command, enum reply_status status);
+void command_tell_deleted(const struct command *command, bool found);
 
 /* The commands, by file. */
-enum run_result get_run(struct command_context *context, struct client *client,
-                        const struct command *command);
-enum run_result write_run(struct command_context *context, struct client *client,
-                          const struct command *command); /* set … cas, append, prepend */
-enum run_result write_run_delete(struct command_context *context, struct client *client,
-                                 const struct command *command);
-enum run_result write_run_touch(struct command_context *context, struct client *client,
-                                const struct command *command);
-enum run_result write_run_flush(struct command_context *context, struct client *client,
-                                const struct command *command);
-enum run_result arithmetic_run(struct command_context *context, struct client *client,
-                               const struct command *command);
-enum run_result meta_run(struct command_context *context, struct client *client,
-                         const struct command *command);
+enum run_result get_run(const struct command *command);
+enum run_result write_run(const struct command *command); /* set … cas, append, prepend */
+enum run_result write_run_delete(const struct command *command);
+enum run_result write_run_touch(const struct command *command);
+enum run_result write_run_flush(const struct command *command);
+enum run_result arithmetic_run(const struct command *command);
+enum run_result meta_run(const struct command *command);
+enum run_result admin_run(const struct command *command);
 
-/* The commands that are about the server and not about items. */
-enum run_result admin_run(struct command_context *context, struct client *client,
-                          const struct request *request);
+enum run_result binary_run_stats(const struct command *command);
+enum run_result auth_run_password(const struct command *command);
+enum run_result auth_run_sasl(const struct command *command);
 
-/* The groups of stats that switch something, or say that it is off: sets the answer, a text or
- * REPLY_OK. False: it is none of them. */
+/* Groups of stats that switch something: sets the answer, a text or REPLY_OK. False: it is none of
+ * them. */
 bool admin_switch_stats(struct command_context *context, struct bytes args, struct reply *reply);
-
-/* stats and noop of the binary protocol. */
-enum run_result binary_run(struct command_context *context, struct client *client,
-                           const struct request *request);
-
-/* How clients say who they are: a password of the text protocol, SASL of the binary one. */
-enum run_result auth_run_password(struct command_context *context, struct client *client,
-                                  const struct request *request);
-enum run_result auth_run_sasl(struct command_context *context, struct client *client,
-                              const struct request *request);
 
 #endif

@@ -10,15 +10,11 @@
 #include <string.h>
 
 #include "src/base/server_log.h"
+#include "src/command/internal.h"
 
 #define SERVICE "memcached" /* sites have their configuration under this name */
 
-struct sasl_session {
-    sasl_conn_t *conn;
-};
-
-/* libsasl2 is one for the whole process, and so is this. */
-static const char *password_file; /* $MEMCACHED_SASL_PWDB, or NULL */
+static const char *password_file; /* $MEMCACHED_SASL_PWDB, or NULL; global as libsasl2 is */
 
 /* libsasl2 leaves locking to its user. */
 
@@ -61,13 +57,11 @@ static int on_log(void *context, int level, const char *message)
     return SASL_OK;
 }
 
-/* With a file of our own: no mechanism that needs to know more than it says, and nobody else is
- * asked. */
+/* With a file of our own, PLAIN is the only mechanism and nobody else is asked. */
 static int on_option(void *context, const char *plugin, const char *option, const char **result,
                      unsigned *len)
 {
-    (void)context;
-    (void)plugin;
+    (void)context, (void)plugin;
     if (!password_file)
         return SASL_FAIL; /* look into the configuration */
     if (strcmp(option, "mech_list") == 0)
@@ -92,7 +86,7 @@ static bool is_same(const char *a, const char *b, size_t len)
     return difference == 0;
 }
 
-/* A line of the file: user, a colon, password; what stands behind another colon is not ours. */
+/* A line of the file: user, a colon, password, perhaps another colon and what is not for us. */
 static bool line_allows(const char *line, const char *user, size_t user_len, const char *password,
                         size_t password_len)
 {
@@ -111,9 +105,7 @@ static int on_password(sasl_conn_t *conn, void *context, const char *user, const
     char *line = NULL;
     size_t room = 0;
     bool allowed = false;
-    (void)conn;
-    (void)context;
-    (void)properties;
+    (void)conn, (void)context, (void)properties;
     FILE *file = fopen(password_file, "re");
     if (!file)
         return SASL_FAIL;
@@ -159,75 +151,107 @@ void sasl_teardown(void)
     sasl_server_done();
 }
 
-/* Nothing but the password is protected by the mechanism, for the protocol knows no other form than
- * its own; and who is nobody stays outside. */
-static bool set_properties(sasl_conn_t *conn)
+void sasl_end(struct client *client)
+{
+    sasl_dispose(&client->sasl);
+}
+
+/* NULL: no memory, or the configuration is wrong. The mechanism protects the password and nothing
+ * after it, as the protocol has no other form than its own; nobody comes in without a name. */
+static sasl_conn_t *new_session(void)
 {
     const sasl_security_properties_t properties = {
         .max_ssf = 0,
         .security_flags = SASL_SEC_NOANONYMOUS,
     };
-    return sasl_setprop(conn, SASL_SEC_PROPS, &properties) == SASL_OK;
+    sasl_conn_t *session = NULL;
+    if (sasl_server_new(SERVICE, NULL, NULL, NULL, NULL, NULL, 0, &session) != SASL_OK ||
+        sasl_setprop(session, SASL_SEC_PROPS, &properties) != SASL_OK)
+        sasl_dispose(&session);
+    return session;
 }
 
-struct sasl_session *sasl_session_new(void)
+/* A head, and a value that libsasl2 may change before it is sent. */
+static void reply(const struct command *command, enum reply_status status, struct bytes value)
 {
-    struct sasl_session *session = calloc(1, sizeof *session);
-    if (!session)
-        return NULL;
-    if (sasl_server_new(SERVICE, NULL, NULL, NULL, NULL, NULL, 0, &session->conn) == SASL_OK &&
-        set_properties(session->conn))
-        return session;
-    sasl_session_free(session);
-    return NULL;
-}
-
-void sasl_session_free(struct sasl_session *session)
-{
-    if (!session)
+    struct reply reply = {.status = status, .value = value.data, .value_len = value.len};
+    char *copy = value.len ? malloc(value.len) : NULL;
+    if (value.len && !copy)
+        reply = (struct reply){.status = REPLY_NO_MEMORY};
+    command_reply(command, &reply);
+    if (!copy)
         return;
-    sasl_dispose(&session->conn);
-    free(session);
+    memcpy(copy, value.data, value.len);
+    output_add_heap(&command->client->context->output, copy, value.len);
+    command->client->out_bytes += value.len;
 }
 
-struct bytes sasl_session_mechanisms(struct sasl_session *session)
+/* Answers with the mechanisms that the client may choose from, separated by blanks. */
+static void list_mechanisms(const struct command *command)
 {
     const char *list = NULL;
     unsigned len = 0;
-    if (sasl_listmech(session->conn, NULL, "", " ", "", &list, &len, NULL) != SASL_OK)
-        return (struct bytes){0};
-    return (struct bytes){list, len};
+    sasl_conn_t *session = new_session();
+    if (session && sasl_listmech(session, NULL, "", " ", "", &list, &len, NULL) != SASL_OK)
+        len = 0;
+    reply(command, session ? REPLY_SASL_DONE : REPLY_SASL_FAILED, (struct bytes){list, len});
+    sasl_dispose(&session);
 }
 
-static enum sasl_result result_of(int status)
-{
-    if (status == SASL_OK)
-        return SASL_RESULT_DONE;
-    return status == SASL_CONTINUE ? SASL_RESULT_CONTINUE : SASL_RESULT_FAILED;
-}
-
-enum sasl_result sasl_session_start(struct sasl_session *session, struct bytes mechanism,
-                                    struct bytes data, struct bytes *answer)
+static int start(struct client *client, struct bytes mechanism, struct bytes data,
+                 const char **answer, unsigned *answer_len)
 {
     char name[KEY_LEN_MAX + 1];
-    const char *out = NULL;
-    unsigned out_len = 0;
     memcpy(name, mechanism.data, mechanism.len);
     name[mechanism.len] = '\0';
     if (strlen(name) != mechanism.len) /* libsasl2 would see only what is before the zero */
-        return SASL_RESULT_FAILED;
-    int status = sasl_server_start(session->conn, name, data.len ? data.data : NULL,
-                                   (unsigned)data.len, &out, &out_len);
-    *answer = (struct bytes){out, out ? out_len : 0};
-    return result_of(status);
+        return SASL_FAIL;
+    return sasl_server_start(client->sasl, name, data.len ? data.data : NULL, (unsigned)data.len,
+                             answer, answer_len);
 }
 
-enum sasl_result sasl_session_step(struct sasl_session *session, struct bytes data,
-                                   struct bytes *answer)
+/* The client's first words, or its further ones: a status of libsasl2, which owns *answer until the
+ * next call. It may wait for a file, or for a daemon that knows passwords. */
+static int authenticate(struct client *client, const struct request *request, struct bytes *answer)
 {
+    struct bytes data = request->value;
     const char *out = NULL;
     unsigned out_len = 0;
-    int status = sasl_server_step(session->conn, data.data, (unsigned)data.len, &out, &out_len);
+    int status = SASL_FAIL; /* a step without a start */
+    if (request->op == OP_SASL_AUTH) {
+        sasl_end(client);
+        client->sasl = new_session();
+    }
+    if (client->sasl && request->op == OP_SASL_AUTH)
+        status = start(client, request->args, data, &out, &out_len);
+    else if (client->sasl)
+        status = sasl_server_step(client->sasl, data.data, (unsigned)data.len, &out, &out_len);
     *answer = (struct bytes){out, out ? out_len : 0};
-    return result_of(status);
+    return status;
+}
+
+void sasl_run(const struct command *command)
+{
+    static const struct bytes welcome = {"Authenticated", 13};
+    struct client *client = command->client;
+    struct counters *counters = &client->context->counters;
+    struct bytes answer;
+    if (command->request.op == OP_SASL_LIST) {
+        list_mechanisms(command);
+        return;
+    }
+    int status = authenticate(client, &command->request, &answer);
+    client_set_locked(client, status != SASL_OK);
+    if (status == SASL_CONTINUE) {
+        reply(command, REPLY_SASL_CONTINUE, answer);
+        return;
+    }
+    if (status == SASL_OK) {
+        reply(command, REPLY_SASL_DONE, welcome);
+    } else {
+        reply(command, REPLY_SASL_FAILED, (struct bytes){0});
+        counter_add(&counters->auth_errors, 1);
+    }
+    counter_add(&counters->auth_cmds, 1);
+    sasl_end(client);
 }

@@ -181,7 +181,7 @@ void conn_free(struct conn *conn)
     event_del(&conn->write_event);
     conn_drop_pending(conn);
     fetches_end_all(&conn->client);
-    sasl_session_free(conn->client.sasl);
+    sasl_end(&conn->client);
     drop_input(conn);
     end_transport(conn);
     free(conn);

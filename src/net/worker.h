@@ -27,12 +27,6 @@ struct arrival {
     struct arrival *next;
 };
 
-/* A request of a batch. */
-struct batch_entry {
-    struct conn *conn;
-    struct command command;
-};
-
 struct worker {
     struct server *server;
     uint32_t id;
@@ -47,7 +41,7 @@ struct worker {
     struct event *buffers_tick;      /* while there are spare buffers */
     struct event *wait_tick;         /* while requests wait for space or memory, or for the disk */
     struct socket_ring *socket_ring; /* NULL: there is no io_uring */
-    struct batch_entry batch[WORKER_BATCH];
+    struct command batch[WORKER_BATCH];
     uint32_t batch_count;
     struct conn *round[WORKER_ROUND];
     uint32_t round_count;
@@ -78,11 +72,11 @@ bool worker_start(struct worker *worker);
 bool worker_add(struct worker *worker, int fd, const struct listener *listener,
                 const char *address);
 
-/* Asks the thread to end; worker_free waits for it, and closes what is open. */
+/* Asks the thread to end; worker_free waits for it, and closes its connections. */
 void worker_stop(struct worker *worker);
 void worker_free(struct worker *worker);
 
-/* Between worker.c, worker_conns.c, worker_round.c and waits.c. */
+/* The rest is for worker.c, worker_conns.c, worker_round.c and waits.c. */
 
 /* Serves all connections that are ready, or as many as a round takes. */
 void worker_run_round(struct worker *worker);
@@ -96,8 +90,7 @@ struct conn *worker_take_ready(struct worker *worker);
 /* Sends what the socket did not take before. The connection may be closed and freed. */
 void worker_send_pending(struct conn *conn);
 
-/* A connection begins and ends. worker_open takes over the socket. NULL: no memory; it is
- * closed. */
+/* worker_open takes over the socket. NULL: no memory; it is closed. */
 struct conn *worker_open(struct worker *worker, int fd, const struct listener *listener,
                          const char *address);
 void worker_close(struct worker *worker, struct conn *conn);

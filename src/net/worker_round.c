@@ -4,8 +4,8 @@
  *          ─▶ fetch their items ─▶ run them in order ─▶ (next batch) ─▶ one commit ─▶ all replies
  *
  * A connection leaves the round early (TURN_OVER) when a value must come from disk, when its
- * replies have become many, or when it closes; then it is set back to before the first request that
- * was not run, and that is parsed again later. So no request is ever half done.
+ * replies have become many, or when it closes. It is set back to before the first request that was
+ * not run, and that is parsed again later: no request is ever half done.
  */
 #include "src/net/worker.h"
 
@@ -32,8 +32,7 @@ static void reply_last(struct worker *worker, struct conn *conn, const char *mes
     conn->closing = true;
 }
 
-/* There is no memory for the rest of its request. A client of the binary protocol finds its
- * connection closed. */
+/* No memory for the rest of its request. Binary clients are not told, but find it closed. */
 static void refuse_input(struct worker *worker, struct conn *conn)
 {
     counter_add(&worker->context.counters.read_buf_oom, 1);
@@ -85,8 +84,8 @@ static bool has_room(size_t used)
     return WORKER_INPUT - used >= CONN_ARENA_MIN + APART;
 }
 
-/* What the first of those that are ready have sent is received together, if they are several.
- * Answers how much of the arena that may take. */
+/* Receives together for the first connections that are ready, if they are several. Returns how much
+ * of the arena that may take. */
 static size_t receive_together(struct worker *worker)
 {
     size_t used = 0;
@@ -128,14 +127,13 @@ static void read_all(struct worker *worker)
 /* Parses the next request of a connection into the batch. False: there is none. */
 static bool parse_next(struct worker *worker, struct conn *conn)
 {
-    struct batch_entry *entry = &worker->batch[worker->batch_count];
-    struct command *command = &entry->command;
+    struct command *command = &worker->batch[worker->batch_count];
     struct client *client = &conn->client;
     size_t consumed = 0;
     if (conn->turn != TURN_GOES_ON)
         return false;
 
-    entry->conn = conn;
+    command->client = client;
     command->parser_before = client->parser;
     const struct bytes received = {conn->data + conn->pos, conn->len - conn->pos};
     command->received = received;
@@ -157,28 +155,27 @@ static bool parse_next(struct worker *worker, struct conn *conn)
     return true;
 }
 
-/* Where the request begins in what the connection has to parse. */
-static size_t position_of(const struct batch_entry *entry)
+/* Where a request begins in its connection's bytes. */
+static size_t position_of(const struct command *command)
 {
-    return entry->conn->len - entry->command.received.len;
+    return conn_of_client(command->client)->len - command->received.len;
 }
 
-/* Sets a connection back to before a request that is not run now. */
-static void stop_before(const struct batch_entry *entry)
+/* Sets the connection back to before a request that is not run now. */
+static void stop_before(const struct command *command)
 {
-    struct conn *conn = entry->conn;
+    struct conn *conn = conn_of_client(command->client);
     conn->turn = TURN_OVER;
-    conn->client.parser = entry->command.parser_before;
-    conn->pos = position_of(entry);
+    conn->client.parser = command->parser_before;
+    conn->pos = position_of(command);
     conn->need = 0;
 }
 
-/* Whether the connection has had its share of this round: of bytes, or of requests (-R; a multiget
- * is one). */
-static bool is_others_turn(const struct worker *worker, const struct batch_entry *entry)
+/* Whether it has had its share of the round: bytes, or requests (-R; a multiget counts as one). */
+static bool is_others_turn(const struct worker *worker, const struct command *command)
 {
-    const struct conn *conn = entry->conn;
-    return conn->client.out_bytes > CONN_TURN || position_of(entry) > CONN_TURN ||
+    const struct conn *conn = conn_of_client(command->client);
+    return conn->client.out_bytes > CONN_TURN || position_of(command) > CONN_TURN ||
            !output_has_room(&worker->context.output) || conn->turns >= worker->requests_per_event;
 }
 
@@ -203,23 +200,16 @@ static void note_rests(struct worker *worker, struct client *client)
         client->rests_lsn = lsn;
 }
 
-static void log_request(struct worker *worker, const struct batch_entry *entry, size_t reply_at)
-{
-    const struct observed_request observed =
-        command_observed(&entry->conn->client, &entry->command);
-    request_log_ran(&observed, &worker->context.output, reply_at);
-}
-
 /* What a request's result means for its connection. */
-static void take_result(const struct batch_entry *entry, enum run_result result)
+static void take_result(const struct command *command, enum run_result result)
 {
-    struct conn *conn = entry->conn;
+    struct conn *conn = conn_of_client(command->client);
     switch (result) {
     case RUN_DONE: break;
-    case RUN_WAIT: stop_before(entry); break;
+    case RUN_WAIT: stop_before(command); break;
     case RUN_PAUSE: conn->turn = TURN_OVER; break;
     case RUN_CLOSE:
-        conn->close_reason = entry->command.closes ? "error" : NULL;
+        conn->close_reason = command->closes ? "error" : NULL;
         conn->closing = true;
         __attribute__((fallthrough)); /* nothing else that it has sent is run */
     case RUN_WATCH:
@@ -229,25 +219,24 @@ static void take_result(const struct batch_entry *entry, enum run_result result)
     }
 }
 
-static void run_entry(struct worker *worker, const struct batch_entry *entry)
+static void run_command(struct worker *worker, const struct command *command)
 {
-    struct conn *conn = entry->conn;
-    struct client *client = &conn->client;
+    struct client *client = command->client;
+    struct conn *conn = conn_of_client(client);
     struct command_context *context = &worker->context;
-    const struct command *command = &entry->command;
     size_t reply_at = context->output.used;
     if (conn->turn == TURN_OVER) {
         if (client_waits_for(client, WAIT_READ))
-            command_look_ahead(context, client, command);
+            command_look_ahead(command);
         return;
     }
     if (client_is_held(client)) { /* a request before it has begun a dump */
-        stop_before(entry);
+        stop_before(command);
         return;
     }
-    if (is_others_turn(worker, entry)) {
+    if (is_others_turn(worker, command)) {
         counter_add(&context->counters.conn_yields, 1);
-        stop_before(entry);
+        stop_before(command);
         return;
     }
     if (conn->piece_count == 0) {
@@ -255,14 +244,16 @@ static void run_entry(struct worker *worker, const struct batch_entry *entry)
         conn->first_piece = context->output.count;
     }
 
-    enum run_result result = command_run(context, client, command);
+    enum run_result result = command_run(command);
     bool more = command->request.flags & REQUEST_MORE;
     note_rests(worker, client);
-    if (context->verbosity >= SERVER_LOG_COMMANDS && result != RUN_WAIT)
-        log_request(worker, entry, reply_at);
+    if (context->verbosity >= SERVER_LOG_COMMANDS && result != RUN_WAIT) {
+        const struct observed_request observed = command_observed(command);
+        request_log_ran(&observed, &context->output, reply_at);
+    }
     conn->turns += !more;
     if (result != RUN_DONE)
-        take_result(entry, result);
+        take_result(command, result);
     conn->piece_count = context->output.count - conn->first_piece;
     if (client->is_udp && conn->turn != TURN_OVER && !more)
         end_answer(worker, conn);
@@ -280,7 +271,7 @@ static void prefetch(struct worker *worker)
     const struct command *again[WORKER_BATCH];
     uint32_t count = 0;
     for (uint32_t i = 0; i < worker->batch_count; i++) {
-        const struct command *command = &worker->batch[i].command;
+        const struct command *command = &worker->batch[i];
         if (command->key.len && !store_prefetch(store, &command->key, use_of(command)))
             again[count++] = command;
     }
@@ -292,7 +283,7 @@ static void run_batch(struct worker *worker)
 {
     prefetch(worker);
     for (uint32_t i = 0; i < worker->batch_count; i++)
-        run_entry(worker, &worker->batch[i]);
+        run_command(worker, &worker->batch[i]);
     worker->batch_count = 0;
 }
 
@@ -309,8 +300,7 @@ static void run_all(struct worker *worker)
 
 /* Committing and replying. */
 
-/* What the replies of this connection rest on cannot be made durable: none of them is sent, and the
- * connection is closed. */
+/* What its replies rest on cannot be made durable: none is sent, and the connection is closed. */
 static void refuse_replies(struct worker *worker, struct conn *conn)
 {
     static const char message[] = "SERVER_ERROR the disk refuses writes\r\n";
@@ -324,8 +314,7 @@ static void refuse_replies(struct worker *worker, struct conn *conn)
     conn->closing = true;
 }
 
-/* STORE_OK: the connection's replies may be sent; STORE_WAIT_SYNC: when the log is synced; anything
- * else: never. */
+/* STORE_OK: its replies may be sent; STORE_WAIT_SYNC: after the next sync; anything else: never. */
 static enum store_status may_reply(struct worker *worker, struct conn *conn)
 {
     if (!conn->client.rests_lsn)
@@ -368,7 +357,7 @@ static void finish_conn(struct worker *worker, struct conn *conn)
     waits_go_on(conn);
 }
 
-/* Sends what may be sent of all connections together; what is left of it is for finish_conn. */
+/* Sends what may be sent of all connections together; finish_conn sends the rest. */
 static void send_together(struct worker *worker)
 {
     uint32_t count = 0;
@@ -384,7 +373,7 @@ static void send_together(struct worker *worker)
     socket_ring_run(worker->socket_ring);
 }
 
-/* Writes all that the answers of this round rest on; may_reply asks whether that has worked. */
+/* Writes all that the replies of this round rest on; may_reply finds out whether that worked. */
 static void commit(struct worker *worker)
 {
     if (worker->rests)

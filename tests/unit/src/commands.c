@@ -92,7 +92,8 @@ void commands_run(struct commands *commands)
 {
     struct output *output = &commands->context.output;
     output_reset(output);
-    commands->result = command_run(&commands->context, &commands->client, &commands->command);
+    commands->command.client = &commands->client;
+    commands->result = command_run(&commands->command);
     commands->answer_len = 0;
     for (uint32_t i = 0; i < output->count; i++) {
         struct piece *piece = &output->pieces[i];

@@ -133,29 +133,25 @@ bool server_log_may_repeat(_Atomic uint32_t *last_s, uint32_t now_s)
     return true;
 }
 
-enum run_result admin_run(struct command_context *context, struct client *client,
-                          const struct request *request)
+enum run_result admin_run(const struct command *command)
 {
-    (void)context, (void)client, (void)request;
+    (void)command;
     return RUN_DONE;
 }
 
-enum run_result binary_run(struct command_context *context, struct client *client,
-                           const struct request *request)
+enum run_result binary_run_stats(const struct command *command)
 {
-    return admin_run(context, client, request);
+    return admin_run(command);
 }
 
-enum run_result auth_run_password(struct command_context *context, struct client *client,
-                                  const struct request *request)
+enum run_result auth_run_password(const struct command *command)
 {
-    return admin_run(context, client, request);
+    return admin_run(command);
 }
 
-enum run_result auth_run_sasl(struct command_context *context, struct client *client,
-                              const struct request *request)
+enum run_result auth_run_sasl(const struct command *command)
 {
-    return admin_run(context, client, request);
+    return admin_run(command);
 }
 
 void watch_ran(const struct watch_writer *writer, const struct observed_request *observed)
