@@ -1,9 +1,9 @@
-/* auth_file.c: who may come in.
+/* auth_file.c: users and passwords from a file.
  *
- * A line is `user:password`: the first colon ends the user, all behind it up to the end of the line
- * is the password. Each line is kept in a slot of one size, filled up with zeros, and what a client
- * shows is brought into the same form. A check compares it with every slot, every byte of it, so
- * its time tells nobody how much of a guess was right.
+ * A line is `user:password`: the first colon ends the user, and the rest of the line is the
+ * password. Lines are kept in slots of one size, padded with zeros, and what a client shows is
+ * brought into the same form. A check compares every byte of every slot with it, so its time tells
+ * nobody how much of a guess was right.
  *
  * A file with one bad line is refused as a whole: a half-written one must lock nobody out.
  */

@@ -24,8 +24,7 @@ enum auth_result {
     AUTH_MALFORMED, /* not `user password` */
 };
 
-/* Checks what a client has shown: `user password`. Any thread. It takes the same time whichever
- * line fits, or none. */
+/* Checks `user password`. Any thread. It takes the same time whichever line fits, or none. */
 enum auth_result auth_file_check(struct auth_file *file, const char *shown, size_t len);
 
 #endif

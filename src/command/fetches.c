@@ -1,18 +1,17 @@
 /* fetches.c: values from disk, on behalf of clients.
  *
  * A value from disk has memory of its own, from when its read begins until its last byte is sent,
- * and how long that takes is up to the client. So that clients who do not read cannot fill the
+ * and how long that takes is up to the client. To keep clients that do not read from filling the
  * memory:
  *
  * - A read begins when the account of its thread has room for it, or is empty: so the largest value
  *   has its turn, too.
- * - A request that finds no room waits in line (WAIT_MEMORY), first come, first served. It holds
- *   nothing meanwhile: what was read ahead for its client is dropped, or several might wait for
- *   each other.
- * - What lies behind a request that waits is read ahead, but only for a small part of the account
- *   each, and half of it together.
- * - While somebody is in line, connections that hold memory and whose clients take nothing are
- *   closed (src/net/overdue.c).
+ * - A request that finds no room waits in line (WAIT_MEMORY), first come, first served. Meanwhile
+ *   it holds nothing, or several might wait for each other: what was read ahead is dropped.
+ * - Values for requests after one that waits are read ahead, but only for a small part of the
+ *   account each, and half of it together.
+ * - While a client is in line, connections that hold memory but take nothing are closed
+ *   (src/net/overdue.c).
  * - A client that has been in line for CLIENT_WAIT_MAX_S gets an error.
  *
  * A small value that the page cache has is copied into the reply at once, and takes no part in
@@ -74,14 +73,6 @@ static bool has_room(const struct fetches *fetches, size_t bytes)
     return fetches->bytes == 0 || fetches->bytes + bytes <= fetches->limit;
 }
 
-static void take(struct client *client, struct fetched *fetched, size_t bytes)
-{
-    fetched->client = client;
-    fetched->bytes += bytes;
-    client->fetched_bytes += bytes;
-    fetches_of(client)->bytes += bytes;
-}
-
 /* Frees the value, and gives its memory back to the account. */
 static void release(struct fetched *fetched)
 {
@@ -93,27 +84,24 @@ static void release(struct fetched *fetched)
     store_fetch_release(&fetched->fetch);
 }
 
-static size_t missing(const struct fetched *fetched)
-{
-    size_t size = store_fetch_size(&fetched->fetch);
-    return size > fetched->bytes ? size - fetched->bytes : 0;
-}
-
-/* Takes what the value needs. Whoever is in line comes first, and takes what was promised when its
- * turn came. */
+/* Takes what the value needs and has not taken yet. Whoever is in line comes first, and takes what
+ * was promised when its turn came. */
 static bool take_room(struct client *client, struct fetched *fetched)
 {
-    const struct fetches *fetches = fetches_of(client);
-    size_t bytes = missing(fetched);
-    bool promised = client->fetched_promised > 0;
-    if (bytes && !promised && (fetches_someone_waits(fetches) || !has_room(fetches, bytes)))
+    struct fetches *fetches = fetches_of(client);
+    size_t size = store_fetch_size(&fetched->fetch);
+    if (size <= fetched->bytes)
+        return true;
+    size_t bytes = size - fetched->bytes;
+    if (!client->fetched_promised && (fetches_someone_waits(fetches) || !has_room(fetches, bytes)))
         return false;
 
-    if (bytes) {
-        fetches_end_promise(client);
-        take(client, fetched, bytes);
-        client->memory_since_s = 0;
-    }
+    fetches_end_promise(client);
+    fetched->client = client;
+    fetched->bytes = size;
+    client->fetched_bytes += bytes;
+    fetches->bytes += bytes;
+    client->memory_since_s = 0;
     return true;
 }
 
@@ -207,7 +195,7 @@ void fetches_tick(struct command_context *context)
 
 /* Reading. */
 
-/* There is another scratch, and this one is the caller's. */
+/* Gives the scratch to the caller, and makes another. False: no memory. */
 static bool take_scratch(struct fetches *fetches)
 {
     struct fetched *fresh = calloc(1, sizeof *fresh);

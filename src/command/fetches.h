@@ -1,5 +1,4 @@
-/* fetches.h: values read from disk for clients, and the memory that they may take. See
- * fetches.c. */
+/* fetches.h: values read from disk for clients, and the memory they may take. See fetches.c. */
 #ifndef CACHECASK_SRC_COMMAND_FETCHES_H
 #define CACHECASK_SRC_COMMAND_FETCHES_H
 
@@ -9,8 +8,7 @@
 
 #include "storage/store.h"
 
-/* Bytes for requests behind the one that waits, for one client. */
-#define FETCHES_AHEAD_MAX (2 << 20)
+#define FETCHES_AHEAD_MAX (2 << 20) /* bytes for requests after the one that waits, per client */
 
 struct client;
 struct command_context;
@@ -21,8 +19,7 @@ struct fetched {
     size_t bytes;             /* on the account */
 };
 
-/* The values of a thread's clients, and the account of their memory, from when they are read until
- * they are sent. */
+/* The values of a thread's clients, and the account of their memory from read to sent. */
 struct fetches {
     struct fetched *scratch; /* for what the page cache has */
     uint32_t under_way;      /* with the store */
@@ -35,7 +32,7 @@ struct fetches {
 bool fetches_init(struct fetches *fetches, uint64_t memory_limit, int threads);
 void fetches_release(struct fetches *fetches);
 
-/* What was fetched for a request of the client that had to wait; NULL: nothing. */
+/* What was fetched for a request that had to wait; NULL: nothing. */
 struct fetched *fetches_find(const struct client *client, const struct store_key *key);
 
 enum fetches_read {
@@ -48,8 +45,7 @@ enum fetches_read {
  * fetches_find has found, or the scratch. */
 enum fetches_read fetches_read(struct client *client, struct fetched *fetched);
 
-/* The same, with the scratch, for a request behind the one that waits, if memory and disk have time
- * for it. */
+/* Likewise, with the scratch, for a request after the one that waits, if there is room for it. */
 void fetches_read_ahead(struct client *client);
 
 /* A value that was read is not needed any more. */
@@ -59,23 +55,21 @@ void fetches_end(struct client *client, struct fetched *fetched);
 bool fetches_keep(struct client *client, struct fetched *fetched);
 void fetches_drop(void *fetched); /* as the owner of a piece */
 
-/* A read has ended. With the last of a client its wait ends. */
+/* A read has ended; with the last one its client's wait. */
 void fetches_came(struct command_context *context, struct store_fetch *fetch);
 
-/* Ends the wait of those who wait for memory, as it is given back. Before the thread waits for
- * events. */
+/* Ends waits for memory as it is given back. Called before the thread waits for events. */
 void fetches_serve_line(struct command_context *context);
 
-/* Once a second while clients wait for memory: ends the wait of those who have waited too long.
- * Their request is run once more, and refused if there is still no room. */
+/* Once a second while clients wait for memory: ends waits that have taken too long. The request is
+ * run once more, and refused if there is still no room. */
 void fetches_tick(struct command_context *context);
 static inline bool fetches_someone_waits(const struct fetches *fetches)
 {
     return fetches->first != NULL;
 }
 
-/* The client's request is done, or the client goes: gives back what was kept for it, or all that it
- * holds. */
+/* The client's request is done, or the client goes: gives back what was promised, or everything. */
 void fetches_end_promise(struct client *client);
 void fetches_end_all(struct client *client);
 

@@ -8,104 +8,82 @@
  *   ANSWER_VALUES, which udp.c bounds (UDP_ANSWER_MAX).
  * - What the operator has switched off, or not switched on, is refused to all.
  *
- * Of `stats` and `lru_crawler` the first word behind the name decides. A word without a row is no
- * word of theirs: the command says so, and over UDP this does. So a new group of statistics is not
- * to be had over UDP until somebody has thought about its length. A new operation without a row
- * fails tests/unit/src/test_rights.c.
+ * Of `stats` and `lru_crawler` the first word after the name decides. A word without a row is
+ * refused over UDP: so is a new group of statistics, until somebody has thought about its length. A
+ * new operation without a row fails tests/unit/src/test_rights.c.
  */
 #include "src/command/rights.h"
 
 #include <string.h>
 
-#define SHORT                                                                                      \
-    {                                                                                              \
-        .answer = ANSWER_SHORT                                                                     \
-    }
-#define VALUES                                                                                     \
-    {                                                                                              \
-        .answer = ANSWER_VALUES                                                                    \
-    }
-#define LISTING                                                                                    \
-    {                                                                                              \
-        .answer = ANSWER_LISTING                                                                   \
-    }
-#define BY_WORD                                                                                    \
-    {                                                                                              \
-        .answer = ANSWER_BY_WORD                                                                   \
-    }
-#define FOR_STRANGERS                                                                              \
-    {                                                                                              \
-        .answer = ANSWER_SHORT, .stranger = true                                                   \
-    }
-
 const struct rights rights_of_ops[OP_COUNT] = {
-    [OP_INVALID] = SHORT,
-    [OP_GET] = VALUES,
-    [OP_SET] = SHORT,
-    [OP_ADD] = SHORT,
-    [OP_REPLACE] = SHORT,
-    [OP_APPEND] = SHORT,
-    [OP_PREPEND] = SHORT,
-    [OP_CAS] = SHORT,
-    [OP_INCR] = SHORT,
-    [OP_DECR] = SHORT,
-    [OP_TOUCH] = SHORT,
-    [OP_DELETE] = SHORT,
+    [OP_INVALID] = {.answer = ANSWER_SHORT},
+    [OP_GET] = {.answer = ANSWER_VALUES},
+    [OP_SET] = {.answer = ANSWER_SHORT},
+    [OP_ADD] = {.answer = ANSWER_SHORT},
+    [OP_REPLACE] = {.answer = ANSWER_SHORT},
+    [OP_APPEND] = {.answer = ANSWER_SHORT},
+    [OP_PREPEND] = {.answer = ANSWER_SHORT},
+    [OP_CAS] = {.answer = ANSWER_SHORT},
+    [OP_INCR] = {.answer = ANSWER_SHORT},
+    [OP_DECR] = {.answer = ANSWER_SHORT},
+    [OP_TOUCH] = {.answer = ANSWER_SHORT},
+    [OP_DELETE] = {.answer = ANSWER_SHORT},
     [OP_FLUSH_ALL] = {ANSWER_SHORT, false, OPTION_FLUSH, REPLY_FLUSH_DISABLED, NULL},
-    [OP_VERSION] = FOR_STRANGERS, /* of the binary protocol, as in memcached */
-    [OP_VERBOSITY] = SHORT,
-    [OP_STATS] = BY_WORD,
-    [OP_QUIT] = SHORT,
+    [OP_VERSION] = {.answer = ANSWER_SHORT, .stranger = true}, /* binary, as in memcached */
+    [OP_VERBOSITY] = {.answer = ANSWER_SHORT},
+    [OP_STATS] = {.answer = ANSWER_BY_WORD},
+    [OP_QUIT] = {.answer = ANSWER_SHORT},
     [OP_SHUTDOWN] = {ANSWER_SHORT, false, OPTION_SHUTDOWN, REPLY_SHUTDOWN_DISABLED, NULL},
-    [OP_CACHE_MEMLIMIT] = SHORT,
-    [OP_CACHE_DISKLIMIT] = SHORT,
+    [OP_CACHE_MEMLIMIT] = {.answer = ANSWER_SHORT},
+    [OP_CACHE_DISKLIMIT] = {.answer = ANSWER_SHORT},
     [OP_WATCH] = {ANSWER_LISTING, false, OPTION_WATCH, REPLY_TEXT,
                   "CLIENT_ERROR watch commands not allowed\r\n"},
-    [OP_LRU] = SHORT,
-    [OP_LRU_CRAWLER] = BY_WORD,
-    [OP_SLABS] = SHORT,
-    [OP_REFRESH_CERTS] = SHORT,
-    [OP_AUTHENTICATE] = FOR_STRANGERS,
-    [OP_NOOP] = SHORT,
-    [OP_SASL_LIST] = FOR_STRANGERS,
-    [OP_SASL_AUTH] = FOR_STRANGERS,
-    [OP_SASL_STEP] = FOR_STRANGERS,
-    [OP_META_GET] = VALUES,
-    [OP_META_SET] = SHORT,
-    [OP_META_DELETE] = SHORT,
-    [OP_META_ARITHMETIC] = SHORT,
-    [OP_META_DEBUG] = SHORT,
-    [OP_META_NOOP] = SHORT,
+    [OP_LRU] = {.answer = ANSWER_SHORT},
+    [OP_LRU_CRAWLER] = {.answer = ANSWER_BY_WORD},
+    [OP_SLABS] = {.answer = ANSWER_SHORT},
+    [OP_REFRESH_CERTS] = {.answer = ANSWER_SHORT},
+    [OP_AUTHENTICATE] = {.answer = ANSWER_SHORT, .stranger = true},
+    [OP_NOOP] = {.answer = ANSWER_SHORT},
+    [OP_SASL_LIST] = {.answer = ANSWER_SHORT, .stranger = true},
+    [OP_SASL_AUTH] = {.answer = ANSWER_SHORT, .stranger = true},
+    [OP_SASL_STEP] = {.answer = ANSWER_SHORT, .stranger = true},
+    [OP_META_GET] = {.answer = ANSWER_VALUES},
+    [OP_META_SET] = {.answer = ANSWER_SHORT},
+    [OP_META_DELETE] = {.answer = ANSWER_SHORT},
+    [OP_META_ARITHMETIC] = {.answer = ANSWER_SHORT},
+    [OP_META_DEBUG] = {.answer = ANSWER_SHORT},
+    [OP_META_NOOP] = {.answer = ANSWER_SHORT},
 };
 
 _Static_assert(OP_COUNT <= 64, "rights_of_strangers has a bit for each");
 
-/* The first words behind ANSWER_BY_WORD; "" is none at all. */
+/* The first words after the names of ANSWER_BY_WORD; "" is none at all. */
 static const struct {
     uint8_t op;
     const char *word;
     struct rights rights;
 } words[] = {
-    {OP_STATS, "", SHORT},
-    {OP_STATS, "settings", SHORT},
-    {OP_STATS, "items", SHORT},
-    {OP_STATS, "slabs", SHORT},
-    {OP_STATS, "store", SHORT},
-    {OP_STATS, "reset", SHORT},
-    {OP_STATS, "sizes_enable", SHORT},
-    {OP_STATS, "sizes_disable", SHORT},
-    {OP_STATS, "sizes", LISTING},
-    {OP_STATS, "conns", LISTING},
-    {OP_STATS, "detail", LISTING},
+    {OP_STATS, "", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "settings", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "items", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "slabs", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "store", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "reset", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "sizes_enable", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "sizes_disable", {.answer = ANSWER_SHORT}},
+    {OP_STATS, "sizes", {.answer = ANSWER_LISTING}},
+    {OP_STATS, "conns", {.answer = ANSWER_LISTING}},
+    {OP_STATS, "detail", {.answer = ANSWER_LISTING}},
     {OP_STATS,
      "cachedump",
      {ANSWER_LISTING, false, OPTION_DUMP, REPLY_TEXT,
       "CLIENT_ERROR stats cachedump not allowed\r\n"}},
-    {OP_LRU_CRAWLER, "enable", SHORT},
-    {OP_LRU_CRAWLER, "disable", SHORT},
-    {OP_LRU_CRAWLER, "sleep", SHORT},
-    {OP_LRU_CRAWLER, "tocrawl", SHORT},
-    {OP_LRU_CRAWLER, "crawl", SHORT},
+    {OP_LRU_CRAWLER, "enable", {.answer = ANSWER_SHORT}},
+    {OP_LRU_CRAWLER, "disable", {.answer = ANSWER_SHORT}},
+    {OP_LRU_CRAWLER, "sleep", {.answer = ANSWER_SHORT}},
+    {OP_LRU_CRAWLER, "tocrawl", {.answer = ANSWER_SHORT}},
+    {OP_LRU_CRAWLER, "crawl", {.answer = ANSWER_SHORT}},
     {OP_LRU_CRAWLER,
      "metadump",
      {ANSWER_LISTING, false, OPTION_DUMP, REPLY_TEXT, "ERROR metadump not allowed\r\n"}},
@@ -123,7 +101,7 @@ static bool first_word_is(struct bytes args, const char *word)
 
 static const struct rights *find(const struct request *request)
 {
-    static const struct rights other_word = LISTING;
+    static const struct rights other_word = {.answer = ANSWER_LISTING};
     const struct rights *rights = &rights_of_ops[request->op];
     if (rights->answer != ANSWER_BY_WORD)
         return rights;

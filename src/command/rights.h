@@ -12,12 +12,12 @@
 enum rights_answer {
     ANSWER_UNKNOWN, /* there is no row for it */
     ANSWER_LISTING, /* as long as what is stored, or as who is connected, or endless */
-    ANSWER_BY_WORD, /* the first word behind its name decides */
+    ANSWER_BY_WORD, /* the first word after its name decides */
     ANSWER_SHORT,   /* a line, or a page of statistics, whatever is stored */
     ANSWER_VALUES,  /* the values that were asked for; over UDP within UDP_ANSWER_MAX */
 };
 
-/* Without which option, or with which, a command is refused to all. */
+/* The option with which, or without which, a command is refused to everybody. */
 enum rights_option {
     OPTION_NONE,
     OPTION_FLUSH,    /* with -F */
@@ -34,11 +34,9 @@ struct rights {
     const char *text; /* REPLY_TEXT: that */
 };
 
-/* A row for each operation. */
 extern const struct rights rights_of_ops[OP_COUNT];
 
-/* Whether an operation is anybody's who has authenticated himself, over any transport, with any
- * option. */
+/* Whether every authenticated client may use an operation, over any transport, with any option. */
 static inline bool rights_are_free(enum request_op op)
 {
     return rights_of_ops[op].answer >= ANSWER_SHORT && rights_of_ops[op].option == OPTION_NONE;
