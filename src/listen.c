@@ -203,7 +203,7 @@ static bool can_speak(const struct server *server, const struct endpoint *endpoi
         return true;
     if (!server->tls)
         return refuse("-l %s: TLS needs -Z", word);
-    return endpoint->clients != TLS_CLIENTS_CERTIFIED || tls_knows_clients(server->tls) ||
+    return endpoint->clients != TLS_CLIENTS_CERTIFIED || server->settings.ssl_ca_cert ||
            refuse("-l %s: no client's certificate is accepted without -o ssl_ca_cert=FILE", word);
 }
 

@@ -1,14 +1,12 @@
 /* conn.c: bytes in and bytes out.
  *
  * An idle connection holds no buffer. Input is read into an arena that the worker's connections
- * share, one behind the other; what is not a whole request by the end of the round is copied to a
- * buffer of the connection's own, which grows only as bytes arrive, whatever length a client
- * announces. Output goes from the worker's arena straight to the socket; only what the socket does
- * not take is copied.
+ * share; what is not a whole request by the end of the round is copied to a buffer of the
+ * connection's own, which grows only as bytes arrive, whatever length a client announces. Output
+ * goes from the worker's arena to the socket; only what the socket does not take is copied.
  *
- * TLS (tls.h) stands between that and the socket, for receiving and for sending. Of UDP (udp.h)
- * there is one connection a worker and socket: it takes one datagram after the other, and its
- * pieces are whole datagrams.
+ * TLS (tls.h) stands between that and the socket. For UDP (udp.h) each worker has one connection a
+ * socket: it takes one datagram after the other, and its pieces are whole datagrams.
  */
 #define _GNU_SOURCE
 #include "src/net/conn.h"
@@ -37,12 +35,11 @@
 #define SEND_PIECES  64
 #define HANDSHAKE_S  10 /* a client that takes longer is a stranger */
 
-/* An end of the stream, which the worker hears of like any other. */
+/* Ends the stream; the worker hears of that like of any other end. */
 static void on_handshake_limit(evutil_socket_t fd, short what, void *context)
 {
     const struct conn *conn = context;
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     shutdown(conn->client.fd, SHUT_RDWR);
 }
 
@@ -116,12 +113,12 @@ struct conn *conn_new(struct worker *worker, int fd, const struct listener *list
     return conn;
 }
 
-bool conn_start(struct conn *conn, event_callback_fn on_readable, event_callback_fn on_writable)
+bool conn_start(struct conn *conn, event_callback_fn on_event)
 {
     struct event_base *base = conn->worker->base;
     int fd = conn->client.fd;
-    event_assign(&conn->read_event, base, fd, EV_READ | EV_PERSIST, on_readable, conn);
-    event_assign(&conn->write_event, base, fd, EV_WRITE, on_writable, conn);
+    event_assign(&conn->read_event, base, fd, EV_READ | EV_PERSIST, on_event, conn);
+    event_assign(&conn->write_event, base, fd, EV_WRITE, on_event, conn);
     return conn_listen(conn, true);
 }
 
@@ -147,7 +144,7 @@ bool conn_listen(struct conn *conn, bool on)
     return true;
 }
 
-/* The buffer of the connection's own is this one now, and its worker's account says so. */
+/* Replaces the connection's own buffer, and corrects the worker's account. */
 static void set_input(struct conn *conn, char *in, size_t capacity)
 {
     conn->worker->input_bytes += capacity - conn->in_capacity;
@@ -155,22 +152,19 @@ static void set_input(struct conn *conn, char *in, size_t capacity)
     conn->in_capacity = capacity;
 }
 
-/* Gives a buffer away for the next large request. */
-static void keep_buffer(struct worker *worker, struct pool_buffer buffer)
-{
-    static const struct timeval second = {.tv_sec = 1};
-    buffer_pool_give(&worker->buffers, buffer);
-    if (!event_pending(worker->buffers_tick, EV_TIMEOUT, NULL))
-        event_add(worker->buffers_tick, &second); /* fails: they rest a little longer */
-}
-
+/* A large buffer is kept for the next large request. */
 static void drop_input(struct conn *conn)
 {
-    if (conn->in_capacity > CONN_READ_SIZE)
-        keep_buffer(conn->worker,
-                    (struct pool_buffer){.data = conn->in, .capacity = conn->in_capacity});
-    else
+    static const struct timeval second = {.tv_sec = 1};
+    struct worker *worker = conn->worker;
+    if (conn->in_capacity > CONN_READ_SIZE) {
+        buffer_pool_give(&worker->buffers,
+                         (struct pool_buffer){conn->in, conn->in_capacity, false});
+        if (!event_pending(worker->buffers_tick, EV_TIMEOUT, NULL))
+            event_add(worker->buffers_tick, &second); /* fails: they rest a little longer */
+    } else {
         free(conn->in);
+    }
     set_input(conn, NULL, 0);
     conn->in_at = conn->in_len = 0;
 }
@@ -187,7 +181,7 @@ void conn_free(struct conn *conn)
     free(conn);
 }
 
-/* Goes on in a buffer that another request has left, if one has room for all of this. */
+/* Goes on in a spare buffer, if one has room for the whole request. */
 static bool take_buffer(struct conn *conn, size_t capacity)
 {
     struct pool_buffer buffer;
@@ -201,32 +195,28 @@ static bool take_buffer(struct conn *conn, size_t capacity)
     return true;
 }
 
-static void move_to_front(struct conn *conn)
-{
-    if (conn->in_at)
-        memmove(conn->in, conn->in + conn->in_at, conn->in_len);
-    conn->in_at = 0;
-}
-
-/* Whether the requests of a worker's clients that are not whole yet may take so many bytes more. */
+/* Whether incomplete requests of the worker's clients may take so many bytes more. */
 static bool may_take(const struct worker *worker, size_t bytes)
 {
     return worker->input_bytes + bytes <= worker->input_limit;
 }
 
-/* Makes room behind what is kept: as much as is needed, but of new memory at most twice what has
+/* Makes room after what is kept: as much as is needed, but of new memory at most twice what has
  * arrived. */
 static bool grow_input(struct conn *conn)
 {
     size_t capacity = conn->in_capacity * 2 > GROW_MIN ? conn->in_capacity * 2 : GROW_MIN;
-    move_to_front(conn);
+    if (conn->in_at)
+        memmove(conn->in, conn->in + conn->in_at, conn->in_len);
+    conn->in_at = 0;
     if (conn->in_len < conn->in_capacity)
         return true;
-    if (conn->need > conn->in_len && capacity > conn->need)
-        capacity = conn->need;
-    if (conn->need > conn->in_len && may_take(conn->worker, conn->need) &&
-        take_buffer(conn, conn->need))
-        return true;
+    if (conn->need > conn->in_len) {
+        if (may_take(conn->worker, conn->need) && take_buffer(conn, conn->need))
+            return true;
+        if (capacity > conn->need)
+            capacity = conn->need;
+    }
     if (!may_take(conn->worker, capacity - conn->in_capacity))
         return false;
     if (conn->in_capacity >= PRIVATE_MIN)
@@ -240,41 +230,34 @@ static bool grow_input(struct conn *conn)
     return true;
 }
 
-static void report_of_handshake(const struct conn *conn, ssize_t got)
+/* The end of a TLS stream, or an error. */
+static void count_tls_error(const struct conn *conn, ssize_t got)
 {
-    if (atomic_load_explicit(conn->worker->context.server_verbosity, memory_order_relaxed) > 0)
-        server_log("%s: no TLS handshake: %s", conn->client.address,
-                   got == 0 ? "connection closed" : tls_reason(conn->tls));
-}
-
-static void count_tls_error(struct conn *conn, ssize_t got)
-{
-    struct counters *counters = &conn->worker->context.counters;
-    if (!tls_is_ready(conn->tls)) {
-        counter_add(&counters->ssl_handshake_errors, 1);
-        report_of_handshake(conn, got);
-    } else if (got < 0) {
-        counter_add(&counters->ssl_proto_errors, 1);
+    struct command_context *context = conn->client.context;
+    if (conn->tls->is_ready) {
+        if (got < 0)
+            counter_add(&context->counters.ssl_proto_errors, 1);
+        return;
     }
-}
-
-static void end_handshake_limit(struct conn *conn)
-{
-    event_free(conn->handshake_limit);
-    conn->handshake_limit = NULL;
+    counter_add(&context->counters.ssl_handshake_errors, 1);
+    if (atomic_load_explicit(context->server_verbosity, memory_order_relaxed) > 0)
+        server_log("%s: no TLS handshake: %s", conn->client.address,
+                   got == 0 ? "connection closed" : conn->tls->reason);
 }
 
 static ssize_t receive_tls(struct conn *conn, char *to, size_t room)
 {
     ssize_t got = tls_receive(conn->tls, to, room);
     int error = errno;
-    if (conn->handshake_limit && tls_is_ready(conn->tls))
-        end_handshake_limit(conn);
-    if (got == 0 || (got < 0 && error != EAGAIN))
+    if (conn->handshake_limit && conn->tls->is_ready) {
+        event_free(conn->handshake_limit);
+        conn->handshake_limit = NULL;
+    }
+    if (got == 0 || (got < 0 && error != EAGAIN)) {
         count_tls_error(conn, got);
-    else if (got > 0)
-        conn->readable = tls_holds_input(conn->tls);
-    else if (tls_receive_wants_write(conn->tls)) {
+    } else if (got > 0) {
+        conn->readable = conn->tls->holds_input;
+    } else if (conn->tls->receive_wants_write) {
         conn_listen(conn, false);
         if (event_add(&conn->write_event, NULL) < 0)
             error = ENOMEM;
@@ -283,14 +266,7 @@ static ssize_t receive_tls(struct conn *conn, char *to, size_t room)
     return got;
 }
 
-void conn_receive_again(struct conn *conn)
-{
-    conn->readable = true;
-    conn_listen(conn, true);
-}
-
-/* What a ring has answered already, as a call of the system would have; or
- * SOCKET_RING_NOT_TRIED. */
+/* The ring's result, if there is one, in the form of a system call; or SOCKET_RING_NOT_TRIED. */
 static ssize_t take_result(ssize_t *result)
 {
     ssize_t taken = *result;
@@ -338,7 +314,7 @@ void conn_reuse(struct conn *conn)
     conn->pos = 0;
 }
 
-/* Whether what is under way is too large for the arena. */
+/* Whether its incomplete request is too large for the arena. */
 static bool has_large_request(const struct conn *conn)
 {
     return conn->in_len > CONN_READ_SIZE || conn->need > CONN_READ_SIZE;
@@ -424,10 +400,10 @@ static ssize_t send_parts(struct conn *conn, struct iovec *parts, size_t count)
 
 bool conn_sends_after_reading(const struct conn *conn)
 {
-    return conn->transport == TRANSPORT_TLS && tls_send_wants_read(conn->tls);
+    return conn->transport == TRANSPORT_TLS && conn->tls->send_wants_read;
 }
 
-/* False: nobody would say when. */
+/* False: no event would tell when. */
 static bool wait_to_send(struct conn *conn)
 {
     if (conn_sends_after_reading(conn))
@@ -512,8 +488,7 @@ enum conn_sent conn_send(struct conn *conn, struct output *output)
     return result;
 }
 
-/* Takes the pieces over; the bytes of the arena are copied. False: no memory, and they are
- * released. */
+/* Takes the pieces over, copying the arena's bytes. False: no memory, and they are released. */
 static bool keep_pieces(struct conn *conn, struct piece *pieces, uint32_t count)
 {
     size_t bytes = 0;
@@ -545,14 +520,12 @@ bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count)
     assert(!conn->pending);
     bool kept = conn->transport == TRANSPORT_UDP ? udp_defer(conn, pieces, count)
                                                  : keep_pieces(conn, pieces, count);
-    if (!kept) {
+    if (!kept)
         conn_drop_pending(conn);
-        return false;
-    }
     conn->sent_s = conn->worker->context.now_s;
     if (conn->pending)
         command_wait(&conn->client, WAIT_OUTPUT);
-    return true;
+    return kept;
 }
 
 enum conn_sent conn_send_pending(struct conn *conn)

@@ -23,10 +23,10 @@
 struct udp;
 struct worker;
 
-/* How far a connection has come in a round. */
+/* A connection's part in a round. */
 enum conn_turn {
     TURN_GOES_ON,
-    TURN_PAUSED, /* what comes after its last request is parsed when that has been run */
+    TURN_PAUSED, /* no more is parsed until its last request has been run */
     TURN_OVER,   /* nothing more of it is run in this round */
 };
 
@@ -54,7 +54,7 @@ struct conn {
     size_t in_at, in_len, in_capacity;
     size_t need; /* how long they must become, as far as known */
 
-    /* The round: what there is to parse, and what came of it. */
+    /* The round: what there is to parse, and its replies. */
     const char *data;
     size_t len, pos;
     uint32_t first_piece, piece_count;
@@ -70,9 +70,9 @@ struct conn {
     char *pending_copy;
     uint32_t sent_s; /* when it was kept, or the socket has last taken some of it */
 
-    /* Its neighbours in the worker's list of those that wait for the same: see waits.c. */
+    /* In the worker's list of those that wait for the same: see waits.c. */
     struct conn *next_syncing, *next_parked, *next_watching;
-    uint32_t disk_since_s; /* since when it has waited for the disk; 0: it does not */
+    uint32_t disk_since_s; /* it has waited for the disk since then; 0: it does not */
 };
 
 static inline struct conn *conn_of_client(struct client *client)
@@ -80,13 +80,13 @@ static inline struct conn *conn_of_client(struct client *client)
     return (struct conn *)client;
 }
 
-/* Whether requests wait in it for their turn, and not for the rest of their bytes. */
+/* Whether it has whole requests that wait for their turn. */
 static inline bool conn_has_requests(const struct conn *conn)
 {
     return conn->turn == TURN_OVER && conn->in_len;
 }
 
-/* What a connection does, as far as others may see: see conn_state.c. */
+/* What a connection does, for `stats conns`: see conn_state.c. */
 enum conn_state {
     CONN_STATE_NEW,  /* it has not sent anything yet */
     CONN_STATE_READ, /* it has no request, or the beginning of one */
@@ -98,23 +98,22 @@ enum conn_state {
     CONN_STATE_WATCH,
 };
 
-/* For the worker that owns it: finds out in which state it is, or says so. */
+/* For the worker that owns it: notes the state it is in, or this one. */
 void conn_note_state(struct conn *conn);
 void conn_set_state(struct conn *conn, enum conn_state state);
 
-/* What it does, for -vvv. */
+/* Logs what it does, for -vvv. */
 void conn_log_state(const struct conn *conn);
 
 /* memcached's name of its state. Any thread, with the worker's lock. */
 const char *conn_state_name(const struct conn *conn);
 
-/* Takes over the socket, whose transport is that of its listener. NULL: no memory; the socket is
- * closed. */
+/* Takes over the socket. NULL: no memory; the socket is closed. */
 struct conn *conn_new(struct worker *worker, int fd, const struct listener *listener,
                       const char *address);
 
 /* Begins to listen to the socket. False: the system refuses; conn_free is all that may follow. */
-bool conn_start(struct conn *conn, event_callback_fn on_readable, event_callback_fn on_writable);
+bool conn_start(struct conn *conn, event_callback_fn on_event);
 
 /* Closes and frees; no value may be on its way to it (WAIT_READ). */
 void conn_free(struct conn *conn);
@@ -125,20 +124,20 @@ void conn_start_parser(struct conn *conn);
 enum conn_received {
     CONN_RECEIVED, /* conn->data and len are what there is to parse */
     CONN_NOTHING,
-    CONN_NO_MEMORY, /* there is none for the rest of its request: it is to be told and closed */
+    CONN_NO_MEMORY, /* for the rest of its request: the client is told, and it is closed */
     CONN_GONE,      /* closed by the client, or broken */
 };
 
-/* Adds a receive into `arena` (at least CONN_ARENA_MIN bytes) to what the ring will do;
- * conn_receive goes on from there. Answers how much of the arena is reserved; 0: it is none for the
- * ring (TLS, UDP, a large request), and receives by itself. */
+/* Adds a receive into `arena` (at least CONN_ARENA_MIN bytes) to the ring; conn_receive completes
+ * it. Returns how much of the arena is reserved; 0: it is none for the ring (TLS, UDP, a large
+ * request). */
 size_t conn_receive_with(struct conn *conn, char *arena, struct socket_ring *ring);
 
 /* Reads once, into `arena` (at least CONN_ARENA_MIN bytes) or, when a large request is under way,
  * into the connection's own buffer. *used says how much of the arena is taken. */
 enum conn_received conn_receive(struct conn *conn, char *arena, size_t *used);
 
-/* What is left from before is what there is to parse. */
+/* What was kept is what there is to parse. */
 void conn_reuse(struct conn *conn);
 
 /* Keeps what was not parsed for the next round. False: no memory. */
@@ -150,8 +149,7 @@ enum conn_sent {
     CONN_BROKEN,
 };
 
-/* Adds the pieces of this round, or the first of them, to what the ring will do. conn_send goes on
- * from there. */
+/* Adds the pieces of this round, or the first of them, to the ring; conn_send completes it. */
 void conn_send_with(struct conn *conn, const struct output *output, struct socket_ring *ring);
 
 /* Sends the pieces of this round. */
@@ -162,11 +160,7 @@ bool conn_defer(struct conn *conn, struct piece *pieces, uint32_t count);
 enum conn_sent conn_send_pending(struct conn *conn);
 void conn_drop_pending(struct conn *conn);
 
-/* The socket takes bytes again, and it was not for what is pending: what waits is to be
- * received. */
-void conn_receive_again(struct conn *conn);
-
-/* What is pending waits until something was received. */
+/* Whether what is pending waits until something has been received (TLS). */
 bool conn_sends_after_reading(const struct conn *conn);
 
 /* Turns the read event on or off. False: the system refuses to turn it on. */

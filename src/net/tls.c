@@ -39,16 +39,6 @@ struct tls {
     _Atomic uint64_t new_sessions;
 };
 
-struct tls_stream {
-    SSL *ssl;
-    size_t gather_max;
-    bool broken; /* not even a good-bye can be said */
-    bool more;   /* the next receive has something to tell, whatever the socket has */
-    size_t room; /* bytes that this receive may still take from the socket */
-    bool receive_wants_write, send_wants_read;
-    char reason[120];
-};
-
 bool tls_is_built_in(void)
 {
     return true;
@@ -61,7 +51,7 @@ static uint64_t now_s(void)
     return (uint64_t)now.tv_sec;
 }
 
-/* Tells what OpenSSL complains about, in memcached's form. */
+/* OpenSSL's complaint, in memcached's form. */
 static bool failed(char error[TLS_ERROR_MAX], const char *what, const char *which)
 {
     char reason[256];
@@ -71,13 +61,10 @@ static bool failed(char error[TLS_ERROR_MAX], const char *what, const char *whic
     return false;
 }
 
-/* A key with a password is refused: nobody sits there to type it. */
+/* A key with a password is refused: nobody is there to type it. */
 static int no_password(char *to, int room, int writing, void *context)
 {
-    (void)to;
-    (void)room;
-    (void)writing;
-    (void)context;
+    (void)to, (void)room, (void)writing, (void)context;
     return -1;
 }
 
@@ -220,11 +207,6 @@ void tls_free(struct tls *tls)
     free(tls);
 }
 
-bool tls_knows_clients(const struct tls *tls)
-{
-    return tls->settings->ssl_ca_cert != NULL;
-}
-
 uint64_t tls_new_sessions(const struct tls *tls)
 {
     return atomic_load(&tls->new_sessions);
@@ -253,10 +235,7 @@ static long on_socket(BIO *socket, int operation, const char *data, size_t len, 
                       int result, size_t *moved)
 {
     struct tls_stream *stream = (struct tls_stream *)BIO_get_callback_arg(socket);
-    (void)data;
-    (void)len;
-    (void)argi;
-    (void)argl;
+    (void)data, (void)len, (void)argi, (void)argl;
     if (operation == (BIO_CB_READ | BIO_CB_RETURN) && result > 0)
         stream->room -= *moved < stream->room ? *moved : stream->room;
     if (operation != BIO_CB_READ || stream->room > 0)
@@ -323,16 +302,17 @@ ssize_t tls_receive(struct tls_stream *stream, char *to, size_t room)
 {
     size_t got = 0, part = 0;
     int result = 1;
-    stream->more = stream->receive_wants_write = false;
+    stream->holds_input = stream->receive_wants_write = false;
     stream->room = INPUT_MAX;
     ERR_clear_error();
     while (got < room && (result = SSL_read_ex(stream->ssl, to + got, room - got, &part)) == 1)
         got += part;
+    stream->is_ready = SSL_is_init_finished(stream->ssl);
     if (got == 0)
         return nothing(stream, result, SSL_ERROR_WANT_READ, &stream->receive_wants_write);
     /* What ended it, if it was not the socket, is told by the next receive. */
-    stream->more = result == 1 ? SSL_has_pending(stream->ssl)
-                               : SSL_get_error(stream->ssl, result) != SSL_ERROR_WANT_READ;
+    stream->holds_input = result == 1 ? SSL_has_pending(stream->ssl)
+                                      : SSL_get_error(stream->ssl, result) != SSL_ERROR_WANT_READ;
     return (ssize_t)got;
 }
 
@@ -366,29 +346,4 @@ ssize_t tls_send(struct tls_stream *stream, const struct iovec *parts, size_t co
     if (result == 1)
         return (ssize_t)sent;
     return nothing(stream, result, SSL_ERROR_WANT_WRITE, &stream->send_wants_read);
-}
-
-bool tls_is_ready(const struct tls_stream *stream)
-{
-    return SSL_is_init_finished(stream->ssl);
-}
-
-bool tls_holds_input(const struct tls_stream *stream)
-{
-    return stream->more;
-}
-
-bool tls_receive_wants_write(const struct tls_stream *stream)
-{
-    return stream->receive_wants_write;
-}
-
-bool tls_send_wants_read(const struct tls_stream *stream)
-{
-    return stream->send_wants_read;
-}
-
-const char *tls_reason(const struct tls_stream *stream)
-{
-    return stream->reason;
 }

@@ -15,13 +15,12 @@
  * whole; a multiget may take several rounds until then, when values come from disk.
  *
  * What a forged sender can have sent to others is bounded: only commands with a bounded answer are
- * run (rights.c), and all answers to one datagram have UDP_ANSWER_MAX bytes together. An answer
- * that would be longer becomes an error, and what has not been run of the datagram by then is
- * dropped.
+ * run (rights.c), and all answers to one datagram have UDP_ANSWER_MAX bytes together. A longer
+ * answer becomes an error, and the rest of its datagram is dropped.
  *
- * Two servers that answered each other's answers might never stop, and a stranger could set them
- * off with a single datagram: an answer may hold commands as its value. So what begins like an
- * answer is no request.
+ * Two servers that answered each other's answers might never stop, and a stranger could start that
+ * with one datagram, as an answer may hold commands as its value. So what begins like an answer is
+ * no request.
  *
  * All workers read from all UDP sockets. Each has one connection for each, which takes one datagram
  * after the other and waits as other connections do, for the disk, for room, for the socket;
@@ -47,7 +46,6 @@
 
 _Static_assert(UDP_ANSWER_MAX / BODY_MAX < UINT16_MAX, "the datagrams of an answer can be counted");
 
-/* Growing bytes. */
 struct buffer {
     char *data;
     size_t len, room;
@@ -249,8 +247,6 @@ bool udp_defer(struct conn *conn, struct piece *pieces, uint32_t count)
     if (ok && (udp->too_large || (last && udp->held.len)))
         ok = end_answer(conn, &out);
     point_to_datagrams(conn, out.data);
-    if (!ok)
-        conn_drop_pending(conn);
     return ok;
 }
 

@@ -1,5 +1,4 @@
-/* worker_conns.c: the connections of a worker: which there are, and which have something for the
- * next round. */
+/* worker_conns.c: the connections of a worker, and which have something for the next round. */
 #define _GNU_SOURCE
 #include "src/base/server_log.h"
 #include "src/net/waits.h"
@@ -77,29 +76,17 @@ void worker_send_pending(struct conn *conn)
         waits_go_on(conn);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *context)
+static void on_event(evutil_socket_t fd, short what, void *context)
 {
     struct conn *conn = context;
     (void)fd;
-    (void)what;
     if (conn->pending) {
         worker_send_pending(conn);
         return;
     }
+    if (what & EV_WRITE) /* which a receive has waited for, by TLS */
+        conn_listen(conn, true);
     conn->readable = true;
-    worker_make_ready(conn);
-}
-
-static void on_writable(evutil_socket_t fd, short what, void *context)
-{
-    struct conn *conn = context;
-    (void)fd;
-    (void)what;
-    if (conn->pending) {
-        worker_send_pending(conn);
-        return;
-    }
-    conn_receive_again(conn);
     worker_make_ready(conn);
 }
 
@@ -109,7 +96,7 @@ struct conn *worker_open(struct worker *worker, int fd, const struct listener *l
     struct conn *conn = conn_new(worker, fd, listener, address);
     if (!conn)
         return NULL;
-    if (!conn_start(conn, on_readable, on_writable)) {
+    if (!conn_start(conn, on_event)) {
         conn_free(conn);
         return NULL;
     }
