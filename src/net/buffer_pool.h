@@ -1,9 +1,8 @@
 /* buffer_pool.h: buffers of large requests, kept for the next ones.
  *
- * Memory that is given back to the system and taken again costs a page fault every 4 KiB, and for a
- * large value those cost more than copying it does. What nobody takes for a while goes back all the
- * same (buffer_pool_age), so what is kept is never more than was in use at one time shortly before.
- * Not for use by two threads.
+ * Memory that is given back to the system and taken again costs a page fault every 4 KiB: for a
+ * large value, more than copying it. Buffers that nobody takes for a while are freed all the same
+ * (buffer_pool_age), so no more is kept than was in use at one time shortly before. For one thread.
  */
 #ifndef CACHECASK_SRC_NET_BUFFER_POOL_H
 #define CACHECASK_SRC_NET_BUFFER_POOL_H

@@ -1,8 +1,8 @@
 /* conn_state.c: what a connection does, in memcached's words, for `stats conns`.
  *
- * The worker that owns a connection notes its state each time it turns to the next one; other
- * threads read it at any time. So the state tells what the connection waits for. Only the
- * connection that asks shows itself as conn_parse_cmd.
+ * The worker that owns a connection notes its state before it turns to the next one, and other
+ * threads read it at any time: so the state says what the connection waits for. Only the connection
+ * that asks is shown as conn_parse_cmd.
  */
 #include "src/net/conn.h"
 
@@ -15,7 +15,7 @@ static const char *const names[] = {
     [CONN_STATE_WRITE] = "conn_mwrite",    [CONN_STATE_WATCH] = "conn_watch",
 };
 
-/* A request whose line or header is there, and whose data is not. */
+/* For the data of a request whose line or header is there. */
 static bool waits_for_body(const struct conn *conn)
 {
     bool has_header =

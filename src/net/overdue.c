@@ -1,7 +1,7 @@
 /* overdue.c: closes connections that have waited for too long, or for whom others have.
  *
- * Such a connection may still be owed a value or a sync: its socket is shut down, and the worker
- * hears of that as of any other end, when nothing of it is under way.
+ * A value or a sync may still be under way for it: its socket is shut down, and the worker hears of
+ * that as of any other end once nothing is.
  */
 #define _GNU_SOURCE
 #include "src/net/overdue.h"
@@ -38,8 +38,7 @@ bool overdue_disk(struct worker *worker)
     return any;
 }
 
-/* Whether its client holds memory and takes nothing. One that waits for a sync has not been sent
- * anything to take. */
+/* Whether its client holds memory and takes nothing, though something has been sent to it. */
 static bool is_stalled(const struct conn *conn)
 {
     const struct client *client = &conn->client;

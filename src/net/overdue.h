@@ -1,14 +1,12 @@
-/* overdue.h: connections that have waited, or have let others wait, for too long. See overdue.c. */
+/* overdue.h: connections that have waited, or made others wait, for too long. See overdue.c. */
 #ifndef CACHECASK_SRC_NET_OVERDUE_H
 #define CACHECASK_SRC_NET_OVERDUE_H
 
 #include "src/net/worker.h"
 
-/* A disk that has not answered after this time is not waited for. */
-#define OVERDUE_DISK_S   60
-
-/* So long may a client that holds memory take nothing while others wait for memory. */
-#define OVERDUE_READER_S 5
+#define OVERDUE_DISK_S 60 /* a disk that has not answered by then is not waited for */
+#define OVERDUE_READER_S                                                                           \
+    5 /* a client may hold memory and take nothing while others wait for some */
 
 /* Both are called once a second. */
 

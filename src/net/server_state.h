@@ -1,8 +1,5 @@
-/* server_state.h: what the threads of the server share.
- *
- * Its parts belong to modules that not everybody here may know, so they are pointers. What the main
- * thread alone needs is in src/server.h.
- */
+/* server_state.h: what the threads of the server share. Its parts are pointers, as they belong to
+ * modules that not everybody here may know. What the main thread alone needs is in src/server.h. */
 #ifndef CACHECASK_SRC_NET_SERVER_STATE_H
 #define CACHECASK_SRC_NET_SERVER_STATE_H
 
@@ -37,13 +34,12 @@ struct server {
     struct listener *listeners; /* see src/net/listener.h */
     int listener_count;
 
-    _Atomic uint32_t observed;  /* of enum watch_event: what somebody wants to be told */
+    _Atomic uint32_t observed;  /* of enum watch_event: what is watched */
     _Atomic bool sizes_enabled; /* stats sizes answers */
     _Atomic int verbosity;
     _Atomic int connections;
 
-    /* When the operator was last told of clients that wait too long, and of those that take too
-     * much memory. */
+    /* When it was last logged that clients wait too long, or take too much memory. */
     _Atomic uint32_t waits_reported_s, memory_reported_s;
 
     void (*stop)(void); /* ends the server; any thread may call it */

@@ -37,8 +37,7 @@ void socket_ring_free(struct socket_ring *ring)
     free(ring);
 }
 
-/* NULL: no room. All calls are made with MSG_DONTWAIT: so they end within the call that begins
- * them. */
+/* NULL: no room. All calls are made with MSG_DONTWAIT, so they end before socket_ring_run does. */
 static struct io_uring_sqe *add(struct socket_ring *ring, ssize_t *result)
 {
     *result = SOCKET_RING_NOT_TRIED;
@@ -90,8 +89,8 @@ static uint32_t submit(struct socket_ring *ring)
     return taken;
 }
 
-/* The ring itself was refused (a filter, a module of security, a kernel that does not know it): no
- * socket was asked. */
+/* The ring itself was refused, by a filter, a security module or an old kernel; no socket was
+ * asked. */
 static bool is_refusal(int result)
 {
     return result == -EACCES || result == -EPERM || result == -EINVAL || result == -EOPNOTSUPP;

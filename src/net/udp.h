@@ -16,16 +16,16 @@ void udp_free(struct udp *udp);
 /* As conn_receive: the requests of one datagram are what there is to parse. */
 enum conn_received udp_receive(struct conn *conn);
 
-/* Bytes of all answers to one datagram, the datagrams' headers not counted: whoever it says has
- * sent it gets no more. Enough for an item of 1 MiB (-I) and as much of others. */
+/* Bytes of all answers to one datagram, without headers: its alleged sender gets no more. Enough
+ * for an item of 1 MiB (-I) and as much of others. */
 #define UDP_ANSWER_MAX (2 << 20)
 
-/* As conn_defer: the answers of this round become conn->pending, a piece a datagram, each sent by
- * udp_send. An answer that is not whole is held back until it is. */
+/* As conn_defer: the answers of this round become conn->pending, one piece for each datagram, sent
+ * by udp_send. An answer that is not whole is held back until it is. */
 bool udp_defer(struct conn *conn, struct piece *pieces, uint32_t count);
 ssize_t udp_send(const struct conn *conn, const struct iovec *datagram);
 
-/* No more of this datagram: what a connection would be closed for. */
+/* Drops the rest of this datagram, where another connection would be closed. */
 void udp_give_up(struct conn *conn);
 
 #endif

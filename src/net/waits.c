@@ -1,8 +1,8 @@
 /* waits.c: what a worker's connections wait for, and how they go on.
  *
  * While a client waits (client.h says for what) its socket is not read, so a client that does not
- * read its answers stops itself. Its wait is one set of reasons, and waits_go_on is the one place
- * that asks whether the set is empty. Those that wait for the same are in a list of the worker:
+ * read its answers stops itself. Only waits_go_on asks whether the set of reasons is empty. Those
+ * that wait for the same are in a list of the worker:
  *
  *     WAIT_READ              none: the value that comes back knows its client (fetches_came)
  *     WAIT_MEMORY            a line, first come, first served: src/command/fetches.c
@@ -34,15 +34,59 @@ static void await_disk(struct worker *worker, struct conn *conn)
     tick_soon(worker);
 }
 
-/* A watcher has nothing to say any more, but that it has gone. */
-static void feed_watcher(struct conn *conn);
+/* After one of its waits has ended. */
+static void note_answer_of_disk(struct conn *conn)
+{
+    if (!client_waits_for(&conn->client, WAIT_DISK))
+        conn->disk_since_s = 0;
+}
 
+/* Whether all before is sent, so that more can be. */
+static bool can_send(const struct conn *conn)
+{
+    return !client_waits_for(&conn->client, WAIT_OUTPUT | WAIT_SYNC) && !conn->closing;
+}
+
+/* Watchers. */
+
+static void remove_watcher(struct worker *worker, struct conn *conn)
+{
+    struct conn **at = &worker->watching;
+    while (*at != conn)
+        at = &(*at)->next_watching;
+    *at = conn->next_watching;
+    watch_remove(worker->context.watch.watch, conn->client.watcher);
+}
+
+/* Sends a watcher's lines, as far as its socket takes them; for more there will be a wake. */
+static void feed_watcher(struct conn *conn)
+{
+    struct watch *watch = conn->worker->context.watch.watch;
+    struct piece piece;
+    while (can_send(conn) && watch_take(watch, conn->client.watcher, &piece))
+        if (!conn_defer(conn, &piece, 1) || conn_send_pending(conn) == CONN_BROKEN) {
+            conn->close_reason = "error";
+            conn->closing = true;
+        }
+    if (conn->closing && !client_waits_for(&conn->client, WAIT_SYNC))
+        worker_close(conn->worker, conn);
+}
+
+static void feed_watchers(struct worker *worker)
+{
+    struct conn *next;
+    for (struct conn *conn = worker->watching; conn; conn = next) {
+        next = conn->next_watching;
+        feed_watcher(conn);
+    }
+}
+
+/* All a watcher can say is that it has gone. */
 static void on_watcher_readable(evutil_socket_t fd, short what, void *context)
 {
     struct conn *conn = context;
     size_t used;
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (conn_receive(conn, conn->worker->input, &used) != CONN_GONE)
         return;
     conn->closing = true;
@@ -59,6 +103,8 @@ static void begin_to_watch(struct worker *worker, struct conn *conn)
                  on_watcher_readable, conn);
     conn_listen(conn, true);
 }
+
+/* Beginning. */
 
 void waits_begin(struct client *client, enum wait_reason reason)
 {
@@ -83,26 +129,11 @@ void waits_begin(struct client *client, enum wait_reason reason)
     }
 }
 
-/* Ends a wait for the disk. */
-static void end_disk_wait(struct conn *conn, enum wait_reason reason)
-{
-    client_end_wait(&conn->client, reason);
-    if (!client_waits_for(&conn->client, WAIT_DISK))
-        conn->disk_since_s = 0;
-}
-
 void waits_resume(struct client *client)
 {
     struct conn *conn = conn_of_client(client);
-    if (!client_waits_for(client, WAIT_DISK))
-        conn->disk_since_s = 0;
+    note_answer_of_disk(conn);
     waits_go_on(conn);
-}
-
-/* Whether what was to be sent before is sent, so that more can be. */
-static bool can_send(const struct conn *conn)
-{
-    return !client_waits_for(&conn->client, WAIT_OUTPUT | WAIT_SYNC) && !conn->closing;
 }
 
 /* Dumps. */
@@ -147,40 +178,6 @@ static void feed_dump(struct conn *conn)
         abandon_dump(conn);
 }
 
-/* Watchers. */
-
-static void remove_watcher(struct worker *worker, struct conn *conn)
-{
-    struct conn **at = &worker->watching;
-    while (*at != conn)
-        at = &(*at)->next_watching;
-    *at = conn->next_watching;
-    watch_remove(worker->context.watch.watch, conn->client.watcher);
-}
-
-/* Sends a watcher's lines, as far as its socket takes them; for more there will be a wake. */
-static void feed_watcher(struct conn *conn)
-{
-    struct watch *watch = conn->worker->context.watch.watch;
-    struct piece piece;
-    while (can_send(conn) && watch_take(watch, conn->client.watcher, &piece))
-        if (!conn_defer(conn, &piece, 1) || conn_send_pending(conn) == CONN_BROKEN) {
-            conn->close_reason = "error";
-            conn->closing = true;
-        }
-    if (conn->closing && !client_waits_for(&conn->client, WAIT_SYNC))
-        worker_close(conn->worker, conn);
-}
-
-static void feed_watchers(struct worker *worker)
-{
-    struct conn *next;
-    for (struct conn *conn = worker->watching; conn; conn = next) {
-        next = conn->next_watching;
-        feed_watcher(conn);
-    }
-}
-
 /* Going on. */
 
 void waits_go_on(struct conn *conn)
@@ -215,7 +212,7 @@ static void take_fetches(struct worker *worker)
         fetches_came(&worker->context, fetch);
 }
 
-/* What a client was to be told is never acknowledged if it cannot become durable: it is dropped. */
+/* Replies that rest on what cannot become durable are dropped. */
 static void take_synced(struct worker *worker)
 {
     struct conn *conn = worker->syncing, *next;
@@ -228,7 +225,8 @@ static void take_synced(struct worker *worker)
             worker->syncing = conn;
             continue;
         }
-        end_disk_wait(conn, WAIT_SYNC);
+        client_end_wait(&conn->client, WAIT_SYNC);
+        note_answer_of_disk(conn);
         conn->client.rests_lsn = 0;
         if (status != STORE_OK) {
             conn_drop_pending(conn);
@@ -241,7 +239,7 @@ static void take_synced(struct worker *worker)
     }
 }
 
-/* There may be space now; those for whom there is none park again. */
+/* There may be space now; clients that find none park again. */
 static void take_parked(struct worker *worker)
 {
     struct conn *conn = worker->parked, *next;
@@ -266,8 +264,7 @@ void waits_look_again(struct worker *worker)
 void waits_tick(evutil_socket_t fd, short what, void *context)
 {
     struct worker *worker = context;
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     worker->context.now_s = clock_now_s(&worker->server->clock);
     take_parked(worker);
     fetches_tick(&worker->context);

@@ -75,8 +75,7 @@ static void on_wake(evutil_socket_t fd, short what, void *context)
 
 /* Idle connections (-o idle_timeout). */
 
-/* Whether nothing is under way that would come back to it; a client that does not read its answers
- * is idle too. */
+/* Whether nothing is under way for it; a client that does not read its answers is idle too. */
 static bool may_be_kicked(const struct conn *conn)
 {
     return conn->transport != TRANSPORT_UDP && !conn->listener->is_unix && !conn->is_ready &&
@@ -88,8 +87,7 @@ static void kick_idle(evutil_socket_t fd, short what, void *context)
     struct worker *worker = context;
     struct conn *conn, *next;
     uint32_t limit_s = (uint32_t)worker->context.settings->idle_timeout_s;
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     worker->context.now_s = clock_now_s(&worker->server->clock);
     for (conn = worker->conns; conn; conn = next) {
         next = conn->next;
@@ -116,8 +114,7 @@ static bool watch_idle(struct worker *worker)
 static void age_buffers(evutil_socket_t fd, short what, void *context)
 {
     struct worker *worker = context;
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     buffer_pool_age(&worker->buffers);
     if (worker->buffers.count)
         event_add(worker->buffers_tick, &second);
@@ -157,8 +154,8 @@ static bool open_udp(struct worker *worker)
     return true;
 }
 
-/* How much the requests of one worker that are not whole yet may take: its part of what is set, or
- * of an eighth of -m, 64 MiB at least. One request of the longest kind always has room. */
+/* How much the incomplete requests of one worker may take: its part of what is set, or of an eighth
+ * of -m, 64 MiB at least. One request of the longest kind always has room. */
 static size_t input_limit(const struct settings *settings)
 {
     uint64_t all = settings->memory_mib << 17, one = (uint64_t)settings->item_size_max;
@@ -209,7 +206,7 @@ static const struct command_host host = {
     .reload_certificates = reload_certificates,
 };
 
-/* What commands need. False: no memory. */
+/* False: no memory. */
 static bool init_context(struct worker *worker)
 {
     struct server *server = worker->server;
