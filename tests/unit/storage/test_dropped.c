@@ -318,7 +318,7 @@ static void open_for(const struct scene *what)
     key_count = scene->keys ? scene->keys : KEYS;
     fixture_init(&fixture);
     power_init(&power, &fixture.dir, number_from_env("SEED", 7));
-    fixture.options.files = &power.files;
+    fixture.options.files = &power.faulty.files;
     fixture.options.sync_interval_ms = scene->sync_interval_ms;
     fixture.options.memory_limit = scene->memory_limit;
     fixture.options.segment_size = scene->segment_size;

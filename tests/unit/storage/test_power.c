@@ -445,7 +445,7 @@ static void draw_round(struct model *model)
     struct store_options *options = &model->fixture.options;
     struct rng *rng = &model->rng;
     static const int intervals[] = {STORE_SYNC_ALWAYS, STORE_SYNC_ALWAYS, 1, 5, 30};
-    options->files = &model->power.files;
+    options->files = &model->power.faulty.files;
     options->sync_interval_ms = intervals[rng_below(rng, 5)];
     options->no_evictions = !rng_one_in(rng, 4);
     options->disk_limit = (16 + rng_below(rng, 17)) * (uint64_t)STORE_SEGMENT_SIZE_MIN;

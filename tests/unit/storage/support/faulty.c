@@ -15,8 +15,9 @@ static bool must_fail(struct faulty *faulty, enum file_call call)
     pthread_mutex_lock(&faulty->lock);
     uint64_t number = ++faulty->calls[call];
     uint64_t first = faulty->fail_at[call];
-    bool fails = first && number >= first && number - first < faulty->fail_count[call];
-    int error = faulty->error[call];
+    bool chosen = first && number >= first && number - first < faulty->fail_count[call];
+    bool fails = chosen || faulty->off;
+    int error = faulty->off ? EIO : faulty->error[call];
     pthread_mutex_unlock(&faulty->lock);
     if (fails)
         errno = error;

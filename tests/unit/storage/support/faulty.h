@@ -1,4 +1,5 @@
-/* faulty.h: a file layer over the operating system's that counts calls, and fails on purpose. */
+/* faulty.h: a file layer over the operating system's that counts calls, and fails on purpose. A
+ * layer that changes more has this one as its first member, and replaces some of its functions. */
 #ifndef CACHECASK_TESTS_UNIT_STORAGE_SUPPORT_FAULTY_H
 #define CACHECASK_TESTS_UNIT_STORAGE_SUPPORT_FAULTY_H
 
@@ -49,6 +50,7 @@ struct faulty {
     uint64_t fail_at[CALL_KINDS]; /* number of the first call that fails; 0: none */
     uint64_t fail_count[CALL_KINDS];
     int error[CALL_KINDS];
+    bool off;                /* every call fails with EIO */
     bool short_io;           /* reads and writes do about half of what they are asked for */
     bool never_cached;       /* pread_nowait always answers EAGAIN */
     bool really_sync;        /* else syncs do nothing: the death of a process loses no writes */

@@ -109,24 +109,24 @@ enum power_state { POWER_ON, POWER_FAILS, POWER_OFF };
  * fails. */
 static enum power_state begin(struct power *power, bool is_step, enum file_call call)
 {
-    pthread_mutex_lock(&power->lock);
-    if (power->off)
+    pthread_mutex_lock(&power->faulty.lock);
+    if (power->faulty.off)
         return POWER_OFF;
     power->steps += is_step;
     if (call == CALL_UNLINK && power->after_unlinks && --power->after_unlinks == 0)
         power->off_at = power->steps + 1 + rng_below(&power->rng, 12);
     if (!is_step || power->steps != power->off_at)
         return POWER_ON;
-    power->off = true;
+    power->faulty.off = true;
     power->off_in = call;
     return rng_one_in(&power->rng, 2) ? POWER_FAILS : POWER_OFF;
 }
 
 static int end(struct power *power, int result)
 {
-    int error = power->off ? EIO : errno;
-    result = power->off ? -1 : result;
-    pthread_mutex_unlock(&power->lock);
+    int error = power->faulty.off ? EIO : errno;
+    result = power->faulty.off ? -1 : result;
+    pthread_mutex_unlock(&power->faulty.lock);
     errno = error;
     return result;
 }
@@ -160,20 +160,6 @@ static int power_close(void *context, int fd)
     power->open[fd] = NULL;
     file_system_os.close(NULL, fd); /* a process that dies closes its files too */
     return end(power, 0);
-}
-
-static ssize_t power_pread(void *context, int fd, void *data, size_t len, off_t offset)
-{
-    if (power_is_off(context)) {
-        errno = EIO;
-        return -1;
-    }
-    return file_system_os.pread(NULL, fd, data, len, offset);
-}
-
-static ssize_t power_pread_nowait(void *context, int fd, void *data, size_t len, off_t offset)
-{
-    return power_pread(context, fd, data, len, offset);
 }
 
 static void note_dirty(struct power_image *image, size_t offset, size_t len)
@@ -306,13 +292,6 @@ static int power_truncate(void *context, int fd, off_t size)
     return end(power, result);
 }
 
-static int power_size(void *context, int fd, uint64_t *size)
-{
-    struct power *power = context;
-    begin(power, false, CALL_SIZE);
-    return end(power, file_system_os.size(NULL, fd, size));
-}
-
 static int power_rename(void *context, int dir_fd, const char *from, const char *to)
 {
     struct power *power = context;
@@ -323,16 +302,6 @@ static int power_rename(void *context, int dir_fd, const char *from, const char 
             change_names(power, to, from, find_name(power, from)->now);
     }
     return end(power, result);
-}
-
-static int power_list(void *context, int dir_fd, void (*found)(void *argument, const char *name),
-                      void *argument)
-{
-    if (power_is_off(context)) {
-        errno = EIO;
-        return -1;
-    }
-    return file_system_os.list(NULL, dir_fd, found, argument); /* found may unlink */
 }
 
 static int power_unlink(void *context, int dir_fd, const char *name)
@@ -473,94 +442,88 @@ void power_restore(struct power *power)
 
 void power_revive(struct power *power)
 {
-    pthread_mutex_lock(&power->lock);
-    power->off = false;
+    pthread_mutex_lock(&power->faulty.lock);
+    power->faulty.off = false;
     power->off_at = power->after_unlinks = 0;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_unlock(&power->faulty.lock);
 }
 
 void power_fail_in(struct power *power, uint64_t steps)
 {
-    pthread_mutex_lock(&power->lock);
+    pthread_mutex_lock(&power->faulty.lock);
     power->off_at = steps ? power->steps + steps : 0;
     power->after_unlinks = 0;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_unlock(&power->faulty.lock);
 }
 
 void power_fail_after_unlinks(struct power *power, uint64_t unlinks)
 {
-    pthread_mutex_lock(&power->lock);
+    pthread_mutex_lock(&power->faulty.lock);
     power->after_unlinks = unlinks;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_unlock(&power->faulty.lock);
 }
 
 void power_drop_in(struct power *power, uint64_t syncs, uint32_t share, bool of_all)
 {
-    pthread_mutex_lock(&power->lock);
+    pthread_mutex_lock(&power->faulty.lock);
     power->drop_at = syncs;
     power->drop_share = share;
     power->drop_of_all = of_all;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_unlock(&power->faulty.lock);
 }
 
 bool power_has_dropped(struct power *power)
 {
-    pthread_mutex_lock(&power->lock);
+    pthread_mutex_lock(&power->faulty.lock);
     bool dropped = power->drop_at == 0;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_unlock(&power->faulty.lock);
     return dropped;
 }
 
 void power_cut(struct power *power)
 {
-    pthread_mutex_lock(&power->lock);
-    power->off = true;
+    pthread_mutex_lock(&power->faulty.lock);
+    power->faulty.off = true;
     power->off_in = CALL_KINDS;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_unlock(&power->faulty.lock);
 }
 
 bool power_is_off(struct power *power)
 {
-    pthread_mutex_lock(&power->lock);
-    bool off = power->off;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_lock(&power->faulty.lock);
+    bool off = power->faulty.off;
+    pthread_mutex_unlock(&power->faulty.lock);
     return off;
 }
 
 uint64_t power_steps(struct power *power)
 {
-    pthread_mutex_lock(&power->lock);
+    pthread_mutex_lock(&power->faulty.lock);
     uint64_t steps = power->steps;
-    pthread_mutex_unlock(&power->lock);
+    pthread_mutex_unlock(&power->faulty.lock);
     return steps;
 }
 
 void power_init(struct power *power, const struct temp_dir *dir, uint64_t seed)
 {
     memset(power, 0, sizeof *power);
-    pthread_mutex_init(&power->lock, NULL);
+    faulty_init(&power->faulty);
     power->dir = dir;
     power->rng.state = seed;
     power->changes = calloc(CHANGES_MAX, sizeof *power->changes);
     if (!power->changes)
         give_up("no memory");
-    power->files = (struct file_system){
-        .context = power,
-        .open = power_open,
-        .close = power_close,
-        .pread = power_pread,
-        .pread_nowait = power_pread_nowait,
-        .pwrite = power_pwrite,
-        .sync = power_sync,
-        .sync_dir = power_sync_dir,
-        .allocate = power_allocate,
-        .truncate = power_truncate,
-        .size = power_size,
-        .rename = power_rename,
-        .list = power_list,
-        .unlink = power_unlink,
-        .replace = power_replace,
-    };
+    struct file_system *files = &power->faulty.files;
+    files->open = power_open;
+    files->close = power_close;
+    files->pwrite = power_pwrite;
+    files->sync = power_sync;
+    files->sync_dir = power_sync_dir;
+    files->allocate = power_allocate;
+    files->truncate = power_truncate;
+    files->rename = power_rename;
+    files->unlink = power_unlink;
+    files->replace = power_replace;
 }
 
 void power_release(struct power *power)
@@ -568,5 +531,5 @@ void power_release(struct power *power)
     power->name_count = 0;
     free_nameless(power);
     free(power->changes);
-    pthread_mutex_destroy(&power->lock);
+    pthread_mutex_destroy(&power->faulty.lock);
 }

@@ -40,11 +40,9 @@ struct power_name {
 struct power_change;
 
 struct power {
-    struct file_system files;
+    struct faulty faulty; /* is off while the power is; its lock is for all below, too */
     const struct temp_dir *dir;
-    pthread_mutex_t lock; /* all below */
     struct rng rng;
-    bool off;
     uint64_t steps;         /* calls that change something or sync */
     uint64_t off_at;        /* the step that fails; 0: none */
     uint64_t after_unlinks; /* so many more, and the power fails soon; 0: whenever */
