@@ -1,4 +1,5 @@
-"""Runs tests/check_rooms on trees of a few lines: each broken rule must turn it red, and the right tree green.
+"""Runs tests/check_rooms on trees of a few lines: each broken rule must turn it red, and the
+right tree green.
 
 Also on a copy of the project, to which an include against the drawing is added.
 """
@@ -30,9 +31,11 @@ libraries
 TREE = {
     "docs/architecture.md": DRAWING,
     "lib/face.h": "void face(void);\n",
-    "lib/face.c": '#include "lib/face.h"\nvoid hidden(void);\nvoid hidden(void) {}\nvoid face(void) {}\n',
+    "lib/face.c": '#include "lib/face.h"\nvoid hidden(void);\nvoid hidden(void) {}\n'
+                  'void face(void) {}\n',
     "src/top.h": "void top(void);\n",
-    "src/top.c": '#include <stdio.h>\n#include "src/a/one.h"\nvoid top(void);\nvoid top(void) { one(); }\n',
+    "src/top.c": '#include <stdio.h>\n#include "src/a/one.h"\nvoid top(void);\n'
+                 'void top(void) { one(); }\n',
     "src/a/one.h": "void one(void);\n",
     "src/a/one.c": '#include "src/base/low.h"\nvoid one(void);\nvoid one(void) { low(); }\n',
     "src/b/two.c": '#include "src/top.h"\nvoid two(void);\nvoid two(void) {}\n',

@@ -2,8 +2,9 @@
 import struct
 from collections import namedtuple
 
-(GET, SET, ADD, REPLACE, DELETE, INCR, DECR, QUIT, FLUSH, GETQ, NOOP, VERSION, GETK, GETKQ, APPEND, PREPEND, STAT, SETQ, ADDQ,
- REPLACEQ, DELETEQ, INCRQ, DECRQ, QUITQ, FLUSHQ, APPENDQ, PREPENDQ) = range(0x1B)
+(GET, SET, ADD, REPLACE, DELETE, INCR, DECR, QUIT, FLUSH, GETQ, NOOP, VERSION, GETK, GETKQ, APPEND,
+ PREPEND, STAT, SETQ, ADDQ, REPLACEQ, DELETEQ, INCRQ, DECRQ, QUITQ, FLUSHQ, APPENDQ,
+ PREPENDQ) = range(0x1B)
 TOUCH, GAT, GATQ, GATK, GATKQ = 0x1C, 0x1D, 0x1E, 0x23, 0x24
 SASL_LIST, SASL_AUTH, SASL_STEP = 0x20, 0x21, 0x22
 
@@ -27,11 +28,13 @@ DO_NOT_CREATE = 0xFFFFFFFF
 Answer = namedtuple("Answer", "opcode status extras key value cas opaque")
 
 
-def packet(opcode, key=b"", extras=b"", value=b"", cas=0, opaque=0xDECAFBAD, key_len=None, extras_len=None, body_len=None):
+def packet(opcode, key=b"", extras=b"", value=b"", cas=0, opaque=0xDECAFBAD, key_len=None,
+           extras_len=None, body_len=None):
     """A request; lengths that lie may be given."""
-    return HEADER.pack(0x80, opcode, len(key) if key_len is None else key_len, len(extras) if extras_len is None else extras_len,
-                       0, 0, len(extras) + len(key) + len(value) if body_len is None else body_len, opaque,
-                       cas) + extras + key + value
+    return HEADER.pack(0x80, opcode, len(key) if key_len is None else key_len,
+                       len(extras) if extras_len is None else extras_len, 0, 0,
+                       len(extras) + len(key) + len(value) if body_len is None else body_len,
+                       opaque, cas) + extras + key + value
 
 
 def store(opcode, key, value, flags=0, exptime=0, cas=0, **more):
@@ -52,11 +55,12 @@ def plain(user, password, opcode=SASL_AUTH):
 
 def receive(client):
     """The next answer."""
-    magic, opcode, key_len, extras_len, data_type, status, body_len, opaque, cas = HEADER.unpack(client.read(HEADER.size))
+    (magic, opcode, key_len, extras_len, data_type, status, body_len, opaque,
+     cas) = HEADER.unpack(client.read(HEADER.size))
     assert magic == 0x81 and data_type == 0 and extras_len + key_len <= body_len
     body = client.read(body_len)
-    return Answer(opcode, status, body[:extras_len], body[extras_len : extras_len + key_len], body[extras_len + key_len :],
-                  cas, opaque)
+    return Answer(opcode, status, body[:extras_len], body[extras_len : extras_len + key_len],
+                  body[extras_len + key_len :], cas, opaque)
 
 
 def ask(client, request):

@@ -10,7 +10,9 @@ import support
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "seconds(n): the test may take so long (default 60, with sanitizers 180)")
+    config.addinivalue_line("markers",
+                            "seconds(n): the test may take so long "
+                            "(default 60, with sanitizers 180)")
 
 
 def pytest_sessionstart():
@@ -44,7 +46,8 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     if call.when == "call" and call.excinfo is not None:
         for server in support.servers + support.shared_servers:
-            outcome.get_result().sections.append(("%s (last start)" % " ".join(server.command()), server_log(server)))
+            outcome.get_result().sections.append(("%s (last start)" % " ".join(server.command()),
+                                                  server_log(server)))
 
 
 def server_log(server):

@@ -49,7 +49,8 @@ class Memcached(support.Server):
 
     def command(self):
         user = ["-u", "nobody"] if support.is_root() else []
-        return [MEMCACHED, "-p", str(self.port), "-l", "127.0.0.1", "-U", "0", *user, *OPTIONS_OF_MEMCACHED, *self.options]
+        return [MEMCACHED, "-p", str(self.port), "-l", "127.0.0.1", "-U", "0", *user,
+                *OPTIONS_OF_MEMCACHED, *self.options]
 
 
 def start_pair(**more):
@@ -102,7 +103,9 @@ class Meta(Text):
     def comparable(self, received):
         for found in self.told_cas.finditer(received):
             self.seen[found[3]] = int(found[2])
-        received = self.any_cas.sub(lambda found: b"%s<%d>" % (found[1], self.ordinal(int(found[2]))), super().comparable(received))
+        received = self.any_cas.sub(lambda found: b"%s<%d>"
+                                    % (found[1], self.ordinal(int(found[2]))),
+                                    super().comparable(received))
         return self.debug_sizes.sub(b"cls=# size=#\r\n", received)
 
 
@@ -121,14 +124,16 @@ class Binary(Text):
         return struct.pack(">Q", self.seen.get(key, 1))
 
     def shown(self, packet):
-        magic, opcode, key_len, extras_len, data_type, status, _, opaque, unique = self.head.unpack_from(packet)
+        (magic, opcode, key_len, extras_len, data_type, status, _, opaque,
+         unique) = self.head.unpack_from(packet)
         if unique:
             self.seen[self.key_of.get(opaque)] = unique
             unique = self.ordinal(unique)
         key_at = 24 + extras_len
         value = packet[key_at + key_len:] if opcode != grammar.OPCODES["version"] else b"(version)"
         return b"%02x %02x status=%02x type=%d opaque=%x cas=<%d> extras=%s key=%s value=%s\n" % (
-            magic, opcode, status, data_type, opaque, unique, packet[24:key_at].hex().encode(), packet[key_at:key_at + key_len], value)
+            magic, opcode, status, data_type, opaque, unique, packet[24:key_at].hex().encode(),
+            packet[key_at:key_at + key_len], value)
 
     def one_answer(self, received):
         lines = []
@@ -161,7 +166,8 @@ class Side:
         self.dialect = dialect(commands)
         if dialect is Text:
             self.dialect.barrier_answer = server.version
-        self.pieces = pieces  # what chooses their sizes, when the bytes are to go out in many pieces
+        # Chooses their sizes, when the bytes go out in many pieces
+        self.pieces = pieces
         self.out = memoryview(b"")
         self.received = bytearray()
         self.counted = self.barriers = 0
@@ -172,7 +178,9 @@ class Side:
 
     def begin(self, commands):
         barrier, write_cas = self.dialect.barrier, self.dialect.write_cas
-        self.out = memoryview(b"".join(command.bytes(write_cas) + (barrier if not command.last else b"") for command in commands))
+        self.out = memoryview(b"".join(command.bytes(write_cas) +
+                                       (barrier if not command.last else b"")
+                                       for command in commands))
         self.received = bytearray()
         self.counted = self.barriers = 0
 
@@ -197,7 +205,8 @@ class Side:
         wanted = self.dialect.barrier_answer
         self.barriers += self.received.count(wanted, self.counted)
         last = self.received.rfind(wanted, self.counted)
-        self.counted = last + len(wanted) if last >= 0 else max(self.counted, len(self.received) - len(wanted) + 1)
+        self.counted = (last + len(wanted) if last >= 0
+                        else max(self.counted, len(self.received) - len(wanted) + 1))
 
     def answers(self):
         answers = self.dialect.answers(bytes(self.received))
@@ -210,7 +219,8 @@ def exchange(sides, barriers, patience_s):
     nothing more comes."""
     waiting = list(sides)
     while waiting:
-        readable, writable, _ = select.select(waiting, [side for side in waiting if side.out], [], patience_s)
+        readable, writable, _ = select.select(waiting, [side for side in waiting if side.out], [],
+                                              patience_s)
         if not readable and not writable:
             for side in waiting:
                 side.silent = True
@@ -223,9 +233,11 @@ def exchange(sides, barriers, patience_s):
 
 
 def same_but_for_seconds(dialect, theirs, ours):
-    if dialect.seconds is None or dialect.seconds.sub(b"#", theirs) != dialect.seconds.sub(b"#", ours):
+    if (dialect.seconds is None or
+        dialect.seconds.sub(b"#", theirs) != dialect.seconds.sub(b"#", ours)):
         return False
-    return all(abs(int(a) - int(b)) <= SECONDS_APART for a, b in zip(dialect.seconds.findall(theirs), dialect.seconds.findall(ours)))
+    return all(abs(int(a) - int(b)) <= SECONDS_APART
+               for a, b in zip(dialect.seconds.findall(theirs), dialect.seconds.findall(ours)))
 
 
 def find_difference(protocol, commands, theirs, ours):
@@ -235,7 +247,8 @@ def find_difference(protocol, commands, theirs, ours):
     for command, a, b in itertools.zip_longest(commands, theirs, ours, fillvalue=None):
         a, b = a or b"", b or b""
         sent = command.shown() if command else b""
-        if a != b and not same_but_for_seconds(DIALECTS[protocol], a, b) and not differences.is_known(protocol, sent, a, b):
+        if (a != b and not same_but_for_seconds(DIALECTS[protocol], a, b) and
+            not differences.is_known(protocol, sent, a, b)):
             return command, a, b
     return None
 
@@ -244,7 +257,8 @@ def play(protocol, batches, servers, pieces=None, patience_s=PATIENCE_S):
     """Plays a stream from an empty store on. Returns None, or where it differs: (number of the
     batch, command, answer, answer)."""
     commands = [command for batch in batches for command in batch]
-    sides = [Side(server, DIALECTS[protocol], commands, pieces if server is servers[1] else None) for server in servers]
+    sides = [Side(server, DIALECTS[protocol], commands, pieces if server is servers[1] else None)
+             for server in servers]
     try:
         for number, batch in enumerate([[grammar.Command(DIALECTS[protocol].flush)]] + batches):
             for side in sides:
@@ -254,7 +268,8 @@ def play(protocol, batches, servers, pieces=None, patience_s=PATIENCE_S):
             if found:
                 return (number - 1, *found)
             if not batch[-1].last:
-                assert not sides[0].closed and not sides[0].silent, "both servers stop at " + cut(batch[sides[0].barriers].shown())
+                assert not sides[0].closed and not sides[0].silent, (
+                    "both servers stop at " + cut(batch[sides[0].barriers].shown()))
     finally:
         for side in sides:
             side.client.close()
@@ -307,7 +322,8 @@ def cut(text, size=300):
 
 def report(protocol, seed, pieces, batches, found, servers):
     number, command = found[:2]
-    batches = batches[:number] + [batches[number][:batches[number].index(command) + 1] if command else batches[number]]
+    batches = batches[:number] + [batches[number][:batches[number].index(command) + 1] if command
+                                  else batches[number]]
     again = shrink(protocol, batches, servers)
     number, command, theirs, ours = play(protocol, again, servers) or found
     commands = [command for batch in again for command in batch]
@@ -338,10 +354,12 @@ def run(protocol, seed, count, servers, split=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0], epilog="CACHECASK is the server under test.")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0],
+                                     epilog="CACHECASK is the server under test.")
     parser.add_argument("--protocol", choices=sorted(DIALECTS), default="text")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--commands", type=int, default=20000, help="how many at least; 1: the stream of that seed")
+    parser.add_argument("--commands", type=int, default=20000,
+                        help="how many at least; 1: the stream of that seed")
     parser.add_argument("--split", action="store_true", help="send the commands in small pieces")
     arguments = parser.parse_args()
     print("seed %d" % arguments.seed, flush=True)

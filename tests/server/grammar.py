@@ -31,7 +31,8 @@ class Command:
     def bytes(self, write_cas):
         if isinstance(self.parts, bytes):
             return self.parts
-        return b"".join(write_cas(part.key) if isinstance(part, Cas) else part for part in self.parts)
+        return b"".join(write_cas(part.key) if isinstance(part, Cas) else part
+                        for part in self.parts)
 
     def shown(self):
         return self.bytes(lambda key: b"<cas>")
@@ -53,7 +54,8 @@ LIMIT_STORED, LIMIT_REFUSED = 1047552, 1049600  # on either side of -I 1m, whate
 KEYS = [b"a", b"b", b"key:3", b"Zm9v", b"x\x01y", b"\x80\xff\xfe", b"k" * 250, "schlüssel".encode()]
 LONG_KEYS = [b"k" * 251, b"k" * 1000]
 NUMBERS = [b"0", b"1", b"7", b"10", b"99", b"00012", b"4294967295", b"9223372036854770000"]
-WORDS = [b"", b"x", b"abc", b"hello world", b"a\r\nb", b"12 ", b" 12", b"1.5", b"+1", b"0x10", b"99999999999999999999"]
+WORDS = [b"", b"x", b"abc", b"hello world", b"a\r\nb", b"12 ", b" 12", b"1.5", b"+1", b"0x10",
+         b"99999999999999999999"]
 FLAGS = [b"0", b"1", b"65535", b"4294967295"]
 BAD_FLAGS = [b"-1", b"abc", b"1x", b"1.5", b"99999999999999999999"]
 TIMES = [b"0", b"0", b"0", b"100000", b"2592000", b"2147483647"]
@@ -66,17 +68,24 @@ BAD_LENGTHS = [b"x", b"-1", b"1.5", b""]
 
 # Of all these words lines are made in any order. No plus, no NUL and no number beyond 32 bits:
 # 1.6.18 takes them differently.
-SALAD = [b"k", b"foo", b"0", b"1", b"-1", b"00", b"5", b"100000", b"1.5", b"0x10", b"1e3", b"noreply", b"norepl", b"NOREPLY", b"\xff",
-         b"k\tv", b"'", b"*", b"all", b"on", b"b", b"q", b"v", b"T0", b"T", b"I", b"k" * 250, b"", b""]
-SALAD_NAMES = {b"get": 4, b"gets": 4, b"gett": 4, b"ge": 4, b"GET": 4, b"get\t": 4, b"noop": 4, b"incr": 3, b"decr": 3, b"touch": 3,
+SALAD = [b"k", b"foo", b"0", b"1", b"-1", b"00", b"5", b"100000", b"1.5", b"0x10", b"1e3",
+         b"noreply", b"norepl", b"NOREPLY", b"\xff", b"k\tv", b"'", b"*", b"all", b"on", b"b", b"q",
+         b"v", b"T0", b"T", b"I", b"k" * 250, b"", b""]
+SALAD_NAMES = {b"get": 4, b"gets": 4, b"gett": 4, b"ge": 4, b"GET": 4, b"get\t": 4, b"noop": 4,
+               b"incr": 3, b"decr": 3, b"touch": 3,
                b"delete": 2, b"verbosity": 2}  # and how many words of theirs 1.6.18 looks at
-FLUSH_WORDS = [b"", b"x", b"0", b"-1", b"1.5", b"noreply", b"noreply noreply", b"noreply x", b"noreply 0", b"0 noreply", b"x noreply"]
-OPERATORS_LINES = [b"slabs automove %s" % level for level in (b"0", b"2", b"3", b"-1", b"ratio", b"ratio 0.5", b"ratio x")] + \
-    [b"slabs reassign %s" % classes for classes in (b"1", b"1 1", b"x 1", b"99 1", b"1 99", b"-2 3")] + \
+FLUSH_WORDS = [b"", b"x", b"0", b"-1", b"1.5", b"noreply", b"noreply noreply", b"noreply x",
+               b"noreply 0", b"0 noreply", b"x noreply"]
+OPERATORS_LINES = [b"slabs automove %s" % level
+                   for level in (b"0", b"2", b"3", b"-1", b"ratio", b"ratio 0.5", b"ratio x")] + \
+    [b"slabs reassign %s" % classes
+     for classes in (b"1", b"1 1", b"x 1", b"99 1", b"1 99", b"-2 3")] + \
     [b"stats cachedump %s" % words for words in (b"", b"x 1", b"1 x", b"999 1")] + \
-    [b"slabs x", b"cache_memlimit x", b"cache_memlimit 7", b"stats detail", b"stats detail x", b"stats nonsense"]
-ODD_FLAGS = [b"k k", b"S0", b"P", b"Lx", b"Ppath", b"z", b"Z", b"I", b"b", b"q", b"q q", b"c", b"Tx", b"Fx", b"F-1", b"F5", b"Cx", b"T",
-             b"C", b"J1", b"D5", b"R30", b"Rx", b"N0", b"T-1", b"0", b"7", b"!!", b"?", b"-", b"\x01", b"\xff"]
+    [b"slabs x", b"cache_memlimit x", b"cache_memlimit 7", b"stats detail", b"stats detail x",
+     b"stats nonsense"]
+ODD_FLAGS = [b"k k", b"S0", b"P", b"Lx", b"Ppath", b"z", b"Z", b"I", b"b", b"q", b"q q", b"c",
+             b"Tx", b"Fx", b"F-1", b"F5", b"Cx", b"T", b"C", b"J1", b"D5", b"R30", b"Rx", b"N0",
+             b"T-1", b"0", b"7", b"!!", b"?", b"-", b"\x01", b"\xff"]
 
 
 class Grammar:
@@ -123,7 +132,8 @@ class Grammar:
         begin like a number. "12 vvv" is one for memcached; for us it is none when it has more than
         1024 bytes."""
         dice = self.dice
-        return dice.pick(NUMBERS + WORDS).strip() if dice.one_in(2) else b"v" * dice.pick([1, 7, 50])
+        return (dice.pick(NUMBERS + WORDS).strip() if dice.one_in(2)
+                else b"v" * dice.pick([1, 7, 50]))
 
 
 class Lines(Grammar):
@@ -140,7 +150,8 @@ class Lines(Grammar):
         return value + self.dice.pick([b"xx", b"\n\n", b"\rx", b"x\n"])
 
     def noise(self):
-        return b"".join(self.dice.pick([b"\x00", b"\x01", b"!", b"z", b"\xff", b" "]) for _ in range(4))
+        return b"".join(self.dice.pick([b"\x00", b"\x01", b"!", b"z", b"\xff", b" "])
+                        for _ in range(4))
 
 
 class Text(Lines):
@@ -148,8 +159,10 @@ class Text(Lines):
 
     def __init__(self, dice):
         super().__init__(dice)
-        self.commands = [self.store] * 8 + [self.cas] * 3 + [self.get] * 6 + [self.arithmetic] * 4 + \
-            [self.touch, self.gat, self.delete] * 2 + [self.flush, self.wrong_line, self.wrong_store, self.wrong_key, self.salad]
+        self.commands = ([self.store] * 8 + [self.cas] * 3 + [self.get] * 6 +
+                         [self.arithmetic] * 4 + [self.touch, self.gat, self.delete] * 2 +
+                         [self.flush, self.wrong_line, self.wrong_store, self.wrong_key,
+                          self.salad])
 
     def probe(self):
         """Comes last in a batch: it tells a CAS unique, so that a cas of the next one can match."""
@@ -157,7 +170,8 @@ class Text(Lines):
         return Command(b"gets %s\r\n" % key, key)
 
     def farewell(self):
-        return Command(self.dice.pick([b"quit\r\n", b"quit noreply\r\n", b"GET / HTTP/1.1\r\n", b"POST /a HTTP/1.0\r\n"]), last=True)
+        return Command(self.dice.pick([b"quit\r\n", b"quit noreply\r\n", b"GET / HTTP/1.1\r\n",
+                                       b"POST /a HTTP/1.0\r\n"]), last=True)
 
     def line(self, *words):
         """The words of a command, mostly as they should be."""
@@ -172,7 +186,8 @@ class Text(Lines):
         dice, key = self.dice, self.key()
         name = dice.pick([b"set", b"set", b"set", b"add", b"replace", b"append", b"prepend"])
         value = self.more() if name in (b"append", b"prepend") else self.value()
-        return Command(self.line(name, key, dice.pick(FLAGS), self.time(), b"%d" % len(value)) + self.block(value), key)
+        return Command(self.line(name, key, dice.pick(FLAGS), self.time(), b"%d" % len(value)) +
+                       self.block(value), key)
 
     def cas(self):
         dice, key, value = self.dice, self.key(), self.value()
@@ -192,20 +207,25 @@ class Text(Lines):
     def gat(self):
         dice, key = self.dice, self.reads(self.key())
         keys = key + b" none" * dice.one_in(4)
-        return Command(b"%s %s %s%s" % (dice.pick([b"gat", b"gats"]), self.time(), keys, self.end()), key)
+        return Command(b"%s %s %s%s" % (dice.pick([b"gat", b"gats"]), self.time(), keys,
+                                        self.end()), key)
 
     def arithmetic(self):
         dice, key = self.dice, self.counts(self.key())
         name, deltas = dice.pick([(b"incr", DELTAS), (b"decr", DOWN)])
-        return Command(self.line(name, key, dice.pick(BAD_DELTAS if dice.one_in(12) else deltas)), key)
+        return Command(self.line(name, key, dice.pick(BAD_DELTAS if dice.one_in(12) else deltas)),
+                       key)
 
     def touch(self):
         key = self.key()
-        return Command(self.line(b"touch", key, self.dice.pick(BAD_TIMES) if self.dice.one_in(12) else self.time()), key)
+        return Command(self.line(b"touch", key,
+                                 self.dice.pick(BAD_TIMES) if self.dice.one_in(12)
+                                 else self.time()), key)
 
     def delete(self):
         key = self.key()
-        return Command(self.line(b"delete", key, *self.dice.pick([[], [], [], [b"0"], [b"5"], [b"x", b"y"]])), key)
+        return Command(self.line(b"delete", key,
+                                 *self.dice.pick([[], [], [], [b"0"], [b"5"], [b"x", b"y"]])), key)
 
     def flush(self):
         dice = self.dice
@@ -216,11 +236,13 @@ class Text(Lines):
     def wrong_line(self):
         key = self.key()
         return Command(self.dice.pick([
-            b"", b" ", b"x", b"get", b"gets ", b"GET " + key, b"set", b"set " + key, b"set %s 0" % key, b"set %s 0 0" % key,
-            b"incr", b"incr " + key, b"touch " + key, b"delete", b"gat", b"gat 0", b"gat x " + key,
-            b"nonsense", b"flush_all x y z", b"stats nonsense", b"lru", b"slabs", b"cache_memlimit", b"cache_memlimit 5",
-            b"shutdown", b"verbosity", b"lru_crawler", b"lru mode x", b"slabs automove x", b"noreply",
-            b"mget " + key, b"add %s 0 0 1.5" % key, b"set %s 0 0 x" % key, b"set %s 0 0 -1" % key, self.noise(),
+            b"", b" ", b"x", b"get", b"gets ", b"GET " + key, b"set", b"set " + key,
+            b"set %s 0" % key, b"set %s 0 0" % key, b"incr", b"incr " + key, b"touch " + key,
+            b"delete", b"gat", b"gat 0", b"gat x " + key, b"nonsense", b"flush_all x y z",
+            b"stats nonsense", b"lru", b"slabs", b"cache_memlimit", b"cache_memlimit 5",
+            b"shutdown", b"verbosity", b"lru_crawler", b"lru mode x", b"slabs automove x",
+            b"noreply", b"mget " + key, b"add %s 0 0 1.5" % key, b"set %s 0 0 x" % key,
+            b"set %s 0 0 -1" % key, self.noise(),
         ]) + self.end())
 
     def salad(self):
@@ -242,7 +264,8 @@ class Text(Lines):
         sent."""
         commands = super().batch(size)
         if self.dice.one_in(4):
-            line = self.dice.pick([b"get %s", b"gets a %s", b"gat 0 %s"]) % self.dice.pick(LONG_KEYS)
+            line = self.dice.pick([b"get %s", b"gets a %s",
+                                   b"gat 0 %s"]) % self.dice.pick(LONG_KEYS)
             commands.insert(0, Command(line + self.end()))
         return commands
 
@@ -257,7 +280,8 @@ class Text(Lines):
         else:
             key = LONG_KEYS[0]
         name = dice.pick([b"set", b"add", b"replace", b"append", b"prepend", b"cas"])
-        return Command(b"%s %s %s %s 5%s%s.....\r\n" % (name, key, flags, exptime, b" noreply" * dice.one_in(8), self.end()), key)
+        return Command(b"%s %s %s %s 5%s%s.....\r\n"
+                       % (name, key, flags, exptime, b" noreply" * dice.one_in(8), self.end()), key)
 
 
 BINARY_KEYS = [b"foo", b"a b", b"\r\n", b"\x00", b"\x00\xff" * 60]
@@ -271,8 +295,10 @@ class Meta(Lines):
         super().__init__(dice)
         self.classic = Text(dice)
         self.classic.keys, self.classic.read = self.keys, self.read
-        self.commands = [self.get] * 8 + [self.store] * 8 + [self.delete] * 3 + [self.arithmetic] * 4 + \
-            [self.debug, self.wrong, self.wrong_store, self.odd, self.classic.get, self.classic.store, self.classic.arithmetic]
+        self.commands = ([self.get] * 8 + [self.store] * 8 + [self.delete] * 3 +
+                         [self.arithmetic] * 4 +
+                         [self.debug, self.wrong, self.wrong_store, self.odd, self.classic.get,
+                          self.classic.store, self.classic.arithmetic])
 
     def probe(self):
         key = self.key()
@@ -303,27 +329,31 @@ class Meta(Lines):
         for flag in flags:
             parts += [b" C", flag] if isinstance(flag, Cas) else [b" " + flag]
         parts.append(self.end() + block)
-        return Command(parts if any(isinstance(flag, Cas) for flag in flags) else b"".join(parts), key)
+        return Command(parts if any(isinstance(flag, Cas) for flag in flags) else b"".join(parts),
+                       key)
 
     OPAQUE = (0.2, [b"O", b"O1", b"Oabc", b"O" + b"o" * 31])
     QUIET = (0.2, b"q")
-    TIMES = [b"N30000", b"N100000", b"R10", b"R60000", b"R200000", b"N30000 R60000", b"R10 N100000", b"T0", b"T-1", b"T30000", b"T100000"]
+    TIMES = [b"N30000", b"N100000", b"R10", b"R60000", b"R200000", b"N30000 R60000", b"R10 N100000",
+             b"T0", b"T-1", b"T30000", b"T100000"]
 
     def cas_flag(self, key):
         return (0.15, [b"C0", b"C1", Cas(key), Cas(key), Cas(key)])
 
     def get(self):
         key, always = self.name(self.reads)
-        flags = self.flags([(0.5, b"v"), (0.25, b"c"), (0.25, b"f"), (0.2, b"h"), (0.2, b"k"), (0.1, b"l"), (0.2, b"s"), (0.25, b"t"),
-                            (0.1, b"u"), self.OPAQUE, self.QUIET, (0.5, self.TIMES)], always)
+        flags = self.flags([(0.5, b"v"), (0.25, b"c"), (0.25, b"f"), (0.2, b"h"), (0.2, b"k"),
+                            (0.1, b"l"), (0.2, b"s"), (0.25, b"t"), (0.1, b"u"), self.OPAQUE,
+                            self.QUIET, (0.5, self.TIMES)], always)
         return self.make(b"mg " + key, flags, key)
 
     def store(self):
         key, always = self.name()
         mode = self.dice.pick([b"", b"", b" ME", b" MA", b" MP", b" MR", b" MS"])
         value = self.more() if mode in (b" MA", b" MP") else self.value()
-        flags = self.flags([(0.2, b"c"), self.cas_flag(key), (0.3, [b"F0", b"F5", b"F4294967295"]), (0.15, b"I"), (0.2, b"k"),
-                            self.OPAQUE, self.QUIET, (0.3, [b"T0", b"T-1", b"T30000", b"T100000"])], always)
+        flags = self.flags([(0.2, b"c"), self.cas_flag(key), (0.3, [b"F0", b"F5", b"F4294967295"]),
+                            (0.15, b"I"), (0.2, b"k"), self.OPAQUE, self.QUIET,
+                            (0.3, [b"T0", b"T-1", b"T30000", b"T100000"])], always)
         return self.make(b"ms %s %d%s" % (key, len(value), mode), flags, key, self.block(value))
 
     def delete(self):
@@ -337,10 +367,11 @@ class Meta(Lines):
         time. And T without N: of an item that it makes it shows a time that the item does not get.
         """
         key, always = self.name(self.counts)
-        flags = self.flags([self.cas_flag(key), (0.3, [b"D0", b"D5", b"D1000"]), (0.3, [b"J0", b"J13"]),
-                            self.OPAQUE, (0.5, [b"MI", b"MD", b"Mi", b"Md", b"M+", b"M-"]),
-                            (0.4, [b"q", b"N0", b"N30000", b"D0 T0", b"T30000 D0"]), (0.2, b"t"), (0.2, b"c"),
-                            (0.5, b"v"), (0.2, b"k")], always)
+        flags = self.flags([self.cas_flag(key), (0.3, [b"D0", b"D5", b"D1000"]),
+                            (0.3, [b"J0", b"J13"]), self.OPAQUE,
+                            (0.5, [b"MI", b"MD", b"Mi", b"Md", b"M+", b"M-"]),
+                            (0.4, [b"q", b"N0", b"N30000", b"D0 T0", b"T30000 D0"]), (0.2, b"t"),
+                            (0.2, b"c"), (0.5, b"v"), (0.2, b"k")], always)
         return self.make(b"ma " + key, flags, key)
 
     def debug(self):
@@ -353,9 +384,10 @@ class Meta(Lines):
         if dice.one_in(6):
             return Command(name + b" " + dice.pick(LONG_KEYS) + self.end())
         return Command(dice.pick([
-            name, name + b" ", b"%s %s k k" % (name, key), b"mg none O" + b"o" * 33, b"me", b"mx " + key, b"m",
-            b"%s %s %s" % (name, key, b"k q " * 12), b"mg %s Nx" % key, b"mg %s Tx" % key, b"mg %s Rx" % key, b"ma %s Jx" % key,
-            b"ma %s MX" % key, b"ma %s Nx" % key, b"%s %s k T" % (name, key), b"%s \x80 b" % name,
+            name, name + b" ", b"%s %s k k" % (name, key), b"mg none O" + b"o" * 33, b"me",
+            b"mx " + key, b"m", b"%s %s %s" % (name, key, b"k q " * 12), b"mg %s Nx" % key,
+            b"mg %s Tx" % key, b"mg %s Rx" % key, b"ma %s Jx" % key, b"ma %s MX" % key,
+            b"ma %s Nx" % key, b"%s %s k T" % (name, key), b"%s \x80 b" % name,
         ]) + self.end(), key)
 
     def odd(self):
@@ -377,15 +409,17 @@ class Meta(Lines):
         dice, key = self.dice, self.key()
         if dice.one_in(5):
             return Command(b"ms %s %s%s.....\r\n" % (key, dice.pick(BAD_LENGTHS), self.end()), key)
-        flags = dice.pick([b"k k", b"MZ", b"O" + b"o" * 33, b"Tx", b"Fx", b"F-1", b"Cx", b"b", b"T", b"C", b"M", b"k q " * 12])
+        flags = dice.pick([b"k k", b"MZ", b"O" + b"o" * 33, b"Tx", b"Fx", b"F-1", b"Cx", b"b", b"T",
+                           b"C", b"M", b"k q " * 12])
         written = LONG_KEYS[0] if dice.one_in(8) else b"\x80key"
         return Command(b"ms %s 5 %s%s.....\r\n" % (written, flags, self.end()), key)
 
 
-OPCODES = dict(get=0x00, set=0x01, add=0x02, replace=0x03, delete=0x04, incr=0x05, decr=0x06, quit=0x07, flush=0x08, getq=0x09,
-               noop=0x0a, version=0x0b, getk=0x0c, getkq=0x0d, append=0x0e, prepend=0x0f, stat=0x10, setq=0x11, addq=0x12,
-               replaceq=0x13, deleteq=0x14, incrq=0x15, decrq=0x16, quitq=0x17, flushq=0x18, appendq=0x19, prependq=0x1a,
-               touch=0x1c, gat=0x1d, gatq=0x1e, gatk=0x23, gatkq=0x24)
+OPCODES = dict(get=0x00, set=0x01, add=0x02, replace=0x03, delete=0x04, incr=0x05, decr=0x06,
+               quit=0x07, flush=0x08, getq=0x09, noop=0x0a, version=0x0b, getk=0x0c, getkq=0x0d,
+               append=0x0e, prepend=0x0f, stat=0x10, setq=0x11, addq=0x12, replaceq=0x13,
+               deleteq=0x14, incrq=0x15, decrq=0x16, quitq=0x17, flushq=0x18, appendq=0x19,
+               prependq=0x1a, touch=0x1c, gat=0x1d, gatq=0x1e, gatk=0x23, gatkq=0x24)
 BARRIER_OPAQUE = 0xba221e12
 
 
@@ -396,7 +430,8 @@ def packet_parts(name, key=b"", extras=b"", value=b"", opaque=0, vbucket=0):
     """A request, before and behind its CAS."""
     body = extras + key + value
     opcode = OPCODES[name] if isinstance(name, str) else name
-    return struct.pack(">BBHBBHII", 0x80, opcode, len(key), len(extras), 0, vbucket, len(body), opaque), body
+    return struct.pack(">BBHBBHII", 0x80, opcode, len(key), len(extras), 0, vbucket, len(body),
+                       opaque), body
 
 
 def packet(*arguments, **more):
@@ -411,16 +446,18 @@ class Binary(Grammar):
     def __init__(self, dice):
         super().__init__(dice)
         self.count = 0
-        self.commands = [self.get] * 6 + [self.store] * 6 + [self.join] * 2 + [self.delete] * 2 + [self.arithmetic] * 4 + \
-            [self.touch] * 2 + [self.gat] * 2 + [self.other]
+        self.commands = ([self.get] * 6 + [self.store] * 6 + [self.join] * 2 + [self.delete] * 2 +
+                         [self.arithmetic] * 4 + [self.touch] * 2 + [self.gat] * 2 + [self.other])
 
     def key(self):
-        return self.dice.pick(self.keys) if not self.dice.one_in(10) else self.dice.pick(BINARY_KEYS)
+        return (self.dice.pick(self.keys) if not self.dice.one_in(10)
+                else self.dice.pick(BINARY_KEYS))
 
     def make(self, name, key=b"", extras=b"", value=b"", cas=NO_CAS, last=False, vbucket=0):
         self.count += 1
         head, body = packet_parts(name, key, extras, value, self.count, vbucket)
-        return Command([head, cas, body] if isinstance(cas, Cas) else head + cas + body, key, last, self.count)
+        return Command([head, cas, body] if isinstance(cas, Cas) else head + cas + body, key, last,
+                       self.count)
 
     def cas_of(self, key):
         """Mostly none; else the last one that was seen, or one that cannot be right."""
@@ -438,10 +475,13 @@ class Binary(Grammar):
     def farewell(self):
         dice, key = self.dice, self.key()
         wrong = [
-            ("quit",), ("quitq",), ("get", b""), ("get", key, b"1234"), ("set", key, b"1234", b"value"), ("set", b"", b"\0" * 8, b"value"),
-            ("delete", key, b"1234"), ("incr", key, b"\0" * 8), ("touch", key), ("gat", key, b"12"), ("append", key, b"12345678", b"x"),
-            ("get", b"k" * 251), ("set", b"k" * 251, b"\0" * 8, b"x"), ("noop", key), ("version", b"", b"1234"), ("flush", key),
-            ("quit", key), ("delete", b""), ("incr", b"", b"\0" * 20), ("get", key, b"", b"value"), ("noop", b"", b"", b"value"),
+            ("quit",), ("quitq",), ("get", b""), ("get", key, b"1234"),
+            ("set", key, b"1234", b"value"), ("set", b"", b"\0" * 8, b"value"),
+            ("delete", key, b"1234"), ("incr", key, b"\0" * 8), ("touch", key), ("gat", key, b"12"),
+            ("append", key, b"12345678", b"x"), ("get", b"k" * 251),
+            ("set", b"k" * 251, b"\0" * 8, b"x"), ("noop", key), ("version", b"", b"1234"),
+            ("flush", key), ("quit", key), ("delete", b""), ("incr", b"", b"\0" * 20),
+            ("get", key, b"", b"value"), ("noop", b"", b"", b"value"),
         ]
         return self.make(*dice.pick(wrong), last=True)
 
@@ -450,13 +490,15 @@ class Binary(Grammar):
 
     def store(self):
         dice, key = self.dice, self.key()
-        name = dice.pick(["set", "set", "set", "setq", "setq", "add", "addq", "replace", "replaceq"])
+        name = dice.pick(["set", "set", "set", "setq", "setq", "add", "addq", "replace",
+                          "replaceq"])
         extras = struct.pack(">I", int(dice.pick(FLAGS))) + self.seconds()
         return self.make(name, key, extras, self.value(), cas=self.cas_of(key))
 
     def join(self):
         key = self.key()
-        return self.make(self.dice.pick(["append", "appendq", "prepend", "prependq"]), key, value=self.more(), cas=self.cas_of(key))
+        return self.make(self.dice.pick(["append", "appendq", "prepend", "prependq"]), key,
+                         value=self.more(), cas=self.cas_of(key))
 
     def delete(self):
         key = self.key()
@@ -464,7 +506,8 @@ class Binary(Grammar):
 
     def arithmetic(self):
         dice, key = self.dice, self.counts(self.key())
-        name, deltas = dice.pick([("incr", DELTAS), ("incrq", DELTAS), ("decr", DOWN), ("decrq", DOWN)])
+        name, deltas = dice.pick([("incr", DELTAS), ("incrq", DELTAS), ("decr", DOWN),
+                                  ("decrq", DOWN)])
         delta, initial = int(dice.pick(deltas)), int(dice.pick(DELTAS))
         expiry = 0xffffffff if dice.one_in(4) else dice.pick([0, 100000, 2592000])
         return self.make(name, key, struct.pack(">QQI", delta, initial, expiry),
@@ -474,7 +517,8 @@ class Binary(Grammar):
         return self.make("touch", self.key(), self.seconds())
 
     def gat(self):
-        return self.make(self.dice.pick(["gat", "gatq", "gatk", "gatkq"]), self.reads(self.key()), self.seconds())
+        return self.make(self.dice.pick(["gat", "gatq", "gatk", "gatkq"]), self.reads(self.key()),
+                         self.seconds())
 
     def other(self):
         dice, key = self.dice, self.key()

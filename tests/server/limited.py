@@ -15,11 +15,13 @@ class LimitedServer(Server):
         super().__init__(*options, **how)
 
     def command(self):
-        command, limited = super().command(), ["prlimit", "--nofile=%d:%d" % (self.limit, self.limit)]
+        command, limited = super().command(), ["prlimit",
+                                               "--nofile=%d:%d" % (self.limit, self.limit)]
         if not support.is_root():
             return limited + command
         assert command[1:3] == ["-u", "nobody"]
-        return limited + ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", self.program] + command[3:]
+        return limited + ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
+                          self.program] + command[3:]
 
 
 def limited_server(*options, limit=LimitedServer.limit, **how):

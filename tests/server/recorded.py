@@ -19,7 +19,8 @@ import re
 MARKER = "me no:such:key\r\n"
 MARKER_ANSWER = "EN\r\n"
 BLOCK_MAX = 2**31 - 3
-ANNOUNCES = re.compile(r"(?:(?:set|add|replace|append|prepend|cas) +\S+ +\S+ +\S+|ms +\S+) +(\d+)(?: [^\r\n]*)?\r?\n")
+ANNOUNCES = re.compile(r"(?:(?:set|add|replace|append|prepend|cas) +\S+ +\S+ +\S+"
+                       r"|ms +\S+) +(\d+)(?: [^\r\n]*)?\r?\n")
 
 
 class Step:
@@ -55,7 +56,8 @@ class Sequence:
 
 def pattern(answer):
     holes = {"<cas>": r"\d+", "<ttl>": r"\d+", "<version>": r"\S+"}
-    return re.compile("".join(holes.get(part, re.escape(part)) for part in re.split("(<cas>|<ttl>|<version>)", answer)))
+    return re.compile("".join(holes.get(part, re.escape(part))
+                              for part in re.split("(<cas>|<ttl>|<version>)", answer)))
 
 
 def missing(sent):

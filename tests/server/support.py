@@ -15,7 +15,8 @@ import time
 CACHECASK = os.environ.get("CACHECASK", os.path.join(os.path.dirname(__file__), "../../cachecask"))
 LONG = bool(os.environ.get("CACHECASK_LONG"))
 COVERAGE = bool(os.environ.get("CACHECASK_COVERAGE"))  # script/coverage
-OPTIONS = os.environ.get("CACHECASK_OPTIONS", "").split()  # more of them, for each server: "-o drop_privileges"
+# Added to those of each server, like "-o drop_privileges"
+OPTIONS = os.environ.get("CACHECASK_OPTIONS", "").split()
 TIMEOUT = 20  # seconds until a test gives up waiting for anything
 
 # The transcripts can also be run against memcached itself, to see what it says:
@@ -76,7 +77,8 @@ class Place:
     """The session's directory on disk: every server gets a folder below it."""
 
     def __init__(self):
-        self.path = tempfile.mkdtemp(prefix="cachecask-test-", dir=os.environ.get("CACHECASK_TEST_DIR", "/var/tmp"))
+        self.path = tempfile.mkdtemp(prefix="cachecask-test-",
+                                     dir=os.environ.get("CACHECASK_TEST_DIR", "/var/tmp"))
         os.chmod(self.path, 0o755)
         self.count = 0
 
@@ -130,7 +132,8 @@ def end_test():
     return [complaint for complaint in complaints if complaint]
 
 
-PORTS = 1500  # of each process of those that test side by side, below the ports that the kernel gives to clients
+# For each of the processes that test side by side, below the ports that the kernel gives to clients
+PORTS = 1500
 ports = itertools.cycle(random.SystemRandom().sample(range(PORTS), PORTS))
 
 
@@ -178,7 +181,8 @@ def program_for_all():
 class Server:
     """One server process and its data directory. Options are those of the command line."""
 
-    def __init__(self, *options, data_dir=None, unix=False, listen=True, start=True, env=None, shared=False):
+    def __init__(self, *options, data_dir=None, unix=False, listen=True, start=True, env=None,
+                 shared=False):
         """shared: it outlives the test, and who makes it ends it with give_up()."""
         self.folder = place.new("server")
         self.data_dir = data_dir or place.new("data")
@@ -221,8 +225,8 @@ class Server:
         assert self.process is None
         with open(self.log_path, "ab") as log:
             self.log_start = log.tell()
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=self.environment())
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, env=self.environment())
         guardian.tell(b"+", self.process.pid)
         return self
 
@@ -235,7 +239,8 @@ class Server:
         deadline = time.monotonic() + timeout
         while True:
             assert self.process.poll() is None, "the server has not started:\n" + self.log()
-            assert time.monotonic() < deadline, "the server is not ready after %d s:\n%s" % (timeout, self.log())
+            assert time.monotonic() < deadline, (
+                "the server is not ready after %d s:\n%s" % (timeout, self.log()))
             try:
                 with self.connect(timeout) as client:  # it listens before it has read its log
                     client.send(self.hello())
@@ -437,7 +442,8 @@ class Client:
     def expect_closed(self):
         while self.fill():
             pass
-        assert not self.buffer, "expected the end of the connection, got %r" % bytes(self.buffer[:2000])
+        assert not self.buffer, (
+            "expected the end of the connection, got %r" % bytes(self.buffer[:2000]))
 
     def expect_nothing(self):
         """No answer is on its way: the next one is that to a command sent now."""
@@ -457,7 +463,8 @@ class Client:
     # Short forms of what most tests need
 
     def set(self, key, value, flags=0, exptime=0):
-        self.talk(b"set %s %d %d %d\r\n%s\r\n" % (key, flags, exptime, len(value), value), b"STORED\r\n")
+        self.talk(b"set %s %d %d %d\r\n%s\r\n" % (key, flags, exptime, len(value), value),
+                  b"STORED\r\n")
 
     def gets(self, *keys):
         """{key: (value, flags, cas)} of those that are there."""

@@ -31,7 +31,8 @@ def server_with(content, *options):
     server = Server("-Y", path, *options, start=False)
     server.passwords = path
     server.launch()
-    support.wait_until(lambda: "ready" in server.log() or server.process.poll() is not None, "the server is ready")
+    support.wait_until(lambda: "ready" in server.log() or server.process.poll() is not None,
+                       "the server is ready")
     assert server.is_alive(), server.log()
     return server
 
@@ -55,7 +56,8 @@ def test_the_right_password_opens_the_connection():
             assert client.get(b"k") == b"value"
             assert client.get(b"x") is None, "the password is not stored"
             settings = client.stats("settings")
-            assert settings["auth_enabled_ascii"] == server.passwords and settings["binding_protocol"] == "ascii"
+            assert (settings["auth_enabled_ascii"] == server.passwords and
+                    settings["binding_protocol"] == "ascii")
 
 
 def test_a_file_from_windows_and_an_empty_password():
@@ -72,8 +74,9 @@ def test_a_last_line_without_an_end():
 
 
 @pytest.mark.parametrize("user, password", [
-    (b"user", b"wrong"), (b"nobody", b"password"), (b"other", b"password"), (b"user", b"secret"), (b"user", b"passwor"),
-    (b"user", b"passwordx"), (b"user", b" password"), (b"USER", b"password"), (b"user:password", b"x"),
+    (b"user", b"wrong"), (b"nobody", b"password"), (b"other", b"password"), (b"user", b"secret"),
+    (b"user", b"passwor"), (b"user", b"passwordx"), (b"user", b" password"), (b"USER", b"password"),
+    (b"user:password", b"x"),
 ], ids=str)
 def test_all_else_is_refused_and_may_be_tried_again(guarded, user, password):
     with guarded.connect() as client:
@@ -102,8 +105,9 @@ def guarded(shared):
 
 
 @pytest.mark.parametrize("line", [
-    b"get k", b"version", b"quit", b"stats", b"", b"flush_all", b"shutdown", b"mn", b"mg k v", b"set", b"set x 0 0",
-    b"set x 0 0 x", b"set x 0 0 -1", b"watch fetchers", b"verbosity 3", b"GET / HTTP/1.1", b"get " + b"k " * 1000,
+    b"get k", b"version", b"quit", b"stats", b"", b"flush_all", b"shutdown", b"mn", b"mg k v",
+    b"set", b"set x 0 0", b"set x 0 0 x", b"set x 0 0 -1", b"watch fetchers", b"verbosity 3",
+    b"GET / HTTP/1.1", b"get " + b"k " * 1000,
 ])
 def test_nothing_else_is_a_command_before(guarded, line):
     with guarded.connect() as client:
@@ -122,21 +126,24 @@ def test_what_is_no_password_at_all(guarded):
     with guarded.connect() as client:
         for body in (b"", b"user", b"user:password", b"user ", b" password"):
             client.talk(b"set x 0 0 %d\r\n%s\r\n" % (len(body), body), malformed)
-        client.talk(b"set x 0 0 12\r\nuser password\r\n", b"CLIENT_ERROR bad data chunk\r\n" + REFUSED)
+        client.talk(b"set x 0 0 12\r\nuser password\r\n",
+                    b"CLIENT_ERROR bad data chunk\r\n" + REFUSED)
         client.talk(b"set x 0 0 100000\r\n" + b"x" * 100000 + b"\r\n", malformed)
         client.talk(show(b"user", b"password"), b"STORED\r\n")
 
 
 def test_key_flags_and_time_may_be_anything(guarded):
-    for line in (b"set " + b"k" * 300 + b" a b 13", b"set x 0 0 13 noreply", b"set x 0 99999999999999999999 13"):
+    for line in (b"set " + b"k" * 300 + b" a b 13", b"set x 0 0 13 noreply",
+                 b"set x 0 99999999999999999999 13"):
         with guarded.connect() as client:
             client.talk(line + b"\r\nuser password\r\n", b"STORED\r\n")
 
 
 def test_a_pipeline_goes_on_behind_the_password(guarded):
     with guarded.connect() as client:
-        client.talk(b"get k\r\n" + show(b"user", b"wrong") + b"get k\r\n" + show(b"user", b"password") +
-                    b"get no:such:key\r\n" * 100, REFUSED + FAILED + REFUSED + b"STORED\r\n" + b"END\r\n" * 100)
+        client.talk(b"get k\r\n" + show(b"user", b"wrong") + b"get k\r\n" +
+                    show(b"user", b"password") + b"get no:such:key\r\n" * 100,
+                    REFUSED + FAILED + REFUSED + b"STORED\r\n" + b"END\r\n" * 100)
 
 
 def test_a_password_in_pieces(guarded):
@@ -156,7 +163,8 @@ def test_many_knock_at_once(guarded):
 
 def test_the_binary_protocol_finds_no_way_in(guarded):
     """A binary version request, and a get: no answer, or the end."""
-    for request in (b"\x80\x0b" + bytes(22), b"\x80\x00\x00\x01" + bytes(4) + b"\x00\x00\x00\x01" + bytes(12) + b"k"):
+    for request in (b"\x80\x0b" + bytes(22),
+                    b"\x80\x00\x00\x01" + bytes(4) + b"\x00\x00\x00\x01" + bytes(12) + b"k"):
         with guarded.connect() as client:
             client.send(request)
             assert not client.rest().startswith(b"\x81")
@@ -204,7 +212,9 @@ def test_a_reload_of_a_bad_file_keeps_the_old_one(content):
         client.talk(show(b"user", b"password"), b"STORED\r\n")
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense\n", b"a:b\n\nc:d\n", b"a:b\r\n\r\n", b"a:b\rc:d\n", b"a:" + b"x" * 300 + b"\n"], ids=str)
+@pytest.mark.parametrize("content",
+                         [b"", b"nonsense\n", b"a:b\n\nc:d\n", b"a:b\r\n\r\n", b"a:b\rc:d\n",
+                          b"a:" + b"x" * 300 + b"\n"], ids=str)
 def test_a_bad_file_is_an_error_at_the_start(content):
     path = password_file(content)
     status, said = Server("-Y", path, start=False).launch().wait_for_exit()
@@ -217,7 +227,8 @@ def test_a_file_that_is_not_there_is_an_error_at_the_start():
 
 
 def test_binary_and_a_password_file_exclude_each_other():
-    status, said = Server("-B", "binary", "-Y", password_file(b"a:b\n"), start=False).launch().wait_for_exit()
+    status, said = Server("-B", "binary", "-Y", password_file(b"a:b\n"),
+                          start=False).launch().wait_for_exit()
     assert status == 64 and "binary" in said
 
 

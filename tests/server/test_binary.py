@@ -8,11 +8,12 @@ import time
 import pytest
 
 import support
-from binary import (ADD, ADDQ, APPEND, APPENDQ, DECR, DECRQ, DELETE, DELETEQ, DO_NOT_CREATE, EXISTS, FLUSH, FLUSHQ, GAT, GATK,
-                    GATKQ, GATQ, GET, GETK, GETKQ, GETQ, INCR, INCRQ, INVALID, NON_NUMERIC, NOOP, NOT_FOUND, NOT_STORED, OK,
-                    PREPEND, PREPENDQ, QUIT, QUITQ, REPLACE, REPLACEQ, SASL_AUTH, SASL_LIST, SASL_STEP, SET, SETQ, STAT,
-                    TEXTS, TOO_LARGE, TOUCH, UNKNOWN, VERSION, ask, count, packet, receive, refused, statistics, store, talk,
-                    until)
+from binary import (ADD, ADDQ, APPEND, APPENDQ, DECR, DECRQ, DELETE, DELETEQ, DO_NOT_CREATE, EXISTS,
+                    FLUSH, FLUSHQ, GAT, GATK, GATKQ, GATQ, GET, GETK, GETKQ, GETQ, INCR, INCRQ,
+                    INVALID, NON_NUMERIC, NOOP, NOT_FOUND, NOT_STORED, OK, PREPEND, PREPENDQ, QUIT,
+                    QUITQ, REPLACE, REPLACEQ, SASL_AUTH, SASL_LIST, SASL_STEP, SET, SETQ, STAT,
+                    TEXTS, TOO_LARGE, TOUCH, UNKNOWN, VERSION, ask, count, packet, receive, refused,
+                    statistics, store, talk, until)
 from support import Server, forget_page_cache, value_of
 
 
@@ -54,7 +55,8 @@ def test_quiet_gets_end_with_a_noop(client):
     for n in range(0, 200, 2):
         set_(client, b"k%d" % n, b"%d" % n)
     answers = talk(client, *(packet(GETKQ, b"k%d" % n) for n in range(200)))
-    assert [(a.key, a.value) for a in answers] == [(b"k%d" % n, b"%d" % n) for n in range(0, 200, 2)]
+    assert [(a.key, a.value) for a in answers] == [(b"k%d" % n, b"%d" % n)
+                                                   for n in range(0, 200, 2)]
 
 
 def test_keys_may_hold_any_byte(client):
@@ -110,12 +112,14 @@ def test_delete_with_a_cas(client, opcode):
     assert ask(client, packet(opcode, b"none", cas=cas)) == refused(opcode, NOT_FOUND)
     assert ask(client, packet(opcode, b"k", cas=cas + 1)) == refused(opcode, EXISTS)
     assert get(client, b"k")[0] == b"1"
-    assert [a.status for a in talk(client, packet(opcode, b"k", cas=cas))] == ([OK] if opcode == DELETE else [])
+    answers = talk(client, packet(opcode, b"k", cas=cas))
+    assert [a.status for a in answers] == ([OK] if opcode == DELETE else [])
     assert get(client, b"k") is None
 
 
-@pytest.mark.parametrize("opcode,joined", [(APPEND, b"middleend"), (PREPEND, b"endmiddle"), (APPENDQ, b"middleend"),
-                                           (PREPENDQ, b"endmiddle")])
+@pytest.mark.parametrize("opcode,joined",
+                         [(APPEND, b"middleend"), (PREPEND, b"endmiddle"), (APPENDQ, b"middleend"),
+                          (PREPENDQ, b"endmiddle")])
 def test_append_and_prepend(client, opcode, joined):
     cas = set_(client, b"k", b"middle", flags=5)
     assert ask(client, packet(opcode, b"none", b"", b"end")) == refused(opcode, NOT_STORED)
@@ -133,10 +137,13 @@ def test_append_beyond_the_limit(client):
 
 @pytest.mark.parametrize("cas", [0, 5])
 def test_too_large(client, cas):
-    for opcode, stays in ((SET, False), (SETQ, False), (ADD, True), (REPLACE, True), (APPEND, True)):
+    for opcode, stays in ((SET, False), (SETQ, False), (ADD, True), (REPLACE, True),
+                          (APPEND, True)):
         set_(client, b"k", b"old")
         extras = b"" if opcode == APPEND else bytes(8)
-        assert talk(client, packet(opcode, b"k", extras, b"x" * 2000000, cas=cas)) == [refused(opcode, TOO_LARGE)]
+        assert talk(client,
+                    packet(opcode, b"k", extras, b"x" * 2000000,
+                           cas=cas)) == [refused(opcode, TOO_LARGE)]
         assert (get(client, b"k") is not None) == stays
 
 
@@ -146,8 +153,9 @@ def test_the_item_limit_is_that_of_the_text_protocol(client):
 
 
 def test_quiet_writes_are_silent_when_they_succeed(client):
-    assert talk(client, store(SETQ, b"k", b"1"), store(ADDQ, b"a", b"1"), store(REPLACEQ, b"k", b"5"),
-                packet(APPENDQ, b"k", b"", b"0"), packet(PREPENDQ, b"k", b"", b"1"), count(INCRQ, b"k", 5), count(DECRQ, b"k", 2),
+    assert talk(client, store(SETQ, b"k", b"1"), store(ADDQ, b"a", b"1"),
+                store(REPLACEQ, b"k", b"5"), packet(APPENDQ, b"k", b"", b"0"),
+                packet(PREPENDQ, b"k", b"", b"1"), count(INCRQ, b"k", 5), count(DECRQ, b"k", 2),
                 packet(DELETEQ, b"a")) == []
     assert get(client, b"k")[0] == b"153" and get(client, b"a") is None
     assert talk(client, packet(FLUSHQ)) == []
@@ -156,10 +164,12 @@ def test_quiet_writes_are_silent_when_they_succeed(client):
 
 def test_quiet_writes_tell_what_fails(client):
     set_(client, b"k", b"text")
-    assert talk(client, store(ADDQ, b"k", b"1"), store(REPLACEQ, b"none", b"1"), packet(APPENDQ, b"none", b"", b"1"),
-                packet(DELETEQ, b"none"), count(INCRQ, b"none", exptime=DO_NOT_CREATE), count(DECRQ, b"k")) == [
-        refused(ADDQ, EXISTS), refused(REPLACEQ, NOT_FOUND), refused(APPENDQ, NOT_STORED), refused(DELETEQ, NOT_FOUND),
-        refused(INCRQ, NOT_FOUND), refused(DECRQ, NON_NUMERIC)]
+    assert talk(client, store(ADDQ, b"k", b"1"), store(REPLACEQ, b"none", b"1"),
+                packet(APPENDQ, b"none", b"", b"1"),
+                packet(DELETEQ, b"none"), count(INCRQ, b"none", exptime=DO_NOT_CREATE),
+                count(DECRQ, b"k")) == [
+refused(ADDQ, EXISTS), refused(REPLACEQ, NOT_FOUND), refused(APPENDQ, NOT_STORED),
+refused(DELETEQ, NOT_FOUND), refused(INCRQ, NOT_FOUND), refused(DECRQ, NON_NUMERIC)]
 
 
 # Counting
@@ -195,7 +205,8 @@ def test_a_text_is_no_counter(client):
 
 
 def test_what_counts_as_a_hit(server, client):
-    talk(client, count(INCR, b"n"), count(INCR, b"n"), count(INCR, b"m", exptime=DO_NOT_CREATE), count(DECR, b"n"))
+    talk(client, count(INCR, b"n"), count(INCR, b"n"), count(INCR, b"m", exptime=DO_NOT_CREATE),
+         count(DECR, b"n"))
     stats = server.stats()
     assert (stats["incr_hits"], stats["incr_misses"], stats["decr_hits"]) == ("1", "1", "1")
 
@@ -204,11 +215,14 @@ def test_what_counts_as_a_hit(server, client):
 
 def test_touch_and_its_siblings(client):
     cas = set_(client, b"k", b"value", flags=9)
-    assert ask(client, until(TOUCH, b"k", 100)) == (TOUCH, OK, b"\0\0\0\x09", b"", b"", cas, 0xDECAFBAD)
+    assert ask(client, until(TOUCH, b"k", 100)) == (TOUCH, OK, b"\0\0\0\x09", b"", b"", cas,
+                                                    0xDECAFBAD)
     for opcode, key in ((GAT, b""), (GATQ, b""), (GATK, b"k"), (GATKQ, b"k")):
-        assert ask(client, until(opcode, b"k", 100)) == (opcode, OK, b"\0\0\0\x09", key, b"value", cas, 0xDECAFBAD)
-    assert talk(client, *(until(opcode, b"none", 100) for opcode in (TOUCH, GAT, GATQ, GATK, GATKQ))) == [
-        refused(TOUCH, NOT_FOUND), refused(GAT, NOT_FOUND), refused(GATK, NOT_FOUND, b"none")]
+        assert ask(client, until(opcode, b"k", 100)) == (opcode, OK, b"\0\0\0\x09", key, b"value",
+                                                         cas, 0xDECAFBAD)
+    assert talk(client,
+                *(until(opcode, b"none", 100) for opcode in (TOUCH, GAT, GATQ, GATK, GATKQ))) == [
+refused(TOUCH, NOT_FOUND), refused(GAT, NOT_FOUND), refused(GATK, NOT_FOUND, b"none")]
 
 
 def test_expiries(client):
@@ -224,7 +238,8 @@ def test_expiries(client):
     ask(client, until(GAT, b"shortened", 1))
     assert get(client, b"past") is None
     time.sleep(2.1)
-    left = {key for key in (b"short", b"date", b"far", b"touched", b"shortened", b"counter") if get(client, key)}
+    left = {key for key in (b"short", b"date", b"far", b"touched", b"shortened", b"counter")
+            if get(client, key)}
     assert left == {b"date", b"far", b"touched"}
 
 
@@ -241,7 +256,8 @@ def test_flush(client):
 
 def test_flush_with_dash_F():
     with Server("-F").connect() as client:
-        assert talk(client, packet(FLUSH), packet(FLUSHQ)) == [refused(FLUSH, 0x20), refused(FLUSHQ, 0x20)]
+        assert talk(client, packet(FLUSH),
+                    packet(FLUSHQ)) == [refused(FLUSH, 0x20), refused(FLUSHQ, 0x20)]
 
 
 # The rest
@@ -277,7 +293,9 @@ def test_stat(server, client):
 def test_unknown_opcodes(client):
     """1.6.18 loses its place in the stream where such a request has a body."""
     for opcode in [0x1B, 0x1F] + list(range(0x25, 0x100)):
-        assert talk(client, packet(opcode), packet(opcode, b"key", b"extra", packet(FLUSH) * 10)) == [refused(opcode, UNKNOWN)] * 2
+        assert talk(client, packet(opcode),
+                    packet(opcode, b"key", b"extra",
+                           packet(FLUSH) * 10)) == [refused(opcode, UNKNOWN)] * 2
 
 
 def test_sasl_that_is_off(client):
@@ -362,10 +380,12 @@ def test_both_protocols_see_the_same_items(server, client):
 # However it arrives
 
 SESSION = b"".join([
-    store(SET, b"k", b"value" * 10, flags=1), packet(GET, b"k"), packet(GETKQ, b"none"), packet(GETKQ, b"k"),
-    store(ADD, b"k", b"x"), store(SET, b"large", b"y" * 3000), packet(GET, b"large"), packet(0x1B, b"key", b"ex", b"body"),
-    count(INCR, b"n", 5, 10), count(INCRQ, b"n"), packet(APPEND, b"k", b"", b"z"), packet(STAT, b"reset"),
-    until(TOUCH, b"k", 0), packet(DELETE, b"k"), packet(DELETEQ, b"k"), packet(VERSION), packet(FLUSH), packet(QUIT)])
+    store(SET, b"k", b"value" * 10, flags=1), packet(GET, b"k"), packet(GETKQ, b"none"),
+    packet(GETKQ, b"k"), store(ADD, b"k", b"x"), store(SET, b"large", b"y" * 3000),
+    packet(GET, b"large"), packet(0x1B, b"key", b"ex", b"body"), count(INCR, b"n", 5, 10),
+    count(INCRQ, b"n"), packet(APPEND, b"k", b"", b"z"), packet(STAT, b"reset"),
+    until(TOUCH, b"k", 0), packet(DELETE, b"k"), packet(DELETEQ, b"k"), packet(VERSION),
+    packet(FLUSH), packet(QUIT)])
 
 
 def play(server, pieces, pause=0.0):
@@ -410,7 +430,8 @@ def test_in_pieces_of_any_size():
     whole = play(server, [SESSION])
     for _ in range(50):
         cuts = sorted(chance.sample(range(len(SESSION)), 10))
-        assert play(server, [SESSION[a:b] for a, b in zip([0] + cuts, cuts + [len(SESSION)])]) == whole
+        assert play(server,
+                    [SESSION[a:b] for a, b in zip([0] + cuts, cuts + [len(SESSION)])]) == whole
 
 
 def test_values_from_disk():
@@ -420,10 +441,13 @@ def test_values_from_disk():
     keys = [b"key-%05d" % n for n in range(6000)]
     with server.connect() as client:
         for at in range(0, len(keys), 500):
-            assert talk(client, *(store(SETQ, key, value_of(key, 1000), flags=7) for key in keys[at : at + 500])) == []
+            assert talk(client,
+                        *(store(SETQ, key, value_of(key, 1000), flags=7)
+                          for key in keys[at : at + 500])) == []
         forget_page_cache(server)
         answers = talk(client, *(packet(GETKQ, key) for key in keys[:1000]))
-        assert [(a.key, a.value) for a in answers] == [(key, value_of(key, 1000)) for key in keys[:1000]]
+        assert [(a.key, a.value) for a in answers] == [(key, value_of(key, 1000))
+                                                       for key in keys[:1000]]
         forget_page_cache(server)
         answers = talk(client, *(until(TOUCH, key, 1000) for key in keys[1000:1200]))
         assert [(a.status, a.extras) for a in answers] == [(OK, b"\0\0\0\x07")] * 200
@@ -447,7 +471,8 @@ def test_random_bytes_hurt_nobody(server):
     seed = int(os.environ.get("SEED", time.time()))
     print("SEED=%d" % seed)
     chance = random.Random(seed)
-    requests = [store(SET, b"k", b"v"), packet(GET, b"k"), count(INCR, b"n"), packet(STAT), until(GAT, b"k", 5), packet(NOOP)]
+    requests = [store(SET, b"k", b"v"), packet(GET, b"k"), count(INCR, b"n"), packet(STAT),
+                until(GAT, b"k", 5), packet(NOOP)]
     for _ in range(200):
         data = bytearray(b"".join(chance.choices(requests, k=5)))
         for _ in range(chance.randrange(1, 6)):

@@ -8,7 +8,8 @@ import pytest
 
 from support import LONG, SANITIZED, Server, value_of, wait_until
 
-BENCH = os.environ.get("CACHECASK_BENCH", os.path.join(os.path.dirname(__file__), "../../cachecask-bench"))
+BENCH = os.environ.get("CACHECASK_BENCH",
+                       os.path.join(os.path.dirname(__file__), "../../cachecask-bench"))
 FULL = b"SERVER_ERROR out of memory storing object\r\n"
 MIB = 1 << 20
 
@@ -33,7 +34,8 @@ def store_many(client, prefix, count, size=1000, exptime=0):
     stored = []
     for start in range(0, count, 200):
         keys = [b"%s%d" % (prefix, n) for n in range(start, min(start + 200, count))]
-        client.send(b"".join(b"set %s 0 %d %d\r\n%s\r\n" % (key, exptime, size, value_of(key, size)) for key in keys))
+        client.send(b"".join(b"set %s 0 %d %d\r\n%s\r\n" % (key, exptime, size, value_of(key, size))
+                             for key in keys))
         for key in keys:
             answer = client.line()
             assert answer in (b"STORED\r\n", FULL), answer
@@ -56,7 +58,8 @@ def settled(figure):
 def test_random_overwrites_stay_within_the_disk_limit():
     """Endurance: the short form writes some ten times the live data, the long one 20 GB over 1
     GB."""
-    limit, keys, rounds = (2048, 1000000, 20) if LONG else (64, 12000 if SANITIZED else 30000, 6 if SANITIZED else 12)
+    limit, keys, rounds = ((2048, 1000000, 20) if LONG
+                           else (64, 12000 if SANITIZED else 30000, 6 if SANITIZED else 12))
     server = Server("-m", "64" if LONG else "8", "--disk-limit=%dm" % limit)
     load = ["-k", str(keys), "-S", "1000"]
     bench(server, *load, "--load")
@@ -68,7 +71,8 @@ def test_random_overwrites_stay_within_the_disk_limit():
         assert server.disk_bytes() <= limit * MIB + segment
     stats = server.stats("store")
     print("write amplification %s, segments cleaned %s, resident %s MiB"
-          % (stats["write_amplification"], stats["cleaner_segments"], ", ".join("%.1f" % r for r in resident)))
+          % (stats["write_amplification"], stats["cleaner_segments"],
+             ", ".join("%.1f" % r for r in resident)))
     assert number(stats, "write_amplification") <= 2.5
     assert number(stats, "cleaner_segments") > 10
     assert number(stats, "evicted_items") == 0  # there was room for all that lives
@@ -110,7 +114,8 @@ def test_a_cache_forgets_what_nobody_reads():
                 client.get(key)
             wait_until(lambda: server.disk_bytes() <= 15 * MIB, "the cleaner has caught up")
         found = client.gets(*hot)
-        assert len(found) >= 90  # visited data lives on, if there is time to move it: so all of it waits for the cleaner
+        # Visited data lives on, if there is time to move it: so all of it waits for the cleaner
+        assert len(found) >= 90
         assert all(value == value_of(key, 1000) for key, (value, _, _) in found.items())
         assert not client.gets(*[b"cold0:%d" % n for n in range(100)])
         assert number(client.stats(), "evictions") > 10000
@@ -122,7 +127,8 @@ def test_a_full_store_refuses_growth_and_takes_it_again_after_deletes():
     with server.connect() as client:
         kept = store_many(client, b"key", 30000)
         assert 5000 < len(kept) < 16000
-        wait_until(lambda: client.ask(b"set more 0 0 1000\r\n%s\r\n" % (b"x" * 1000), b"\r\n") == FULL, "it is full")
+        wait_until(lambda: client.ask(b"set more 0 0 1000\r\n%s\r\n" % (b"x" * 1000), b"\r\n") ==
+                   FULL, "it is full")
         assert all(client.get(key) == value_of(key, 1000) for key in kept[::50])
         for key in kept[:50]:  # as large as before, and smaller
             client.set(key, value_of(key[::-1], 1000))
@@ -138,7 +144,8 @@ def test_a_full_store_refuses_growth_and_takes_it_again_after_deletes():
         half = kept[: len(kept) // 2]
         client.talk(b"".join(b"delete %s\r\n" % key for key in half), b"DELETED\r\n" * len(half))
         start = time.monotonic()
-        wait_until(lambda: client.ask(b"set more 0 0 1000\r\n%s\r\n" % (b"x" * 1000), b"\r\n") == b"STORED\r\n",
+        wait_until(lambda: client.ask(b"set more 0 0 1000\r\n%s\r\n" % (b"x" * 1000), b"\r\n") ==
+                   b"STORED\r\n",
                    "room after deletes")
         print("room again after %.3f s" % (time.monotonic() - start))
         assert server.disk_bytes() <= 17 * MIB
@@ -168,9 +175,11 @@ def test_a_disk_that_is_really_full(small_disk, mode):
             half = stored[: len(stored) // 2]
             for start in range(0, len(half), 1000):
                 some = half[start : start + 1000]
-                client.talk(b"".join(b"delete %s\r\n" % key for key in some), b"DELETED\r\n" * len(some))
+                client.talk(b"".join(b"delete %s\r\n" % key for key in some),
+                            b"DELETED\r\n" * len(some))
             start = time.monotonic()
-            wait_until(lambda: client.ask(b"set more 0 0 1000\r\n%s\r\n" % (b"x" * 1000), b"\r\n") == b"STORED\r\n",
+            wait_until(lambda: client.ask(b"set more 0 0 1000\r\n%s\r\n" % (b"x" * 1000),
+                                          b"\r\n") == b"STORED\r\n",
                        "room after deletes")
             print("room again after %.3f s" % (time.monotonic() - start))
 
@@ -180,11 +189,13 @@ def test_what_has_expired_leaves_memory_and_disk_unread():
     with server.connect() as client:
         assert len(store_many(client, b"short", 10000, exptime=1)) == 10000
         assert len(store_many(client, b"long", 1000)) == 1000
-        wait_until(lambda: int(client.stats()["curr_items"]) == 1000, "expired keys leave", timeout=60)
+        wait_until(lambda: int(client.stats()["curr_items"]) == 1000, "expired keys leave",
+                   timeout=60)
         assert number(client.stats(), "crawler_reclaimed") == 10000
         assert number(client.stats(), "expired_unfetched") == 10000
         assert number(client.stats(), "reclaimed") == 10000
-        wait_until(lambda: number(client.stats("store"), "dead_bytes") < 5 * MIB, "dead segments leave", timeout=30)
+        wait_until(lambda: number(client.stats("store"), "dead_bytes") < 5 * MIB,
+                   "dead segments leave", timeout=30)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill9"])
@@ -222,7 +233,8 @@ def test_flushed_data_does_not_come_back():
     with server.connect() as client:
         assert client.gets(*[b"key%d" % n for n in range(3000)]) == {}
         assert len(client.gets(*[b"new%d" % n for n in range(100)])) == 100
-        wait_until(lambda: number(client.stats("store"), "disk_bytes") < 2 * MIB, "flushed segments leave")
+        wait_until(lambda: number(client.stats("store"), "disk_bytes") < 2 * MIB,
+                   "flushed segments leave")
 
 
 def test_limits_change_while_it_runs():
@@ -230,11 +242,14 @@ def test_limits_change_while_it_runs():
     with server.connect() as client:
         assert len(store_many(client, b"key", 60000, size=500)) == 60000
         client.talk(b"cache_memlimit 8\r\n", b"OK\r\n")
-        wait_until(lambda: number(client.stats("store"), "cache_bytes") < 9 * MIB, "the cache shrinks")
+        wait_until(lambda: number(client.stats("store"), "cache_bytes") < 9 * MIB,
+                   "the cache shrinks")
         client.talk(b"cache_memlimit 64\r\n", b"OK\r\n")
-        client.talk(b"cache_disklimit 3\r\n", b"CLIENT_ERROR the disk limit is at least 4 (megabytes), or 0 for none\r\n")
+        client.talk(b"cache_disklimit 3\r\n",
+                    b"CLIENT_ERROR the disk limit is at least 4 (megabytes), or 0 for none\r\n")
         client.talk(b"cache_disklimit 16\r\n", b"OK\r\n")
-        wait_until(lambda: number(client.stats("store"), "disk_bytes") <= 16 * MIB, "the disk shrinks")
+        wait_until(lambda: number(client.stats("store"), "disk_bytes") <= 16 * MIB,
+                   "the disk shrinks")
         assert number(client.stats(), "evictions") > 20000
         client.talk(b"cache_disklimit 256\r\n", b"OK\r\n")
         assert number(client.stats("store"), "disk_limit") == 256 * MIB
@@ -250,7 +265,8 @@ def test_a_cache_starts_with_less_memory_than_its_keys_need(how):
     server.options = ["-m", "4"]
     server.restart(how)
     with server.connect() as client:
-        wait_until(lambda: number(client.stats("store"), "keydir_bytes") <= 3 * MIB, "the oldest keys leave")
+        wait_until(lambda: number(client.stats("store"), "keydir_bytes") <= 3 * MIB,
+                   "the oldest keys leave")
         most = 3 * MIB / 16  # bytes of an entry
         assert 50000 < number(client.stats(), "curr_items") < most
         assert number(client.stats(), "evictions") > 300000 - most

@@ -12,14 +12,16 @@ import pytest
 from pymemcache.client.base import PooledClient
 from pymemcache.client.hash import HashClient
 from pymemcache.client.retrying import RetryingClient
-from pymemcache.exceptions import MemcacheClientError, MemcacheIllegalInputError, MemcacheServerError
+from pymemcache.exceptions import (MemcacheClientError, MemcacheIllegalInputError,
+                                   MemcacheServerError)
 
 import support
 
 
 @pytest.fixture
 def py(server):
-    client = pymemcache.Client(("127.0.0.1", server.port), default_noreply=False, timeout=support.TIMEOUT)
+    client = pymemcache.Client(("127.0.0.1", server.port), default_noreply=False,
+                               timeout=support.TIMEOUT)
     yield client
     client.close()
 
@@ -122,12 +124,14 @@ def test_flush_all_with_a_delay(py):
 def test_flags_through_a_serializer(server):
     class Json:
         def serialize(self, key, value):
-            return (value.encode(), 1) if isinstance(value, str) else (json.dumps(value).encode(), 2)
+            return ((value.encode(), 1) if isinstance(value, str)
+                    else (json.dumps(value).encode(), 2))
 
         def deserialize(self, key, value, flags):
             return value.decode() if flags == 1 else json.loads(value)
 
-    with closing(pymemcache.Client(("127.0.0.1", server.port), serde=Json(), default_noreply=False)) as client:
+    with closing(pymemcache.Client(("127.0.0.1", server.port), serde=Json(),
+                                   default_noreply=False)) as client:
         client.set("text", "x")
         client.set("list", [1, {"a": None}])
         assert client.get_many(["text", "list"]) == {"text": "x", "list": [1, {"a": None}]}
@@ -167,7 +171,8 @@ def test_errors(py):
 
 
 def test_unicode_keys(server):
-    with closing(pymemcache.Client(("127.0.0.1", server.port), allow_unicode_keys=True, default_noreply=False)) as client:
+    with closing(pymemcache.Client(("127.0.0.1", server.port), allow_unicode_keys=True,
+                                   default_noreply=False)) as client:
         client.set("schlüssel", b"x")
         assert client.get("schlüssel") == b"x"
 
@@ -202,14 +207,19 @@ def test_a_pool_of_connections(server):
 # What all three kinds of clients have in common; every method once.
 
 def store_and_find(client):
-    assert client.set("k", b"2") is True and client.get("k") == b"2" and client.get("none", b"d") == b"d"
+    assert (client.set("k", b"2") is True and client.get("k") == b"2" and
+            client.get("none", b"d") == b"d")
     assert client.add("k", b"x") is False and client.replace("k", b"3") is True
-    assert client.append("k", b"0") is True and client.prepend("k", b"1") is True and client.get("k") == b"130"
-    assert client.incr("k", 5) == 135 and client.decr("k", 100) == 35 and client.incr("none", 1) is None
+    assert (client.append("k", b"0") is True and client.prepend("k", b"1") is True and
+            client.get("k") == b"130")
+    assert (client.incr("k", 5) == 135 and client.decr("k", 100) == 35 and
+            client.incr("none", 1) is None)
     value, unique = client.gets("k")
-    assert value.strip() == b"35" and client.cas("k", b"x", unique) is True and client.cas("k", b"y", unique) is False
+    assert (value.strip() == b"35" and client.cas("k", b"x", unique) is True and
+            client.cas("k", b"y", unique) is False)
     assert client.touch("k", 1000) is True and client.touch("none", 0) is False
-    assert client.delete("k") is True and client.delete("k") is False and client.gets("k")[0] is None
+    assert (client.delete("k") is True and client.delete("k") is False and
+            client.gets("k")[0] is None)
 
 
 def store_and_find_many(client):
@@ -236,7 +246,8 @@ def empty_and_leave(client):
 @pytest.mark.parametrize("kind", [pymemcache.Client, PooledClient, HashClient])
 def test_every_method(server, kind):
     address = ("127.0.0.1", server.port)
-    client = kind([address] if kind is HashClient else address, default_noreply=False, timeout=support.TIMEOUT)
+    client = kind([address] if kind is HashClient else address, default_noreply=False,
+                  timeout=support.TIMEOUT)
     store_and_find(client)
     store_and_find_many(client)
     if kind is not HashClient:
@@ -264,7 +275,8 @@ def test_several_servers():
 
 
 def test_a_restart_between_two_calls(server):
-    client = RetryingClient(pymemcache.Client(("127.0.0.1", server.port), default_noreply=False), attempts=3, retry_delay=0.1)
+    client = RetryingClient(pymemcache.Client(("127.0.0.1", server.port), default_noreply=False),
+                            attempts=3, retry_delay=0.1)
     client.set("k", b"1")
     server.restart("kill9")
     assert client.get("k") == b"1"
@@ -286,9 +298,10 @@ def tool(name, server, *arguments, check=True, directory=None, servers=True):
     path = shutil.which(name)
     if path is None:
         pytest.skip("%s is not installed" % name)
-    command = [path] + (["--servers=127.0.0.1:%d" % server.port] if servers else []) + list(arguments)
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=support.TIMEOUT, cwd=directory,
-                          check=False)
+    command = [path] + (["--servers=127.0.0.1:%d" % server.port] if servers
+                        else []) + list(arguments)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=support.TIMEOUT, cwd=directory, check=False)
     assert not check or done.returncode == 0, (command, done.returncode, done.stdout)
     return done.returncode, done.stdout
 
@@ -317,7 +330,8 @@ def test_memccp_and_memccat(server, folder):
 def test_memcexist_memcrm_and_memctouch(server):
     with server.connect() as client:
         support.touch_in_time(lambda: client.set(b"k", b"x", exptime=3),
-                              lambda: tool("memctouch", server, "--expire=1000", "k", check=False)[0] == 0)
+                              lambda: tool("memctouch", server, "--expire=1000", "k",
+                                           check=False)[0] == 0)
         assert tool("memcexist", server, "k")[0] == 0
         time.sleep(4.1)
         assert client.get(b"k") == b"x"
@@ -359,8 +373,10 @@ def test_memcaslap(server, binary):
     path = shutil.which("memcaslap")
     if path is None:
         pytest.skip("memcaslap is not installed")
-    done = subprocess.run([path, "--servers=127.0.0.1:%d" % server.port, "--threads=1", "--concurrency=8", "--execute_number=5000",
-                           "--verify=1.0", *binary], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=support.TIMEOUT, check=False)
+    done = subprocess.run([path, "--servers=127.0.0.1:%d" % server.port, "--threads=1",
+                           "--concurrency=8", "--execute_number=5000",
+                           "--verify=1.0", *binary], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=support.TIMEOUT, check=False)
     out = done.stdout.decode()
     assert done.returncode == 0 and "verify_failed: 0" in out and "get_misses: 0" in out, out
 
@@ -374,21 +390,23 @@ def test_memccp_add_and_replace(server, folder):
 
 @pytest.mark.parametrize("test", ["get", "set", "mget"])
 def test_memcslap(server, test):
-    tool("memcslap", server, "--test=" + test, "--concurrency=4", "--execute-number=500", "--initial-load=500",
-         check=test != "mget")
+    tool("memcslap", server, "--test=" + test, "--concurrency=4", "--execute-number=500",
+         "--initial-load=500", check=test != "mget")
 
 
 def test_memccapable(server):
     """libmemcached's own conformance test, of both protocols."""
-    status, out = tool("memccapable", server, "-h", "127.0.0.1", "-p", str(server.port), "-t", "5", servers=False,
-                       check=False)
+    status, out = tool("memccapable", server, "-h", "127.0.0.1", "-p", str(server.port), "-t", "5",
+                       servers=False, check=False)
     failed = [line for line in out.decode().split("\n") if "[FAIL]" in line]
     assert failed == [] and status == 0 and out.count(b"[pass]") == 54, out.decode()
 
 
 @pytest.mark.parametrize("name,arguments", [("memcstat", []), ("memcflush", []),
-                                            ("memccp", ["--flags=7", "poem"]), ("memccat", ["poem"]), ("memcexist", ["poem"]),
-                                            ("memctouch", ["--expire=1000", "poem"]), ("memcrm", ["poem"])])
+                                            ("memccp", ["--flags=7", "poem"]),
+                                            ("memccat", ["poem"]), ("memcexist", ["poem"]),
+                                            ("memctouch", ["--expire=1000", "poem"]),
+                                            ("memcrm", ["poem"])])
 def test_tools_that_speak_binary(server, folder, name, arguments):
     with server.connect() as client:
         client.set(b"poem", b"of another kind", flags=1)
@@ -400,13 +418,15 @@ def test_tools_that_speak_binary(server, folder, name, arguments):
 @pytest.fixture(params=[False, True], ids=["text", "binary"])
 def lib(request, server):
     pylibmc = pytest.importorskip("pylibmc")
-    return pylibmc.Client(["127.0.0.1:%d" % server.port], binary=request.param, behaviors={"cas": True, "tcp_nodelay": True})
+    return pylibmc.Client(["127.0.0.1:%d" % server.port], binary=request.param,
+                          behaviors={"cas": True, "tcp_nodelay": True})
 
 
 def test_pylibmc_sets_and_gets(lib):
     assert lib.set("k", b"value") is True and lib.get("k") == b"value"
     assert lib.get("none") is None and lib.get("none", "default") == "default"
-    for value in (b"", b"bytes", "text", "schön", 7, -7, 2**70, 1.5, True, [1, {"a": None}], b"x" * 100000):
+    for value in (b"", b"bytes", "text", "schön", 7, -7, 2**70, 1.5, True, [1, {"a": None}],
+                  b"x" * 100000):
         assert lib.set("k", value) and lib.get("k") == value
 
 
@@ -428,7 +448,8 @@ def test_pylibmc_counts(lib):
     import pylibmc
 
     lib.set("n", 10)
-    assert lib.incr("n") == 11 and lib.incr("n", 9) == 20 and lib.decr("n") == 19 and lib.decr("n", 9) == 10
+    assert (lib.incr("n") == 11 and lib.incr("n", 9) == 20 and lib.decr("n") == 19 and
+            lib.decr("n", 9) == 10)
     assert lib.decr("n", 100) == 0 and lib.get("n") == 0
     with pytest.raises(pylibmc.NotFound):
         lib.incr("none")
@@ -498,7 +519,8 @@ def test_pylibmc_without_waiting_for_answers(server):
                          behaviors={"_noreply": True, "no_block": True})
     for n in range(1000):
         lib.set("k%d" % n, "%d" % n)
-    assert lib.get_multi(["k%d" % n for n in range(1000)]) == {"k%d" % n: "%d" % n for n in range(1000)}
+    assert lib.get_multi(["k%d" % n for n in range(1000)]) == {"k%d" % n: "%d" % n
+                                                               for n in range(1000)}
 
 
 def test_pylibmc_large_values(lib):

@@ -12,7 +12,8 @@ import support
 from support import Server, forget_page_cache, value_of
 
 VALUE = 1000
-KEYS = 20000 if support.LONG else (6000 if support.SANITIZED else 12000)  # at least 5 times -m 1's worth of values
+# At least 5 times -m 1's worth of values
+KEYS = 20000 if support.LONG else (6000 if support.SANITIZED else 12000)
 
 
 def key(number):
@@ -27,7 +28,8 @@ def load(server, count=KEYS):
     with server.connect() as client:
         for start in range(0, count, 500):
             numbers = range(start, min(start + 500, count))
-            client.talk(b"".join(b"set %s %d 0 %d\r\n%s\r\n" % (key(n), n, VALUE, value(n)) for n in numbers),
+            client.talk(b"".join(b"set %s %d 0 %d\r\n%s\r\n" % (key(n), n, VALUE, value(n))
+                                 for n in numbers),
                         b"STORED\r\n" * len(numbers))
 
 
@@ -55,8 +57,8 @@ def test_everything_is_read_back(full):
             assert_right(client.gets(*map(key, part)), part)
         stats = client.stats("store")
         assert int(stats["disk_hits"]) > KEYS / 3
-        print("%s of %d values came from disk, %s of them not from the page cache, %s by io_uring" % (
-            stats["disk_hits"], KEYS, stats["disk_reads"], stats["uring_reads"]))
+        print("%s of %d values came from disk, %s of them not from the page cache, %s by io_uring" %
+              (stats["disk_hits"], KEYS, stats["disk_reads"], stats["uring_reads"]))
         if "--no-uring" in full.options:
             assert stats["uring_reads"] == "0"
         assert stats["corrupt_records"] == "0"
@@ -88,7 +90,8 @@ def test_a_file_that_was_cut_costs_what_was_cut_off(full):
 def test_one_get_at_a_time(full):
     with full.connect() as client:
         for n in random.Random(2).sample(range(KEYS), 500):
-            client.talk(b"get %s\r\n" % key(n), b"VALUE %s %d %d\r\n%s\r\nEND\r\n" % (key(n), n, VALUE, value(n)))
+            client.talk(b"get %s\r\n" % key(n),
+                        b"VALUE %s %d %d\r\n%s\r\nEND\r\n" % (key(n), n, VALUE, value(n)))
 
 
 def test_hot_and_cold_keys_and_misses_in_one_multiget_keep_their_order(full):
@@ -97,7 +100,8 @@ def test_hot_and_cold_keys_and_misses_in_one_multiget_keep_their_order(full):
             numbers = random.Random(turn).sample(range(KEYS), 20)
             keys = [k for n in numbers for k in (key(n), b"none-%d" % n, key(KEYS - 1), key(n))]
             wanted = b"".join(
-                b"VALUE %s %d %d\r\n%s\r\n" % (key(m), m, VALUE, value(m)) for n in numbers for m in (n, KEYS - 1, n))
+                b"VALUE %s %d %d\r\n%s\r\n" % (key(m), m, VALUE, value(m)) for n in numbers
+                for m in (n, KEYS - 1, n))
             client.talk(b"get " + b" ".join(keys) + b"\r\n", wanted + b"END\r\n")
 
 
@@ -106,8 +110,8 @@ def test_cold_and_hot_commands_in_one_pipeline_are_answered_in_order(full):
         sent, wanted = [], []
         for n in random.Random(3).sample(range(KEYS), 300):
             sent.append(b"get %s\r\nset hot 0 0 1\r\nx\r\nget hot none\r\nbogus\r\n" % key(n))
-            wanted.append(b"VALUE %s %d %d\r\n%s\r\nEND\r\nSTORED\r\nVALUE hot 0 1\r\nx\r\nEND\r\nERROR\r\n" % (
-                key(n), n, VALUE, value(n)))
+            wanted.append(b"VALUE %s %d %d\r\n%s\r\nEND\r\nSTORED\r\nVALUE hot 0 1\r\nx\r\nEND\r\n"
+                          b"ERROR\r\n" % (key(n), n, VALUE, value(n)))
         client.talk(b"".join(sent), b"".join(wanted))
 
 
@@ -116,10 +120,10 @@ def test_a_pipeline_sees_its_own_writes_of_cold_keys(full):
         sent, wanted = [], []
         for n in random.Random(4).sample(range(KEYS), 200):
             k = key(n)
-            sent.append(b"append %s 0 0 1\r\n+\r\nget %s\r\nset %s 0 0 1\r\nn\r\nget %s\r\ndelete %s\r\nget %s\r\n" % (
-                k, k, k, k, k, k))
-            wanted.append(b"STORED\r\nVALUE %s %d %d\r\n%s+\r\nEND\r\nSTORED\r\nVALUE %s 0 1\r\nn\r\nEND\r\nDELETED\r\nEND\r\n" % (
-                k, n, VALUE + 1, value(n), k))
+            sent.append(b"append %s 0 0 1\r\n+\r\nget %s\r\nset %s 0 0 1\r\nn\r\nget %s\r\n"
+                        b"delete %s\r\nget %s\r\n" % (k, k, k, k, k, k))
+            wanted.append(b"STORED\r\nVALUE %s %d %d\r\n%s+\r\nEND\r\nSTORED\r\nVALUE %s 0 1\r\n"
+                          b"n\r\nEND\r\nDELETED\r\nEND\r\n" % (k, n, VALUE + 1, value(n), k))
         client.talk(b"".join(sent), b"".join(wanted))
 
 
@@ -133,20 +137,24 @@ def test_every_command_on_cold_keys(full):
         for n in range(0, 50, 5):
             client.talk(b"incr number-%d 5\r\n" % n, b"15\r\n")
             client.talk(b"decr number-%d 1\r\n" % (n + 1), b"9\r\n")
-            client.talk(b"cas number-%d 4 0 3 %d\r\nnew\r\n" % (n + 2, before[b"number-%d" % (n + 2)][2]), b"STORED\r\n")
+            client.talk(b"cas number-%d 4 0 3 %d\r\nnew\r\n"
+                        % (n + 2, before[b"number-%d" % (n + 2)][2]), b"STORED\r\n")
             client.talk(b"cas number-%d 4 0 3 1\r\nnew\r\n" % (n + 3), b"EXISTS\r\n")
             client.talk(b"add number-%d 4 0 3\r\nnew\r\n" % (n + 4), b"NOT_STORED\r\n")
-            client.talk(b"incr %s 1\r\n" % key(n), b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n")
+            client.talk(b"incr %s 1\r\n" % key(n),
+                        b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n")
             client.talk(b"append %s 0 0 1\r\n>\r\n" % key(n + 1), b"STORED\r\n")
             client.talk(b"prepend %s 0 0 1\r\n<\r\n" % key(n + 2), b"STORED\r\n")
             client.talk(b"touch %s 1000\r\n" % key(n + 3), b"TOUCHED\r\n")
             client.talk(b"gat 1000 %s\r\n" % key(n + 4),
-                        b"VALUE %s %d %d\r\n%s\r\nEND\r\n" % (key(n + 4), n + 4, VALUE, value(n + 4)))
+                        b"VALUE %s %d %d\r\n%s\r\nEND\r\n"
+                        % (key(n + 4), n + 4, VALUE, value(n + 4)))
             client.talk(b"replace number-%d 5 0 1\r\nr\r\n" % (n + 4), b"STORED\r\n")
         full.restart("kill9")
     with full.connect() as client:
         for n in range(0, 50, 5):
-            found = client.gets(*(b"number-%d" % (n + i) for i in range(5)), *(key(n + i) for i in range(5)))
+            found = client.gets(*(b"number-%d" % (n + i) for i in range(5)),
+                                *(key(n + i) for i in range(5)))
             assert [found[b"number-%d" % (n + i)][:2] for i in range(5)] == [
                 (b"15", 3), (b"9 ", 3), (b"new", 4), (b"10", 3), (b"r", 5)]
             assert found[key(n + 1)][:2] == (value(n + 1) + b">", n + 1)
@@ -196,7 +204,8 @@ def test_readers_and_writers_of_cold_keys_at_once_see_whole_values(full):
                 assert client.get(key(n)) == value(n)
 
     with ThreadPoolExecutor(4) as pool:
-        work = [pool.submit(write, 1), pool.submit(write, 2), pool.submit(read, 3), pool.submit(read, 4)]
+        work = [pool.submit(write, 1), pool.submit(write, 2), pool.submit(read, 3),
+                pool.submit(read, 4)]
         while not all(done.done() for done in work):
             forget_page_cache(full)
         for done in work:
@@ -244,7 +253,8 @@ def test_a_client_that_leaves_while_its_cold_values_are_read(full):
     for turn in range(30):
         forget_page_cache(full)
         with full.connect() as client:
-            client.send(b"get " + b" ".join(key(n) for n in range(turn * 100, turn * 100 + 100)) + b"\r\n")
+            client.send(b"get " + b" ".join(key(n) for n in range(turn * 100, turn * 100 + 100)) +
+                        b"\r\n")
     with full.connect() as client:
         assert_right(client.gets(key(7)), [7])
 

@@ -16,12 +16,13 @@ import support
 from support import CACHECASK, Client, Server, free_port
 
 only_root = pytest.mark.skipif(not support.is_root(), reason="only root can become another user")
-needs_memcached = pytest.mark.skipif(not os.path.exists("/usr/bin/memcached"), reason="needs Debian's memcached")
+needs_memcached = pytest.mark.skipif(not os.path.exists("/usr/bin/memcached"),
+                                     reason="needs Debian's memcached")
 
 
 def run(*arguments):
-    done = subprocess.run([CACHECASK, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=support.TIMEOUT, check=False)
+    done = subprocess.run([CACHECASK, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -55,8 +56,9 @@ def test_help_goes_to_standard_output_and_exits_0():
     for option in ("-h", "--help"):
         status, out, err = run(option)
         assert (status, err) == (0, "")
-        for name in ("-p", "-l", "-s", "-a", "-d", "-u", "-m", "-M", "-c", "-v", "-h", "-V", "-P", "-t", "-I", "--data-dir",
-                     "--sync", "--segment-size", "--config", "unix-socket"):
+        for name in ("-p", "-l", "-s", "-a", "-d", "-u", "-m", "-M", "-c", "-v", "-h", "-V", "-P",
+                     "-t", "-I", "--data-dir", "--sync", "--segment-size", "--config",
+                     "unix-socket"):
             assert name in out, name
         assert "proxy_config" not in out
 
@@ -73,9 +75,10 @@ def test_license_exits_0():
 
 
 @pytest.mark.parametrize("options", [
-    ["--nonsense"], ["-j"], ["-p"], ["-p", "x"], ["-p", "70000"], ["-p", ""], ["-m", "x"], ["-m", "0"], ["-m", "-1"],
-    ["-c", "0"], ["-c", "-1"], ["-c", "x"], ["-t", "0"], ["-t", "-1"], ["-t", "x"], ["-B", "nonsense"], ["-I", "1023"],
-    ["-I", "2g"], ["-I", "x"], ["-I", "-5"], ["--segment-size=1k"], ["--segment-size=2g"], ["--sync=x"], ["-o", "nonsense"],
+    ["--nonsense"], ["-j"], ["-p"], ["-p", "x"], ["-p", "70000"], ["-p", ""], ["-m", "x"],
+    ["-m", "0"], ["-m", "-1"], ["-c", "0"], ["-c", "-1"], ["-c", "x"], ["-t", "0"], ["-t", "-1"],
+    ["-t", "x"], ["-B", "nonsense"], ["-I", "1023"], ["-I", "2g"], ["-I", "x"], ["-I", "-5"],
+    ["--segment-size=1k"], ["--segment-size=2g"], ["--sync=x"], ["-o", "nonsense"],
     ["-o", "sync=x"], ["--config=/no/such/file"], ["stray"], ["-a", "9"], ["--data-dir"], ["-vx"],
 ], ids=" ".join)
 def test_bad_options_are_refused_with_a_message(options):
@@ -84,20 +87,23 @@ def test_bad_options_are_refused_with_a_message(options):
 
 
 @pytest.mark.parametrize("options", [
-    ["-m 100"], ["-m100"], ["--memory-limit=100"], ["--memory-limit", "100"], ["-o", "memory-limit=100"], ["-vm", "100"],
+    ["-m 100"], ["-m100"], ["--memory-limit=100"], ["--memory-limit", "100"],
+    ["-o", "memory-limit=100"], ["-vm", "100"],
 ])
 def test_values_may_be_given_in_every_usual_way(options):
     assert Server(*options).stats()["limit_maxbytes"] == str(100 << 20)
 
 
 def test_what_memcached_knows_and_means_nothing_here_is_accepted():
-    Server("-f", "1.1", "-n", "32", "-L", "-C", "-b", "100", "-R", "10", "-B", "ascii", "-X", "-W", "-r", "-o",
-           "modern,hashpower=20,slab_reassign,lru_crawler,hot_lru_pct=10,hash_algorithm=murmur3,no_hashexpand,maxconns_fast")
+    Server("-f", "1.1", "-n", "32", "-L", "-C", "-b", "100", "-R", "10", "-B", "ascii", "-X", "-W",
+           "-r", "-o", "modern,hashpower=20,slab_reassign,lru_crawler,hot_lru_pct=10,"
+           "hash_algorithm=murmur3,no_hashexpand,maxconns_fast")
 
 
 @only_root
 def test_root_needs_a_user():
-    done = subprocess.run([CACHECASK, "-p", str(free_port()), "--data-dir=" + support.place.new("data")],
+    done = subprocess.run([CACHECASK, "-p", str(free_port()),
+                           "--data-dir=" + support.place.new("data")],
                           stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=False)
     assert done.returncode != 0 and b"can't run as root without the -u switch" in done.stderr
 
@@ -129,8 +135,9 @@ def configuration_file(text):
 def test_a_configuration_file():
     path = configuration_file("# a comment\n\n-m 128\n-c 77\n  --sync=none  \n-t 2\n-M\n")
     settings = Server("--config=" + path).stats("settings")
-    assert (settings["maxbytes"], settings["maxconns"], settings["num_threads"], settings["evictions"]) == (
-        str(128 << 20), "77", "2", "off")
+    assert (settings["maxbytes"], settings["maxconns"], settings["num_threads"],
+            settings["evictions"]) == (
+str(128 << 20), "77", "2", "off")
 
 
 def test_a_mistake_in_the_configuration_file_is_told_with_its_line():
@@ -160,8 +167,10 @@ def test_the_configuration_file_that_comes_with_it_is_good():
 
 def test_several_addresses():
     first, second, third = free_port(), free_port(), free_port()
-    server = Server("-l", "127.0.0.1:%d,127.0.0.1:%d" % (first, second), "-l", "127.0.0.2:%d" % third)
-    for address in (("127.0.0.1", server.port), ("127.0.0.1", first), ("127.0.0.1", second), ("127.0.0.2", third)):
+    server = Server("-l", "127.0.0.1:%d,127.0.0.1:%d" % (first, second), "-l",
+                    "127.0.0.2:%d" % third)
+    for address in (("127.0.0.1", server.port), ("127.0.0.1", first), ("127.0.0.1", second),
+                    ("127.0.0.2", third)):
         assert version_at(address).startswith(b"VERSION ")
     assert "127.0.0.2:%d" % third in server.log()
 
@@ -178,7 +187,8 @@ def test_ip_version_6():
 
 def test_any_free_port_is_told_in_a_file():
     path = os.path.join(support.place.new("ports"), "ports")
-    server = Server("-p", "-1", "-l", "127.0.0.1", listen=False, start=False, env={"MEMCACHED_PORT_FILENAME": path})
+    server = Server("-p", "-1", "-l", "127.0.0.1", listen=False, start=False,
+                    env={"MEMCACHED_PORT_FILENAME": path})
     server.launch()
     support.wait_until(lambda: "ready" in server.log(), "the server is ready")
     with open(path, encoding="ascii") as file:
@@ -198,7 +208,8 @@ def test_a_port_in_use_is_an_error():
 
 
 def test_a_name_that_is_no_address():
-    status, said = Server("-l", "no.such.host.invalid", start=False).launch().wait_for_exit(timeout=40)
+    status, said = Server("-l", "no.such.host.invalid",
+                          start=False).launch().wait_for_exit(timeout=40)
     assert status != 0 and "no.such.host.invalid" in said
 
 
@@ -303,11 +314,13 @@ def test_in_the_background():
         pid = int(file.read())
     support.guardian.tell(b"+", pid)
     try:
-        assert version_at(("127.0.0.1", server.port)).startswith(b"VERSION "), "it is ready when its starter ends"
+        version = version_at(("127.0.0.1", server.port))
+        assert version.startswith(b"VERSION "), "it is ready when its starter ends"
         assert os.getpgid(pid) != os.getpgid(0)
     finally:
         os.kill(pid, signal.SIGTERM)
-        support.wait_until(lambda: not os.path.exists("/proc/%d" % pid) or is_zombie(pid), "the server ends")
+        support.wait_until(lambda: not os.path.exists("/proc/%d" % pid) or is_zombie(pid),
+                           "the server ends")
         support.guardian.tell(b"-", pid)
 
 
@@ -391,7 +404,8 @@ def test_shutdown_by_command():
 def test_the_default_data_directory_of_a_service():
     path = support.place.new("state")
     server = Server(start=False, env={"STATE_DIRECTORY": path})
-    server.command = lambda: [part for part in Server.command(server) if not part.startswith("--data-dir")]
+    server.command = lambda: [part for part in Server.command(server)
+                              if not part.startswith("--data-dir")]
     server.start()
     assert path in server.log() and "store" in os.listdir(path)
 
@@ -399,18 +413,22 @@ def test_the_default_data_directory_of_a_service():
 def test_of_several_directories_of_a_service_the_first_is_taken():
     first, second = support.place.new("state"), support.place.new("state")
     server = Server(start=False, env={"STATE_DIRECTORY": "%s:%s" % (first, second)})
-    server.command = lambda: [part for part in Server.command(server) if not part.startswith("--data-dir")]
+    server.command = lambda: [part for part in Server.command(server)
+                              if not part.startswith("--data-dir")]
     server.start()
-    assert "data in %s:" % first in server.log() and "store" in os.listdir(first) and os.listdir(second) == []
+    assert ("data in %s:" % first in server.log() and "store" in os.listdir(first) and
+            os.listdir(second) == [])
     assert not os.path.exists("%s:%s" % (first, second))
 
 
 def start_as(user_id, **env):
     """As that user, with that environment alone: status and what was said. None of them can
     serve."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY")}
-    done = subprocess.run([support.program_for_all(), "-p", str(free_port())], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=support.TIMEOUT, user=user_id, group=user_id, extra_groups=[],
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY")}
+    done = subprocess.run([support.program_for_all(), "-p", str(free_port())],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=support.TIMEOUT, user=user_id, group=user_id, extra_groups=[],
                           env={**environment, **env}, check=False)
     return done.returncode, done.stderr.decode()
 
@@ -425,7 +443,8 @@ def test_without_a_home_it_says_what_was_tried_and_what_to_set():
 
 @only_root
 @pytest.mark.parametrize("env, missing", [
-    ({"HOME": "/"}, "/.local"), ({"HOME": "/no-such-home"}, "/no-such-home"), ({"XDG_STATE_HOME": "/no-such/state"}, "/no-such"),
+    ({"HOME": "/"}, "/.local"), ({"HOME": "/no-such-home"}, "/no-such-home"),
+    ({"XDG_STATE_HOME": "/no-such/state"}, "/no-such"),
 ], ids=str)
 def test_a_home_that_cannot_be_used_is_named(env, missing):
     status, said = start_as(45678, **env)
@@ -441,15 +460,19 @@ MEMCACHED_CONF = "/etc/memcached.conf"
 # What each option that takes a value is tried with; those of -o as well.
 VALUES = {
     "port": None, "listen": None, "user": None,  # the server under test has these anyway
-    "udp-port": "0", "unix-mask": "700", "memory-limit": "64", "conn-limit": "100", "pidfile": "/no/such/place",
-    "slab-growth-factor": "1.25", "slab-min-size": "48", "threads": "2", "max-reqs-per-event": "20", "listen-backlog": "100",
-    "protocol": "auto", "max-item-size": "1m", "memory-file": "/no/such/file", "napi_ids": "1", "D": ":",
-    "hash_algorithm": "murmur3", "tail_repair_time": "0", "ext_path": "/no/such/file:1G", "read_buf_mem_limit": "0",
+    "udp-port": "0", "unix-mask": "700", "memory-limit": "64", "conn-limit": "100",
+    "pidfile": "/no/such/place", "slab-growth-factor": "1.25", "slab-min-size": "48",
+    "threads": "2", "max-reqs-per-event": "20", "listen-backlog": "100", "protocol": "auto",
+    "max-item-size": "1m", "memory-file": "/no/such/file", "napi_ids": "1", "D": ":",
+    "hash_algorithm": "murmur3", "tail_repair_time": "0", "ext_path": "/no/such/file:1G",
+    "read_buf_mem_limit": "0",
 }
-FLAGS_OF_O = {"maxconns_fast", "no_lru_crawler", "no_lru_maintainer", "track_sizes", "no_hashexpand", "modern", "no_modern",
+FLAGS_OF_O = {"maxconns_fast", "no_lru_crawler", "no_lru_maintainer", "track_sizes",
+              "no_hashexpand", "modern", "no_modern",
               "ext_drop_unread"}
 # They have tests of their own: they change what the server is, or need files.
-APART = {"unix-socket", "daemon", "help", "license", "version", "auth-file", "enable-ssl", "enable-sasl", "extended"}
+APART = {"unix-socket", "daemon", "help", "license", "version", "auth-file", "enable-ssl",
+         "enable-sasl", "extended"}
 
 
 def options_of_memcached():
@@ -461,7 +484,8 @@ def options_of_memcached():
     extended = re.findall(r"^   - (\w+):", said, re.M)
     assert len(named) > 30 and len(extended) > 40
     takes_value = {"R", "N"}  # whose rows do not show it
-    return [(letter, name, bool(value) or letter in takes_value) for letter, name, value in named] + letters, extended
+    return [(letter, name, bool(value) or letter in takes_value)
+            for letter, name, value in named] + letters, extended
 
 
 def tried():
@@ -505,7 +529,8 @@ def test_every_long_option_of_memcached_starts_it(form):
 def shortest(name, names):
     """The least of it that no other one begins with."""
     return next(name[:end] for end in range(1, len(name) + 1)
-                if not any(other.startswith(name[:end]) for other in names if other != name) or end == len(name))
+                if not any(other.startswith(name[:end]) for other in names if other != name) or
+                end == len(name))
 
 
 @needs_memcached
@@ -517,14 +542,16 @@ def test_every_long_option_of_memcached_may_be_cut_short_as_there():
             options += ["--" + shortest(name, known)] + ([value] if value else [])
     assert "--verb" in options and "--pr" in options and "--c" in options
     settings = Server(*options).stats("settings")
-    assert (settings["maxconns"], settings["num_threads"], settings["tcp_backlog"]) == ("100", "2", "100")
+    assert (settings["maxconns"], settings["num_threads"],
+            settings["tcp_backlog"]) == ("100", "2", "100")
 
 
 def test_names_that_are_cut_short_in_a_configuration_file():
     path = configuration_file("--memory-l 128\n--disable-e\n--segm=1m\n--conn-l=77\n")
     settings = Server("--conf=" + path).stats("settings")
-    assert (settings["maxbytes"], settings["evictions"], settings["segment_size"], settings["maxconns"]) == (
-        str(128 << 20), "off", str(1 << 20), "77")
+    assert (settings["maxbytes"], settings["evictions"], settings["segment_size"],
+            settings["maxconns"]) == (
+str(128 << 20), "off", str(1 << 20), "77")
 
 
 AMBIGUOUS = (["--ver"], ["--memory", "64"], ["--lis=127.0.0.1"], ["--enable-s"], ["--slab=1"])
@@ -533,8 +560,10 @@ AMBIGUOUS = (["--ver"], ["--memory", "64"], ["--lis=127.0.0.1"], ["--enable-s"],
 @pytest.mark.parametrize("options", AMBIGUOUS, ids=" ".join)
 def test_a_name_that_is_cut_too_short(options):
     said = refused(*options)
-    first, second = re.match(r"option %s is ambiguous: (--\S+) or (--\S+); see --help\n" % options[0], said).groups()
-    assert first != second and first.startswith(options[0].split("=")[0]) and second.startswith(options[0].split("=")[0])
+    first, second = re.match(r"option %s is ambiguous: (--\S+) or (--\S+); see --help\n"
+                             % options[0], said).groups()
+    assert (first != second and first.startswith(options[0].split("=")[0]) and
+            second.startswith(options[0].split("=")[0]))
 
 
 def test_a_name_that_is_cut_too_short_in_a_configuration_file():
@@ -546,8 +575,8 @@ def test_a_name_that_is_cut_too_short_in_a_configuration_file():
 @needs_memcached
 def test_memcached_finds_the_same_ambiguous():
     for options in AMBIGUOUS:
-        done = subprocess.run([MEMCACHED, *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=support.TIMEOUT,
-                              check=False)
+        done = subprocess.run([MEMCACHED, *options], stdin=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=False)
         assert done.returncode != 0 and b"ambiguous" in done.stderr
 
 
@@ -559,13 +588,16 @@ def test_a_whole_name_wins_over_those_that_begin_so():
 @needs_memcached
 def test_every_extended_option_of_memcached_starts_it():
     _, extended = options_of_memcached()
-    words = [name if name in FLAGS_OF_O else "%s=%s" % (name, VALUES.get(name, "1")) for name in extended
+    words = [name if name in FLAGS_OF_O else "%s=%s" % (name, VALUES.get(name, "1"))
+             for name in extended
              if not name.startswith("ssl_")]  # which need -Z, and files
-    more = ("inline_ascii_resp,slab_sizes=64-128,resp_obj_mem_limit=1,drop_privileges,no_drop_privileges,relaxed_privileges,"
-            "no_maxconns_fast,no_slab_reassign,no_inline_ascii_resp,lru_segmented,no_chunked_items,temporary_ttl=5")
+    more = ("inline_ascii_resp,slab_sizes=64-128,resp_obj_mem_limit=1,drop_privileges,"
+            "no_drop_privileges,relaxed_privileges,no_maxconns_fast,no_slab_reassign,"
+            "no_inline_ascii_resp,lru_segmented,no_chunked_items,temporary_ttl=5")
     server = Server("-o", ",".join(words), "-o", more)
     settings = server.stats("settings")
-    assert settings["track_sizes"] == "yes" and settings["maxconns_fast"] == "no" and settings["idle_timeout"] == "1"
+    assert (settings["track_sizes"] == "yes" and settings["maxconns_fast"] == "no" and
+            settings["idle_timeout"] == "1")
 
 
 @needs_memcached
@@ -583,7 +615,8 @@ def test_stats_settings_have_the_names_and_the_order_of_memcached():
         process.kill()
         process.wait()
         support.guardian.tell(b"-", process.pid)
-    theirs = [name for name in theirs if not name.startswith(("ext_", "ssl_")) and name != "slab_automove_freeratio"]
+    theirs = [name for name in theirs if not name.startswith(("ext_", "ssl_")) and
+              name != "slab_automove_freeratio"]
     assert [name for name in ours if name in theirs] == theirs
 
 
@@ -600,7 +633,8 @@ def memcached_user_can_serve():
     return support.is_root() and os.path.exists(MEMCACHED_CONF)
 
 
-@pytest.mark.skipif(not memcached_user_can_serve(), reason="needs root, Debian's memcached.conf and its user")
+@pytest.mark.skipif(not memcached_user_can_serve(),
+                    reason="needs root, Debian's memcached.conf and its user")
 @pytest.mark.parametrize("how", ["as a file", "as arguments"])
 def test_debians_memcached_conf_starts_it(how):
     data = support.place.new("data")
@@ -612,7 +646,8 @@ def test_debians_memcached_conf_starts_it(how):
         arguments = arguments_of_debians_wrapper()
     # Ours come behind: the port and the directory, so that no other server is in the way.
     command = [CACHECASK, *arguments, "-p", str(port), "--data-dir=" + data]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
     support.guardian.tell(b"+", process.pid)
     support.wait_until(lambda: process.poll() is not None or is_listening(port), "it listens")
     assert process.poll() in (None, 0), process.stderr.read()
@@ -628,7 +663,8 @@ def test_debians_memcached_conf_starts_it(how):
     finally:
         os.kill(pid, signal.SIGTERM)
         support.wait_until(lambda: process.poll() is not None, "the one who was started ends")
-        support.wait_until(lambda: not os.path.exists("/proc/%d" % pid) or is_zombie(pid), "the server ends")
+        support.wait_until(lambda: not os.path.exists("/proc/%d" % pid) or is_zombie(pid),
+                           "the server ends")
         for ended in (pid, process.pid):
             support.guardian.tell(b"-", ended)
 
@@ -646,10 +682,12 @@ def arguments_of_debians_wrapper():
 
 
 def test_a_configuration_file_in_debians_form():
-    path = configuration_file("logfile /var/log/memcached.log\n-m 128 # memory\n# -c 5\n\t-c\t77\r\n--max-item-size=2m\n--threads 2\n")
+    path = configuration_file("logfile /var/log/memcached.log\n-m 128 # memory\n# -c "
+                              "5\n\t-c\t77\r\n--max-item-size=2m\n--threads 2\n")
     settings = Server("--config=" + path).stats("settings")
-    assert (settings["maxbytes"], settings["maxconns"], settings["item_size_max"], settings["num_threads"]) == (
-        str(128 << 20), "77", str(2 << 20), "2")
+    assert (settings["maxbytes"], settings["maxconns"], settings["item_size_max"],
+            settings["num_threads"]) == (
+str(128 << 20), "77", str(2 << 20), "2")
 
 
 def test_a_configuration_file_does_not_name_another():
@@ -661,20 +699,24 @@ def test_a_configuration_file_does_not_name_another():
 
 def test_all_options_of_ours_by_o():
     data = support.place.new("data")
-    server = Server("-o", "data-dir=%s,sync=none,segment_size=1m,disk-limit=64m,clean-rate=1m,idle-timeout=9" % data)
+    server = Server("-o", "data-dir=%s,sync=none,segment_size=1m,disk-limit=64m,clean-rate=1m,"
+                    "idle-timeout=9" % data)
     settings = server.stats("settings")
-    assert (settings["sync_interval_ms"], settings["segment_size"], settings["disk_limit"], settings["clean_rate"],
+    assert (settings["sync_interval_ms"], settings["segment_size"], settings["disk_limit"],
+            settings["clean_rate"],
             settings["idle_timeout"]) == ("-1", str(1 << 20), str(64 << 20), str(1 << 20), "9")
 
 
 @pytest.mark.parametrize("options, wanted", [
     (["-c", "0"], "-c, --conn-limit: \"0\" is no number from 1 to 1048576"),
-    (["-t", "-3"], "from 1 to 1024"), (["-I", "2g"], "from 1k to 1g"), (["-I", "100"], "from 1k to 1g"),
-    (["-R", "0"], "1 or more"), (["-a", "1000"], "from 0 to 777"), (["-m", "0"], "from 1m"),
-    (["-o", "idle_timeout=-1"], "0 or more"), (["-D", "ab"], "single character"), (["-j"], "unknown option -j"),
-    (["--nonsense=5"], "unknown option --nonsense"), (["-o", "modern,nonsense"], "unknown option nonsense"),
-    (["--daemon=5"], "takes no value"), (["-o", "idle_timeout"], "needs a value"),
-    (["--daem=5"], "takes no value"), (["--disk-l"], "needs a value"), (["-o", "memory-l=64"], "unknown option memory-l"),
+    (["-t", "-3"], "from 1 to 1024"), (["-I", "2g"], "from 1k to 1g"),
+    (["-I", "100"], "from 1k to 1g"), (["-R", "0"], "1 or more"), (["-a", "1000"], "from 0 to 777"),
+    (["-m", "0"], "from 1m"), (["-o", "idle_timeout=-1"], "0 or more"),
+    (["-D", "ab"], "single character"), (["-j"], "unknown option -j"),
+    (["--nonsense=5"], "unknown option --nonsense"),
+    (["-o", "modern,nonsense"], "unknown option nonsense"), (["--daemon=5"], "takes no value"),
+    (["-o", "idle_timeout"], "needs a value"), (["--daem=5"], "takes no value"),
+    (["--disk-l"], "needs a value"), (["-o", "memory-l=64"], "unknown option memory-l"),
     (["--idle_time=5"], "unknown option --idle_time"),
 ], ids=str)
 def test_what_is_wrong_with_an_option_is_said(options, wanted):
@@ -709,15 +751,18 @@ def test_too_few_open_files_for_the_connections_are_an_error():
         os.setuid(nobody.pw_uid)
 
     program = support.program_for_all()
-    command = [program, "-p", str(free_port()), "-l", "127.0.0.1", "--data-dir=" + support.place.new("data"), "-c", "300"]
-    done = subprocess.run(command, preexec_fn=become_nobody, stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=False)
+    command = [program, "-p", str(free_port()), "-l", "127.0.0.1",
+               "--data-dir=" + support.place.new("data"), "-c", "300"]
+    done = subprocess.run(command, preexec_fn=become_nobody, stderr=subprocess.PIPE,
+                          timeout=support.TIMEOUT, check=False)
     assert done.returncode == 1 and b"ulimit -n) is 200: too low for 300 connections" in done.stderr
 
 
 def test_core_files_of_any_size():
     server = Server("-r")
     pid = server.process.pid
-    assert limits_of(pid)["Max core file size"] == limits_of(os.getpid())["Max core file size"] or support.is_root()
+    assert (limits_of(pid)["Max core file size"] == limits_of(os.getpid())["Max core file size"] or
+            support.is_root())
     if support.is_root():
         assert limits_of(pid)["Max core file size"] == "unlimited"
         assert os.stat("/proc/%d/status" % pid).st_uid != 0, "the kernel would write no core file"
@@ -736,7 +781,8 @@ def test_the_backlog_is_what_was_asked_for():
     if not shutil.which("ss"):
         pytest.skip("no ss here")
     server = Server("-b", "77")
-    said = subprocess.run(["ss", "-Hltn", "sport = :%d" % server.port], stdout=subprocess.PIPE, check=True).stdout.split()
+    said = subprocess.run(["ss", "-Hltn", "sport = :%d" % server.port], stdout=subprocess.PIPE,
+                          check=True).stdout.split()
     assert said[2] == b"77"
 
 

@@ -26,7 +26,8 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not():
     while not is_closed(idle) or time.monotonic() < started + 2.5:
         busy.expect_nothing()
         time.sleep(0.05)
-        assert time.monotonic() < started + 20 and (time.monotonic() > started + 0.9 or not is_closed(idle))
+        assert (time.monotonic() < started + 20 and
+                (time.monotonic() > started + 0.9 or not is_closed(idle)))
     stats = busy.stats()
     assert int(stats["idle_kicks"]) >= 1 and stats["curr_connections"] == "1"
     assert busy.stats("settings")["idle_timeout"] == "1"
@@ -60,7 +61,8 @@ def test_a_unix_socket_may_be_idle():
 
 def test_no_maxconns_fast_lets_the_next_ones_wait():
     server = Server("-c", "3", "-o", "no_maxconns_fast")
-    support.wait_until(lambda: server.stats()["curr_connections"] == "1", "the first connections are counted out")
+    support.wait_until(lambda: server.stats()["curr_connections"] == "1",
+                       "the first connections are counted out")
     first = [server.connect() for _ in range(3)]
     for client in first:
         client.expect_nothing()
@@ -68,7 +70,8 @@ def test_no_maxconns_fast_lets_the_next_ones_wait():
     waiting.send(b"get no:such:key\r\n")
     assert waiting.rest() == b""
     stats = first[0].stats()
-    assert stats["rejected_connections"] == "0" and stats["accepting_conns"] == "0" and stats["listen_disabled_num"] != "0"
+    assert (stats["rejected_connections"] == "0" and stats["accepting_conns"] == "0" and
+            stats["listen_disabled_num"] != "0")
     first.pop().close()
     waiting.expect(b"END\r\n")
     first.pop().close()
@@ -84,7 +87,8 @@ def test_a_connection_has_its_turn_and_others_theirs(limit, pipeline, yields):
         before = int(client.stats()["conn_yields"])
         client.talk(b"get k\r\n" * pipeline, b"VALUE k 0 1\r\nx\r\nEND\r\n" * pipeline)
         stats = client.stats()
-        assert (int(stats["conn_yields"]) - before >= yields > 0) or int(stats["conn_yields"]) == before + yields
+        assert ((int(stats["conn_yields"]) - before >= yields > 0) or
+                int(stats["conn_yields"]) == before + yields)
         assert client.stats("settings")["reqs_per_event"] == str(limit)
 
 
@@ -98,9 +102,11 @@ def test_a_multiget_is_one_request():
 
 def test_turns_mix_with_all_kinds_of_requests():
     server = Server("-R", "3", "-t", "1")
-    stream = b"".join(b"set k%d 0 0 2\r\n%02d\r\nget k%d none k%d\r\nincr k%d 1\r\nnonsense\r\ndelete k%d\r\n" % ((i,) * 6)
+    stream = b"".join(b"set k%d 0 0 2\r\n%02d\r\nget k%d none k%d\r\nincr k%d 1\r\nnonsense\r\n"
+                      b"delete k%d\r\n" % ((i,) * 6)
                       for i in range(50))
-    wanted = b"".join(b"STORED\r\nVALUE k%d 0 2\r\n%02d\r\nVALUE k%d 0 2\r\n%02d\r\nEND\r\n%s\r\nERROR\r\nDELETED\r\n" %
+    wanted = b"".join(b"STORED\r\nVALUE k%d 0 2\r\n%02d\r\nVALUE k%d 0 2\r\n%02d\r\nEND\r\n%s\r\n"
+                      b"ERROR\r\nDELETED\r\n" %
                       (i, i, i, i, str(i + 1).encode()) for i in range(50))
     with server.connect() as client:
         client.talk(stream, wanted)
@@ -128,6 +134,7 @@ def test_clients_that_ask_at_once_get_what_each_has_asked_for(more):
         for client, key in zip(clients, keys):
             if client not in gone:
                 value = values[key]
-                client.expect(b"VALUE %s 0 %d\r\n%s\r\nEND\r\nSTORED\r\n" % (key, len(value), value))
+                client.expect(b"VALUE %s 0 %d\r\n%s\r\nEND\r\nSTORED\r\n"
+                              % (key, len(value), value))
     with server.connect() as client:
         assert len(client.gets(*[b"other-%d" % n for n in range(60)])) == 60

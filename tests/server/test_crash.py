@@ -20,7 +20,8 @@ import pytest
 import support
 from support import Server
 
-CYCLES = int(os.environ.get("CRASH_CYCLES", 200 if support.LONG else (8 if support.SANITIZED else 20)))
+CYCLES = int(os.environ.get("CRASH_CYCLES",
+                            200 if support.LONG else (8 if support.SANITIZED else 20)))
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
 WRITERS = 4
 KEYS = 150  # of each writer
@@ -48,7 +49,8 @@ def answer_to(command, state, argument):
     if command == "touch away":
         return (b"TOUCHED" if state is not None else b"NOT_FOUND"), None
     if command == "append":
-        return (b"STORED", (state[0] + argument, state[1])) if state is not None else (b"NOT_STORED", None)
+        return ((b"STORED", (state[0] + argument, state[1])) if state is not None
+                else (b"NOT_STORED", None))
     if command == "incr":
         if state is None:
             return b"NOT_FOUND", None
@@ -59,12 +61,14 @@ def answer_to(command, state, argument):
 
 def encode(command, key, argument):
     if command in ("set", "add"):
-        return b"%s %s %d 0 %d\r\n%s\r\n" % (command.encode(), key, argument[1], len(argument[0]), argument[0])
+        return b"%s %s %d 0 %d\r\n%s\r\n" % (command.encode(), key, argument[1], len(argument[0]),
+                                             argument[0])
     if command == "append":
         return b"append %s 0 0 %d\r\n%s\r\n" % (key, len(argument), argument)
     if command == "incr":
         return b"incr %s %d\r\n" % (key, argument)
-    return {"delete": b"delete %s\r\n", "touch": b"touch %s 100000\r\n", "touch away": b"touch %s -1\r\n"}[command] % key
+    return {"delete": b"delete %s\r\n", "touch": b"touch %s 100000\r\n",
+            "touch away": b"touch %s -1\r\n"}[command] % key
 
 
 class Writer:
@@ -83,8 +87,10 @@ class Writer:
         self.version += 1
         if index % 3 == 0:
             command = random_.choice(("incr", "incr", "incr", "incr", "add", "touch", "delete"))
-            return key, command, (b"%d" % self.version, index) if command == "add" else random_.randrange(1, 100)
-        command = random_.choice(("set", "set", "set", "add", "append", "delete", "touch", "touch away"))
+            return key, command, (b"%d" % self.version,
+                                  index) if command == "add" else random_.randrange(1, 100)
+        command = random_.choice(("set", "set", "set", "add", "append", "delete", "touch",
+                                  "touch away"))
         if command == "append":
             return key, command, b"+%d" % self.version
         size = random_.choice((0, 10, 100, 100, 100, 1000, 1000, 30000))
@@ -134,7 +140,8 @@ class Writer:
             value = value and value[:2]
             if value not in [state.acknowledged] + state.in_flight:
                 wrong.append("%r is %s, acknowledged was %s, in flight were %s" % (
-                    key, shorten(value), shorten(state.acknowledged), [shorten(s) for s in state.in_flight]))
+                    key, shorten(value), shorten(state.acknowledged),
+                    [shorten(s) for s in state.in_flight]))
             state.acknowledged = value
             state.in_flight = []
         return wrong
@@ -146,7 +153,8 @@ def shorten(value):
 
 def end_under_load(server, writers, random_, how):
     """Returns the exit status, and how long the end took."""
-    threads = [threading.Thread(target=writer.run, args=(server, random_.random())) for writer in writers]
+    threads = [threading.Thread(target=writer.run, args=(server, random_.random()))
+               for writer in writers]
     for thread in threads:
         thread.start()
     time.sleep(random_.uniform(0, 0.3))
@@ -185,7 +193,8 @@ def cycle(server, writers, random_):
     ("-m", "8", "--sync=none", "--segment-size=64k"),
     ("-m", "8", "--sync=always", "--segment-size=1m"),
     ("-m", "8", "-M", "--disk-limit=16m", "--segment-size=64k"),
-], ids=["plenty of memory", "little memory", "small segments and no sync", "sync always", "little disk"])
+], ids=["plenty of memory", "little memory", "small segments and no sync", "sync always",
+        "little disk"])
 def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(options):
     print("SEED=%d" % SEED)
     random_ = random.Random("%d %s" % (SEED, options))
@@ -197,7 +206,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(options):
         except BaseException:
             print("cycle %d" % turn)
             raise
-    print("%d acknowledged writes checked over %d kills" % (sum(w.acknowledged for w in writers), turn + 1))
+    print("%d acknowledged writes checked over %d kills"
+          % (sum(w.acknowledged for w in writers), turn + 1))
     assert sum(writer.acknowledged for writer in writers) > 0
 
 

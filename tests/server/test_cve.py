@@ -10,9 +10,10 @@ import time
 import pytest
 
 import support
-from binary import (ADD, ADDQ, APPEND, APPENDQ, AUTH_ERROR, DELETE, FLUSH, GET, GETK, INVALID, NOT_FOUND, NOT_STORED, OK,
-                    PREPEND, PREPENDQ, REPLACE, REPLACEQ, SASL_AUTH, SASL_STEP, SET, SETQ, TOO_LARGE, UNKNOWN, ask,
-                    packet, plain, receive, refused, statistics, store, talk)
+from binary import (ADD, ADDQ, APPEND, APPENDQ, AUTH_ERROR, DELETE, FLUSH, GET, GETK, INVALID,
+                    NOT_FOUND, NOT_STORED, OK, PREPEND, PREPENDQ, REPLACE, REPLACEQ, SASL_AUTH,
+                    SASL_STEP, SET, SETQ, TOO_LARGE, UNKNOWN, ask, packet, plain, receive, refused,
+                    statistics, store, talk)
 from support import Server
 from test_auth_file import FAILED, REFUSED, password_file, server_with, show
 from test_udp import HEADER as FRAME
@@ -74,12 +75,14 @@ def test_cve_2009_1255(server, client):
     client.talk(b"stats malloc\r\n", ERROR)
     for group in ("", "settings", "items", "slabs", "sizes", "conns", "store"):
         shown = client.ask(("stats %s" % group).strip().encode() + b"\r\n", b"END\r\n")
-        assert not re.search(rb"\b(0x)?[57][0-9a-f]{11}\b(?! *\d)", re.sub(rb"STAT (store_uuid|time|pid) .*", b"", shown)), shown
+        assert not re.search(rb"\b(0x)?[57][0-9a-f]{11}\b(?! *\d)",
+                             re.sub(rb"STAT (store_uuid|time|pid) .*", b"", shown)), shown
     assert_served(server)
 
 
-@pytest.mark.parametrize("length", [-1, -2, -2147483648, 2147483646, 2147483647, 4294967294, 4294967295, 4294967296,
-                                    18446744073709551614, 18446744073709551615])
+@pytest.mark.parametrize("length",
+                         [-1, -2, -2147483648, 2147483646, 2147483647, 4294967294, 4294967295,
+                          4294967296, 18446744073709551614, 18446744073709551615])
 def test_cve_2009_2415(server, length):
     """A length that overflows when two are added wrote behind its block; it is refused, and
     announces no block."""
@@ -115,8 +118,8 @@ def test_cve_2010_1152(server):
     assert_served(server)
 
 
-STORING = [(SET, 8), (ADD, 8), (REPLACE, 8), (SETQ, 8), (ADDQ, 8), (REPLACEQ, 8), (APPEND, 0), (PREPEND, 0), (APPENDQ, 0),
-           (PREPENDQ, 0)]
+STORING = [(SET, 8), (ADD, 8), (REPLACE, 8), (SETQ, 8), (ADDQ, 8), (REPLACEQ, 8), (APPEND, 0),
+           (PREPEND, 0), (APPENDQ, 0), (PREPENDQ, 0)]
 
 
 @pytest.mark.parametrize("body_len", [0xFFFFFFE8, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF])
@@ -158,7 +161,8 @@ def test_cve_2013_0179(level):
     with server.connect() as client:
         for key in NASTY_KEYS:
             assert ask(client, packet(DELETE, key)) == refused(DELETE, NOT_FOUND)
-    for lie in (packet(DELETE, b"k", key_len=0xFFFF), packet(DELETE, b"k", key_len=0xFFFF, body_len=0)):
+    for lie in (packet(DELETE, b"k", key_len=0xFFFF),
+                packet(DELETE, b"k", key_len=0xFFFF, body_len=0)):
         assert_closes(server, lie, UNKNOWN)
     assert_closes(server, packet(DELETE, b"k" * 251), INVALID)
     assert_served(server)
@@ -168,14 +172,17 @@ def test_cve_2013_0179(level):
 def assert_lines_are_ours(server):
     with open(server.log_path, "rb") as log:
         said = log.read()
-    assert b"k" * 252 not in said, "a key has 250 bytes, and the letter of a flag may stand before it"
+    # A key has 250 bytes, and the letter of a flag may stand before it
+    assert b"k" * 252 not in said
     assert all(len(line) < 4096 for line in said.split(b"\n"))
-    assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f-\xff]", said.replace("…".encode(), b"")), "bytes of clients are escaped"
+    assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f-\xff]",
+                         said.replace("…".encode(), b"")), "bytes of clients are escaped"
 
 
 @pytest.mark.parametrize("second", [
-    packet(SASL_AUTH, b"PLAIN", b"", b"\0user\0wrong"), packet(SASL_STEP, b"PLAIN", b"", b"\0user\0wrong"),
-    packet(SASL_AUTH, b"PLAIN"), packet(SASL_AUTH, b"NONSENSE", b"", b"x"),
+    packet(SASL_AUTH, b"PLAIN", b"", b"\0user\0wrong"),
+    packet(SASL_STEP, b"PLAIN", b"", b"\0user\0wrong"), packet(SASL_AUTH, b"PLAIN"),
+    packet(SASL_AUTH, b"NONSENSE", b"", b"x"),
 ], ids=["again", "step", "begun", "nonsense"])
 def test_cve_2013_7239(with_sasl, second):
     """Who was refused and tried again was let in; nobody is who has not shown the right
@@ -217,11 +224,13 @@ def test_cve_2013_7291():
         with server.connect() as client:
             assert ask(client, store(SET, key, b"1")).status == OK
         for opcode in range(0x25):
-            for extras_len in (0, 4, 8, 20):  # one of these is right for each that has a key, the others close
+            # One of these is right for each that has a key, the others close
+            for extras_len in (0, 4, 8, 20):
                 with server.connect() as client:
                     client.send(packet(opcode, key, bytes(extras_len)))
     with server.connect() as client:
-        for line in (b"get %s", b"gets %s %s", b"incr %s 1", b"touch %s 0", b"gat 0 %s", b"mg %s v k", b"me %s", b"md %s", b"%s", b"stats %s",
+        for line in (b"get %s", b"gets %s %s", b"incr %s 1", b"touch %s 0", b"gat 0 %s",
+                     b"mg %s v k", b"me %s", b"md %s", b"%s", b"stats %s",
                      b"lru_crawler metadump %s"):
             for key in (b"k" * 250, b"%n%s" * 60, b"\xfe" * 250):
                 client.send(line.replace(b"%s", key) + b"\r\n")
@@ -234,7 +243,8 @@ def test_cve_2016_8704(server, opcode):
     """An append whose key is longer than its body had a value of negative length; it is refused and
     closed."""
     for key_len, body_len in ((0xFA, 0), (0xFA, 1), (0xFA, 0xF9), (0xFFFF, 0xFFFE)):
-        assert_closes(server, packet(opcode, b"k" * body_len, key_len=key_len, body_len=body_len), UNKNOWN)
+        assert_closes(server, packet(opcode, b"k" * body_len, key_len=key_len, body_len=body_len),
+                      UNKNOWN)
     assert_served(server)
 
 
@@ -242,7 +252,8 @@ def test_cve_2016_8704(server, opcode):
 def test_cve_2016_8705(server, opcode):
     """The same in set, add and replace, whose extras count too; it is refused and closed."""
     for key_len, body_len in ((0xFA, 0), (0xFA, 0xFA), (0xFA, 0xFA + 7), (1, 8), (0xFFFF, 0xFFFF)):
-        request = packet(opcode, b"", bytes(8), key_len=key_len, body_len=body_len) + b"k" * body_len
+        request = packet(opcode, b"", bytes(8), key_len=key_len,
+                         body_len=body_len) + b"k" * body_len
         assert_closes(server, request, UNKNOWN)
     assert_closes(server, packet(opcode, b"k", bytes(7), b"v"), INVALID)
     assert_served(server)
@@ -272,7 +283,8 @@ def test_cve_2017_9951(server, opcode):
             client.send(packet(opcode, b"k" * 250, bytes(8), body_len=body_len))
             assert receive(client) == refused(opcode, TOO_LARGE)
     for key_len, body_len in ((0xFFFF, 0xFFFFFFFF), (251, 0x80000000)):
-        assert_closes(server, packet(opcode, b"k", bytes(8), key_len=key_len, body_len=body_len), INVALID)
+        assert_closes(server, packet(opcode, b"k", bytes(8), key_len=key_len, body_len=body_len),
+                      INVALID)
     assert_served(server)
 
 
@@ -299,7 +311,9 @@ def test_cve_2018_1000127(server):
     readers = [server.connect() for _ in range(3)]
     for reader in readers:
         reader.send(b"get" + b" k" * times + b"\r\n")
-    for reader in readers:  # each has referred to the item before it goes; else all its references might meet a key that is deleted
+    # Each has referred to the item before it goes; else all its references might meet a key that is
+    # deleted
+    for reader in readers:
         assert reader.line() == b"VALUE k 0 3000\r\n" and reader.read(3002) == value + b"\r\n"
     for _ in range(3):
         with server.connect() as client:
@@ -324,7 +338,8 @@ def test_cve_2018_1000127(server):
 def test_cve_2019_11596(server, client):
     """`lru mode` and `lru temp_ttl` without their argument read a word that was not there; they are
     errors."""
-    for line in (b"lru", b"lru mode", b"lru temp_ttl", b"lru tune", b"lru tune 10", b"lru tune 10 20", b"lru nonsense", b"lru mode \0"):
+    for line in (b"lru", b"lru mode", b"lru temp_ttl", b"lru tune", b"lru tune 10",
+                 b"lru tune 10 20", b"lru nonsense", b"lru mode \0"):
         assert client.ask(line + b"\r\n", b"\r\n").startswith((b"ERROR", b"CLIENT_ERROR")), line
     client.expect_nothing()
     assert_served(server)
@@ -355,20 +370,25 @@ def test_cve_2020_10931(server, extras_len):
         if (opcode, extras_len) != (0x05, 20):
             key = b"" if opcode in (FLUSH, 0x0A, 0x0B) else b"k"
             assert_closes(server, packet(opcode, key, bytes(extras_len)), INVALID)
-            assert_closes(server, packet(opcode, key, b"", extras_len=extras_len, body_len=len(key)), UNKNOWN)
+            assert_closes(server,
+                          packet(opcode, key, b"", extras_len=extras_len, body_len=len(key)),
+                          UNKNOWN)
     with server.connect() as client:
         assert talk(client, packet(0x7F, b"k", bytes(extras_len))) == [refused(0x7F, UNKNOWN)]
     assert_served(server)
 
 
 META = [
-    (b"mg", BAD_FORMAT), (b"ms", BAD_FORMAT), (b"md", BAD_FORMAT), (b"ma", BAD_FORMAT), (b"me", BAD_FORMAT),
-    (b"mg " + b"k" * 251, BAD_FORMAT), (b"me " + b"k" * 251, BAD_FORMAT), (b"ms k", BAD_FORMAT), (b"ms k x", BAD_FORMAT),
-    (b"ms k -1", BAD_FORMAT), (b"ms k 2147483647", BAD_FORMAT), (b"mg k " + b"\xff" * 30, BAD_FORMAT),
-    (b"mg k" + b" P" * 2, b"CLIENT_ERROR duplicate flag\r\n"), (b"mg k O" + b"x" * 100, b"CLIENT_ERROR opaque token too long\r\n"),
-    (b"mg k !", BAD_FORMAT), (b"mg k T", b"CLIENT_ERROR bad token in command line format\r\n"),
-    (b"mg k R99999999999999999999", b"CLIENT_ERROR bad token in command line format\r\n"), (b"mg ====  b", b"CLIENT_ERROR error decoding key\r\n"),
-    (b"me k b x", BAD_FORMAT), (b"mg " + b" " * 2000, BAD_FORMAT),
+    (b"mg", BAD_FORMAT), (b"ms", BAD_FORMAT), (b"md", BAD_FORMAT), (b"ma", BAD_FORMAT),
+    (b"me", BAD_FORMAT), (b"mg " + b"k" * 251, BAD_FORMAT), (b"me " + b"k" * 251, BAD_FORMAT),
+    (b"ms k", BAD_FORMAT), (b"ms k x", BAD_FORMAT), (b"ms k -1", BAD_FORMAT),
+    (b"ms k 2147483647", BAD_FORMAT), (b"mg k " + b"\xff" * 30, BAD_FORMAT),
+    (b"mg k" + b" P" * 2, b"CLIENT_ERROR duplicate flag\r\n"),
+    (b"mg k O" + b"x" * 100, b"CLIENT_ERROR opaque token too long\r\n"), (b"mg k !", BAD_FORMAT),
+    (b"mg k T", b"CLIENT_ERROR bad token in command line format\r\n"),
+    (b"mg k R99999999999999999999", b"CLIENT_ERROR bad token in command line format\r\n"),
+    (b"mg ====  b", b"CLIENT_ERROR error decoding key\r\n"), (b"me k b x", BAD_FORMAT),
+    (b"mg " + b" " * 2000, BAD_FORMAT),
 ]
 
 
@@ -382,8 +402,9 @@ def test_cve_2020_22570(server, client, line, answer):
 
 
 @pytest.mark.parametrize("content", [
-    b"a:" + b"x" * 255 + b"\n", b"u" * 1000 + b":p\n", b"x" * 100000, b"x" * 100000 + b"\n", b"user\n", b"user", b"\n" * 100,
-    b"a:b\n" + b"c" * 256 + b"\n", b"\0" * 300, b"user:pass\0word" + b"x" * 300, b"a:b\n:\n" + b"\xff" * 5000,
+    b"a:" + b"x" * 255 + b"\n", b"u" * 1000 + b":p\n", b"x" * 100000, b"x" * 100000 + b"\n",
+    b"user\n", b"user", b"\n" * 100, b"a:b\n" + b"c" * 256 + b"\n", b"\0" * 300,
+    b"user:pass\0word" + b"x" * 300, b"a:b\n:\n" + b"\xff" * 5000,
 ], ids=lambda content: "%d-%r" % (len(content), content[:6]))
 def test_cve_2021_37519(content):
     """A password file with a line that is too long, or has no colon, was written behind its buffer;
@@ -420,7 +441,8 @@ def test_cve_2023_46852(server, client, blanks):
     client.set(b"k", b"value")
     for line in (b"get" + b" " * blanks + b"k\r\n", b"get k" + b" " * blanks + b"\r\n"):
         client.talk(line, b"VALUE k 0 5\r\nvalue\r\nEND\r\n")
-    client.talk(b"get" + b" " * blanks + b"k" + b" " * blanks + b"none k\r\n", b"VALUE k 0 5\r\nvalue\r\n" * 2 + b"END\r\n")
+    client.talk(b"get" + b" " * blanks + b"k" + b" " * blanks + b"none k\r\n",
+                b"VALUE k 0 5\r\nvalue\r\n" * 2 + b"END\r\n")
     client.talk(b"mg" + b" " * blanks + b"k v\r\n", b"VA 5\r\nvalue\r\n")
     client.talk(b"get" + b" " * blanks + b"\r\n", BAD_FORMAT)
     assert_served(server)
@@ -506,20 +528,25 @@ REFUSED_LINES = [
         ("bad expiry", storing(verb, exptime=b"x"), ATTACK, BAD_FORMAT),
         ("key too long", storing(verb, key=b"k" * 251), ATTACK, BAD_FORMAT),
         ("key far too long", storing(verb, key=b"k" * 1900), ATTACK, BAD_FORMAT),
-        ("key too long, and too large", storing(verb, key=b"k" * 251, length=len(LARGE)), LARGE, BAD_FORMAT),
+        ("key too long, and too large", storing(verb, key=b"k" * 251, length=len(LARGE)), LARGE,
+         BAD_FORMAT),
         ("bad flags, noreply", storing(verb, flags=b"x", noreply=b" noreply"), ATTACK, b""),
         ("too large, noreply", storing(verb, length=len(LARGE), noreply=b" noreply"), LARGE, b""),
     ]
 ] + [
     ("bad unique", storing(b"cas", unique=b"x"), ATTACK, BAD_FORMAT),
     ("no unique", b"cas k 0 0 %d" % len(ATTACK), ATTACK, BAD_FORMAT),
-    ("bad chunk", b"set k 0 0 %d" % (len(ATTACK) - 2), ATTACK[:-2] + b"XX", b"CLIENT_ERROR bad data chunk\r\n" + BAD_FORMAT),
+    ("bad chunk", b"set k 0 0 %d" % (len(ATTACK) - 2), ATTACK[:-2] + b"XX",
+     b"CLIENT_ERROR bad data chunk\r\n" + BAD_FORMAT),
     ("ms, too large", b"ms k %d" % len(LARGE), LARGE, TOO_LARGE_TEXT),
     ("ms, unknown flag", b"ms k %d z" % len(ATTACK), ATTACK, b"CLIENT_ERROR invalid flag\r\n"),
     ("ms, flag twice", b"ms k %d c c" % len(ATTACK), ATTACK, b"CLIENT_ERROR duplicate flag\r\n"),
-    ("ms, bad token", b"ms k %d Tx" % len(ATTACK), ATTACK, b"CLIENT_ERROR bad token in command line format\r\n"),
-    ("ms, bad mode", b"ms k %d MX" % len(ATTACK), ATTACK, b"CLIENT_ERROR invalid mode for ms M token\r\n"),
-    ("ms, long opaque", b"ms k %d O%s" % (len(ATTACK), b"o" * 40), ATTACK, b"CLIENT_ERROR opaque token too long\r\n"),
+    ("ms, bad token", b"ms k %d Tx" % len(ATTACK), ATTACK,
+     b"CLIENT_ERROR bad token in command line format\r\n"),
+    ("ms, bad mode", b"ms k %d MX" % len(ATTACK), ATTACK,
+     b"CLIENT_ERROR invalid mode for ms M token\r\n"),
+    ("ms, long opaque", b"ms k %d O%s" % (len(ATTACK), b"o" * 40), ATTACK,
+     b"CLIENT_ERROR opaque token too long\r\n"),
     ("ms, no flag", b"ms k %d 0 0" % len(ATTACK), ATTACK, BAD_FORMAT),
     ("ms, no flag among others", b"ms k %d c ! I" % len(ATTACK), ATTACK, BAD_FORMAT),
     ("ms, bad base64", b"ms A %d b" % len(ATTACK), ATTACK, b"CLIENT_ERROR error decoding key\r\n"),
@@ -533,8 +560,9 @@ REFUSED_LINES = [
 
 
 @pytest.mark.parametrize("say", [say_at_once, say_late])
-@pytest.mark.parametrize("what, line, body, answer", REFUSED_LINES, ids=["%s %s" % (line[:7].split()[0].decode(), what)
-                                                                        for what, line, body, answer in REFUSED_LINES])
+@pytest.mark.parametrize("what, line, body, answer", REFUSED_LINES,
+                         ids=["%s %s" % (line[:7].split()[0].decode(), what)
+                             for what, line, body, answer in REFUSED_LINES])
 def test_the_body_of_a_refused_command_is_not_run(shared_victim, say, what, line, body, answer):
     with shared_victim.server.connect() as client:
         say(client, line, body)
@@ -547,7 +575,8 @@ def test_the_body_of_a_command_without_room_is_not_run():
     victim = Victim("-M", "-m", "8", "--disk-limit", "4m", "--segment-size", "64k")
     with victim.server.connect() as client:
         for start in range(0, 40000, 100):
-            client.send(b"".join(b"set fill-%d 0 0 900\r\n%s\r\n" % (n, b"x" * 900) for n in range(start, start + 100)))
+            client.send(b"".join(b"set fill-%d 0 0 900\r\n%s\r\n" % (n, b"x" * 900)
+                                 for n in range(start, start + 100)))
             answers = {client.line() for _ in range(100)}
             if b"SERVER_ERROR out of memory storing object\r\n" in answers:
                 break
@@ -569,7 +598,8 @@ def test_the_body_of_one_who_has_shown_no_password_is_not_run():
         client.set(b"victim", b"precious")
         with server.connect() as stranger:
             for say in (say_at_once, say_late):
-                say(stranger, b"set x 0 0 %d" % len(ATTACK), ATTACK)  # it has the form of a password, `delete victim…`
+                # It has the form of a password, `delete victim…`
+                say(stranger, b"set x 0 0 %d" % len(ATTACK), ATTACK)
                 stranger.expect(FAILED)
                 say(stranger, b"set x 0 0 %d" % len(LARGE), LARGE)
                 stranger.expect(b"CLIENT_ERROR bad authentication token format\r\n")
@@ -583,8 +613,10 @@ def test_the_body_of_one_who_has_shown_no_password_is_not_run():
 def test_a_line_that_announces_no_body_has_none(server, client):
     """As in memcached: no storage command, or a length that is no length; what follows is the next
     command, and is answered so."""
-    for line, answer in ((b"SET k 0 0 9", ERROR), (b"store k 0 0 9", ERROR), (b"set k 0 0 -9", BAD_FORMAT), (b"set k 0 0 x", BAD_FORMAT),
-                         (b"set k 0 9", BAD_FORMAT), (b"ms k -9", BAD_FORMAT), (b"ms k x !", BAD_FORMAT)):
+    for line, answer in ((b"SET k 0 0 9", ERROR), (b"store k 0 0 9", ERROR),
+                         (b"set k 0 0 -9", BAD_FORMAT), (b"set k 0 0 x", BAD_FORMAT),
+                         (b"set k 0 9", BAD_FORMAT), (b"ms k -9", BAD_FORMAT),
+                         (b"ms k x !", BAD_FORMAT)):
         client.talk(line + b"\r\nget no:body\r\n", answer + b"END\r\n")
     assert_served(server)
 
@@ -606,8 +638,9 @@ def test_the_body_of_a_refused_packet_is_not_run(shared_victim, opcode, extras_l
 def test_the_body_of_a_packet_that_is_not_stored_is_not_run(shared_victim):
     with shared_victim.server.connect() as client:
         assert [answer.status for answer in talk(
-            client, store(ADD, b"victim", PACKETS), store(REPLACE, b"none", PACKETS), packet(APPEND, b"none", b"", PACKETS),
-            store(SET, b"victim", PACKETS, cas=999999), packet(0x45, b"k", b"", PACKETS))] == [2, 1, NOT_STORED, 2, UNKNOWN]
+            client, store(ADD, b"victim", PACKETS), store(REPLACE, b"none", PACKETS),
+            packet(APPEND, b"none", b"", PACKETS), store(SET, b"victim", PACKETS, cas=999999),
+            packet(0x45, b"k", b"", PACKETS))] == [2, 1, NOT_STORED, 2, UNKNOWN]
     shared_victim.check()
 
 
@@ -615,7 +648,8 @@ def test_the_body_of_a_strangers_packet_is_not_run(with_sasl):
     with with_sasl.connect() as user:
         assert ask(user, plain(b"user", b"secret")).status == OK
         assert ask(user, store(SET, b"victim", b"precious")).status == OK
-        for request in (store(SET, b"k", PACKETS), packet(SASL_AUTH, b"PLAIN", b"", PACKETS), packet(0x45, b"k", b"", PACKETS)):
+        for request in (store(SET, b"k", PACKETS), packet(SASL_AUTH, b"PLAIN", b"", PACKETS),
+                        packet(0x45, b"k", b"", PACKETS)):
             with with_sasl.connect() as stranger:
                 stranger.send(request)
                 assert receive(stranger) == refused(request[1], AUTH_ERROR)

@@ -21,7 +21,8 @@ class PodServer(Server):
     def command(self):
         command = super().command()
         assert command[1:3] == ["-u", "nobody"]
-        return ["setpriv", "--reuid=12345", "--regid=12345", "--groups=2000", self.program] + command[3:]
+        return ["setpriv", "--reuid=12345", "--regid=12345", "--groups=2000",
+                self.program] + command[3:]
 
 
 def volume(mode=0o2775):
@@ -84,7 +85,8 @@ class Mount:
         self.mount()
 
     def mount(self):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=777", "tmpfs", self.path], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=777", "tmpfs", self.path], check=True,
+                       stderr=subprocess.DEVNULL)
 
     def umount(self):
         subprocess.run(["umount", "--lazy", self.path], check=True)
@@ -103,7 +105,8 @@ def mount():
 
 
 def test_without_the_mount_it_does_not_start_and_makes_nothing(mount):
-    server = Server("--require-mount=" + mount.path, data_dir=os.path.join(mount.path, "deep", "data"))
+    server = Server("--require-mount=" + mount.path,
+                    data_dir=os.path.join(mount.path, "deep", "data"))
     with server.connect() as client:
         client.set(b"k", b"x")
     server.stop()
@@ -117,8 +120,10 @@ def test_without_the_mount_it_does_not_start_and_makes_nothing(mount):
 
 def test_a_data_directory_beside_the_mount_is_refused(mount):
     path = support.place.new("data")
-    status, said = Server("--require-mount=" + mount.path, data_dir=path, start=False).launch().wait_for_exit()
-    assert status != 0 and "%s lies on another file system" % path in said and os.listdir(path) == []
+    status, said = Server("--require-mount=" + mount.path, data_dir=path,
+                          start=False).launch().wait_for_exit()
+    assert (status != 0 and "%s lies on another file system" % path in said and
+            os.listdir(path) == [])
 
 
 def test_a_mount_that_is_not_there_at_all():

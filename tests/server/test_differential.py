@@ -8,7 +8,8 @@ import pytest
 import differential
 import support
 
-pytestmark = pytest.mark.skipif(not os.path.exists(differential.MEMCACHED), reason="no memcached to compare with")
+pytestmark = pytest.mark.skipif(not os.path.exists(differential.MEMCACHED),
+                                reason="no memcached to compare with")
 
 COMMANDS, COMMANDS_SPLIT = (1000000, 100000) if support.LONG else (20000, 2000)
 SEED = int(os.environ.get("SEED", random.randrange(1000000)))
@@ -39,7 +40,9 @@ def test_random_commands_in_small_pieces(pair, protocol):
 
 
 def test_a_difference_is_found_and_can_be_repeated():
-    servers = [differential.Memcached(*differential.OPTIONS), differential.Memcached(*differential.OPTIONS, "-C")]  # without CAS
+    # Without CAS
+    servers = [differential.Memcached(*differential.OPTIONS),
+               differential.Memcached(*differential.OPTIONS, "-C")]
     with pytest.raises(differential.Difference) as found:
         differential.run("text", 1, 20000, servers)
     assert "the answers differ" in str(found.value) and "--protocol text --seed" in str(found.value)

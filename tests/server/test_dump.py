@@ -13,10 +13,12 @@ import support
 from support import Server, forget_page_cache, value_of, wait_until
 
 VALUE = 300
-KEYS = 100000 if support.LONG else (8000 if support.SANITIZED else 30000)  # values of several times -m 2
+# Values of several times -m 2
+KEYS = 100000 if support.LONG else (8000 if support.SANITIZED else 30000)
 OK = b"OK\r\n"
 BUSY = b"BUSY currently processing crawler request\r\n"
-LINE = re.compile(rb"key=(\S+) exp=(-1|\d+) la=(\d+) cas=(\d+) fetch=(yes|no) cls=1 size=(\d+) flags=(\d+)")
+LINE = re.compile(rb"key=(\S+) exp=(-1|\d+) la=(\d+) cas=(\d+) fetch=(yes"
+                  rb"|no) cls=1 size=(\d+) flags=(\d+)")
 
 
 def key(number, kind=b"key"):
@@ -28,7 +30,8 @@ def load(server, start, end, kind=b"key"):
     with server.connect() as client:
         for first in range(start, end, 1000):
             numbers = range(first, min(first + 1000, end))
-            client.send(b"".join(b"set %s 0 0 %d noreply\r\n%s\r\n" % (key(n, kind), VALUE, value_of(b"%d" % n, VALUE))
+            client.send(b"".join(b"set %s 0 0 %d noreply\r\n%s\r\n"
+                                 % (key(n, kind), VALUE, value_of(b"%d" % n, VALUE))
                                  for n in numbers))
         client.expect_nothing()
 
@@ -109,7 +112,8 @@ class Lazy:
 
 def test_an_empty_store(server):
     with server.connect() as client:
-        client.talk(b"lru_crawler metadump all\r\nlru_crawler mgdump all\r\nlru_crawler metadump hash\r\n",
+        client.talk(b"lru_crawler metadump all\r\nlru_crawler mgdump all\r\n"
+                    b"lru_crawler metadump hash\r\n",
                     b"OK\r\nEND\r\nOK\r\nEN\r\nOK\r\nEND\r\n")
 
 
@@ -135,7 +139,8 @@ def test_the_words_of_a_line(server):
 
 
 def test_keys_are_url_encoded_or_base64(server):
-    plain = [b"plain", b"A-Z_0.9~", b"a%b+c&d=e", b"um\xc3\xa4laut", b"\xff\xfe", b"q\"<>[]{}|\\^`@:;,?#$'()*!/"]
+    plain = [b"plain", b"A-Z_0.9~", b"a%b+c&d=e", b"um\xc3\xa4laut", b"\xff\xfe",
+             b"q\"<>[]{}|\\^`@:;,?#$'()*!/"]
     other = [b"c\x01", b"cc\x02\x7f", b"ccc\x7f", b"tab\there", b"nul\x00"]
     with server.connect() as client:
         for name in plain + other:
@@ -147,7 +152,8 @@ def test_keys_are_url_encoded_or_base64(server):
         assert_once([name for name, _ in metadump(client)], plain + other)
         answer = client.ask(b"lru_crawler mgdump all\r\n", b"EN\r\n")
         assert_once(answer.split(b"\r\n")[1:-2],
-                    [b"mg " + name for name in plain] + [b"mg " + base64.b64encode(name) + b" b" for name in other])
+                    [b"mg " + name for name in plain] +
+                    [b"mg " + base64.b64encode(name) + b" b" for name in other])
         assert_once(mgdump(client), plain + other)
 
 
@@ -166,23 +172,29 @@ def test_classes(server):
             assert [name for name, _ in metadump(client, which)] == [b"one"], which
             assert mgdump(client, which) == [b"one"], which
         for which in (b"2", b"63", b"2,3"):
-            client.talk(b"lru_crawler metadump %s\r\nlru_crawler mgdump %s\r\n" % (which, which), b"OK\r\nEND\r\nOK\r\nEN\r\n")
-        for which in (b"x", b"0", b"64", b"1,64", b"1,x", b"-1", b"1x", b"ALL", b"99999999999999999999"):
+            client.talk(b"lru_crawler metadump %s\r\nlru_crawler mgdump %s\r\n" % (which, which),
+                        b"OK\r\nEND\r\nOK\r\nEN\r\n")
+        for which in (b"x", b"0", b"64", b"1,64", b"1,x", b"-1", b"1x", b"ALL",
+                      b"99999999999999999999"):
             client.talk(b"lru_crawler metadump %s\r\n" % which, b"BADCLASS invalid class id\r\n")
             client.talk(b"lru_crawler mgdump %s\r\n" % which, b"BADCLASS invalid class id\r\n")
         client.talk(b"lru_crawler metadump ,\r\n", b"NOTSTARTED no items to crawl\r\n")
-        for wrong in (b"metadump", b"mgdump", b"metadump all x", b"metadump all noreply", b"", b"x", b"x y"):
+        for wrong in (b"metadump", b"mgdump", b"metadump all x", b"metadump all noreply", b"", b"x",
+                      b"x y"):
             client.talk(b"lru_crawler %s\r\n" % wrong, b"ERROR\r\n")
 
 
 def test_the_other_subcommands(server):
     with server.connect() as client:
-        for args, answer in ((b"enable", b"OK"), (b"disable", b"OK"), (b"crawl all", b"OK"), (b"crawl 1,2", b"OK"),
-                             (b"crawl x", b"BADCLASS invalid class id"), (b"crawl 64", b"BADCLASS invalid class id"),
-                             (b"crawl", b"ERROR"), (b"sleep 0", b"OK"), (b"sleep 1000000", b"OK"), (b"sleep", b"ERROR"),
+        for args, answer in ((b"enable", b"OK"), (b"disable", b"OK"), (b"crawl all", b"OK"),
+                             (b"crawl 1,2", b"OK"), (b"crawl x", b"BADCLASS invalid class id"),
+                             (b"crawl 64", b"BADCLASS invalid class id"), (b"crawl", b"ERROR"),
+                             (b"sleep 0", b"OK"), (b"sleep 1000000", b"OK"), (b"sleep", b"ERROR"),
                              (b"sleep 1000001", b"CLIENT_ERROR sleep must be one second or less"),
-                             (b"sleep x", b"CLIENT_ERROR bad command line format"), (b"tocrawl 5", b"OK"),
-                             (b"tocrawl -1", b"CLIENT_ERROR bad command line format"), (b"enable x", b"ERROR")):
+                             (b"sleep x", b"CLIENT_ERROR bad command line format"),
+                             (b"tocrawl 5", b"OK"),
+                             (b"tocrawl -1", b"CLIENT_ERROR bad command line format"),
+                             (b"enable x", b"ERROR")):
             client.talk(b"lru_crawler %s\r\n" % args, answer + b"\r\n")
 
 
@@ -209,9 +221,12 @@ def test_what_is_dead_is_not_listed(server):
 
 def test_commands_in_one_pipeline_keep_their_order(server):
     with server.connect() as client:
-        client.send(b"set a 0 0 1\r\n1\r\nget a\r\nlru_crawler mgdump all\r\nget a\r\nset b 0 0 1\r\n2\r\n"
-                    b"lru_crawler mgdump 2\r\nlru_crawler mgdump hash\r\ndelete a\r\nlru_crawler mgdump 1\r\nquit\r\nget b\r\n")
-        client.expect(b"STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nOK\r\nmg a\r\nEN\r\nVALUE a 0 1\r\n1\r\nEND\r\nSTORED\r\nOK\r\nEN\r\n")
+        client.send(b"set a 0 0 1\r\n1\r\nget a\r\nlru_crawler mgdump all\r\nget a\r\n"
+                    b"set b 0 0 1\r\n2\r\n"
+                    b"lru_crawler mgdump 2\r\nlru_crawler mgdump hash\r\ndelete a\r\n"
+                    b"lru_crawler mgdump 1\r\nquit\r\nget b\r\n")
+        client.expect(b"STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nOK\r\nmg a\r\nEN\r\nVALUE a 0 1\r\n"
+                      b"1\r\nEND\r\nSTORED\r\nOK\r\nEN\r\n")
         assert_once(client.read_until(b"EN\r\n").split(b"\r\n")[:-2], [b"OK", b"mg a", b"mg b"])
         client.expect(b"DELETED\r\nOK\r\nmg b\r\nEN\r\n")
         client.expect_closed()
@@ -236,7 +251,8 @@ def test_a_dump_behind_writes_of_the_same_pipeline(sync):
         for turn in range(20):
             client.send(b"set key-%d 0 0 1\r\nx\r\nlru_crawler mgdump all\r\nversion\r\n" % turn)
             client.expect(b"STORED\r\nOK\r\n")
-            assert_once(client.read_until(b"EN\r\n").split(b"\r\n")[:-2], [b"mg key-%d" % n for n in range(turn + 1)])
+            assert_once(client.read_until(b"EN\r\n").split(b"\r\n")[:-2],
+                        [b"mg key-%d" % n for n in range(turn + 1)])
             assert client.line().startswith(b"VERSION ")
 
 
@@ -250,7 +266,8 @@ def test_keys_that_stay_are_listed_once_while_others_come_and_go(full):
                 turn += 1
                 first = turn * 100 * seed % (KEYS // 2)
                 client.send(b"".join(
-                    b"set %s 0 0 3 noreply\r\nnew\r\nset %s 0 0 1 noreply\r\nx\r\ndelete %s noreply\r\ntouch %s 0 noreply\r\n"
+                    b"set %s 0 0 3 noreply\r\nnew\r\nset %s 0 0 1 noreply\r\nx\r\n"
+                    b"delete %s noreply\r\ntouch %s 0 noreply\r\n"
                     % (key(n), key(n % 2000, b"other"), key(n % 1999, b"other"), key(n + KEYS // 2))
                     for n in range(first, first + 100)))
                 client.expect_nothing()
@@ -263,7 +280,8 @@ def test_keys_that_stay_are_listed_once_while_others_come_and_go(full):
             for _ in range(3):
                 keys = [name for name, _ in metadump(client)]
                 assert len(keys) == len(set(keys))
-                assert_once([name for name in keys if name.startswith(b"key-")], [key(n) for n in range(KEYS)])
+                assert_once([name for name in keys if name.startswith(b"key-")],
+                            [key(n) for n in range(KEYS)])
     finally:
         stop.set()
         for writer in writers:
@@ -283,7 +301,8 @@ def test_a_client_that_does_not_read_holds_up_nobody(full):
         one.talk(b"lru_crawler metadump x\r\n", b"BADCLASS invalid class id\r\n")
     assert full.resident_mib() - before < 16
     lines = lazy.rest(b"END\r\n").split(b"\n")
-    assert len([line for line in lines if b"key-" in line]) >= KEYS - 1  # of the first, a part was read before
+    # Of the first, a part was read before
+    assert len([line for line in lines if b"key-" in line]) >= KEYS - 1
     lazy.socket.sendall(b"version\r\n")
     assert lazy.socket.recv(100).startswith(b"VERSION")
     with full.connect() as client:
@@ -296,7 +315,8 @@ def test_what_a_lazy_client_sends_meanwhile_waits(full):
         lazy.socket.sendall(b"get mine\r\n")
         time.sleep(0.1)
         assert client.get(b"mine") is None
-        assert lazy.rest(b"VALUE mine 0 1\r\nx\r\nEND\r\n").endswith(b"\nEND\r\nSTORED\r\nVALUE mine 0 1\r\nx\r\nEND\r\n")
+        value = b"VALUE mine 0 1\r\nx\r\nEND\r\n"
+        assert lazy.rest(value).endswith(b"\nEND\r\nSTORED\r\n" + value)
         assert client.get(b"mine") == b"x"
 
 

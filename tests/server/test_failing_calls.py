@@ -83,7 +83,8 @@ def library():
     if not os.path.exists(path):
         source = os.path.join(os.path.dirname(__file__), "failing_calls.c")
         extra = ["-DNO_MEMORY_CALLS"] if support.SANITIZED else []
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", *extra, "-o", path + ".new",
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", *extra,
+                        "-o", path + ".new",
                         source, "-ldl"], check=True)
         os.chmod(path + ".new", 0o755)
         os.rename(path + ".new", path)
@@ -93,8 +94,9 @@ def library():
 class Faults:
     """The page that is shared with the server."""
 
-    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed", "standing", "sync_us", "cold",
-              "write_stands", "write_us", "bad_inode", "bad_from", "bad_to")
+    FIELDS = ("kind", "error", "first", "times", "calls", "failed", "odds", "seed", "disturbed",
+              "standing", "sync_us", "cold", "write_stands", "write_us", "bad_inode", "bad_from",
+              "bad_to")
 
     def __init__(self, path):
         with open(path, "w+b") as file:
@@ -137,7 +139,8 @@ class FailingServer(Server):
             self.preload["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") +
                                             ":verify_asan_link_order=0:detect_leaks=0").lstrip(":")
         if journal:
-            self.journal = self.preload["FAILING_CALLS_JOURNAL"] = os.path.join(self.folder, "journal")
+            self.journal = os.path.join(self.folder, "journal")
+            self.preload["FAILING_CALLS_JOURNAL"] = self.journal
             open(self.journal, "wb").close()
 
     def start_failing(self):
@@ -197,7 +200,8 @@ class Ledger:
         self.keys = keys
         self.turn = 0
         self.known = {}  # the value that was acknowledged last
-        self.maybe = {}  # and those that nobody knows of, whose keys are not used again: they may come late
+        # And those that nobody knows of, whose keys are not used again: they may come late
+        self.maybe = {}
 
     def key(self):
         self.turn += 1
@@ -209,13 +213,17 @@ class Ledger:
         ends."""
         key = self.key()
         delete = self.turn % 11 == 10
-        value = None if delete else value_of(b"%s.%d" % (key, self.turn), self.LENGTHS[self.turn % len(self.LENGTHS)])
+        value = (None if delete
+                 else value_of(b"%s.%d" % (key, self.turn),
+                               self.LENGTHS[self.turn % len(self.LENGTHS)]))
         self.maybe[key] = value
-        client.send(b"delete %s\r\n" % key if delete else b"set %s 0 0 %d\r\n%s\r\n" % (key, len(value), value))
+        client.send(b"delete %s\r\n" % key if delete
+                    else b"set %s 0 0 %d\r\n%s\r\n" % (key, len(value), value))
         answer = client.line()
         if answer.startswith(b"SERVER_ERROR "):
             return answer
-        assert answer in ((b"DELETED\r\n", b"NOT_FOUND\r\n") if delete else (b"STORED\r\n",)), answer
+        assert answer in ((b"DELETED\r\n", b"NOT_FOUND\r\n") if delete
+                          else (b"STORED\r\n",)), answer
         del self.maybe[key]
         self.known[key] = value
         return answer
@@ -226,7 +234,8 @@ class Ledger:
         client.send(b"get %s\r\n" % key)
         head = client.line().split()
         if head[0] != b"VALUE":
-            assert head[0] == b"SERVER_ERROR" or (head == [b"END"] and None in self.wanted(key)), head
+            assert (head[0] == b"SERVER_ERROR" or
+                    (head == [b"END"] and None in self.wanted(key))), head
             return
         value = client.read(int(head[3]))
         assert client.read(7) == b"\r\nEND\r\n"
@@ -236,7 +245,8 @@ class Ledger:
         return [self.known.get(key)] + ([self.maybe[key]] if key in self.maybe else [])
 
     def check(self, server, acknowledged_only=False):
-        keys = sorted(set(self.known) - set(self.maybe) if acknowledged_only else set(self.known) | set(self.maybe))
+        keys = sorted(set(self.known) - set(self.maybe) if acknowledged_only
+                      else set(self.known) | set(self.maybe))
         wrong = []
         with server.connect() as client:
             for start in range(0, len(keys), 50):
@@ -247,7 +257,8 @@ class Ledger:
                     if value not in self.wanted(key):
                         wrong.append("%r is %r, not one of %r" % (
                             key, value and value[:40], [w and w[:40] for w in self.wanted(key)]))
-        assert not wrong, "%d of %d keys are wrong\n%s" % (len(wrong), len(keys), "\n".join(wrong[:20]))
+        assert not wrong, "%d of %d keys are wrong\n%s" % (len(wrong), len(keys),
+                                                           "\n".join(wrong[:20]))
 
     def fill(self, server, count):
         with server.connect() as client:
@@ -266,7 +277,8 @@ def work(server, ledger, count, patience=PATIENCE):
             stored += ledger.write(client) in (b"STORED\r\n", b"DELETED\r\n")
             ledger.read(client)
         except (OSError, AssertionError) as error:
-            if isinstance(error, AssertionError) and "closed; before" not in str(error) and "no answer" not in str(error):
+            if (isinstance(error, AssertionError) and "closed; before" not in str(error) and
+                "no answer" not in str(error)):
                 raise
             client = client and client.close()
     if client:
@@ -275,7 +287,8 @@ def work(server, ledger, count, patience=PATIENCE):
 
 
 def assert_well_again(server, ledger):
-    assert server.is_alive(), "the server has died by itself, status %d:\n%s" % (server.process.poll(), server.log())
+    assert server.is_alive(), (
+        "the server has died by itself, status %d:\n%s" % (server.process.poll(), server.log()))
     wait_until(lambda: can_write(server), "writing again")
     ledger.check(server)
 
@@ -287,8 +300,10 @@ BUSY = ("-t", "2", "-m", "1", "-M", "--segment-size=64k", "--disk-limit=4m", "--
 # At the start
 
 @pytest.mark.seconds(3600 if support.LONG else 60)
-@pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "rename", "allocate", "truncate", "unlink", "list",
-                                       "mmap", "memory", "thread", "eventfd", "epoll_create", "epoll_ctl", "user"))
+@pytest.mark.parametrize("kind",
+                         kinds("open", "read", "write", "sync", "rename", "allocate", "truncate",
+                               "unlink", "list", "mmap", "memory", "thread", "eventfd",
+                               "epoll_create", "epoll_ctl", "user"))
 def test_a_start_whose_nth_call_fails_loses_nothing(kind):
     server = FailingServer(*BUSY)
     ledger = Ledger()
@@ -343,7 +358,8 @@ def test_a_first_start_whose_nth_call_fails_can_be_repeated(kind):
 
 def assert_ended_well(server, kind, nth):
     status, said = server.wait_for_exit()
-    if kind == "memory" and "drop_privileges" in server.options + support.OPTIONS and status == -signal.SIGSYS:
+    if (kind == "memory" and "drop_privileges" in server.options + support.OPTIONS and
+        status == -signal.SIGSYS):
         return  # libseccomp has made half a filter of half its memory
     assert status > 0, "%s %d: killed by signal %d\n%s" % (kind, nth, -status, said)
     print("%s %d: %s" % (kind, nth, said.strip()))
@@ -361,8 +377,10 @@ def assert_serves_as(server):
 # While it serves
 
 @pytest.mark.seconds(3600 if support.LONG else 60)
-@pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "rename", "allocate", "truncate", "unlink",
-                                       "mmap", "memory", "epoll_ctl", "epoll_wait", "accept", "receive", "send"))
+@pytest.mark.parametrize("kind",
+                         kinds("open", "read", "write", "sync", "rename", "allocate", "truncate",
+                               "unlink", "mmap", "memory", "epoll_ctl", "epoll_wait", "accept",
+                               "receive", "send"))
 def test_the_nth_call_fails_while_clients_write_and_read(kind):
     server = FailingServer(*BUSY)
     ledger = Ledger()
@@ -404,8 +422,9 @@ def test_the_repair_after_a_failed_sync_fails_too(kind):
 
 
 @pytest.mark.seconds(120)
-@pytest.mark.parametrize("kind", kinds("open", "read", "write", "sync", "allocate", "unlink", "memory", "epoll_ctl",
-                                       "accept", "receive", "send", "change"))
+@pytest.mark.parametrize("kind",
+                         kinds("open", "read", "write", "sync", "allocate", "unlink", "memory",
+                               "epoll_ctl", "accept", "receive", "send", "change"))
 def test_calls_fail_until_the_fault_is_mended(kind):
     """And it costs no processor time to wait for that."""
     server = FailingServer(*BUSY)
@@ -569,8 +588,10 @@ CLIENTS = 100
 
 
 def limit_files(server, count):
-    user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if support.is_root() else {}
-    subprocess.run(["prlimit", "--pid", str(server.process.pid), "--nofile=%d:" % count], check=True, **user)
+    user = ({"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+            if support.is_root() else {})
+    subprocess.run(["prlimit", "--pid", str(server.process.pid), "--nofile=%d:" % count],
+                   check=True, **user)
 
 
 @pytest.fixture(name="crowded")
@@ -653,10 +674,12 @@ def test_a_value_that_is_sent_from_where_it_was_read_finds_no_memory():
             server.faults.arm("memory", nth)
             client.send(b"get large\r\n")
             said = client.rest()
-            if said == b"":  # what is read at once, on tmpfs, and then finds no memory for the answer
+            # What is read at once, on tmpfs, and then finds no memory for the answer
+            if said == b"":
                 client.expect_closed()
             else:
-                assert said in (answer, b"SERVER_ERROR out of memory reading the value\r\n"), said[:100]
+                assert said in (answer,
+                                b"SERVER_ERROR out of memory reading the value\r\n"), said[:100]
             assert server.is_alive()
         if not server.faults["failed"]:
             break
@@ -669,7 +692,8 @@ def read_cold_values(server, count):
     """None of them in memory or in the page cache, each asked for once, many at a time."""
     keys = [b"cold-%d" % n for n in range(count)]
     with server.connect() as client:
-        client.talk(b"".join(b"set %s 0 0 20000\r\n%s\r\n" % (key, value_of(key, 20000)) for key in keys),
+        client.talk(b"".join(b"set %s 0 0 20000\r\n%s\r\n" % (key, value_of(key, 20000))
+                             for key in keys),
                     b"STORED\r\n" * count)
     server.restart()
     server.faults["cold"] = 1
@@ -688,12 +712,15 @@ def test_values_are_read_by_threads_where_a_ring_is_refused(error, times, first)
         for key in keys[:10]:
             assert client.get(key) == value_of(key, 20000)
         found = client.gets(*keys[10:])
-        assert {key: value[0] for key, value in found.items()} == {key: value_of(key, 20000) for key in keys[10:]}
+        assert {key: value[0]
+                for key, value in found.items()} == {key: value_of(key, 20000) for key in keys[10:]}
         if not server.faults["calls"]:
             pytest.skip("there is no io_uring here")
     # One that is refused is not asked again, but for what may change with the next read that ends.
-    assert server.faults["failed"] == 1 or (error in ("EBUSY", "EAGAIN") and server.faults["failed"] < len(keys))
-    assert server.log().count("io_uring refuses reads (%s)" % os.strerror(getattr(errno, error))) <= 1
+    assert (server.faults["failed"] == 1 or
+            (error in ("EBUSY", "EAGAIN") and server.faults["failed"] < len(keys)))
+    assert server.log().count("io_uring refuses reads (%s)"
+                              % os.strerror(getattr(errno, error))) <= 1
     if error == "EPERM":
         assert "io_uring refuses reads" in server.log()
         assert server.faults["calls"] == first
@@ -757,9 +784,11 @@ def test_writers_wait_for_a_disk_that_stands_still_and_readers_do_not():
         server.assert_idle(0.5)
         server.faults["standing"] = 0
         assert writer.line() == b"STORED\r\n" and other.line() == b"DELETED\r\n"
-        wait_until(lambda: store_stat(reader, "lsn") == store_stat(reader, "lsn_synced"), "the sync")
+        wait_until(lambda: store_stat(reader, "lsn") == store_stat(reader, "lsn_synced"),
+                   "the sync")
         assert store_stat(reader, "sync_held_us") > 500000
-    assert re.search(r"the disk needs \d+\.\d\d s for a sync and cannot keep --sync=1: ", server.log())
+    assert re.search(r"the disk needs \d+\.\d\d s for a sync and cannot keep --sync=1: ",
+                     server.log())
     assert "clients write more" not in server.log()
     server.kill9()
     server.start_whole()
@@ -787,7 +816,8 @@ def test_a_disk_whose_syncs_take_the_whole_window_is_written_to_all_the_same():
     for thread in threads:
         thread.start()
     with server.connect() as client:
-        wait_until(lambda: store_stat(client, "sync_held_us") > 0, "writers were held and are let go")
+        wait_until(lambda: store_stat(client, "sync_held_us") > 0,
+                   "writers were held and are let go")
         before, end = sum(counts), store_stat(client, "syncs") + 6
         wait_until(lambda: store_stat(client, "syncs") >= end, "6 syncs")
         written = sum(counts) - before
@@ -832,7 +862,8 @@ def test_an_end_that_has_much_to_sync_says_how_much():
     print(said)
     assert status == 0 and lines[-2:] == ["stopped cleanly, all synced", ""]
     assert re.fullmatch(r"stopping: up to (3[89]|4\d) MiB are still to be synced", lines[0])
-    left = [int(re.fullmatch(r"stopping: (\d+) of (?:3[89]|4\d) MiB are still to be synced, in about \d+ s", line).group(1))
+    left = [int(re.fullmatch(r"stopping: (\d+) of (?:3[89]"
+                             r"|4\d) MiB are still to be synced, in about \d+ s", line).group(1))
             for line in lines[1:-2]]
     assert left and left == sorted(left, reverse=True)
 
@@ -848,7 +879,8 @@ def test_a_second_signal_ends_what_waits_for_the_disk():
         server.process.terminate()
         time.sleep(0.1)
     status, said = server.wait_for_exit()
-    assert status == 1 and "ended at once: what was answered is written, but not all of it is synced\n" in said
+    assert (status == 1 and
+            "ended at once: what was answered is written, but not all of it is synced\n" in said)
     assert "stopped cleanly" not in said
     server.start_whole()
     with server.connect() as client:
@@ -880,7 +912,8 @@ def test_an_end_that_cannot_sync_says_so(sync):
     server.process.terminate()
     status, said = server.wait_for_exit()
     assert status == 1 and "stopped cleanly" not in said
-    assert re.search(r"error: stopped, but not synced: the disk refuses it\. Up to 19\d\d KiB", said)
+    assert re.search(r"error: stopped, but not synced: the disk refuses it\. Up to 19\d\d KiB",
+                     said)
     server.start_whole()
     with server.connect() as client:
         assert client.get(b"much-1") == value_of(b"much-1", 1000000)
@@ -916,4 +949,5 @@ def test_hint_files_that_cannot_be_written_are_told_once_and_counted():
     server.process.terminate()
     _, said = server.wait_for_exit()
     assert said.count("cannot make the hint file of segment") == 1
-    assert int(re.search(r"^(\d+) hint files could not be written", said, re.M).group(1)) == server.faults["failed"]
+    assert int(re.search(r"^(\d+) hint files could not be written", said,
+                         re.M).group(1)) == server.faults["failed"]

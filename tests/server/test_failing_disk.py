@@ -18,8 +18,10 @@ REFUSED = b"SERVER_ERROR the disk refuses writes\r\n"
 
 def refuse_writes(server, refuse):
     """As the user who serves, for root need not have the right to it."""
-    user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if is_root() else {}
-    subprocess.run(["prlimit", "--pid", str(server.process.pid), "--fsize=%s:" % ("0" if refuse else "unlimited")],
+    user = ({"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+            if is_root() else {})
+    subprocess.run(["prlimit", "--pid", str(server.process.pid),
+                    "--fsize=%s:" % ("0" if refuse else "unlimited")],
                    check=True, **user)
 
 

@@ -19,7 +19,8 @@ def files():
     for directory, _, names in os.walk("/usr/include"):
         for name in names:
             path = os.path.join(directory, name)
-            if os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) < 1000000:
+            if (os.path.isfile(path) and not os.path.islink(path) and
+                os.path.getsize(path) < 1000000):
                 found.append(path)
     found.sort(key=lambda path: hashlib.sha256(path.encode()).digest())
     size = 0
@@ -37,7 +38,8 @@ def key_of(path):
 @pytest.mark.seconds(600 if support.LONG else 60)
 def test_every_file_comes_back_after_kill_9():
     server = support.Server("-m", "16")
-    client = pymemcache.Client(("127.0.0.1", server.port), default_noreply=False, timeout=support.TIMEOUT)
+    client = pymemcache.Client(("127.0.0.1", server.port), default_noreply=False,
+                               timeout=support.TIMEOUT)
     expiries = [0, 3600, 2592000, int(time.time()) + 86400]
     wanted = {}
     for number, path in enumerate(files()):
@@ -65,7 +67,8 @@ def test_every_file_comes_back_after_kill_9():
     client = pymemcache.Client(("127.0.0.1", server.port), timeout=support.TIMEOUT)
     for path, unique in uniques.items():
         value, found_unique = client.gets(key_of(path))
-        assert (hashlib.sha256(value).digest(), int(found_unique)) == (wanted[path][0], unique), path
+        assert (hashlib.sha256(value).digest(),
+                int(found_unique)) == (wanted[path][0], unique), path
     print("%d files, all back" % len(wanted))
     client.close()
 

@@ -6,9 +6,9 @@ log takes some milliseconds: so most of what a client sees is not written yet. T
 killed, and what is there after the restart must be as new as all that was told:
 
   versions  Each stored value has a CAS unique, which grows with the log. A key may not hold an
-  older one than somebody was told, nor
-            one that was told before a miss, a deletion or a refusal said that the key is absent. It may be absent only if a deletion
-            may have come after the newest value that was told.
+            older one than a client has seen, nor one seen before a miss, a deletion or a refusal
+            said that the key is absent. It may be absent only if a deletion may have come after the
+            newest value that a client has seen.
   numbers   only grow, by incr.
   expiries  only grow, by the touches of one client.
 
@@ -26,7 +26,8 @@ import support
 from test_failing_calls import FailingServer
 
 KILLS = int(os.environ.get("HISTORY_KILLS", 250 if support.LONG else 6))  # in each mode
-SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32) if support.LONG else 20261201))
+SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32) if support.LONG
+                          else 20261201))
 CLIENTS = 8
 ANSWERS = 150  # before each kill, and up to as many more
 DELAY_US = 10000
@@ -34,7 +35,9 @@ VERSIONS = [b"v%d" % i for i in range(4)]
 NUMBERS = [b"n%d" % i for i in range(2)]
 EXPIRIES = [b"t%d" % i for i in range(2)]
 STEP_S = 1000  # between two expiries, so that the seconds of the test do not count
-FIRST_STEP = 1000  # the first expiry is that far away, so that nothing expires however long the test takes or waits for its turn
+# The first expiry is that far away, so that nothing expires however long the test takes or waits
+# for its turn
+FIRST_STEP = 1000
 BEGAN_S = int(time.time())
 NEVER = float("inf")
 
@@ -47,7 +50,8 @@ class Told:
         self.answers = 0
         self.began = {}  # token of a value: when its store was sent
         self.values = {key: {} for key in VERSIONS}  # CAS unique: (when it was told first, token)
-        self.present = {key: 0 for key in VERSIONS}  # when the last command was sent that found it there
+        # When the last command was sent that found it there
+        self.present = {key: 0 for key in VERSIONS}
         self.absent = {key: 0 for key in VERSIONS}  # and the last one that did not
         self.deletions = {key: [] for key in VERSIONS}  # when each was answered
         self.numbers = {key: 0 for key in NUMBERS}
@@ -75,7 +79,8 @@ class Told:
         if cas == 0:
             there = max(self.began.get(told[newest][1], 0) if newest else 0, self.present[key])
             after = any(answered >= there for answered in self.deletions[key])
-            return None if after or not there else "absent, but %d was told and nobody has deleted it" % newest
+            return (None if after or not there
+                    else "absent, but %d was told and nobody has deleted it" % newest)
         if cas < newest:
             return "%d %r, but %d was told" % (cas, token, newest)
         if cas in told and told[cas][0] < self.absent[key]:
@@ -114,9 +119,11 @@ class HistoryClient:
     def step(self):
         key = self.random.choice(VERSIONS * 2 + NUMBERS + EXPIRIES)
         if key in VERSIONS:
-            self.random.choice((self.store, self.store, self.add, self.swap, self.delete, self.read, self.read))(key)
+            self.random.choice((self.store, self.store, self.add, self.swap, self.delete, self.read,
+                                self.read))(key)
         elif key in NUMBERS:
-            words, value = self.ask(b"ma %s v\r\n" % key if self.random.random() < 0.5 else b"mg %s v\r\n" % key)
+            words, value = self.ask(b"ma %s v\r\n" % key if self.random.random() < 0.5
+                                    else b"mg %s v\r\n" % key)
             self.told.at_least(self.told.numbers, key, int(value))
         elif self.number == EXPIRIES.index(key) and self.random.random() < 0.8:
             self.touch(key)
@@ -192,10 +199,12 @@ def check(client, told):
         wrong.append((key, told.wrong_version(key, int(words[2][1:]) if token else 0, token)))
     for key in NUMBERS:
         found = int(client.get(key))
-        wrong.append((key, found < told.numbers[key] and "%d, but %d was told" % (found, told.numbers[key])))
+        wrong.append((key, found < told.numbers[key] and
+                      "%d, but %d was told" % (found, told.numbers[key])))
     for key in EXPIRIES:
         found = current_step(client, key)
-        wrong.append((key, found < told.expiries[key] and "expiry %d, but %d was told" % (found, told.expiries[key])))
+        wrong.append((key, found < told.expiries[key] and
+                      "expiry %d, but %d was told" % (found, told.expiries[key])))
     return ["%s is %s" % (key.decode(), what) for key, what in wrong if what]
 
 
@@ -204,7 +213,8 @@ def run_clients(server, told, seed, answers):
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()
-    support.wait_until(lambda: told.answers >= answers or any(client.error for client in clients), "answers", 60)
+    support.wait_until(lambda: told.answers >= answers or any(client.error for client in clients),
+                       "answers", 60)
     server.kill9()
     for thread in threads:
         thread.join()
@@ -223,7 +233,8 @@ def test_what_any_client_was_told_holds_after_kill_9(sync):
         for key in NUMBERS:
             client.set(key, b"0")
         for key in EXPIRIES:
-            client.talk(b"set %s 0 %d 1\r\nx\r\n" % (key, BEGAN_S + FIRST_STEP * STEP_S), b"STORED\r\n")
+            client.talk(b"set %s 0 %d 1\r\nx\r\n" % (key, BEGAN_S + FIRST_STEP * STEP_S),
+                        b"STORED\r\n")
     for turn in range(KILLS):
         told = Told()
         with server.connect() as client:

@@ -9,7 +9,8 @@ import pytest
 import support
 from support import Server, value_of
 
-ROOM_MIB = 400 if support.SANITIZED else 24  # for what is not values: a sanitizer's shadow and quarantine are large
+# For what is not values: a sanitizer's shadow and quarantine are large
+ROOM_MIB = 400 if support.SANITIZED else 24
 
 
 def assert_served(server):
@@ -22,7 +23,8 @@ def assert_served(server):
 
 def test_connections_over_the_limit_are_told_and_closed():
     server = Server("-c", "10")
-    support.wait_until(lambda: server.stats()["curr_connections"] in ("1", "2"), "the first connections are counted out")
+    support.wait_until(lambda: server.stats()["curr_connections"] in ("1", "2"),
+                       "the first connections are counted out")
     clients = []
     refused = 0
     for _ in range(15):
@@ -71,7 +73,8 @@ def test_many_connections_with_one_byte_each():
     assert_served(server)
     with server.connect() as client:
         assert int(client.stats()["curr_connections"]) > count
-    print("%d connections: %.1f MiB before, %.1f MiB with them" % (count, before, server.resident_mib()))
+    print("%d connections: %.1f MiB before, %.1f MiB with them"
+          % (count, before, server.resident_mib()))
     assert server.resident_mib() < before + ROOM_MIB + count * 4 / 1024
     for client in clients[::50]:
         client.send(b"et k\r\n")
@@ -113,7 +116,9 @@ def test_an_endless_get():
     assert_served(server)
 
 
-@pytest.mark.parametrize("length", [2147483645, 2147483646, 4294967295, 4294967296, 18446744073709551615, 10**30])
+@pytest.mark.parametrize("length",
+                         [2147483645, 2147483646, 4294967295, 4294967296, 18446744073709551615,
+                          10**30])
 def test_a_length_of_gigabytes(length):
     server = Server()
     before = server.resident_mib()
@@ -203,7 +208,8 @@ def test_cold_values_that_nobody_reads(cold):
     clients = [cold.connect() for _ in range(100)]
     for seed, client in enumerate(clients):
         client.send(b"get " + b" ".join(cold_pipeline(seed)) + b"\r\n")
-    support.wait_until(lambda: int(cold.stats()["response_obj_oom"]) > 0, "those who wait for memory to be served")
+    support.wait_until(lambda: int(cold.stats()["response_obj_oom"]) > 0,
+                       "those who wait for memory to be served")
     assert_served(cold)
     assert cold.peak_mib() < before + 64 + VALUE_MEMORY_MIB + ROOM_MIB
     assert cold.log().count("clients that do not read their replies") == 1
@@ -274,7 +280,9 @@ def test_one_who_floods_does_not_starve_the_others():
 
 # Sizes of items
 
-@pytest.mark.parametrize("limit, size", [("1k", 900), ("64k", 65000), ("1m", 1047552), ("8m", 8300000), ("64m", 64000000)])
+@pytest.mark.parametrize("limit, size",
+                         [("1k", 900), ("64k", 65000), ("1m", 1047552), ("8m", 8300000),
+                          ("64m", 64000000)])
 def test_the_largest_items(limit, size):
     server = Server("-I", limit, "-m", "64")
     value = value_of(b"large", size)
@@ -318,10 +326,12 @@ def test_buffers_of_large_requests_are_kept_for_a_moment_only():
     clients = [server.connect() for _ in range(30)]
     for i, client in enumerate(clients):
         client.send(b"set large%d 0 0 1000000\r\n" % i + bytes(900_000))
-    support.wait_until(lambda: server.resident_mib("RssAnon") > before + 24, "most of it has arrived")
+    support.wait_until(lambda: server.resident_mib("RssAnon") > before + 24,
+                       "most of it has arrived")
     for client in clients:
         assert client.ask(bytes(100_000) + b"\r\n", b"\r\n") == b"STORED\r\n"
-    support.wait_until(lambda: server.resident_mib("RssAnon") < before + 8, "the memory is given back")
+    support.wait_until(lambda: server.resident_mib("RssAnon") < before + 8,
+                       "the memory is given back")
 
 
 def test_many_items_larger_than_the_cache():
@@ -335,7 +345,8 @@ def test_many_items_larger_than_the_cache():
     with server.connect() as client:
         for key, value in values.items():
             assert client.get(key) == value
-    print("resident: %.1f MiB after writing, %.1f MiB after reading" % (before, server.resident_mib()))
+    print("resident: %.1f MiB after writing, %.1f MiB after reading"
+          % (before, server.resident_mib()))
     assert server.resident_mib() < 16 + 16 + ROOM_MIB
 
 
@@ -398,7 +409,8 @@ def test_what_is_deleted_from_a_full_index_makes_room(tiny):
         stored, refused = fill(client)
         for turn in range(5):
             gone, stored = stored[:4000], stored[4000:]
-            client.talk(b"".join(b"delete %s\r\n" % key for key in gone), b"DELETED\r\n" * len(gone))
+            client.talk(b"".join(b"delete %s\r\n" % key for key in gone),
+                        b"DELETED\r\n" * len(gone))
             again = []
             for n in range(4000):
                 key = b"again-%d-%d" % (turn, n)
@@ -422,7 +434,8 @@ def test_many_more_keys_than_fit_into_the_index_have_been_there_and_gone(segment
         for turn in range(10):
             for start in range(0, 20000, 1000):
                 keys = [b"key-%d-%d" % (turn, n) for n in range(start, start + 1000)]
-                client.talk(b"".join(b"set %s 0 0 1\r\nx\r\n" % key for key in keys), b"STORED\r\n" * 1000)
+                client.talk(b"".join(b"set %s 0 0 1\r\nx\r\n" % key for key in keys),
+                            b"STORED\r\n" * 1000)
                 client.talk(b"".join(b"delete %s\r\n" % key for key in keys), b"DELETED\r\n" * 1000)
         client.set(b"last", b"x")
     for how in ("stop", "kill9"):
@@ -436,7 +449,8 @@ def test_memory_stays_within_its_limit():
     server = Server("-m", str(memory))
     with server.connect() as client:
         for start in range(0, 60000, 500):
-            client.talk(b"".join(b"set key-%d 0 0 1000\r\n%s\r\n" % (n, b"x" * 1000) for n in range(start, start + 500)),
+            client.talk(b"".join(b"set key-%d 0 0 1000\r\n%s\r\n" % (n, b"x" * 1000)
+                                 for n in range(start, start + 500)),
                         b"STORED\r\n" * 500)
     print("resident with -m %d after 60 MB of values: %.1f MiB" % (memory, server.resident_mib()))
     assert server.resident_mib() < memory + ROOM_MIB
@@ -449,10 +463,12 @@ def test_the_index_needs_26_bytes_a_key():
     count = 1000000 if support.LONG else 200000
     with server.connect() as client:
         for start in range(0, count, 1000):
-            client.talk(b"".join(b"set key-%012d 0 0 1\r\nx\r\n" % n for n in range(start, start + 1000)),
+            client.talk(b"".join(b"set key-%012d 0 0 1\r\nx\r\n" % n
+                                 for n in range(start, start + 1000)),
                         b"STORED\r\n" * 1000)
         store = client.stats("store")
     assert int(store["keydir_entries"]) == count
     per_key = int(store["keydir_bytes"]) / count
     print("%.1f bytes a key" % per_key)
-    assert per_key <= 26 or count < 1000000  # a table half as large as the steps it grows in says little
+    # A table half as large as the steps it grows in says little
+    assert per_key <= 26 or count < 1000000

@@ -43,8 +43,10 @@ needs_ip_version_6 = pytest.mark.skipif(not has_ip_version_6(), reason="no IPv6 
 def launch(*options, **more):
     """A server that listens on what its options say alone."""
     path = os.path.join(support.place.new("ports"), "ports")
-    server = Server(*options, listen=False, start=False, env={"MEMCACHED_PORT_FILENAME": path}, **more).launch()
-    support.wait_until(lambda: "ready" in server.log() or not server.is_alive(), "the server is ready")
+    server = Server(*options, listen=False, start=False, env={"MEMCACHED_PORT_FILENAME": path},
+                    **more).launch()
+    support.wait_until(lambda: "ready" in server.log() or not server.is_alive(),
+                       "the server is ready")
     assert server.is_alive(), server.log()
     return server
 
@@ -58,10 +60,11 @@ def ports_of(server):
 
 def test_separators_and_repetition():
     ports = [free_port() for _ in range(5)]
-    server = launch("-l", "127.0.0.1:%d,127.0.0.2:%d;127.0.0.1:%d" % tuple(ports[:3]), "-l", "127.0.0.3:%d" % ports[3],
-                    "--listen=localhost:%d" % ports[4])
+    server = launch("-l", "127.0.0.1:%d,127.0.0.2:%d;127.0.0.1:%d" % tuple(ports[:3]), "-l",
+                    "127.0.0.3:%d" % ports[3], "--listen=localhost:%d" % ports[4])
     assert [port for kind, port in ports_of(server) if kind == "TCP INET"] == ports
-    for host, port in (("127.0.0.1", ports[0]), ("127.0.0.2", ports[1]), ("127.0.0.1", ports[2]), ("127.0.0.3", ports[3]),
+    for host, port in (("127.0.0.1", ports[0]), ("127.0.0.2", ports[1]), ("127.0.0.1", ports[2]),
+                       ("127.0.0.3", ports[3]),
                        ("localhost", ports[4])):
         assert speaks((host, port))
     assert not is_open("127.0.0.1", ports[3])
@@ -123,10 +126,12 @@ def test_a_plain_listener_may_be_called_so():
     assert speaks(("127.0.0.1", port))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-1", ":11211", "[::1]x",
-                                     "[]:11211", "notls:", "no.such.host.invalid", "127.0.0.1:http"])
+@pytest.mark.parametrize("address",
+                         ["127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-1", ":11211",
+                          "[::1]x", "[]:11211", "notls:", "no.such.host.invalid", "127.0.0.1:http"])
 def test_what_is_no_address_is_refused(address):
-    status, said = Server("-l", address, listen=False, start=False).launch().wait_for_exit(timeout=40)
+    status, said = Server("-l", address, listen=False,
+                          start=False).launch().wait_for_exit(timeout=40)
     assert status != 0 and address.split(":")[0].strip("[]") in said and len(said) > 20
 
 
@@ -140,8 +145,8 @@ def test_one_port_in_use_of_several_is_an_error():
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        status, said = Server("-l", "127.0.0.1:%d,127.0.0.1:%d" % (free_port(), taken), listen=False,
-                              start=False).launch().wait_for_exit()
+        status, said = Server("-l", "127.0.0.1:%d,127.0.0.1:%d" % (free_port(), taken),
+                              listen=False, start=False).launch().wait_for_exit()
     assert status != 0 and str(taken) in said
 
 
@@ -163,7 +168,8 @@ def alone(commands):
 def can_make_networks():
     if not shutil.which("ip") or not shutil.which("unshare"):
         return False
-    return subprocess.run(alone("ip link set lo up")(["true"]), stderr=subprocess.DEVNULL, check=False).returncode == 0
+    return subprocess.run(alone("ip link set lo up")(["true"]), stderr=subprocess.DEVNULL,
+                          check=False).returncode == 0
 
 
 needs_networks = pytest.mark.skipif(not can_make_networks(), reason="no network namespaces here")
@@ -187,7 +193,8 @@ def launch_alone(commands, *options):
 @needs_ip_version_6
 def test_it_listens_on_what_there_is(commands, options, addresses):
     server = launch_alone(commands, *options)
-    support.wait_until(lambda: "ready" in server.log() or not server.is_alive(), "the server is ready")
+    support.wait_until(lambda: "ready" in server.log() or not server.is_alive(),
+                       "the server is ready")
     assert re.search("ready on %s, data" % addresses, server.log()), server.log()
 
 
@@ -201,7 +208,8 @@ def test_without_any_loopback_the_message_says_so():
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.1", "[2001:db8::1]"])
 def test_an_address_that_was_asked_for_and_is_missing(address):
     status, said = launch_alone(NO_IP_VERSION_4, "-l", address).wait_for_exit()
-    assert status != 0 and "This machine has no such address" in said and "another server" not in said
+    assert (status != 0 and "This machine has no such address" in said and
+            "another server" not in said)
 
 
 # Ports
@@ -209,7 +217,8 @@ def test_an_address_that_was_asked_for_and_is_missing(address):
 def test_no_tcp():
     status, said = Server("-p", "0", listen=False, start=False).launch().wait_for_exit()
     assert status != 0 and "nothing to listen on" in said
-    status, said = Server("-p", "0", "-l", "127.0.0.1:%d" % free_port(), listen=False, start=False).launch().wait_for_exit()
+    status, said = Server("-p", "0", "-l", "127.0.0.1:%d" % free_port(), listen=False,
+                          start=False).launch().wait_for_exit()
     assert status != 0 and "nothing to listen on" in said
 
 
@@ -253,7 +262,8 @@ def test_a_unix_socket_turns_the_network_off():
     port, udp_port = free_port(), free_port()
     server = unix("-p", str(port), "-l", "127.0.0.1", "-U", str(udp_port)).start()
     assert speaks(server.unix_path) and not is_open("127.0.0.1", port)
-    assert "udp:" not in server.log() and "warning: -U: no UDP, because -s turns the network off" in server.log()
+    assert ("udp:" not in server.log() and
+            "warning: -U: no UDP, because -s turns the network off" in server.log())
     assert server.stats("settings")["udpport"] == "0"
 
 
@@ -298,9 +308,12 @@ def test_the_socket_belongs_to_the_user_who_serves():
     nobody = pwd.getpwnam("nobody")
     server = unix().start()
     status = os.stat(server.unix_path)
-    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (nobody.pw_uid, nobody.pw_gid, 0o700)
-    as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/bin/python3", "-c",
-                 "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])", server.unix_path]
+    assert (status.st_uid, status.st_gid,
+            status.st_mode & 0o777) == (nobody.pw_uid, nobody.pw_gid, 0o700)
+    as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
+                 "/usr/bin/python3", "-c",
+                 "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])",
+                 server.unix_path]
     subprocess.run(as_nobody, check=True)
 
 
@@ -309,7 +322,8 @@ def test_a_socket_in_a_directory_of_root_is_refused_with_the_reason():
     server = unix()
     os.chown(os.path.dirname(server.unix_path), 0, 0)
     status, said = server.launch().wait_for_exit()
-    assert status != 0 and "Permission denied. Its directory must be writable for the user that serves" in said
+    assert (status != 0 and
+            "Permission denied. Its directory must be writable for the user that serves" in said)
 
 
 @only_root

@@ -26,7 +26,8 @@ class Turns:
 
     def __init__(self, server):
         self.pipe, theirs = multiprocessing.get_context("fork").Pipe()
-        self.process = multiprocessing.get_context("fork").Process(target=self.run, args=(server, theirs), daemon=True)
+        self.process = multiprocessing.get_context("fork").Process(
+            target=self.run, args=(server, theirs), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -70,8 +71,10 @@ class Bystander:
     def tell(self, beside, word="go on"):
         """What it has noticed of that load."""
         waits, aside = self.here.waits(word), p99(self.aside.waits(word))
-        print("beside %s: p99 of %d turns %.2f ms, %.1f times that of a server nobody else uses, %.1f times that of before; "
-              "at most %.2f ms" % (beside, len(waits), p99(waits) * 1000, p99(waits) / aside, p99(waits) / self.quiet,
+        print("beside %s: p99 of %d turns %.2f ms, %.1f times that of a server nobody else uses, "
+              "%.1f times that of before; "
+              "at most %.2f ms" % (beside, len(waits), p99(waits) * 1000, p99(waits) / aside,
+                                   p99(waits) / self.quiet,
                                    waits[-1] * 1000))
 
     def end(self, beside):
@@ -117,7 +120,8 @@ def is_served(server):
 def assert_let_in_soon(server):
     started = time.monotonic()
     wait_until(lambda: is_served(server), "new clients are let in")
-    print("the next client was served %.0f ms after the flood" % ((time.monotonic() - started) * 1000))
+    print("the next client was served %.0f ms after the flood"
+          % ((time.monotonic() - started) * 1000))
 
 
 # Ten times as many connections as -c allows
@@ -200,7 +204,8 @@ def test_a_thousand_clients_send_a_byte_a_second():
     bystander.end("1,000 clients that send a byte now and then")
     with server.connect() as client:
         found = client.gets(*(b"slow-%d" % number for number in range(1000)))
-    assert len(found) == 1000 and all(int(value) == int(key[5:]) for key, (value, _, _) in found.items())
+    assert (len(found) == 1000 and
+            all(int(value) == int(key[5:]) for key, (value, _, _) in found.items()))
 
 
 # Readers that stop
@@ -222,11 +227,13 @@ def test_a_reader_stops_in_the_middle_of_100_mb(what):
     bystander = Bystander(server)
     limit = server.resident_mib() + memory + held_mib + ROOM_MIB
     reader = server.connect()
-    threading.Thread(target=send_quietly, args=(reader, b"get %s\r\n" % b" ".join(keys * times)), daemon=True).start()
+    threading.Thread(target=send_quietly, args=(reader, b"get %s\r\n" % b" ".join(keys * times)),
+                     daemon=True).start()
     head = reader.read(1000000)
     assert_idle(server)
     bystander.tell("a reader that has stopped (values: %s)" % what)
-    for _ in range(times * (5 if support.LONG else 1)):  # what it was promised goes from the cache and from the disk
+    # What it was promised goes from the cache and from the disk
+    for _ in range(times * (5 if support.LONG else 1)):
         write_all(server, keys, b"new", size)
         assert_within(server, limit)
     bystander.end("somebody who writes all of it anew, meanwhile")
@@ -258,7 +265,8 @@ def write_all(server, keys, mark, size):
     with server.connect() as client:
         for start in range(0, len(keys), 500):
             some = keys[start : start + 500]
-            client.send(b"".join(b"set %s 0 0 %d\r\n%s\r\n" % (key, size, value_of(mark + key, size)) for key in some))
+            client.send(b"".join(b"set %s 0 0 %d\r\n%s\r\n"
+                                 % (key, size, value_of(mark + key, size)) for key in some))
             client.expect(b"STORED\r\n" * len(some))
 
 
@@ -275,7 +283,8 @@ def test_a_million_pipelined_gets_nobody_reads():
     bystander = Bystander(server)
     limit = server.resident_mib() + ROOM_MIB + readers * READER_MIB
     clients = [server.connect() for _ in range(readers)]
-    senders = [threading.Thread(target=send_quietly, args=(client, b"get k\r\n" * count), daemon=True)
+    senders = [threading.Thread(target=send_quietly, args=(client, b"get k\r\n" * count),
+                                daemon=True)
                for client in clients]
     for sender in senders:
         sender.start()

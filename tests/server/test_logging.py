@@ -15,11 +15,13 @@ from support import Server
 
 def lines_about(server):
     """The lines of the journal about clients, without their numbers."""
-    return [re.sub(r"^([<>]?)\d+", r"\1", line) for line in server.log().split("\n") if re.match(r"^[<>]\d+ ", line)]
+    return [re.sub(r"^([<>]?)\d+", r"\1", line) for line in server.log().split("\n")
+            if re.match(r"^[<>]\d+ ", line)]
 
 
 def said(server, line):
-    support.wait_until(lambda: line in lines_about(server), "it says %r; so far:\n%s" % (line, server.log()))
+    support.wait_until(lambda: line in lines_about(server),
+                       "it says %r; so far:\n%s" % (line, server.log()))
 
 
 def test_nothing_is_said_about_clients_unless_asked_for(server):
@@ -42,20 +44,24 @@ def test_vv_tells_commands_and_replies():
         client.talk(b"set k 0 0 1 noreply\r\ny\r\ndelete k\n", b"DELETED\r\n")
         client.talk(b"set k 0 0 1\r\nlonger\r\n", b"CLIENT_ERROR bad data chunk\r\nERROR\r\n")
         client.stats()
-        client.talk(b"set k 0 0 2000000\r\n" + b"z" * 2000000 + b"\r\nversion\r\n", b"SERVER_ERROR object too large for cache\r\n")
+        client.talk(b"set k 0 0 2000000\r\n" + b"z" * 2000000 + b"\r\nversion\r\n",
+                    b"SERVER_ERROR object too large for cache\r\n")
         client.line()
-    support.wait_until(lambda: lines_about(server).count("< connection closed") == 2, "it is closed")
+    support.wait_until(lambda: lines_about(server).count("< connection closed") == 2,
+                       "it is closed")
     log = lines_about(server)
     log = log[log.index("< new client connection from " + address):]
     stat = next(line for line in log if line.startswith("> STAT pid "))
     version = next(line for line in log if line.startswith("> VERSION "))
     assert log == [
-        "< new client connection from " + address, "< set k 0 0 9", "> STORED", "< get k none", "> VALUE k 0 9", "> END",
-        "< get none", "> END", "< set k 0 0 1 noreply", "< delete k", "> DELETED", "< set k 0 0 1",
-        "> CLIENT_ERROR bad data chunk", "< ger", "> ERROR", "< stats", stat, "< set k 0 0 2000000",
-        "> SERVER_ERROR object too large for cache", "< version", version, "< connection closed"]
+        "< new client connection from " + address, "< set k 0 0 9", "> STORED", "< get k none",
+        "> VALUE k 0 9", "> END", "< get none", "> END", "< set k 0 0 1 noreply", "< delete k",
+        "> DELETED", "< set k 0 0 1", "> CLIENT_ERROR bad data chunk", "< ger", "> ERROR",
+        "< stats", stat, "< set k 0 0 2000000", "> SERVER_ERROR object too large for cache",
+        "< version", version, "< connection closed"]
     assert "the value" not in server.log()
-    assert re.search(r"^<\d+ server listening on tcp:127.0.0.1:%d$" % server.port, server.log(), re.M)
+    assert re.search(r"^<\d+ server listening on tcp:127.0.0.1:%d$" % server.port, server.log(),
+                     re.M)
 
 
 def test_a_key_cannot_forge_a_line():
@@ -82,8 +88,11 @@ def test_random_bytes_stay_in_their_lines():
     server = Server("-vvv")
     for _ in range(30):
         with server.connect() as client:
-            client.send(b"\r\n".join(chance.choice([b"get ", b"set a 0 0 5\r\n", b"", b"mg ", b"incr a "]) +
-                                     bytes(chance.randrange(256) for _ in range(chance.randrange(60))) for _ in range(20)))
+            client.send(b"\r\n".join(chance.choice([b"get ", b"set a 0 0 5\r\n", b"", b"mg ",
+                                                    b"incr a "]) +
+                                     bytes(chance.randrange(256)
+                                           for _ in range(chance.randrange(60)))
+                                     for _ in range(20)))
             client.rest(0.01)
     with server.connect() as client:
         client.talk(b"delete the:end\r\n", b"NOT_FOUND\r\n")
@@ -119,9 +128,11 @@ def test_vvv_tells_what_a_connection_waits_for():
     server = Server("-vvv")
     with server.connect() as client:
         client.send(b"set k 0 0 10\r\nab")
-        support.wait_until(lambda: "waits for the rest of a request" in server.log(), "a half request is told")
+        support.wait_until(lambda: "waits for the rest of a request" in server.log(),
+                           "a half request is told")
         client.talk(b"cdefghij\r\n", b"STORED\r\n")
-    support.wait_until(lambda: re.search(r"^\d+: .*; waits for a request$", server.log(), re.M), "an idle one is told")
+    support.wait_until(lambda: re.search(r"^\d+: .*; waits for a request$", server.log(), re.M),
+                       "an idle one is told")
 
 
 @pytest.mark.seconds(120)
@@ -175,8 +186,8 @@ class UnreadServer(Server):
         if self.kind == "pipe of another user":  # which it cannot open again
             command[0] = support.program_for_all()
             user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.ends[1], stderr=self.ends[1],
-                                        env=self.environment(), **user)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.ends[1],
+                                        stderr=self.ends[1], env=self.environment(), **user)
         support.guardian.tell(b"+", self.process.pid)
         return self
 
@@ -196,7 +207,8 @@ class UnreadServer(Server):
 
 
 UNREAD = ["pipe", "socket", "terminal",
-          pytest.param("pipe of another user", marks=pytest.mark.skipif(not support.is_root(), reason="is not root"))]
+          pytest.param("pipe of another user",
+                       marks=pytest.mark.skipif(not support.is_root(), reason="is not root"))]
 
 
 def ask_much(server):
@@ -223,8 +235,10 @@ def test_lines_that_find_no_room_are_counted(kind):
     server.drain()
     with server.connect() as client:
         client.talk(b"delete this\r\n", b"NOT_FOUND\r\n")
-        support.wait_until(lambda: b"delete this\n" in server.drain() and b"NOT_FOUND\n" in server.said, "its lines")
-    told = re.findall(rb"\nwarning: (\d+) lines were dropped here: standard error took no more(?=\n)", server.said)
+        support.wait_until(lambda: b"delete this\n" in server.drain() and
+                           b"NOT_FOUND\n" in server.said, "its lines")
+    told = re.findall(rb"\nwarning: (\d+) lines were dropped here: "
+                      rb"standard error took no more(?=\n)", server.said)
     found_room = len(re.findall(rb"\n[<>]\d+ (?=get nothing\n|END\n)", server.said))
     print("%s lines were dropped, %d found room" % (told, found_room))
     assert told and sum(map(int, told)) + found_room >= 4 * 2000 * 2

@@ -11,7 +11,8 @@ memcache = pytest.importorskip("memcache")
 pylibmc = pytest.importorskip("pylibmc")
 
 KEYS = ["key-of-thirty-bytes-%010d" % number for number in range(50000)]
-STORED = KEYS[::7]  # of a hundred bytes each, so that the replies fill every buffer on their way, too
+# Of a hundred bytes each, so that the replies fill every buffer on their way, too
+STORED = KEYS[::7]
 LINE_MAX = (16 << 20) - 1
 certificates = test_tls.certificates
 
@@ -34,7 +35,8 @@ def server(request):
     with server.connect() as client:
         for at in range(0, len(STORED), 1000):
             part = STORED[at : at + 1000]
-            client.talk(b"".join(b"set %s 0 0 120\r\n%s\r\n" % (key.encode(), value(key)) for key in part),
+            client.talk(b"".join(b"set %s 0 0 120\r\n%s\r\n" % (key.encode(), value(key))
+                                 for key in part),
                         b"STORED\r\n" * len(part))
     return server
 
@@ -82,7 +84,8 @@ def test_by_pylibmc(server, binary):
 
 def test_a_bad_key_is_all_that_is_answered(server):
     with server.connect() as client:
-        client.send(b"get" + b"".join(b" " + key.encode() for key in KEYS) + b" " + b"k" * 251 + b"\r\n")
+        client.send(b"get" + b"".join(b" " + key.encode() for key in KEYS) + b" " + b"k" * 251 +
+                    b"\r\n")
         client.expect(b"CLIENT_ERROR bad command line format\r\n")
         client.talk(b"mn\r\n", b"MN\r\n")
 
@@ -119,7 +122,8 @@ def test_who_sends_one_slowly_holds_up_nobody(server):
 def test_many_such_lines_at_a_time():
     """What has not arrived whole may take so much memory and no more; who needs more is told, and
     all others are served."""
-    server = Server("-t", "1", "-o", "read_buf_mem_limit=1")  # one line of the longest kind always has room
+    # One line of the longest kind always has room
+    server = Server("-t", "1", "-o", "read_buf_mem_limit=1")
     before = server.resident_mib()
     clients = [server.connect() for _ in range(20)]
     refused = 0

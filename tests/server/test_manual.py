@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(support.IS_MEMCACHED, reason="about our manual")
 
 ROOT = os.path.join(os.path.dirname(__file__), "../..")
 PAGES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "docs/*.[1-8]")))
-STATS, PROTOCOL, CONF, PROGRAM = "cachecask-stats.7", "cachecask-protocol.7", "cachecask.conf.5", "cachecask.1"
+STATS, PROTOCOL = "cachecask-stats.7", "cachecask-protocol.7"
+CONF, PROGRAM = "cachecask.conf.5", "cachecask.1"
 
 
 def read(name):
@@ -44,7 +45,8 @@ def joined(line):
     if not macro:
         return plain(line)
     words = re.findall(r'"([^"]*)"|((?:\\ |\S)+)', macro.group(2))
-    return plain(("" if len(macro.group(1)) == 2 else " ").join(quoted or word for quoted, word in words))
+    return plain(("" if len(macro.group(1)) == 2
+                  else " ").join(quoted or word for quoted, word in words))
 
 
 def sections(page):
@@ -73,16 +75,19 @@ def examples(page):
 
 
 def every_example(page):
-    return [pytest.param(lines, id="%s-%s" % (page, plain(lines[0]).replace(" ", "_")[:40])) for lines in examples(page)]
+    return [pytest.param(lines, id="%s-%s" % (page, plain(lines[0]).replace(" ", "_")[:40]))
+            for lines in examples(page)]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_can_be_formatted_without_a_warning(page):
     if not shutil.which("man") or not shutil.which("groff"):
         pytest.skip("man and groff are not installed")
-    done = subprocess.run(["man", "--warnings", "-l", os.path.join(ROOT, "docs", page)], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=support.TIMEOUT, check=True,
-                          env=dict(os.environ, LC_ALL="C.UTF-8", MANWIDTH="80", MAN_KEEP_FORMATTING=""))
+    done = subprocess.run(["man", "--warnings", "-l", os.path.join(ROOT, "docs", page)],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=support.TIMEOUT, check=True,
+                          env=dict(os.environ, LC_ALL="C.UTF-8", MANWIDTH="80",
+                                   MAN_KEEP_FORMATTING=""))
     assert done.stderr == b"" and b"NAME" in done.stdout
 
 
@@ -93,7 +98,8 @@ def test_every_page_is_installed_and_leads_to_the_others():
         seen = read("docs/" + page).split(".SH SEE ALSO")[1]
         for other in PAGES:
             name, section = other.rsplit(".", 1)
-            assert page == other or "%s (%s)" % (name.replace("-", "\\-"), section) in seen, (page, other)
+            assert (page == other or
+                    "%s (%s)" % (name.replace("-", "\\-"), section) in seen), (page, other)
 
 
 # Examples
@@ -156,7 +162,8 @@ def printed(server, group):
     with server.connect() as client:
         client.set(b"key", b"value")
         names = client.stats(group)
-    return {re.sub(r"^\d+(?=:)" if group == "conns" else r"^\d+$", "fd" if group == "conns" else "size", name) for name in names}
+    return {re.sub(r"^\d+(?=:)" if group == "conns" else r"^\d+$",
+                   "fd" if group == "conns" else "size", name) for name in names}
 
 
 def documented(group):
@@ -172,7 +179,8 @@ def make_rich(request):
     """A server that prints what others print on a condition."""
     options = ["-U", str(support.free_port()), "-o", "idle_timeout=1000,track_sizes"]
     if support.is_built_in("enable-ssl"):
-        return TlsServer(request.getfixturevalue("certificates"), *options, extended="ssl_session_cache")
+        return TlsServer(request.getfixturevalue("certificates"), *options,
+                         extended="ssl_session_cache")
     return Server(*options)
 
 
@@ -183,10 +191,12 @@ def test_every_row_of_the_statistics_is_explained(rich):
         wrong = {name for name, on_condition in rows.items() if not on_condition}
         wrong = wrong - usual or wrong - unusual
         assert not wrong, "stats %s does not print %s" % (group, wrong)
-        assert not (usual | unusual) - set(rows), "of stats %s is not explained: %s" % (group, (usual | unusual) - set(rows))
+        unexplained = (usual | unusual) - set(rows)
+        assert not unexplained, "of stats %s is not explained: %s" % (group, unexplained)
         on_condition = {name for name, condition in rows.items() if condition}
         if support.is_built_in("enable-ssl"):
-            assert not on_condition - (usual ^ unusual), "no condition of stats %s: %s" % (group, on_condition - (usual ^ unusual))
+            wrong = on_condition - (usual ^ unusual)
+            assert not wrong, "no condition of stats %s: %s" % (group, wrong)
 
 
 def test_every_group_of_the_statistics_is_explained():
@@ -201,7 +211,8 @@ def test_every_group_of_the_statistics_is_explained():
 
 def test_what_the_cleaner_does_is_explained():
     source = read("storage/clean/clean_plan.c")
-    names = {name for block in re.findall(r"names\[\] = \{(.*?)\};", source, re.S) for name in re.findall(r'"(\w+)"', block)}
+    names = {name for block in re.findall(r"names\[\] = \{(.*?)\};", source, re.S)
+             for name in re.findall(r'"(\w+)"', block)}
     assert {"rotate", "garbage"} <= names == set(tags(sections(STATS)["The cleaner"]))
 
 
@@ -209,8 +220,10 @@ def test_what_the_cleaner_does_is_explained():
 
 def test_every_command_is_explained():
     """The names in the parser's table, and those that it knows without it."""
-    names = set(re.findall(r'COMMAND\("(\w+)"', read("protocol/text_command.c"))) | {"mg", "ms", "md", "ma", "me", "mn"}
-    found = {re.match(r"\w*", tag).group() for lines in sections(PROTOCOL).values() for tag in tags(lines)}
+    names = set(re.findall(r'COMMAND\("(\w+)"',
+                           read("protocol/text_command.c"))) | {"mg", "ms", "md", "ma", "me", "mn"}
+    found = {re.match(r"\w*", tag).group() for lines in sections(PROTOCOL).values()
+             for tag in tags(lines)}
     assert len(names) > 30 and not names - found, names - found
 
 
@@ -222,7 +235,8 @@ def test_every_opcode_is_explained():
     server = Server()
     for opcode in set(range(256)) - with_sasl:
         with server.connect() as client:
-            client.send(binary.packet(opcode, key_len=1, body_len=0))  # lengths that contradict each other are an error to all
+            # Lengths that contradict each other are an error to all
+            client.send(binary.packet(opcode, key_len=1, body_len=0))
             first = binary.receive(client)
             client.expect_closed()
         with server.connect() as client:
@@ -238,7 +252,8 @@ def test_every_status_of_the_binary_protocol_is_explained():
 
 
 def test_every_flag_of_a_meta_command_is_explained():
-    known = set(re.findall(r"META_FLAG\('(\w)'\)", read("protocol/meta.c").split("FLAGS_WITH_ARGUMENT")[0]))
+    known = set(re.findall(r"META_FLAG\('(\w)'\)",
+                           read("protocol/meta.c").split("FLAGS_WITH_ARGUMENT")[0]))
     explained = set()
     for heading, lines in sections(PROTOCOL).items():
         if heading.startswith("Flags of "):
@@ -252,12 +267,14 @@ def test_every_option_that_is_named_exists():
     said = subprocess.run([CACHECASK, "-h"], stdout=subprocess.PIPE, check=True).stdout.decode()
     for tag in [tag for lines in sections(CONF).values() for tag in tags(lines)]:
         for option in re.findall(r"(?<!\S)-o [a-z_]+|(?<!\S)-{1,2}[\w-]+", tag):
-            assert re.search(r"(?<![\w-])%s(?![\w-])" % re.escape(option.replace("-o ", "")), said), option
+            assert re.search(r"(?<![\w-])%s(?![\w-])" % re.escape(option.replace("-o ", "")),
+                             said), option
 
 
 def as_here(text, server):
     """With the port and the directory of the server, and without what only root may do."""
-    text = text.replace("11211", str(server.port)).replace("/var/lib/cachecask/%d" % server.port, server.data_dir)
+    text = text.replace("11211", str(server.port)).replace("/var/lib/cachecask/%d" % server.port,
+                                                           server.data_dir)
     return text if support.is_root() else re.sub(r"(?m)^-u nobody$| -u nobody", "", text)
 
 
@@ -274,7 +291,8 @@ def test_a_server_starts_with_a_configuration(lines):
     server.start()
     settings = server.stats("settings")
     limits = {"-m 1024": 1 << 30, "-m 256": 256 << 20}
-    assert settings["maxbytes"] == str(next(limit for line, limit in limits.items() if line in map(plain, lines)))
+    assert settings["maxbytes"] == str(next(limit for line, limit in limits.items()
+                                            if line in map(plain, lines)))
     assert (settings["evictions"] == "off") == ("\\fB\\-M\\fR" in lines)
 
 

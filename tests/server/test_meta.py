@@ -34,7 +34,8 @@ def bury(server):
     """What was stored before is only on disk then."""
     with server.connect() as client:
         for start in range(0, KEYS, 500):
-            client.talk(b"".join(b"ms %s %d F%d\r\n%s\r\n" % (key(n), VALUE, n, value(n)) for n in range(start, start + 500)),
+            client.talk(b"".join(b"ms %s %d F%d\r\n%s\r\n" % (key(n), VALUE, n, value(n))
+                                 for n in range(start, start + 500)),
                         b"HD\r\n" * 500)
     forget_page_cache(server)
 
@@ -49,7 +50,8 @@ def test_gets_of_cold_values_in_one_pipeline(small):
     with small.connect() as client:
         numbers = range(0, KEYS, 7)
         client.talk(b"".join(b"mg %s f v\r\nmg none q\r\n" % key(n) for n in numbers) + b"mn\r\n",
-                    b"".join(b"VA %d f%d\r\n%s\r\n" % (VALUE, n, value(n)) for n in numbers) + b"MN\r\n")
+                    b"".join(b"VA %d f%d\r\n%s\r\n" % (VALUE, n, value(n)) for n in numbers) +
+                    b"MN\r\n")
 
 
 def test_every_command_on_cold_values(small):
@@ -59,7 +61,8 @@ def test_every_command_on_cold_values(small):
         bury(small)
         talk(client, b"mg n0 v t c T50 f\r\n", b"VA 2 t<ttl> c100 f3\r\n10\r\n")
         talk(client, b"mg n1 R2000 t\r\nmg n1\r\n", b"HD t<ttl> W\r\nHD Z\r\n")
-        talk(client, b"md n2 I T1000\r\nmg n2 v t\r\nmg n2\r\n", b"HD\r\nVA 2 t<ttl> X W\r\n10\r\nHD Z X\r\n")
+        talk(client, b"md n2 I T1000\r\nmg n2 v t\r\nmg n2\r\n",
+             b"HD\r\nVA 2 t<ttl> X W\r\n10\r\nHD Z X\r\n")
         talk(client, b"md n3 x\r\nmg n3 v f t\r\n", b"HD\r\nVA 0 f0 t<ttl>\r\n\r\n")
         talk(client, b"md n4 C1\r\nmd n4 C104\r\nmg n4\r\n", b"EX\r\nHD\r\nEN\r\n")
         talk(client, b"ma n5 v t\r\n", b"VA 2 t<ttl>\r\n11\r\n")
@@ -84,7 +87,8 @@ def states(client):
 def test_states_survive(how):
     server = Server()
     with server.connect() as client:
-        client.talk(b"ms stale 5 E6 F2\r\nhello\r\nmd stale I E7\r\nmg stale\r\n", b"HD\r\nHD\r\nHD X W\r\n")
+        client.talk(b"ms stale 5 E6 F2\r\nhello\r\nmd stale I E7\r\nmg stale\r\n",
+                    b"HD\r\nHD\r\nHD X W\r\n")
         client.talk(b"ms won 5 E8 T1000\r\nhello\r\nmg won R2000\r\n", b"HD\r\nHD W\r\n")
         client.talk(b"mg made N1000 E9\r\n", b"HD W\r\n")
         client.talk(b"ms empty 5 F3\r\nhello\r\nmd empty x E10\r\n", b"HD\r\nHD\r\n")
@@ -99,7 +103,8 @@ def test_states_survive(how):
 
 def test_states_are_carried_by_cache_and_disk(small):
     with small.connect() as client:
-        client.talk(b"ms stale 5 E6 F2\r\nhello\r\nmd stale I E7\r\nmg stale\r\n", b"HD\r\nHD\r\nHD X W\r\n")
+        client.talk(b"ms stale 5 E6 F2\r\nhello\r\nmd stale I E7\r\nmg stale\r\n",
+                    b"HD\r\nHD\r\nHD X W\r\n")
         for _ in range(2):
             bury(small)
             client.talk(b"mg stale v c f\r\n", b"VA 5 c7 f2 Z X\r\nhello\r\n")
@@ -132,19 +137,23 @@ def test_large_values_with_their_flags(small):
     with small.connect() as client:
         for size in (16000, 16384, 17000, 500000, 1000000):
             data = value_of(b"large", size)
-            client.talk(b"ms large %d T1000 s k\r\n%s\r\n" % (size, data), b"HD s%d klarge\r\n" % size)
+            client.talk(b"ms large %d T1000 s k\r\n%s\r\n" % (size, data),
+                        b"HD s%d klarge\r\n" % size)
             client.talk(b"md large I\r\n", b"HD\r\n")
-            talk(client, b"mg large s v t\r\n", b"VA %d s%d t<ttl> X W\r\n%s\r\n" % (size, size, data))
+            talk(client, b"mg large s v t\r\n",
+                 b"VA %d s%d t<ttl> X W\r\n%s\r\n" % (size, size, data))
             client.talk(b"mg large v\r\n" * 3, b"VA %d Z X\r\n%s\r\n" % (size, data) * 3)
 
 
 def test_counters():
     server = Server()
     with server.connect() as client:
-        client.send(b"ms k 1 E5\r\n1\r\nmg k\r\nmg k T100\r\nmg none\r\nma k\r\nma k MD\r\nma none\r\nms k 1 C1\r\nx\r\n"
+        client.send(b"ms k 1 E5\r\n1\r\nmg k\r\nmg k T100\r\nmg none\r\nma k\r\nma k MD\r\n"
+                    b"ma none\r\nms k 1 C1\r\nx\r\n"
                     b"ms none 1 C1\r\nx\r\nms k 1 C1 MA\r\nx\r\nme k\r\nmd none\r\nmd k\r\nmn\r\n")
         client.read_until(b"MN\r\n")
         stats = client.stats()
-    wanted = dict(cmd_get=2, get_hits=1, get_misses=1, cmd_touch=1, touch_hits=1, incr_hits=1, decr_hits=1, incr_misses=1,
-                  cmd_set=4, cas_badval=1, cas_misses=1, cmd_meta=1, delete_hits=1, delete_misses=1)
+    wanted = dict(cmd_get=2, get_hits=1, get_misses=1, cmd_touch=1, touch_hits=1, incr_hits=1,
+                  decr_hits=1, incr_misses=1, cmd_set=4, cas_badval=1, cas_misses=1, cmd_meta=1,
+                  delete_hits=1, delete_misses=1)
     assert {name: int(stats[name]) for name in wanted} == wanted

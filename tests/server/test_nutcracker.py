@@ -62,7 +62,8 @@ def backends():
 @pytest.fixture
 def client(backends):
     proxy = Proxy(backends)
-    with closing(pymemcache.Client(("127.0.0.1", proxy.port), default_noreply=False, timeout=support.TIMEOUT)) as client:
+    with closing(pymemcache.Client(("127.0.0.1", proxy.port), default_noreply=False,
+                                   timeout=support.TIMEOUT)) as client:
         yield client
 
 
@@ -78,9 +79,11 @@ def test_the_other_commands_pass_through(client):
     client.set("k", b"2")
     assert client.add("k", b"x") is False and client.replace("k", b"3") is True
     assert client.append("k", b"0") and client.prepend("k", b"1") and client.get("k") == b"130"
-    assert client.incr("k", 5) == 135 and client.decr("k", 35) == 100 and client.touch("k", 1000) is True
+    assert (client.incr("k", 5) == 135 and client.decr("k", 35) == 100 and
+            client.touch("k", 1000) is True)
     value, unique = client.gets("k")
-    assert value == b"100" and client.cas("k", b"x", unique) is True and client.cas("k", b"y", unique) is False
+    assert (value == b"100" and client.cas("k", b"x", unique) is True and
+            client.cas("k", b"y", unique) is False)
     large = support.value_of(b"large", 1000000)
     assert client.set("large", large) and client.get("large") == large
 
@@ -91,7 +94,8 @@ def test_a_server_that_stops_is_left_out(client, backends):
     backends[0].stop()
     deadline = time.monotonic() + support.TIMEOUT
     stored = 0
-    while stored < len(ITEMS):  # the first to notice gets an error, and then all keys go to the other one
+    # The first to notice gets an error, and then all keys go to the other one
+    while stored < len(ITEMS):
         assert time.monotonic() < deadline
         try:
             stored = sum(client.set(key, value) for key, value in ITEMS.items())

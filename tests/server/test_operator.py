@@ -102,9 +102,11 @@ TABLE = (
     (b"lru_crawler", ERROR),
     (b"lru_crawler x", ERROR),
     (b"lru_crawler enable x", ERROR),
-    (b"lru_crawler enable", OK, b"ERROR failed to start lru crawler thread\r\n", "it runs: that is what was asked for"),
+    (b"lru_crawler enable", OK, b"ERROR failed to start lru crawler thread\r\n",
+     "it runs: that is what was asked for"),
     (b"lru_crawler disable", OK),
-    (b"lru_crawler crawl all", OK, b"CLIENT_ERROR lru crawler disabled\r\n", "it is part of the store and stays"),
+    (b"lru_crawler crawl all", OK, b"CLIENT_ERROR lru crawler disabled\r\n",
+     "it is part of the store and stays"),
     (b"lru_crawler enable", OK),
     (b"lru_crawler crawl", ERROR),
     (b"lru_crawler crawl 1", OK),
@@ -115,7 +117,8 @@ TABLE = (
     (b"lru_crawler crawl 64", BAD_CLASS),
     (b"lru_crawler crawl -1", BAD_CLASS),
     (b"lru_crawler crawl all x", ERROR),
-    (b"lru_crawler crawl hash", BAD_CLASS, b"ERROR an unknown error happened\r\n", "nothing unknown has happened"),
+    (b"lru_crawler crawl hash", BAD_CLASS, b"ERROR an unknown error happened\r\n",
+     "nothing unknown has happened"),
     (b"lru_crawler sleep", ERROR),
     (b"lru_crawler sleep x", BAD_LINE),
     (b"lru_crawler sleep -1", BAD_LINE),
@@ -160,8 +163,10 @@ TABLE = (
     # Others
     (b"watch nonsense", ERROR),
     (b"watch fetchers nonsense", ERROR),
-    (b"shutdown", b"SERVER_ERROR: shutdown not enabled\r\n", b"ERROR: shutdown not enabled\r\n", "so in 1.6.45"),
-    (b"shutdown x", b"SERVER_ERROR: shutdown not enabled\r\n", b"ERROR: shutdown not enabled\r\n", "so in 1.6.45"),
+    (b"shutdown", b"SERVER_ERROR: shutdown not enabled\r\n", b"ERROR: shutdown not enabled\r\n",
+     "so in 1.6.45"),
+    (b"shutdown x", b"SERVER_ERROR: shutdown not enabled\r\n", b"ERROR: shutdown not enabled\r\n",
+     "so in 1.6.45"),
     (b"refresh_certs", b"Error TLS not enabled\r\n"),
 )
 MARK = re.compile(rb"VERSION [^\r\n]+\r\n$")
@@ -176,8 +181,10 @@ class Memcached:
     def __init__(self, *options):
         user = ["-u", "nobody"] if support.is_root() else []
         self.port = free_port()
-        self.process = subprocess.Popen([MEMCACHED, *user, "-p", str(self.port), "-l", "127.0.0.1", *options],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([MEMCACHED, *user, "-p", str(self.port), "-l", "127.0.0.1",
+                                         *options],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
         support.guardian.tell(b"+", self.process.pid)
         wait_until(self.is_ready, "memcached answers")
 
@@ -223,7 +230,8 @@ def test_memcached_answers_the_same_but_where_it_is_said(memcached):
     with memcached.connect() as client:
         for line, answer, *other in TABLE:
             wanted = other[0] if other else answer
-            if line.startswith(b"lru_crawler"):  # its crawler takes a moment to start, to end, and to stop
+            # Its crawler takes a moment to start, to end, and to stop
+            if line.startswith(b"lru_crawler"):
                 wait_until(lambda: answer_to(client, line) == wanted, line, timeout=10)
             else:
                 assert answer_to(client, line) == wanted, line
@@ -247,9 +255,12 @@ def test_stats_have_memcacheds_names(memcached, group):
 
 def test_plain_stats_stay_below_4096_bytes_with_large_counters():
     """collectd has no larger buffer. Counters of 20 digits, but for what cannot become so large."""
-    small = re.compile(r"rusage_|version$|libevent$|pid$|time$|uptime$|pointer_size$|threads$|accepting_conns$|hash_power_level$|"
-                       r"max_connections$|curr_connections$|connection_structures$|log_watchers$|auth_|.*_running$|hash_is_expanding$|"
-                       r"slabs_moved|slab_global_page_pool|lru_maintainer_juggles|malloc_fails|lrutail_reflocked|moves_|direct_reclaims|"
+    small = re.compile(r"rusage_|version$|libevent$|pid$|time$|uptime$|pointer_size$|threads$"
+                       r"|accepting_conns$|hash_power_level$|"
+                       r"max_connections$|curr_connections$|connection_structures$|log_watchers$"
+                       r"|auth_|.*_running$|hash_is_expanding$|"
+                       r"slabs_moved|slab_global_page_pool|lru_maintainer_juggles|malloc_fails"
+                       r"|lrutail_reflocked|moves_|direct_reclaims|"
                        r"lru_bumps_dropped")
     with Server().connect() as client:
         length = len("END\r\n")
@@ -276,7 +287,8 @@ def test_prefixes_are_counted():
 
 def test_the_delimiter_can_be_chosen():
     with Server("-D", "/").connect() as client:
-        client.talk(b"get a/b:c\r\nstats detail dump\r\n", b"END\r\nPREFIX a get 1 hit 0 set 0 del 0\r\nEND\r\n")
+        client.talk(b"get a/b:c\r\nstats detail dump\r\n",
+                    b"END\r\nPREFIX a get 1 hit 0 set 0 del 0\r\nEND\r\n")
         assert client.stats("settings")["stat_key_prefix"] == "/"
 
 
@@ -284,7 +296,8 @@ def test_clients_cannot_make_prefixes_without_end():
     server = Server("-D", ":")
     with server.connect() as client:
         for start in range(0, 20000, 1000):
-            client.ask(b"".join(b"get %d:%s\r\n" % (n, b"x" * 100) for n in range(start, start + 1000)), b"END\r\n" * 1000)
+            client.ask(b"".join(b"get %d:%s\r\n" % (n, b"x" * 100)
+                                for n in range(start, start + 1000)), b"END\r\n" * 1000)
         assert client.ask(b"stats detail dump\r\n", b"END\r\n").count(b"PREFIX ") == 10000
 
 
@@ -293,10 +306,13 @@ def test_sizes_of_items():
         client.talk(b"stats sizes\r\n", b"END\r\n")
         for n, length in enumerate((1, 1, 7, 8, 1000, 900000)):
             client.set(b"%d" % n, b"x" * length)
-        client.talk(b"stats sizes\r\n", b"STAT 64 3\r\nSTAT 96 1\r\nSTAT 1088 1\r\nSTAT 900064 1\r\nEND\r\n")
+        client.talk(b"stats sizes\r\n",
+                    b"STAT 64 3\r\nSTAT 96 1\r\nSTAT 1088 1\r\nSTAT 900064 1\r\nEND\r\n")
         assert client.stats("settings")["track_sizes"] == "yes"
-        client.talk(b"delete 0\r\nstats sizes_disable\r\nstats sizes\r\nstats sizes_enable\r\nstats sizes\r\n",
-                    b"DELETED\r\nSTAT sizes_status disabled\r\nSTAT sizes_status disabled\r\nEND\r\nSTAT sizes_status enabled\r\n"
+        client.talk(b"delete 0\r\nstats sizes_disable\r\nstats sizes\r\nstats sizes_enable\r\n"
+                    b"stats sizes\r\n",
+                    b"DELETED\r\nSTAT sizes_status disabled\r\nSTAT sizes_status disabled\r\n"
+                    b"END\r\nSTAT sizes_status enabled\r\n"
                     b"STAT 64 2\r\nSTAT 96 1\r\nSTAT 1088 1\r\nSTAT 900064 1\r\nEND\r\n")
 
 
@@ -305,7 +321,8 @@ def test_sizes_above_a_mebibyte():
         client.set(b"a", b"x" * 1048519)
         client.set(b"b", b"x" * 1048520)
         client.set(b"c", b"x" * 5000000)
-        client.talk(b"stats sizes\r\n", b"STAT 1048576 1\r\nSTAT 2097152 1\r\nSTAT 8388608 1\r\nEND\r\n")
+        client.talk(b"stats sizes\r\n",
+                    b"STAT 1048576 1\r\nSTAT 2097152 1\r\nSTAT 8388608 1\r\nEND\r\n")
 
 
 def test_many_sizes():
@@ -337,7 +354,8 @@ def test_cachedump_lists_keys():
 def test_cachedump_is_refused_with_X():
     with Server("-X").connect() as client:
         refused = b"CLIENT_ERROR stats cachedump not allowed\r\n"
-        client.talk(b"stats cachedump 1 0\r\nstats cachedump\r\nstats cachedump x y\r\n", refused * 3)
+        client.talk(b"stats cachedump 1 0\r\nstats cachedump\r\nstats cachedump x y\r\n",
+                    refused * 3)
 
 
 def test_settings_show_what_was_changed():
@@ -354,7 +372,8 @@ def test_reset_sets_counters_back_but_not_what_is_stored():
         client.get(b"none")
         client.talk(b"stats reset\r\n", b"RESET\r\n")
         stats = client.stats()
-        assert all(stats[name] == "0" for name in ("cmd_get", "cmd_set", "get_hits", "get_misses", "total_items"))
+        assert all(stats[name] == "0"
+                   for name in ("cmd_get", "cmd_set", "get_hits", "get_misses", "total_items"))
         assert stats["curr_items"] == "1"
 
 
@@ -371,4 +390,5 @@ def test_threads_can_be_told_apart():
             with open(f"{folder}/{thread}/comm", encoding="ascii") as name:
                 names.append(name.read().strip())
     assert names.count("cc-worker") == 2
-    assert {"cc-syncer", "cc-allocator", "cc-evictor", "cc-background", "cc-cleaner", "cc-watch", "cc-dump"} <= set(names)
+    assert {"cc-syncer", "cc-allocator", "cc-evictor", "cc-background", "cc-cleaner", "cc-watch",
+            "cc-dump"} <= set(names)

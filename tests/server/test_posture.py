@@ -17,7 +17,8 @@ EXPOSURE_MAX = 2.0
 
 
 def readelf(what):
-    return subprocess.run(["readelf", what, "--wide", support.CACHECASK], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["readelf", what, "--wide", support.CACHECASK], check=True,
+                          capture_output=True, text=True).stdout
 
 
 def test_the_program_lies_at_a_random_address():
@@ -45,8 +46,8 @@ def test_calls_of_the_c_library_and_the_stack_are_guarded():
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_the_service_may_do_little_else():
-    said = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", SERVICE], capture_output=True,
-                          text=True, check=False).stdout
+    said = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", SERVICE],
+                          capture_output=True, text=True, check=False).stdout
     level = re.search(r"Overall exposure level .*: ([0-9.]+)", said)
     assert level, said
     print("exposure", level.group(1))
@@ -94,7 +95,8 @@ def test_core_dumps_hold_neither_values_nor_passwords_nor_reserved_memory():
         assert client.get(b"small") == b"the-small-value" and len(client.get(b"large")) == 300000
     assert sum(end - start for start, end in dumped(server)) < 256 << 20
     memory = [memory_of(server, mapping) for mapping in dumped(server)]
-    assert not [word for word in (b"the-pass-word", b"the-small-value") for part in memory if word in part]
+    assert not [word for word in (b"the-pass-word", b"the-small-value") for part in memory
+                if word in part]
     begins = sum(part.count(b"the-large-value") for part in memory) * len(b"the-large-value")
     assert begins < 256 << 10  # of its request, while that had arrived in part
 
@@ -102,8 +104,8 @@ def test_core_dumps_hold_neither_values_nor_passwords_nor_reserved_memory():
 # -o drop_privileges: what a server that has been taken over could still do
 
 needs_seccomp = pytest.mark.skipif(not support.DROPPED, reason="built without libseccomp")
-CALLS = ("execve", "fork", "socket", "unix socket", "connect", "bind", "ptrace", "setuid", "mmap", "mprotect", "kill", "prlimit",
-         "chmod", "mount", "ring setup", "signal by fcntl", "lease")
+CALLS = ("execve", "fork", "socket", "unix socket", "connect", "bind", "ptrace", "setuid", "mmap",
+         "mprotect", "kill", "prlimit", "chmod", "mount", "ring setup", "signal by fcntl", "lease")
 
 
 def library():
@@ -111,7 +113,8 @@ def library():
     path = os.path.join(support.place.path, "forbidden_calls.so")
     if not os.path.exists(path):
         source = os.path.join(os.path.dirname(__file__), "forbidden_calls.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", path, source, "-ldl"], check=True)
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", path,
+                        source, "-ldl"], check=True)
         os.chmod(path, 0o755)
     return path
 
@@ -119,7 +122,8 @@ def library():
 def intruder(call):
     env = {"LD_PRELOAD": library(), "FORBIDDEN_CALL": call}
     if support.SANITIZED:
-        env["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0:detect_leaks=0").lstrip(":")
+        env["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") +
+                               ":verify_asan_link_order=0:detect_leaks=0").lstrip(":")
     return env
 
 
@@ -127,8 +131,10 @@ def filters(server):
     """Of each thread: how its calls are filtered, and whether it may gain privileges."""
     found = []
     for thread in os.listdir("/proc/%d/task" % server.process.pid):
-        with open("/proc/%d/task/%s/status" % (server.process.pid, thread), encoding="ascii") as status:
-            fields = dict(line.split(":\t", 1) for line in status.read().splitlines() if ":\t" in line)
+        with open("/proc/%d/task/%s/status" % (server.process.pid, thread),
+                  encoding="ascii") as status:
+            fields = dict(line.split(":\t", 1) for line in status.read().splitlines()
+                          if ":\t" in line)
         found.append((fields["Seccomp"], fields["NoNewPrivs"]))
     return found
 
@@ -202,7 +208,8 @@ def test_files_of_others_cannot_be_changed(call, more):
 @pytest.mark.skipif(not support.is_root(), reason="only root may look at it")
 def test_nobody_may_look_into_it():
     """One that was started by root and has become another user may not be anyway."""
-    for options, root_owns_it in ((["-o", "drop_privileges"], True), (["-o", "no_drop_privileges"], False)):
+    for options, root_owns_it in ((["-o", "drop_privileges"], True),
+                                  (["-o", "no_drop_privileges"], False)):
         server = limited_server(*options, limit=1024)
         assert (os.stat("/proc/%d/mem" % server.process.pid).st_uid == 0) == root_owns_it
 
@@ -234,7 +241,8 @@ def test_a_daemon_lets_go_of_its_terminal_all_the_same():
 
 @pytest.mark.parametrize("call", ["own memory", "file elsewhere", "signal by fcntl", "lease"])
 def test_with_its_privileges_files_and_fcntl_are_as_everywhere(call):
-    server = Server("-r", "-o", "no_drop_privileges", env=dict(intruder(call), FORBIDDEN_PATH=elsewhere()))
+    server = Server("-r", "-o", "no_drop_privileges",
+                    env=dict(intruder(call), FORBIDDEN_PATH=elsewhere()))
     server.stats()
     assert "the call went through" in server.log()
 
@@ -288,15 +296,17 @@ def test_a_whole_life_without_privileges(more):
     passwords = os.path.join(support.place.new("passwords"), "passwords")
     with open(passwords, "w", encoding="ascii") as file:
         file.write("user:word\n")
-    server = Server("-o", "drop_privileges", "-m", "8", "--segment-size=64k", "--disk-limit", "4m", "-A", "-Y", passwords,
-                    *more)
+    server = Server("-o", "drop_privileges", "-m", "8", "--segment-size=64k", "--disk-limit", "4m",
+                    "-A", "-Y", passwords, *more)
     keys = [b"key-%d" % n for n in range(2000)]
     for how in ("stop", "kill9", "hang up"):
         with server.connect() as client:
             client.talk(b"set x 0 0 9\r\nuser word\r\n", b"STORED\r\n")
-            for start in range(0, len(keys), 100):  # twice as much as the disk may hold: the cleaner evicts
+            # Twice as much as the disk may hold: the cleaner evicts
+            for start in range(0, len(keys), 100):
                 some = keys[start : start + 100]
-                client.send(b"".join(b"set %s 0 0 4000\r\n%s\r\n" % (key, value_of(key, 4000)) for key in some))
+                client.send(b"".join(b"set %s 0 0 4000\r\n%s\r\n" % (key, value_of(key, 4000))
+                                     for key in some))
                 client.expect(b"STORED\r\n" * len(some))
         if how == "hang up":
             server.process.send_signal(signal.SIGHUP)
@@ -306,9 +316,11 @@ def test_a_whole_life_without_privileges(more):
         with server.connect() as client:
             client.talk(b"set x 0 0 9\r\nuser word\r\n", b"STORED\r\n")
             found = client.gets(*keys)
-            assert len(found) > 100 and all(value == value_of(key, 4000) for key, (value, _, _) in found.items())
+            assert (len(found) > 100 and
+                    all(value == value_of(key, 4000) for key, (value, _, _) in found.items()))
             client.ask(b"lru_crawler metadump all\r\n", b"END\r\n")
-            client.talk(b"cache_memlimit 16\r\nflush_all\r\nget key-1999\r\n", b"OK\r\nOK\r\nEND\r\n")
+            client.talk(b"cache_memlimit 16\r\nflush_all\r\nget key-1999\r\n",
+                        b"OK\r\nOK\r\nEND\r\n")
     with server.connect() as client:
         client.talk(b"set x 0 0 9\r\nuser word\r\n", b"STORED\r\n")
         client.send(b"shutdown\r\n")

@@ -43,9 +43,11 @@ def command_of_its_own(port, data, *options):
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
 def test_a_daemon_whose_starter_has_closed_descriptors(closed):
-    port, data, pid_file = free_port(), support.place.new("data"), os.path.join(support.place.new("run"), "pid")
+    port, data = free_port(), support.place.new("data")
+    pid_file = os.path.join(support.place.new("run"), "pid")
     command = command_of_its_own(port, data, "-d", "-P", pid_file)
-    done = subprocess.run(command, preexec_fn=closing(*closed), timeout=support.TIMEOUT, check=False)
+    done = subprocess.run(command, preexec_fn=closing(*closed), timeout=support.TIMEOUT,
+                          check=False)
     assert done.returncode == 0
     with open(pid_file, encoding="ascii") as file:
         pid = int(file.read())
@@ -62,7 +64,8 @@ def test_a_daemon_whose_starter_has_closed_descriptors(closed):
 def test_in_the_foreground_with_closed_descriptors(closed):
     """What it says goes nowhere, and above all not into its files."""
     port, data = free_port(), support.place.new("data")
-    process = subprocess.Popen(command_of_its_own(port, data, "-vv"), stderr=None if 2 in closed else subprocess.DEVNULL,
+    process = subprocess.Popen(command_of_its_own(port, data, "-vv"),
+                               stderr=None if 2 in closed else subprocess.DEVNULL,
                                preexec_fn=closing(*closed))
     support.guardian.tell(b"+", process.pid)
     try:
@@ -120,11 +123,13 @@ def in_a_container(command):
 
 
 def can_make_containers():
-    return subprocess.run(in_a_container(["true"]), stderr=subprocess.DEVNULL, check=False).returncode == 0
+    return subprocess.run(in_a_container(["true"]), stderr=subprocess.DEVNULL,
+                          check=False).returncode == 0
 
 
 def child_of(process):
-    with open("/proc/%d/task/%d/children" % (process.pid, process.pid), encoding="ascii") as children:
+    with open("/proc/%d/task/%d/children" % (process.pid, process.pid),
+              encoding="ascii") as children:
         return int(children.read())
 
 
@@ -138,7 +143,8 @@ def test_a_stop_during_the_start_of_process_1():
         status, said = server.wait_for_exit()
     finally:
         support.guardian.tell(b"-", pid)
-    assert (status, said) == (128 + signal.SIGTERM, "stopped during the start: nothing had been answered yet\n")
+    assert (status, said) == (128 + signal.SIGTERM,
+                              "stopped during the start: nothing had been answered yet\n")
 
 
 def test_a_hangup_during_the_start_is_obeyed_after_it():
@@ -171,7 +177,8 @@ def test_a_stop_is_heard_though_the_starter_had_blocked_it():
 def test_files_that_may_not_grow_end_the_start_with_a_message():
     """`cat` writes the log, for that is a file too."""
     server = Server(start=False)
-    server.command = lambda: ["bash", "-c", "set -o pipefail; (ulimit -f 0; exec \"$@\" 2>&1) | cat", "bash",
+    server.command = lambda: ["bash", "-c",
+                              "set -o pipefail; (ulimit -f 0; exec \"$@\" 2>&1) | cat", "bash",
                               *Server.command(server)]
     status, said = server.launch().wait_for_exit()
     assert status == 1 and "data directory " + server.data_dir in said and "File too large" in said

@@ -52,7 +52,8 @@ def play(server, t, send, steps=None):
         try:
             send(client, data)
         except ConnectionError:
-            assert t.has("closed")  # and the rest of what we had to say is of no interest to the server
+            # And the rest of what we had to say is of no interest to the server
+            assert t.has("closed")
 
     transcript.Run(client, send_if_open).play(steps or t.steps)
     if not t.has("closed"):
@@ -154,20 +155,23 @@ def test_transcript_in_which_time_passes(in_the_background, t):
 
 # Statistics
 
-GENERAL = """pid uptime time version libevent pointer_size rusage_user rusage_system max_connections curr_connections
-total_connections rejected_connections connection_structures response_obj_oom response_obj_count response_obj_bytes
-read_buf_count read_buf_bytes read_buf_bytes_free read_buf_oom cmd_get cmd_set cmd_flush cmd_touch cmd_meta get_hits get_misses
-get_expired get_flushed delete_misses delete_hits incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval
-touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors bytes_read bytes_written limit_maxbytes
-accepting_conns listen_disabled_num time_in_listen_disabled_us threads conn_yields hash_power_level hash_bytes
-hash_is_expanding slab_reassign_rescues slab_reassign_evictions_nomem slab_reassign_busy_items slab_reassign_busy_deletes
-slab_reassign_busy_nomem slab_reassign_last_busy_status slab_reassign_running slabs_moved bytes curr_items
-total_items slab_global_page_pool expired_unfetched evicted_unfetched evicted_active evictions reclaimed
-crawler_reclaimed crawler_items_checked direct_reclaims""".split()
+GENERAL = """pid uptime time version libevent pointer_size rusage_user rusage_system max_connections
+curr_connections total_connections rejected_connections connection_structures response_obj_oom
+response_obj_count response_obj_bytes read_buf_count read_buf_bytes read_buf_bytes_free read_buf_oom
+cmd_get cmd_set cmd_flush cmd_touch cmd_meta get_hits get_misses get_expired get_flushed
+delete_misses delete_hits incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval
+touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors bytes_read
+bytes_written limit_maxbytes accepting_conns listen_disabled_num time_in_listen_disabled_us threads
+conn_yields hash_power_level hash_bytes hash_is_expanding slab_reassign_rescues
+slab_reassign_evictions_nomem slab_reassign_busy_items slab_reassign_busy_deletes
+slab_reassign_busy_nomem slab_reassign_last_busy_status slab_reassign_running slabs_moved bytes
+curr_items total_items slab_global_page_pool expired_unfetched evicted_unfetched evicted_active
+evictions reclaimed crawler_reclaimed crawler_items_checked direct_reclaims""".split()
 
-STORE = """store_uuid epoch lsn lsn_synced segments segment_size disk_bytes live_bytes dead_bytes keydir_entries keydir_bytes
-cache_bytes cache_pages ram_hits disk_hits disk_reads disk_read_us_p50 disk_read_us_p99 commits commit_records syncs
-sync_us_p99 sync_held_us corrupt_records read_errors recovery_us recovered_items read_only""".split()
+STORE = """store_uuid epoch lsn lsn_synced segments segment_size disk_bytes live_bytes dead_bytes
+keydir_entries keydir_bytes cache_bytes cache_pages ram_hits disk_hits disk_reads disk_read_us_p50
+disk_read_us_p99 commits commit_records syncs sync_us_p99 sync_held_us corrupt_records read_errors
+recovery_us recovered_items read_only""".split()
 
 only_ours = pytest.mark.skipif(support.IS_MEMCACHED, reason="ours alone")
 
@@ -187,14 +191,17 @@ def test_stats_keep_the_order_of_memcached(client):
 def test_stats_count(server):
     client = server.connect()
     client.set(b"k", b"1")
-    client.send(b"get k none\r\nincr k 1\r\nincr none 1\r\ndecr k 1\r\ndecr none 1\r\ntouch k 0\r\ntouch none 0\r\n"
-                b"gat 0 k\r\ncas k 0 0 1 1\r\nx\r\ncas none 0 0 1 1\r\nx\r\ndelete none\r\ndelete k\r\nflush_all\r\n")
+    client.send(b"get k none\r\nincr k 1\r\nincr none 1\r\ndecr k 1\r\ndecr none 1\r\ntouch k 0\r\n"
+                b"touch none 0\r\n"
+                b"gat 0 k\r\ncas k 0 0 1 1\r\nx\r\ncas none 0 0 1 1\r\nx\r\ndelete none\r\n"
+                b"delete k\r\nflush_all\r\n")
     client.read_until(b"OK\r\n")
     client.set(b"left", b"12345")
     stats = client.stats()
-    wanted = dict(cmd_get=2, get_hits=1, get_misses=1, cmd_touch=3, touch_hits=2, touch_misses=1, incr_hits=1,
-                  incr_misses=1, decr_hits=1, decr_misses=1, cas_misses=1, cas_badval=1, cas_hits=0, delete_hits=1,
-                  delete_misses=1, cmd_flush=1, curr_items=1)
+    wanted = dict(cmd_get=2, get_hits=1, get_misses=1, cmd_touch=3, touch_hits=2, touch_misses=1,
+                  incr_hits=1, incr_misses=1, decr_hits=1, decr_misses=1, cas_misses=1,
+                  cas_badval=1, cas_hits=0, delete_hits=1, delete_misses=1, cmd_flush=1,
+                  curr_items=1)
     assert {stat: int(stats[stat]) for stat in wanted} == wanted
     assert int(stats["cmd_set"]) >= 2 and int(stats["total_items"]) >= 2
     assert int(stats["bytes"]) > 5
@@ -222,7 +229,8 @@ def test_stats_count_connections(server):
         assert 6 <= int(client.stats()["curr_connections"]) <= 7
         for other in others:
             other.close()
-        support.wait_until(lambda: int(client.stats()["curr_connections"]) <= 2, "closed connections are counted out")
+        support.wait_until(lambda: int(client.stats()["curr_connections"]) <= 2,
+                           "closed connections are counted out")
         assert int(client.stats()["total_connections"]) >= 6
 
 
@@ -244,9 +252,10 @@ def test_stats_reset(client):
 
 def test_stats_settings(server):
     settings = server.stats("settings")
-    wanted = dict(maxbytes=str(64 << 20), maxconns="1024", tcpport=str(server.port), udpport="0", num_threads="4",
-                  item_size_max=str(1 << 20), evictions="on", cas_enabled="yes", flush_enabled="yes",
-                  binding_protocol="auto-negotiate", domain_socket="NULL", verbosity="0", inter="127.0.0.1")
+    wanted = dict(maxbytes=str(64 << 20), maxconns="1024", tcpport=str(server.port), udpport="0",
+                  num_threads="4", item_size_max=str(1 << 20), evictions="on", cas_enabled="yes",
+                  flush_enabled="yes", binding_protocol="auto-negotiate", domain_socket="NULL",
+                  verbosity="0", inter="127.0.0.1")
     assert {setting: settings.get(setting) for setting in wanted} == wanted
 
 
@@ -313,10 +322,11 @@ def test_stats_conns_tells_memcacheds_states(server):
         peers.add("watches", b"watch\r\n")
         peers.add("does not read", b"get big\r\n" * 50)
         wanted = {
-            "asks": "conn_parse_cmd", "says nothing": "conn_new_cmd", "is done": "conn_read", "half a line": "conn_read",
-            "half a block": "conn_nread", "half a meta block": "conn_nread", "half a packet": "conn_nread",
-            "half a header": "conn_read", "too large": "conn_swallow", "refused": "conn_swallow", "watches": "conn_watch",
-            "does not read": "conn_mwrite",
+            "asks": "conn_parse_cmd", "says nothing": "conn_new_cmd", "is done": "conn_read",
+            "half a line": "conn_read", "half a block": "conn_nread",
+            "half a meta block": "conn_nread", "half a packet": "conn_nread",
+            "half a header": "conn_read", "too large": "conn_swallow", "refused": "conn_swallow",
+            "watches": "conn_watch", "does not read": "conn_mwrite",
         }
         try:
             support.wait_until(lambda: peers.states(client) == wanted, "the states are as wanted")
@@ -347,7 +357,8 @@ def test_an_expired_get_and_a_flushed_one_are_told_apart_from_misses(client):
 
 
 def test_too_large_is_counted(client):
-    client.talk(b"set k 0 0 2000000\r\n" + b"x" * 2000000 + b"\r\n", b"SERVER_ERROR object too large for cache\r\n")
+    client.talk(b"set k 0 0 2000000\r\n" + b"x" * 2000000 + b"\r\n",
+                b"SERVER_ERROR object too large for cache\r\n")
     assert client.stats()["store_too_large"] == "1"
 
 
@@ -372,13 +383,16 @@ def test_a_multiget_has_no_limit_on_its_keys(client):
 
 def test_the_limit_covers_the_key_and_some_header(client):
     client.set(b"k", b"x" * 1047552)
-    client.talk(b"set k 0 0 1049600\r\n" + b"x" * 1049600 + b"\r\n", b"SERVER_ERROR object too large for cache\r\n")
+    client.talk(b"set k 0 0 1049600\r\n" + b"x" * 1049600 + b"\r\n",
+                b"SERVER_ERROR object too large for cache\r\n")
 
 
 def test_thousands_of_commands_in_one_go_are_answered_in_order(client):
     count = 5000
-    sent = b"".join(b"set k%d 0 0 %d\r\n%d\r\nget k%d\r\n" % (i, len(str(i)), i, i) for i in range(count))
-    wanted = b"".join(b"STORED\r\nVALUE k%d 0 %d\r\n%d\r\nEND\r\n" % (i, len(str(i)), i) for i in range(count))
+    sent = b"".join(b"set k%d 0 0 %d\r\n%d\r\nget k%d\r\n" % (i, len(str(i)), i, i)
+                    for i in range(count))
+    wanted = b"".join(b"STORED\r\nVALUE k%d 0 %d\r\n%d\r\nEND\r\n" % (i, len(str(i)), i)
+                      for i in range(count))
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(client.send, sent)
         client.expect(wanted)
@@ -400,7 +414,8 @@ def test_a_reader_in_the_middle_of_a_reply_gets_the_whole_old_value(server):
 
 
 def test_clients_that_vanish_in_the_middle_leave_nothing_behind(server):
-    for part in (b"s", b"set k 0 0 10", b"set k 0 0 10\r\n", b"set k 0 0 10\r\nhalf", b"get a b c", b"get k\r\n" * 1000):
+    for part in (b"s", b"set k 0 0 10", b"set k 0 0 10\r\n", b"set k 0 0 10\r\nhalf", b"get a b c",
+                 b"get k\r\n" * 1000):
         with server.connect() as client:
             client.send(part)
     with server.connect() as client:

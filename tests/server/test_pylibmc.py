@@ -52,7 +52,8 @@ def test_gets_and_cas(client):
 
 def test_incr_and_decr(client):
     client.set("k", 10)
-    assert client.incr("k") == 11 and client.incr("k", 9) == 20 and client.decr("k", 5) == 15 and client.decr("k", 100) == 0
+    assert (client.incr("k") == 11 and client.incr("k", 9) == 20 and client.decr("k", 5) == 15 and
+            client.decr("k", 100) == 0)
     with pytest.raises(pylibmc.NotFound):
         client.incr("none")
     with pytest.raises(pylibmc.NotFound):
@@ -69,14 +70,17 @@ def test_many(client):
     items = {"k%d" % number: "v%d" % number for number in range(500)}
     assert client.set_multi(items) == [] and client.get_multi(list(items) + ["none"]) == items
     assert client.add_multi({"k0": "x", "new": "y"}) == ["k0"]
-    assert client.delete_multi(list(items)) and client.get_multi(list(items) + ["new"]) == {"new": "y"}
+    assert (client.delete_multi(list(items)) and
+            client.get_multi(list(items) + ["new"]) == {"new": "y"})
     assert client.set_multi({"a": 1, "b": 2}, key_prefix="p:") == []
-    assert client.get_multi(["a", "b"], key_prefix="p:") == {"a": 1, "b": 2} and client.get("p:a") == 1
+    assert (client.get_multi(["a", "b"], key_prefix="p:") == {"a": 1, "b": 2} and
+            client.get("p:a") == 1)
     assert client.delete_multi(["a", "b"], key_prefix="p:") and client.get("p:a") is None
 
 
 def test_types_come_back_as_they_went(client):
-    for value in ("text", "schlüssel", b"bytes\x00\r\n", 7, -7, 1 << 70, True, 1.5, None, [1, {"a": (2,)}], ""):
+    for value in ("text", "schlüssel", b"bytes\x00\r\n", 7, -7, 1 << 70, True, 1.5, None,
+                  [1, {"a": (2,)}], ""):
         client.set("k", value)
         assert client.get("k") == value
 
@@ -93,7 +97,8 @@ def test_values_of_every_size_and_compressed_ones(client):
 def test_expiry_and_touch(client):
     client.set("short", "x", time=1)
     client.set_multi({"many": "x"}, time=1)
-    support.touch_in_time(lambda: client.set("touched", "x", time=1), lambda: client.touch("touched", 1000))
+    support.touch_in_time(lambda: client.set("touched", "x", time=1),
+                          lambda: client.touch("touched", 1000))
     assert not client.touch("none", 1000)
     time.sleep(2.1)
     assert client.get_multi(["short", "touched", "many"]) == {"touched": "x"}
@@ -107,7 +112,8 @@ def test_flush_all(client):
 def test_stats(client, server):
     client.set("k", "x")
     (name, stats), = client.get_stats()
-    assert b"%d" % server.port in name and int(stats["curr_items"]) == 1 and int(stats["pid"]) == server.process.pid
+    assert (b"%d" % server.port in name and int(stats["curr_items"]) == 1 and
+            int(stats["pid"]) == server.process.pid)
 
 
 def test_a_key_that_is_too_long(client):
@@ -138,7 +144,8 @@ def test_clones_and_pools(client):
         assert one.get("k") == two.get("k") == "x"
 
 
-@pytest.mark.parametrize("behaviors", [{"no_block": True}, {"_noreply": True}], ids=lambda b: list(b)[0])
+@pytest.mark.parametrize("behaviors", [{"no_block": True}, {"_noreply": True}],
+                         ids=lambda b: list(b)[0])
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
 def test_behaviors_that_change_the_stream(server, binary, behaviors):
     client = pylibmc.Client(["127.0.0.1:%d" % server.port], binary=binary, behaviors=behaviors)
@@ -151,7 +158,8 @@ def test_behaviors_that_change_the_stream(server, binary, behaviors):
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
 def test_several_servers(binary):
     servers = [support.Server() for _ in range(3)]
-    client = pylibmc.Client(["127.0.0.1:%d" % server.port for server in servers], binary=binary, behaviors={"ketama": True})
+    client = pylibmc.Client(["127.0.0.1:%d" % server.port for server in servers], binary=binary,
+                            behaviors={"ketama": True})
     items = {"k%d" % number: number for number in range(300)}
     assert client.set_multi(items) == [] and client.get_multi(list(items)) == items
     counts = [int(server.stats()["curr_items"]) for server in servers]

@@ -35,13 +35,15 @@ def session():
 
 def packages():
     """What script/server installs."""
-    return re.search(r"^build_packages=\((.*?)\)", read("script/bootstrap"), re.M | re.S).group(1).split()
+    return re.search(r"^build_packages=\((.*?)\)", read("script/bootstrap"),
+                     re.M | re.S).group(1).split()
 
 
 def talk(command, lines):
     """Types what is a command, and the data of a set; the rest are answers. As a terminal does,
     with bare newlines."""
-    with subprocess.Popen(["timeout", str(support.TIMEOUT), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(["timeout", str(support.TIMEOUT), *command], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
         in_set = False
         for line in lines:
             if in_set or line.startswith(("set ", "get ")):
@@ -61,14 +63,18 @@ def test_the_first_session():
         if command.startswith("nc "):
             talk(command.replace("11211", str(server.port)).split(), lines)
         elif command.startswith("kill -9 $("):
-            pids = subprocess.run(command[len("kill -9 $(") : -1].split(), stdout=subprocess.PIPE, check=True).stdout.split()
-            assert b"%d" % server.process.pid in pids, "others may run beside it, and are left alone"
+            pids = subprocess.run(command[len("kill -9 $(") : -1].split(), stdout=subprocess.PIPE,
+                                  check=True).stdout.split()
+            # Others may run beside it, and are left alone
+            assert b"%d" % server.process.pid in pids
             server.kill9()
         else:
             assert command == "script/server"
             server.start()
-            pattern = re.escape(lines[0]).replace("11211", str(server.port)).replace("…/data", r"\S+")
-            assert re.fullmatch(re.sub(r"0\\\.00\d", r"\\d+\\.\\d+", pattern), server.log().strip()), server.log()
+            pattern = re.escape(lines[0]).replace("11211",
+                                                  str(server.port)).replace("…/data", r"\S+")
+            assert re.fullmatch(re.sub(r"0\\\.00\d", r"\\d+\\.\\d+", pattern),
+                                server.log().strip()), server.log()
         said.append(command)
     assert [command.split()[0] for command in said] == ["nc", "kill", "script/server", "nc"]
 
@@ -99,21 +105,25 @@ def test_the_embedding_program(tmp_path):
     words = [variables.get(name, "").split() for name in
              ("CC", "CFLAGS", "AM_CFLAGS", "AM_LDFLAGS", "XXHASH_LIBS", "URING_LIBS", "LIBS")]
     compiler, flags, libraries = words[0], sum(words[1:4], []), sum(words[4:], [])
-    subprocess.run([*compiler, *flags, "-iquote", ROOT, source, library, *libraries, "-o", program], check=True)
+    subprocess.run([*compiler, *flags, "-iquote", ROOT, source, library, *libraries, "-o", program],
+                   check=True)
     (tmp_path / "data").mkdir()
-    done = subprocess.run([program], cwd=tmp_path, stdout=subprocess.PIPE, timeout=support.TIMEOUT, check=True)
+    done = subprocess.run([program], cwd=tmp_path, stdout=subprocess.PIPE, timeout=support.TIMEOUT,
+                          check=True)
     assert done.stdout == b"hello\n"
 
 
 # The documents
 
 def documents():
-    return sorted(os.path.relpath(path, ROOT) for pattern in ("*.md", "[a-z]*/*.md", "[a-z]*/*/*.md")
+    return sorted(os.path.relpath(path, ROOT)
+                  for pattern in ("*.md", "[a-z]*/*.md", "[a-z]*/*/*.md")
                   for path in glob.glob(os.path.join(ROOT, pattern)) if "/build/" not in path)
 
 
 def test_a_link_leads_somewhere():
-    links = [(document, link) for document in documents() for link in re.findall(r"\]\(([^)#:]+)\)", read(document))]
+    links = [(document, link) for document in documents()
+             for link in re.findall(r"\]\(([^)#:]+)\)", read(document))]
     assert len(links) > 20
     wrong = [(document, link) for document, link in links
              if not os.path.exists(os.path.join(ROOT, os.path.dirname(document), link))]
@@ -127,7 +137,8 @@ def module(path):
 
 @pytest.mark.parametrize("folder", ["src", "bench", "tests/server", "tests/long"])
 def test_the_table_of_a_folder_names_its_files(folder):
-    document, heading = (folder + "/README.md", "") if "/" not in folder else ("tests/README.md", "## %s/" % folder[6:])
+    document, heading = ((folder + "/README.md", "") if "/" not in folder
+                         else ("tests/README.md", "## %s/" % folder[6:]))
     table = re.split(r"(?m)^## ", read(document).partition(heading + "\n")[2])[0]
     table = re.sub(r"(?m)^\|.*\|\n\|---.*$", "", table)  # heads of tables
     named = [name for cell in re.findall(r"(?m)^\| (\w.*?) \|", table) for name in cell.split(", ")]

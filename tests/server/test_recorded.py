@@ -50,7 +50,8 @@ RUN_ALL_THE_SAME = re.compile(r"ma .*Oo{32}|mg .*(N.*Oo{32}|Oo{32}.*N)")
 
 def ours(step):
     for sent, answered, change in INTENDED:
-        same = step.answer is None if answered is None else step.answer is not None and answered in step.answer
+        same = (step.answer is None if answered is None
+                else step.answer is not None and answered in step.answer)
         if same and re.match(sent, step.sent):
             return Step(step.sent, change(step.answer), step.marked)
     return step
@@ -63,7 +64,8 @@ def comparable(steps):
     return steps
 
 
-SEQUENCES = [Sequence(s.number, [ours(step) for step in comparable(s.steps)]) for s in recorded.load()]
+SEQUENCES = [Sequence(s.number, [ours(step) for step in comparable(s.steps)])
+             for s in recorded.load()]
 
 
 def connect(server):
@@ -181,7 +183,8 @@ def rename_sent(connection, sent):
     words = line.split(" ")
     named = [index for index, word in enumerate(words) if word]
     name = words[named[0]] if named else ""
-    keys = {"get": named[1:], "gets": named[1:], "gat": named[2:], "gats": named[2:]}.get(name, named[1:2])
+    keys = {"get": named[1:], "gets": named[1:], "gat": named[2:],
+            "gats": named[2:]}.get(name, named[1:2])
     for index in keys:
         key = words[index].rstrip("\r")
         words[index] = key_of(connection, key) + words[index][len(key) :]
@@ -201,7 +204,8 @@ def renamed(connection, sequence):
     for step in sequence.steps:
         if step.sent.startswith("flush_all"):
             break  # would be everybody's
-        steps.append(Step(rename_sent(connection, step.sent), rename_answer(connection, step.answer), step.marked))
+        steps.append(Step(rename_sent(connection, step.sent),
+                          rename_answer(connection, step.answer), step.marked))
     return Sequence(sequence.number, steps)
 
 

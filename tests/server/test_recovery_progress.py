@@ -18,14 +18,16 @@ class SlowDisk:
         os.chmod(folder, 0o755)
         library = os.path.join(folder, "slow_reads.so")
         source = os.path.join(os.path.dirname(__file__), "slow_reads.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", library, source], check=True)
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o",
+                        library, source], check=True)
         os.chmod(library, 0o755)
         self.path = os.path.join(folder, "milliseconds")
         self.set(0)
         os.chmod(self.path, 0o644)
         self.env = {"LD_PRELOAD": library, "SLOW_READS": self.path}
         if support.SANITIZED:
-            self.env["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0").lstrip(":")
+            self.env["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") +
+                                        ":verify_asan_link_order=0").lstrip(":")
 
     def set(self, milliseconds):
         with open(self.path, "w", encoding="ascii") as file:
@@ -41,7 +43,8 @@ def remove_hints(server):
 def percents(server):
     """The log is a file: this is not only for terminals."""
     return [int(percent) for percent in
-            re.findall(r"^recovering: (\d+) % of \d+\.\d GB read, about \d+ s left$", server.log(), re.M)]
+            re.findall(r"^recovering: (\d+) % of \d+\.\d GB read, about \d+ s left$", server.log(),
+                       re.M)]
 
 
 def test_a_long_start_says_how_far_it_is_and_clients_wait_for_it():

@@ -10,7 +10,9 @@ from binary import DELETEQ, GET, NOOP, SETQ, packet, store
 from support import wait_until
 from test_failing_calls import FailingServer
 
-LOOK_S = 0.3  # in which a reply that came too early would be there; one that comes in time is never too late for the test
+# In which a reply that came too early would be there; one that comes in time is never too late for
+# the test
+LOOK_S = 0.3
 
 
 def assert_silent(client):
@@ -110,6 +112,7 @@ def test_what_is_durable_is_told_whoever_else_waits(sync, fault):
         writer.send(b"set k 0 0 1\r\ny\r\n")
         wait_until(lambda: lsn(server, reader) > before, "the write is in the log")
         for _ in range(2):
-            reader.talk(b"get k2\r\nget n nothing\r\n", b"VALUE k2 0 1\r\nx\r\nEND\r\nVALUE n 0 1\r\nx\r\nEND\r\n")
+            reader.talk(b"get k2\r\nget n nothing\r\n",
+                        b"VALUE k2 0 1\r\nx\r\nEND\r\nVALUE n 0 1\r\nx\r\nEND\r\n")
         server.faults[fault] = 0
         writer.expect(b"STORED\r\n")

@@ -28,8 +28,10 @@ def test_values_flags_and_cas_survive(server, how):
 def test_every_kind_of_write_survives(server, how):
     with server.connect() as client:
         client.talk(
-            b"set a 1 0 1\r\nA\r\nadd b 2 0 1\r\nB\r\nset c 3 0 1\r\nC\r\nreplace c 4 0 2\r\nCC\r\nset d 5 0 1\r\nD\r\n"
-            b"append d 0 0 1\r\n>\r\nprepend d 0 0 1\r\n<\r\nset n 6 0 2\r\n10\r\nincr n 5\r\nset m 7 0 2\r\n10\r\ndecr m 1\r\n",
+            b"set a 1 0 1\r\nA\r\nadd b 2 0 1\r\nB\r\nset c 3 0 1\r\nC\r\nreplace c 4 0 2\r\nCC\r\n"
+            b"set d 5 0 1\r\nD\r\n"
+            b"append d 0 0 1\r\n>\r\nprepend d 0 0 1\r\n<\r\nset n 6 0 2\r\n10\r\nincr n 5\r\n"
+            b"set m 7 0 2\r\n10\r\ndecr m 1\r\n",
             b"STORED\r\n" * 8 + b"15\r\nSTORED\r\n9\r\n")
         client.set(b"e", b"E")
         client.talk(b"cas e 8 0 2 %d\r\nEE\r\n" % client.cas_of(b"e"), b"STORED\r\n")
@@ -39,7 +41,8 @@ def test_every_kind_of_write_survives(server, how):
         after = client.gets(b"a", b"b", b"c", b"d", b"n", b"m", b"e")
     assert after == before
     assert {key: value[:2] for key, value in after.items()} == {
-        b"a": (b"A", 1), b"b": (b"B", 2), b"c": (b"CC", 4), b"d": (b"<D>", 5), b"n": (b"15", 6), b"m": (b"9 ", 7),
+        b"a": (b"A", 1), b"b": (b"B", 2), b"c": (b"CC", 4), b"d": (b"<D>", 5), b"n": (b"15", 6),
+        b"m": (b"9 ", 7),
         b"e": (b"EE", 8)}
 
 
@@ -74,7 +77,8 @@ def test_expiries_hold_across_a_restart(server, how):
         support.touch_in_time(lambda: client.set(b"saved", b"x", exptime=2),
                               lambda: client.ask(b"touch saved 0\r\n", b"\r\n") == b"TOUCHED\r\n")
         support.touch_in_time(lambda: client.set(b"gat", b"x", exptime=2),
-                              lambda: client.ask(b"gat 1000 gat\r\n", b"END\r\n") == b"VALUE gat 0 1\r\nx\r\nEND\r\n")
+                              lambda: client.ask(b"gat 1000 gat\r\n", b"END\r\n") ==
+                              b"VALUE gat 0 1\r\nx\r\nEND\r\n")
         before = client.gets(b"later", b"saved", b"gat")
     server.restart(how)
     time.sleep(3.1)
@@ -177,9 +181,11 @@ def test_many_segments(how):
     keys = [b"key-%d" % i for i in range(1000)]
     with server.connect() as client:
         for version in range(3):
-            client.talk(b"".join(b"set %s 0 0 1000\r\n%s\r\n" % (key, value_of(b"%d-%s" % (version, key), 1000))
+            client.talk(b"".join(b"set %s 0 0 1000\r\n%s\r\n"
+                                 % (key, value_of(b"%d-%s" % (version, key), 1000))
                                  for key in keys), b"STORED\r\n" * len(keys))
-        client.talk(b"".join(b"delete %s\r\n" % key for key in keys[::3]), b"DELETED\r\n" * len(keys[::3]))
+        client.talk(b"".join(b"delete %s\r\n" % key for key in keys[::3]),
+                    b"DELETED\r\n" * len(keys[::3]))
     for _ in range(3):
         server.restart(how)
         with server.connect() as client:
@@ -220,7 +226,8 @@ def test_lost_hint_files_are_made_anew():
     server.start()
     with server.connect() as client:
         found = client.gets(*keys)
-    assert {key: value[0] for key, value in found.items()} == {key: value_of(key, 1000) for key in keys}
+    assert {key: value[0]
+            for key, value in found.items()} == {key: value_of(key, 1000) for key in keys}
 
 
 def test_lives_shorter_than_the_sync_interval_leave_hint_files():

@@ -6,8 +6,9 @@ import subprocess
 import pytest
 
 import support
-from binary import (AUTH_CONTINUE, AUTH_ERROR, GET, NOOP, OK, QUIT, SASL_AUTH, SASL_LIST, SASL_STEP, SET, UNKNOWN, VERSION, ask,
-                    packet, plain, receive, refused, statistics, store, talk)
+from binary import (AUTH_CONTINUE, AUTH_ERROR, GET, NOOP, OK, QUIT, SASL_AUTH, SASL_LIST, SASL_STEP,
+                    SET, UNKNOWN, VERSION, ask, packet, plain, receive, refused, statistics, store,
+                    talk)
 from support import Server
 
 WELCOME = b"Authenticated"
@@ -38,7 +39,8 @@ def folder():
 @pytest.fixture
 def with_file(folder):
     """The users of $MEMCACHED_SASL_PWDB."""
-    users = write(os.path.join(folder, "users"), "user:secret\nother:pass word:::::\nlast:no newline")
+    users = write(os.path.join(folder, "users"),
+                  "user:secret\nother:pass word:::::\nlast:no newline")
     return Server("-S", env={"MEMCACHED_SASL_PWDB": users})
 
 
@@ -49,9 +51,11 @@ def with_library(folder):
     if shutil.which("saslpasswd2") is None:
         pytest.skip("saslpasswd2 is not installed")
     database = os.path.join(folder, "sasldb")
-    subprocess.run(["saslpasswd2", "-p", "-c", "-a", "memcached", "-f", database, "user"], input=b"secret", check=True)
+    subprocess.run(["saslpasswd2", "-p", "-c", "-a", "memcached", "-f", database, "user"],
+                   input=b"secret", check=True)
     support.give_away(database)
-    write(os.path.join(folder, "memcached.conf"), "mech_list: plain cram-md5 anonymous\nsasldb_path: %s\n" % database)
+    write(os.path.join(folder, "memcached.conf"),
+          "mech_list: plain cram-md5 anonymous\nsasldb_path: %s\n" % database)
     return Server("-S", *support.DROPPED, env={"SASL_CONF_PATH": folder})
 
 
@@ -71,16 +75,19 @@ def test_the_right_password(server, client):
 
 
 def test_a_pipeline_goes_on_behind_the_password(client):
-    client.send(plain(b"user", b"secret") + store(SET, b"k", b"v") + packet(GET, b"k") + packet(QUIT))
+    client.send(plain(b"user", b"secret") + store(SET, b"k", b"v") + packet(GET, b"k") +
+                packet(QUIT))
     assert [receive(client).status for _ in range(4)] == [OK] * 4
     client.expect_closed()
 
 
 def test_a_wrong_password(server):
-    for user, password in ((b"user", b"wrong"), (b"user", b""), (b"user", b"secret2"), (b"user", b"secre"), (b"nobody", b"secret"),
-                           (b"", b"secret"), (b"user:secret", b""), (b"use", b"r:secret"), (b"user", b"secret\n")):
+    for user, password in ((b"user", b"wrong"), (b"user", b""), (b"user", b"secret2"),
+                           (b"user", b"secre"), (b"nobody", b"secret"), (b"", b"secret"),
+                           (b"user:secret", b""), (b"use", b"r:secret"), (b"user", b"secret\n")):
         with server.connect() as client:
-            assert ask(client, plain(user, password)) == refused(SASL_AUTH, AUTH_ERROR), (user, password)
+            assert ask(client,
+                       plain(user, password)) == refused(SASL_AUTH, AUTH_ERROR), (user, password)
             assert ask(client, packet(NOOP)) == refused(NOOP, AUTH_ERROR)
             client.expect_closed()
 
@@ -127,7 +134,9 @@ def test_strangers_may_ask_for_version_and_mechanisms(client):
 
 def test_other_mechanisms(client):
     for mechanism in (b"NONSENSE", b"ANONYMOUS", b"PLAI", b"PLAIN\0", b"M" * 250):
-        assert ask(client, packet(SASL_AUTH, mechanism, b"", b"\0user\0secret")) == refused(SASL_AUTH, AUTH_ERROR), mechanism
+        assert ask(client,
+                   packet(SASL_AUTH, mechanism, b"",
+                          b"\0user\0secret")) == refused(SASL_AUTH, AUTH_ERROR), mechanism
 
 
 def test_nobody_acts_for_another(client):
@@ -165,8 +174,10 @@ def test_what_the_statistics_say(with_file):
 
 
 def test_the_file_of_passwords(with_file):
-    for user, password, status in ((b"other", b"pass word", OK), (b"last", b"no newline", OK), (b"other", b"pass word:", 0x20),
-                                   (b"other", b"pass word:::::", 0x20), (b"last", b"no newlin", 0x20)):
+    for user, password, status in ((b"other", b"pass word", OK), (b"last", b"no newline", OK),
+                                   (b"other", b"pass word:", 0x20),
+                                   (b"other", b"pass word:::::", 0x20),
+                                   (b"last", b"no newlin", 0x20)):
         with with_file.connect() as client:
             assert ask(client, plain(user, password)).status == status, (user, password)
     with with_file.connect() as client:
@@ -189,9 +200,11 @@ def test_users_of_the_file_alone_are_known(folder):
     if shutil.which("saslpasswd2") is None:
         pytest.skip("saslpasswd2 is not installed")
     database = os.path.join(folder, "sasldb")
-    subprocess.run(["saslpasswd2", "-p", "-c", "-a", "memcached", "-f", database, "user"], input=b"secret", check=True)
+    subprocess.run(["saslpasswd2", "-p", "-c", "-a", "memcached", "-f", database, "user"],
+                   input=b"secret", check=True)
     support.give_away(database)
-    write(os.path.join(folder, "memcached.conf"), "mech_list: plain cram-md5\nsasldb_path: %s\n" % database)
+    write(os.path.join(folder, "memcached.conf"),
+          "mech_list: plain cram-md5\nsasldb_path: %s\n" % database)
     users = write(os.path.join(folder, "users"), "file:secret\n")
     server = Server("-S", env={"SASL_CONF_PATH": folder, "MEMCACHED_SASL_PWDB": users})
     with server.connect() as client:
@@ -235,7 +248,8 @@ def test_pylibmc(server):
     address = ["127.0.0.1:%d" % server.port]
     client = pylibmc.Client(address, binary=True, username="user", password="secret")
     assert client.set("k", "value") and client.get("k") == "value"
-    for login in ({"username": "user", "password": "wrong"}, {"username": "nobody", "password": "secret"}, {}):
+    for login in ({"username": "user", "password": "wrong"},
+                  {"username": "nobody", "password": "secret"}, {}):
         stranger = pylibmc.Client(address, binary=True, **login)
         with pytest.raises(pylibmc.Error):
             stranger.set("k", "stolen")

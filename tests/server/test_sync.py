@@ -17,7 +17,8 @@ def write_and_kill(server, connections, rounds, depth):
         with server.connect() as client:
             for turn in range(rounds):
                 batch = [b"k-%d-%d-%d" % (number, turn, i) for i in range(depth)]
-                client.talk(b"".join(b"set %s 0 0 %d\r\n%s\r\n" % (key, len(key), key) for key in batch),
+                client.talk(b"".join(b"set %s 0 0 %d\r\n%s\r\n" % (key, len(key), key)
+                                     for key in batch),
                             b"STORED\r\n" * depth)
                 keys.extend(batch)
 
@@ -55,15 +56,18 @@ def test_with_sync_always_one_sync_serves_all_who_wait():
     server = Server("--sync=always")
     with server.connect() as client:
         before = int(client.stats("store")["syncs"])
-        client.talk(b"".join(b"set k%d 0 0 1\r\nx\r\n" % i for i in range(200)), b"STORED\r\n" * 200)
+        client.talk(b"".join(b"set k%d 0 0 1\r\nx\r\n" % i for i in range(200)),
+                    b"STORED\r\n" * 200)
         assert int(client.stats("store")["syncs"]) - before < 200
 
 
 def test_with_sync_always_gets_and_errors_keep_their_place_among_the_answers():
     server = Server("--sync=always")
     with server.connect() as client:
-        client.talk(b"set a 0 0 1\r\nA\r\nget a\r\nbogus\r\nset b 0 0 1\r\nB\r\nget b\r\ndelete a\r\nget a\r\nincr b 1\r\n",
-                    b"STORED\r\nVALUE a 0 1\r\nA\r\nEND\r\nERROR\r\nSTORED\r\nVALUE b 0 1\r\nB\r\nEND\r\nDELETED\r\nEND\r\n"
+        client.talk(b"set a 0 0 1\r\nA\r\nget a\r\nbogus\r\nset b 0 0 1\r\nB\r\nget b\r\n"
+                    b"delete a\r\nget a\r\nincr b 1\r\n",
+                    b"STORED\r\nVALUE a 0 1\r\nA\r\nEND\r\nERROR\r\nSTORED\r\nVALUE b 0 1\r\nB\r\n"
+                    b"END\r\nDELETED\r\nEND\r\n"
                     b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n")
 
 
@@ -72,10 +76,12 @@ def test_with_a_number_of_seconds_the_log_is_synced_within_them():
     with server.connect() as client:
         client.set(b"k", b"x")
         lsn = int(client.stats("store")["lsn"])
-        support.wait_until(lambda: int(client.stats("store")["lsn_synced"]) >= lsn, "the log is synced")
+        support.wait_until(lambda: int(client.stats("store")["lsn_synced"]) >= lsn,
+                           "the log is synced")
 
 
-@pytest.mark.parametrize("value", ["", "sometimes", "-1", "0", "1x", "nan", "inf", "1e9", "0x1p-3000"])
+@pytest.mark.parametrize("value",
+                         ["", "sometimes", "-1", "0", "1x", "nan", "inf", "1e9", "0x1p-3000"])
 def test_other_values_are_refused(value):
     status, said = Server("--sync=" + value, start=False).launch().wait_for_exit()
     assert status == 64 and "sync" in said

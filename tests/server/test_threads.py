@@ -16,9 +16,11 @@ SECONDS = int(os.environ.get("THREADS_SECONDS", 600 if support.LONG else 8))
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
 CLIENTS = 8
 KEYS = 6000
-SIZES = [0, 1, 100, 1000, 5000, 10000, 20000, 20000, 70000, 300000]  # the last two are larger than this cache takes
+# The last two are larger than this cache takes
+SIZES = [0, 1, 100, 1000, 5000, 10000, 20000, 20000, 70000, 300000]
 EXPIRIES = [0, 0, 0, 0, 0, 0, 1, 2, 60, -1]
-AT_WORK = ("cleaner_segments", "cleaner_moved_bytes", "expired_items", "cache_items_evicted", "disk_reads")
+AT_WORK = ("cleaner_segments", "cleaner_moved_bytes", "expired_items", "cache_items_evicted",
+           "disk_reads")
 
 
 class Task(threading.Thread):
@@ -58,7 +60,8 @@ class Busy(Task):
                 size = int(words[3] if words[0] == b"VALUE" else words[1])
                 key = words[1] if words[0] == b"VALUE" else words[-1][1:]
                 value = client.read(size + 2)[:-2]
-                assert not key.startswith(b"k") or value == value_of(key, size), "%r holds another value" % key
+                assert (not key.startswith(b"k") or
+                        value == value_of(key, size)), "%r holds another value" % key
                 self.values += 1
             assert not line.startswith(b"SERVER_ERROR"), line
 
@@ -73,7 +76,8 @@ class Busy(Task):
             lambda: b"set %s 0 %d %d noreply\r\n%s\r\n" % (key, dice.choice(EXPIRIES), size, data),
             lambda: b"add %s 0 %d %d\r\n%s\r\n" % (key, dice.choice(EXPIRIES), size, data),
             lambda: b"ms %s %d T%d\r\n%s\r\n" % (key, size, dice.choice(EXPIRIES), data),
-            lambda: b"get %s\r\n" % b" ".join(b"k%d" % dice.randrange(KEYS) for _ in range(dice.randrange(1, 8))),
+            lambda: b"get %s\r\n" % b" ".join(b"k%d" % dice.randrange(KEYS)
+                                              for _ in range(dice.randrange(1, 8))),
             lambda: b"get %s\r\n" % key,
             lambda: b"set %s 0 0 3000\r\n%s\r\n" % (key, value_of(key, 3000)),
             lambda: b"ms %s 4000\r\n%s\r\n" % (key, value_of(key, 4000)),
@@ -96,7 +100,8 @@ class Operator(Task):
     """What people and programs ask of a server beside its work."""
 
     def turn(self, client):
-        what = self.dice.choice([b"stats", b"stats store", b"stats settings", b"stats conns", b"stats items"])
+        what = self.dice.choice([b"stats", b"stats store", b"stats settings", b"stats conns",
+                                 b"stats items"])
         client.ask(what + b"\r\n", b"END\r\n")
         client.talk(b"cache_memlimit %d\r\n" % self.dice.choice([8, 9, 12]), b"OK\r\n")
         if self.dice.random() < 0.2:
@@ -132,7 +137,8 @@ def test_everything_at_once():
         task.join(60)
         if task.error:
             raise task.error
-    print("%d commands, %d values" % (sum(client.commands for client in busy), sum(client.values for client in busy)))
+    print("%d commands, %d values" % (sum(client.commands for client in busy),
+                                      sum(client.values for client in busy)))
     assert idle(server) == []
     server.stop()
     assert "Sanitizer" not in server.log()

@@ -216,7 +216,8 @@ def test_the_newest_version_wins_whatever_the_clock_says_at_a_start(clock, how):
             if turn:
                 found = client.gets(b"never", b"month", b"deleted", b"flushed", b"replaced")
                 assert {key: value[0] for key, value in found.items()} == {
-                    b"never": b"%d" % (turn - 1), b"month": b"%d" % (turn - 1), b"replaced": b"%d" % (turn - 1)}
+                    b"never": b"%d" % (turn - 1), b"month": b"%d" % (turn - 1),
+                    b"replaced": b"%d" % (turn - 1)}
             client.set(b"flushed", b"x")
             client.talk(b"flush_all\r\n", b"OK\r\n")
             client.set(b"never", b"%d" % turn)

@@ -23,7 +23,8 @@ from support import CACHECASK, Client, Server, free_port, value_of
 
 HANDSHAKE_S = 10  # how long the server waits for one
 
-BUILT_IN = subprocess.run([CACHECASK, "-h"], stdout=subprocess.PIPE, check=True).stdout.split(b"Built in")[-1]
+BUILT_IN = subprocess.run([CACHECASK, "-h"], stdout=subprocess.PIPE,
+                          check=True).stdout.split(b"Built in")[-1]
 pytestmark = pytest.mark.skipif(b"enable-ssl" not in BUILT_IN, reason="built without TLS")
 
 
@@ -33,13 +34,17 @@ class Certificates:
     def __init__(self, directory):
         self.directory = directory
         for name in ("ca", "stranger-ca"):
-            self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
-                         self.path(name, "key"), "-out", self.path(name), "-days", "3", "-subj", "/CN=" + name)
-        for name, signer in (("server", "ca"), ("renewed", "ca"), ("client", "ca"), ("stranger", "stranger-ca")):
+            self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt",
+                         "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
+                         self.path(name, "key"), "-out", self.path(name), "-days", "3", "-subj",
+                         "/CN=" + name)
+        for name, signer in (("server", "ca"), ("renewed", "ca"), ("client", "ca"),
+                             ("stranger", "stranger-ca")):
             self.sign(name, signer)
-        self.openssl("pkey", "-in", self.path("server", "key"), "-outform", "DER", "-out", self.path("server-der", "key"))
-        self.openssl("pkey", "-in", self.path("server", "key"), "-aes256", "-passout", "pass:secret", "-out",
-                     self.path("locked", "key"))
+        self.openssl("pkey", "-in", self.path("server", "key"), "-outform", "DER", "-out",
+                     self.path("server-der", "key"))
+        self.openssl("pkey", "-in", self.path("server", "key"), "-aes256", "-passout",
+                     "pass:secret", "-out", self.path("locked", "key"))
         for name in os.listdir(directory):
             os.chmod(os.path.join(directory, name), 0o644)
 
@@ -48,18 +53,20 @@ class Certificates:
 
     @staticmethod
     def openssl(*arguments):
-        done = subprocess.run(["openssl", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=support.TIMEOUT, check=False)
+        done = subprocess.run(["openssl", *arguments], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=support.TIMEOUT, check=False)
         assert done.returncode == 0, done.stdout.decode()
 
     def sign(self, name, signer):
         with open(self.path("extensions", "cnf"), "w", encoding="ascii") as file:
             file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        self.openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
-                     self.path(name, "key"), "-out", self.path(name, "csr"), "-subj", "/CN=" + name)
-        self.openssl("x509", "-req", "-in", self.path(name, "csr"), "-CA", self.path(signer), "-CAkey",
-                     self.path(signer, "key"), "-CAcreateserial", "-days", "3", "-out", self.path(name), "-extfile",
-                     self.path("extensions", "cnf"))
+        self.openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                     "-nodes", "-keyout", self.path(name, "key"), "-out", self.path(name, "csr"),
+                     "-subj", "/CN=" + name)
+        self.openssl("x509", "-req", "-in", self.path(name, "csr"), "-CA", self.path(signer),
+                     "-CAkey", self.path(signer, "key"), "-CAcreateserial", "-days", "3", "-out",
+                     self.path(name), "-extfile", self.path("extensions", "cnf"))
 
     def context(self, client=None, least=ssl.TLSVersion.TLSv1_2, most=ssl.TLSVersion.TLSv1_3):
         """What a client trusts and shows."""
@@ -101,8 +108,9 @@ class TlsServer(Server):
 
     def connect(self, timeout=support.TIMEOUT, context=None, port=None, session=None):
         client = TlsClient(("127.0.0.1", port or self.port), timeout)
-        client.socket = (context or self.context).wrap_socket(client.socket, server_hostname="localhost", session=session,
-                                                              suppress_ragged_eofs=False)
+        client.socket = (context or
+                         self.context).wrap_socket(client.socket, server_hostname="localhost",
+                                                   session=session, suppress_ragged_eofs=False)
         self.clients.append(client)
         return client
 
@@ -118,7 +126,8 @@ class TlsServer(Server):
         return self.install("server")
 
     def install(self, name):
-        for source, target in ((self.certificates.path(name), self.chain), (self.certificates.path(name, "key"), self.key)):
+        for source, target in ((self.certificates.path(name), self.chain),
+                               (self.certificates.path(name, "key"), self.key)):
             with open(source, "rb") as file:
                 content = file.read()
             with open(target + ".new", "wb") as file:
@@ -183,19 +192,22 @@ def test_set_and_get(server):
 
 
 def test_openssl_s_client(server, certificates):
-    done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, "-CAfile", certificates.path("ca"),
-                           "-verify_return_error", "-verify_hostname", "localhost", "-quiet"],
-                          input=b"set k 0 0 5\r\nvalue\r\nget k\r\nquit\r\n", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=support.TIMEOUT, check=False)
+    done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port,
+                           "-CAfile", certificates.path("ca"), "-verify_return_error",
+                           "-verify_hostname", "localhost", "-quiet"],
+                          input=b"set k 0 0 5\r\nvalue\r\nget k\r\nquit\r\n",
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=support.TIMEOUT,
+                          check=False)
     assert done.stdout == b"STORED\r\nVALUE k 0 5\r\nvalue\r\nEND\r\n", done.stderr.decode()
 
 
 def test_pymemcache(server, certificates):
-    client = Pymemcache(("localhost", server.port), tls_context=certificates.context(), default_noreply=False,
-                        timeout=support.TIMEOUT)
+    client = Pymemcache(("localhost", server.port), tls_context=certificates.context(),
+                        default_noreply=False, timeout=support.TIMEOUT)
     assert client.set("k", b"value") and client.get("k") == b"value"
     assert client.set_many({"a%d" % i: b"x" * i for i in range(100)}) == []
-    assert client.get_many(["a%d" % i for i in range(100)]) == {"a%d" % i: b"x" * i for i in range(100)}
+    assert client.get_many(["a%d" % i for i in range(100)]) == {"a%d" % i: b"x" * i
+                                                                for i in range(100)}
     assert client.set("n", b"41") and client.incr("n", 1) == 42
     value, cas = client.gets("k")
     assert value == b"value" and client.cas("k", b"other", cas)
@@ -284,14 +296,17 @@ class KeyUpdater:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 500)  # the server's buffer grows with it
+        # The server's buffer grows with it
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 500)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setblocking(False)
         self.unsent = b""
-        self.context = ctypes.c_void_p(self.openssl.SSL_CTX_new(ctypes.c_void_p(self.openssl.TLS_client_method())))
+        method = ctypes.c_void_p(self.openssl.TLS_client_method())
+        self.context = ctypes.c_void_p(self.openssl.SSL_CTX_new(method))
         self.tls = ctypes.c_void_p(self.openssl.SSL_new(self.context))
         self.incoming, self.outgoing = (
-            ctypes.c_void_p(self.openssl.BIO_new(ctypes.c_void_p(self.openssl.BIO_s_mem()))) for _ in range(2))
+            ctypes.c_void_p(self.openssl.BIO_new(ctypes.c_void_p(self.openssl.BIO_s_mem())))
+            for _ in range(2))
         self.openssl.SSL_set_bio(self.tls, self.incoming, self.outgoing)
         while self.openssl.SSL_connect(self.tls) != 1:
             self.flush()
@@ -333,7 +348,8 @@ class KeyUpdater:
         ours = "0100007F:%04X" % self.socket.getsockname()[1]
         with open("/proc/net/tcp", encoding="ascii") as table:
             return len(self.unsent) + next(
-                int(words[4].split(":")[1], 16) for words in map(str.split, table) if words[2] == ours)
+                int(words[4].split(":")[1], 16) for words in map(str.split, table)
+                if words[2] == ours)
 
     def is_kept_waiting(self):
         """Waits until the server has taken all that we have sent, or has left it for a tenth of a
@@ -452,7 +468,9 @@ def test_ten_megabytes_both_ways(certificates):
             assert client.read_values()[b"k"][0] == value
 
 
-@pytest.mark.parametrize("sizes, gather", [([17000] * 600, 16), ([1, 100, 3071, 3072, 3073, 16384, 16385, 17000, 150000] * 40, 3)],
+@pytest.mark.parametrize("sizes, gather",
+                         [([17000] * 600, 16),
+                          ([1, 100, 3071, 3072, 3073, 16384, 16385, 17000, 150000] * 40, 3)],
                          ids=["one size", "many sizes"])
 def test_a_slow_reader_gets_every_byte(certificates, sizes, gather):
     """Partial writes: pieces of all sizes, a small window, and a client that reads in fits and
@@ -475,9 +493,11 @@ def test_thousands_of_pipelined_requests(server):
     count = 20000
     with server.connect() as client:
         sender = threading.Thread(target=client.send, args=(b"".join(
-            b"set k%d 0 0 4\r\n%04d\r\nget k%d\r\n" % (i % 100, i % 10000, i % 100) for i in range(count)),))
+            b"set k%d 0 0 4\r\n%04d\r\nget k%d\r\n" % (i % 100, i % 10000, i % 100)
+            for i in range(count)),))
         sender.start()
-        wanted = b"".join(b"STORED\r\nVALUE k%d 0 4\r\n%04d\r\nEND\r\n" % (i % 100, i % 10000) for i in range(count))
+        wanted = b"".join(b"STORED\r\nVALUE k%d 0 4\r\n%04d\r\nEND\r\n" % (i % 100, i % 10000)
+                          for i in range(count))
         assert client.read(len(wanted)) == wanted
         sender.join()
 
@@ -508,7 +528,8 @@ def test_clients_that_vanish(server, certificates):
         client.close()
     with server.connect() as client:
         assert client.get(b"k") == b"x" * 1000000
-        support.wait_until(lambda: client.stats()["curr_connections"] == "1", "the others are closed")
+        support.wait_until(lambda: client.stats()["curr_connections"] == "1",
+                           "the others are closed")
 
 
 # Handshakes
@@ -544,7 +565,8 @@ def test_ciphers(certificates):
     assert is_refused(lambda: server.connect(context=other))
 
 
-@pytest.mark.parametrize("most", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize("most", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3],
+                         ids=["1.2", "1.3"])
 @pytest.mark.parametrize("asked", [False, True])
 def test_sessions_are_resumed_when_that_is_asked_for(certificates, most, asked):
     server = TlsServer(certificates, extended="ssl_session_cache" if asked else "")
@@ -552,7 +574,8 @@ def test_sessions_are_resumed_when_that_is_asked_for(certificates, most, asked):
     with server.connect(context=context) as client:
         client.set(b"k", b"x")
         session = client.socket.session
-    with server.connect(context=context, session=session if asked or session and session.id else None) as client:
+    with server.connect(context=context,
+                        session=session if asked or session and session.id else None) as client:
         assert client.get(b"k") == b"x"
         assert client.socket.session_reused == asked
         stats = client.stats()
@@ -561,7 +584,8 @@ def test_sessions_are_resumed_when_that_is_asked_for(certificates, most, asked):
 
 
 def test_renegotiation_is_refused(server, certificates):
-    with subprocess.Popen(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port, "-tls1_2", "-CAfile",
+    with subprocess.Popen(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port,
+                           "-tls1_2", "-CAfile",
                            certificates.path("ca")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT) as client:
         client.stdin.write(b"version\r\n")
@@ -581,10 +605,12 @@ def with_client(server, name=None, **more):
     return server.connect(context=server.certificates.context(client=name), **more)
 
 
-@pytest.mark.parametrize("mode, without, wrong", [(0, True, True), (1, True, False), (2, False, False), (3, False, False)])
+@pytest.mark.parametrize("mode, without, wrong",
+                         [(0, True, True), (1, True, False), (2, False, False), (3, False, False)])
 def test_client_certificates(certificates, mode, without, wrong):
     server = TlsServer(certificates, start=False,
-                       extended="ssl_verify_mode=%d,ssl_ca_cert=%s" % (mode, certificates.path("ca")))
+                       extended="ssl_verify_mode=%d,ssl_ca_cert=%s"
+                       % (mode, certificates.path("ca")))
     server.context = certificates.context(client="client")
     server.start()
     for name, good in ((None, without), ("stranger", wrong)):
@@ -666,11 +692,13 @@ def test_bad_new_certificates_leave_the_old_ones_in_use(certificates):
             server.install("renewed")
             spoil()
             answer = client.ask(b"refresh_certs\r\n", b"\r\n")
-            assert answer.startswith(b"Error ") and (server.chain.encode() in answer or server.key.encode() in answer), answer
+            assert (answer.startswith(b"Error ") and
+                    (server.chain.encode() in answer or server.key.encode() in answer)), answer
         server.install("server")
         with open(certificates.path("renewed", "key"), encoding="ascii") as other:
             write(server.key, other.read())
-        assert client.ask(b"refresh_certs\r\n", b"\r\n").startswith(b"Error ")  # a key of another certificate
+        # A key of another certificate
+        assert client.ask(b"refresh_certs\r\n", b"\r\n").startswith(b"Error ")
         server.process.send_signal(signal.SIGHUP)
         support.wait_until(lambda: "stay in use" in server.log(), "the refusal is told")
         client.set(b"k", b"x")
@@ -704,7 +732,8 @@ def test_certificates_change_under_load_and_no_request_is_lost(certificates):
             errors.append(error)
             stop.set()
 
-    workers = [threading.Thread(target=guarded, args=(work,)) for work in (stay, stay, come_and_go, come_and_go)]
+    workers = [threading.Thread(target=guarded, args=(work,))
+               for work in (stay, stay, come_and_go, come_and_go)]
     for worker in workers:
         worker.start()
     with server.connect() as operator:
@@ -728,10 +757,12 @@ def test_certificates_change_under_load_and_no_request_is_lost(certificates):
 def test_stats_and_settings(server):
     with server.connect() as client:
         settings, stats = client.stats("settings"), client.stats()
-    assert settings["ssl_enabled"] == "yes" and settings["ssl_chain_cert"] == server.chain and settings["ssl_key"] == server.key
+    assert (settings["ssl_enabled"] == "yes" and settings["ssl_chain_cert"] == server.chain and
+            settings["ssl_key"] == server.key)
     assert [(name, settings[name]) for name in settings if name.startswith("ssl_")][3:] == [
-        ("ssl_verify_mode", "0"), ("ssl_keyformat", "1"), ("ssl_ciphers", "NULL"), ("ssl_ca_cert", "NULL"),
-        ("ssl_wbuf_size", "16384"), ("ssl_session_cache", "no"), ("ssl_kernel_tls", "no"), ("ssl_min_version", "tlsv1.2")]
+        ("ssl_verify_mode", "0"), ("ssl_keyformat", "1"), ("ssl_ciphers", "NULL"),
+        ("ssl_ca_cert", "NULL"), ("ssl_wbuf_size", "16384"), ("ssl_session_cache", "no"),
+        ("ssl_kernel_tls", "no"), ("ssl_min_version", "tlsv1.2")]
     names = list(stats)
     assert names.index("log_watchers") < names.index("ssl_handshake_errors") < names.index("bytes")
 
@@ -746,15 +777,19 @@ def test_without_tls_nothing_is_said_of_it():
 
 def test_help_names_it():
     said = subprocess.run([CACHECASK, "-h"], stdout=subprocess.PIPE, check=True).stdout.decode()
-    for name in ("-Z, --enable-ssl", "ssl_chain_cert", "ssl_key", "ssl_verify_mode", "ssl_keyformat", "ssl_ciphers",
-                 "ssl_ca_cert", "ssl_wbuf_size", "ssl_session_cache", "ssl_min_version", "ssl_kernel_tls"):
+    for name in ("-Z, --enable-ssl", "ssl_chain_cert", "ssl_key", "ssl_verify_mode",
+                 "ssl_keyformat", "ssl_ciphers", "ssl_ca_cert", "ssl_wbuf_size",
+                 "ssl_session_cache", "ssl_min_version", "ssl_kernel_tls"):
         assert name in said, name
 
 
-@pytest.mark.parametrize("extended", ["ssl_keyformat=DER,ssl_key=server-der", "ssl_keyformat=2,ssl_key=server-der",
-                                      "ssl_kernel_tls,ssl_wbuf_size=64"])
+@pytest.mark.parametrize("extended",
+                         ["ssl_keyformat=DER,ssl_key=server-der",
+                          "ssl_keyformat=2,ssl_key=server-der", "ssl_kernel_tls,ssl_wbuf_size=64"])
 def test_other_options(certificates, extended):
-    server = TlsServer(certificates, extended=extended.replace("server-der", certificates.path("server-der", "key")))
+    server = TlsServer(certificates,
+                       extended=extended.replace("server-der",
+                                                 certificates.path("server-der", "key")))
     with server.connect() as client:
         client.set(b"k", b"x" * 1000000)
         assert client.get(b"k") == b"x" * 1000000
@@ -770,8 +805,10 @@ def test_other_options(certificates, extended):
     (["-Z", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=/no/such/ca"], "/no/such/ca"),
     (["-Z", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_verify_mode=2"], "ssl_ca_cert"),
     (["-Z", "-l", "mtls:127.0.0.1", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY"], "ssl_ca_cert"),
-    (["-Z", "-U", "1", "-l", "127.0.0.1,mtls:127.0.0.1", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=CHAIN"], "-U"),
-    (["-Z", "-U", "1", "-o", "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=CHAIN,ssl_verify_mode=2"], "-U"),
+    (["-Z", "-U", "1", "-l", "127.0.0.1,mtls:127.0.0.1", "-o",
+      "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=CHAIN"], "-U"),
+    (["-Z", "-U", "1", "-o",
+      "ssl_chain_cert=CHAIN,ssl_key=KEY,ssl_ca_cert=CHAIN,ssl_verify_mode=2"], "-U"),
     (["-l", "btls:127.0.0.1"], "-Z"),
     (["-l", "mtls:127.0.0.1"], "-Z"),
     (["-o", "ssl_verify_mode=4"], "ssl_verify_mode"),
@@ -781,8 +818,10 @@ def test_other_options(certificates, extended):
     (["-o", "ssl_wbuf_size=0"], "ssl_wbuf_size"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_start_that_is_refused(certificates, options, word):
-    for name, path in (("CHAIN", certificates.path("server")), ("KEY", certificates.path("server", "key")),
-                       ("LOCKED", certificates.path("locked", "key")), ("OTHER", certificates.path("renewed", "key"))):
+    for name, path in (("CHAIN", certificates.path("server")),
+                       ("KEY", certificates.path("server", "key")),
+                       ("LOCKED", certificates.path("locked", "key")),
+                       ("OTHER", certificates.path("renewed", "key"))):
         options = [option.replace(name, path) for option in options]
     status, said = Server(*options, start=False).launch().wait_for_exit()
     assert status != 0 and word in said, said
@@ -793,8 +832,10 @@ def test_a_handshake_that_never_ends_is_ended(never_ending):
     silent."""
     time.sleep(max(0.0, never_ending.started + HANDSHAKE_S - 1 - time.monotonic()))
     if time.monotonic() - never_ending.started < HANDSHAKE_S - 0.5:
-        assert not select.select([never_ending.silent.socket, never_ending.talking.socket], [], [], 0)[0], "too soon"
+        assert not select.select([never_ending.silent.socket, never_ending.talking.socket], [], [],
+                                 0)[0], "too soon"
     print("ended after %.1f s" % never_ending.wait_for_end())
     never_ending.silent.expect_closed()
     assert never_ending.done.ask(b"version\r\n", b"\r\n").startswith(b"VERSION ")
-    support.wait_until(lambda: never_ending.server.log().count("no TLS handshake") == 2, "both are in the log")
+    support.wait_until(lambda: never_ending.server.log().count("no TLS handshake") == 2,
+                       "both are in the log")

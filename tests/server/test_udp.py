@@ -19,7 +19,8 @@ class Udp:
     """A client over UDP. Every answer is checked for its form."""
 
     def __init__(self, port, host="127.0.0.1"):
-        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                    socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.socket.connect((host, port))
         self.id = random.randrange(1 << 16)
@@ -38,13 +39,15 @@ class Udp:
         """The next whole message."""
         parts, total = [], None
         while len(parts) != total:
-            assert select.select([self.socket], [], [], timeout)[0], "no answer; so far: %d of %s" % (len(parts), total)
+            assert select.select([self.socket], [], [],
+                                 timeout)[0], "no answer; so far: %d of %s" % (len(parts), total)
             datagram = self.socket.recv(1 << 16)
             request, sequence, of, reserved = HEADER.unpack(datagram[: HEADER.size])
             assert (request, sequence, reserved) == (self.id, len(parts), 0)
             assert of > 0 and total in (None, of)
             assert HEADER.size < len(datagram) <= DATAGRAM_MAX
-            assert sequence == of - 1 or len(datagram) == DATAGRAM_MAX, "only the last one is shorter"
+            assert (sequence == of - 1 or
+                    len(datagram) == DATAGRAM_MAX), "only the last one is shorter"
             total = of
             parts.append(datagram[HEADER.size :])
         return b"".join(parts)
@@ -120,21 +123,25 @@ def test_a_multiget_is_one_answer(server, udp):
             client.set(b"k%d" % i, value_of(b"k%d" % i, 300))
     for count in (2, 10, 200):
         keys = [b"k%d" % i for i in range(count)] + [b"miss"]
-        wanted = b"".join(b"VALUE %s 0 300\r\n%s\r\n" % (k, value_of(k, 300)) for k in keys[:-1]) + b"END\r\n"
+        wanted = b"".join(b"VALUE %s 0 300\r\n%s\r\n" % (k, value_of(k, 300))
+                          for k in keys[:-1]) + b"END\r\n"
         assert udp.ask(b"get " + b" ".join(keys) + b"\r\n") == wanted
 
 
 def test_an_answer_of_more_than_a_rounds_worth_is_still_one(server, udp):
     with server.connect() as client:
-        client.set(b"k", value_of(b"k", 17000))  # beyond what is copied, and 15 of them beyond what a round holds
+        # Beyond what is copied, and 15 of them beyond what a round holds
+        client.set(b"k", value_of(b"k", 17000))
     one = b"VALUE k 0 17000\r\n%s\r\n" % value_of(b"k", 17000)
     assert udp.ask(b"get" + b" k" * 15 + b"\r\n") == one * 15 + b"END\r\n"
 
 
 def test_several_requests_in_a_datagram_are_answered_each_by_itself(udp):
-    udp.send(b"set a 0 0 1\r\nx\r\nget a\r\nget a b\r\nset c 0 0 1 noreply\r\ny\r\nnonsense\r\nget c\r\n")
-    assert [udp.message() for _ in range(5)] == [b"STORED\r\n", b"VALUE a 0 1\r\nx\r\nEND\r\n", b"VALUE a 0 1\r\nx\r\nEND\r\n",
-                                                 b"ERROR\r\n", b"VALUE c 0 1\r\ny\r\nEND\r\n"]
+    udp.send(b"set a 0 0 1\r\nx\r\nget a\r\nget a b\r\nset c 0 0 1 noreply\r\ny\r\nnonsense\r\n"
+             b"get c\r\n")
+    assert [udp.message() for _ in range(5)] == [b"STORED\r\n", b"VALUE a 0 1\r\nx\r\nEND\r\n",
+                                                 b"VALUE a 0 1\r\nx\r\nEND\r\n", b"ERROR\r\n",
+                                                 b"VALUE c 0 1\r\ny\r\nEND\r\n"]
     udp.expect_nothing()
 
 
@@ -171,12 +178,15 @@ def test_stats():
     server = UdpServer("-t", "4")
     udp = server.udp()
     answer = udp.ask(b"stats\r\n")
-    assert answer.startswith(b"STAT pid %d\r\n" % server.process.pid) and answer.endswith(b"END\r\n")
+    assert (answer.startswith(b"STAT pid %d\r\n" % server.process.pid) and
+            answer.endswith(b"END\r\n"))
     stats = server.stats("conns")
     fds = [name.split(":")[0] for name, value in stats.items() if value == "UDP"]
-    assert len(fds) == 4 and {stats[fd + ":addr"] for fd in fds} == {"udp:127.0.0.1:%d" % server.udp_port}
+    assert (len(fds) == 4 and {stats[fd + ":addr"] for fd in fds} ==
+            {"udp:127.0.0.1:%d" % server.udp_port})
     assert server.stats("settings")["udpport"] == str(server.udp_port)
-    support.wait_until(lambda: server.stats()["curr_connections"] == "1", "those that asked before are counted out")
+    support.wait_until(lambda: server.stats()["curr_connections"] == "1",
+                       "those that asked before are counted out")
 
 
 # What is no request
@@ -204,14 +214,17 @@ def test_malformed_datagrams_are_dropped(server, udp, datagram):
     assert int(server.stats("store")["udp_dropped"]) == before + 1
 
 
-@pytest.mark.parametrize("cut", [b"get k", b"set k 0 0 5\r\n", b"set k 0 0 5\r\nval", b"set k 0 0 5\r\nvalue", b"get " + b"k " * 1500],
+@pytest.mark.parametrize("cut",
+                         [b"get k", b"set k 0 0 5\r\n", b"set k 0 0 5\r\nval",
+                          b"set k 0 0 5\r\nvalue", b"get " + b"k " * 1500],
                          ids=lambda cut: repr(cut[:20]))
 def test_a_request_that_is_cut_off_is_dropped(udp, cut):
     assert udp.ask(b"set k 0 0 3\r\nold\r\n") == b"STORED\r\n"
     udp.send(b"version\r\n" + cut)
     assert udp.message().startswith(b"VERSION ")
     time.sleep(0.05)
-    while select.select([udp.socket], [], [], 0)[0]:  # a get without end is answered as far as it goes
+    # A get without end is answered as far as it goes
+    while select.select([udp.socket], [], [], 0)[0]:
         assert b"VALUE k" in udp.socket.recv(1 << 16)
     for rest in (b"\r\n", b"ue\r\n"):
         assert udp.ask(rest) in (b"ERROR\r\n", b"CLIENT_ERROR bad command line format\r\n")
@@ -221,7 +234,8 @@ def test_a_request_that_is_cut_off_is_dropped(udp, cut):
 def test_an_answer_beyond_all_bounds_is_refused(server, udp):
     with server.connect() as client:
         client.set(b"k", b"x" * 1000000)
-    assert udp.ask(b"get" + b" k" * 20 + b"\r\n") == b"SERVER_ERROR the answer is too large for UDP\r\n"
+    assert udp.ask(b"get" + b" k" * 20 +
+                   b"\r\n") == b"SERVER_ERROR the answer is too large for UDP\r\n"
     udp.expect_nothing()
 
 
@@ -231,20 +245,22 @@ def test_random_datagrams_do_no_harm():
     seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
     print("SEED=%d" % seed)
     rng = random.Random(seed)
-    words = [b"get ", b"set ", b"k ", b"0 ", b"1 ", b"\r\n", b"noreply", b"ERROR", b"gat ", b"cas ", b"incr ", b"99999999999 ",
-             b"verbosity ", b"stats ", b"\0", b"\x80\x0b", b"quit"]
+    words = [b"get ", b"set ", b"k ", b"0 ", b"1 ", b"\r\n", b"noreply", b"ERROR", b"gat ", b"cas ",
+             b"incr ", b"99999999999 ", b"verbosity ", b"stats ", b"\0", b"\x80\x0b", b"quit"]
     for _ in range(3000):
         body = b"".join(rng.choice(words) for _ in range(rng.randrange(12)))
         if rng.random() < 0.3:
             body += rng.randbytes(rng.randrange(2000))
-        header = HEADER.pack(rng.randrange(1 << 16), *(rng.choice([(0, 1, 0)] * 4 + [(1, 2, 0), (0, 0, 9)])))
+        header = HEADER.pack(rng.randrange(1 << 16),
+                             *(rng.choice([(0, 1, 0)] * 4 + [(1, 2, 0), (0, 0, 9)])))
         try:
             udp.send_raw((header + body)[: rng.randrange(3000)])
         except ConnectionRefusedError:
             break
     time.sleep(0.1)
     other = server.udp()
-    assert other.ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n" and other.ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+    assert (other.ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n" and
+            other.ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n")
 
 
 # Answers that come later
@@ -265,13 +281,15 @@ def test_cold_values():
             client.send(b"get miss " + b" ".join(keys) + b"\r\nget " + keys[0] + b"\r\n")
             client.keys = keys
         for client in clients:
-            values = [b"VALUE %s 0 %d\r\n%s\r\n" % (k, size, value_of(k, size)) for k in client.keys]
+            values = [b"VALUE %s 0 %d\r\n%s\r\n" % (k, size, value_of(k, size))
+                      for k in client.keys]
             assert client.message() == b"".join(values) + b"END\r\n"
             assert client.message() == values[0] + b"END\r\n"
     forget_page_cache(server)
     clients[0].ask(b"set hot 0 0 1\r\nx\r\n")
     for i in range(0, count, 7):  # the answer has begun when the last value turns out to be cold
-        wanted = b"VALUE hot 0 1\r\nx\r\nVALUE k%d 0 %d\r\n%s\r\nEND\r\n" % (i, size, value_of(b"k%d" % i, size))
+        value = value_of(b"k%d" % i, size)
+        wanted = b"VALUE hot 0 1\r\nx\r\nVALUE k%d 0 %d\r\n%s\r\nEND\r\n" % (i, size, value)
         assert clients[0].ask(b"get hot k%d\r\n" % i) == wanted
     assert server.stats("store")["corrupt_records"] == "0"
     print("%d read from disk" % (int(server.stats("store")["disk_reads"]) - before))
@@ -279,7 +297,8 @@ def test_cold_values():
 
 def test_writes_that_wait_for_room():
     """More than the disk may hold: some of them are parked until the cleaner has made room."""
-    server = UdpServer("-t", "4", "-m", "8", "--segment-size=64k", "--disk-limit=8m", *support.DROPPED)
+    server = UdpServer("-t", "4", "-m", "8", "--segment-size=64k", "--disk-limit=8m",
+                       *support.DROPPED)
     clients = [server.udp() for _ in range(4)]
     value = random.Random(1).randbytes(30000)
     for i in range(250):
@@ -288,7 +307,8 @@ def test_writes_that_wait_for_room():
         for client in clients:
             assert client.message() == b"STORED\r\n"
     for at, client in enumerate(clients):
-        assert client.ask(b"get %d-249\r\n" % at) == b"VALUE %d-249 0 30000\r\n%s\r\nEND\r\n" % (at, value)
+        assert client.ask(b"get %d-249\r\n"
+                          % at) == b"VALUE %d-249 0 30000\r\n%s\r\nEND\r\n" % (at, value)
     assert int(server.stats("store")["cleaner_segments"]) > 0
 
 
@@ -300,7 +320,8 @@ def test_writes_that_wait_for_the_disk():
         assert udp.message() == b"VALUE k%d 0 1\r\nx\r\nEND\r\n" % i
     server.kill9()
     server.start()
-    assert len(server.udp().ask(b"get " + b" ".join(b"k%d" % i for i in range(20)) + b"\r\n").split(b"VALUE")) == 21
+    assert len(server.udp().ask(b"get " + b" ".join(b"k%d" % i for i in range(20)) +
+                                b"\r\n").split(b"VALUE")) == 21
 
 
 def test_a_client_that_has_gone_stops_nobody(server):
@@ -333,7 +354,8 @@ def ports_of(server):
 
 def with_port_file(*options):
     path = os.path.join(support.place.new("ports"), "ports")
-    return Server(*options, listen=False, start=False, env={"MEMCACHED_PORT_FILENAME": path}).launch()
+    return Server(*options, listen=False, start=False,
+                  env={"MEMCACHED_PORT_FILENAME": path}).launch()
 
 
 def test_the_ports_are_told_in_a_file():
@@ -362,7 +384,8 @@ def test_alone_it_moves_tcp_too(options):
     port = free_port()
     options = ["-U", str(port), *options] if "-o" not in options else ["-o", "udp-port=%d" % port]
     server = with_port_file(*options)
-    assert set(ports_of(server)) - {("TCP INET6", port), ("UDP INET6", port)} == {("TCP INET", port), ("UDP INET", port)}
+    assert set(ports_of(server)) - {("TCP INET6", port),
+                                    ("UDP INET6", port)} == {("TCP INET", port), ("UDP INET", port)}
     Udp(port).expect_nothing()
     server.port = port
     settings = server.stats("settings")

@@ -22,7 +22,9 @@ from test_udp import Udp
 
 UNREADABLE = b"SERVER_ERROR cannot read the value from disk\r\n"
 REFUSED = b"SERVER_ERROR the disk refuses writes\r\n"
-READS = 4  # of one command: is it at hand, and the reader's; and as many if the segment's hints are made just then
+# Of one command: is it at hand, and the reader's; and as many if the segment's hints are made just
+# then
+READS = 4
 
 # Commands that look at the value of %(k)s; its CAS unique is %(c)s.
 TEXT = {
@@ -195,11 +197,14 @@ def test_every_command_of_text_on_a_value_that_cannot_be_read():
             client.expect_nothing()
             disk.assert_few_reads(name)
         # What need not look at it goes on, and a write without a condition mends the key.
-        client.talk(b"add unreadable 0 0 1\r\nx\r\ntouch unreadable 0\r\n", b"NOT_STORED\r\nTOUCHED\r\n")
-        client.talk(b"set new 0 0 1\r\nx\r\nget new\r\n", b"STORED\r\nVALUE new 0 1\r\nx\r\nEND\r\n")
+        client.talk(b"add unreadable 0 0 1\r\nx\r\ntouch unreadable 0\r\n",
+                    b"NOT_STORED\r\nTOUCHED\r\n")
+        client.talk(b"set new 0 0 1\r\nx\r\nget new\r\n",
+                    b"STORED\r\nVALUE new 0 1\r\nx\r\nEND\r\n")
     stats = disk.server.stats()
-    assert [stats[name] for name in ("get_misses", "incr_misses", "cas_misses", "touch_misses", "delete_misses")] == [
-        str(len(SILENT)), "0", "0", "0", "0"]
+    assert [stats[name] for name in ("get_misses", "incr_misses", "cas_misses", "touch_misses",
+                                     "delete_misses")] == [
+str(len(SILENT)), "0", "0", "0", "0"]
     disk.assert_unchanged()
     assert disk.server.stats("store")["corrupt_records"] == "0"
 
@@ -211,7 +216,8 @@ def test_every_command_of_binary_on_a_value_that_cannot_be_read():
             key = disk.keys[name]
             request = make(key, disk.before[key][2])
             assert talk(client, request) == [
-                binary.Answer(request[1], 0x84, b"", b"", b"Cannot read the value from disk", 0, 0xDECAFBAD)], name
+                binary.Answer(request[1], 0x84, b"", b"", b"Cannot read the value from disk", 0,
+                              0xDECAFBAD)], name
             disk.assert_few_reads(name)
     disk.assert_unchanged()
 
@@ -230,7 +236,8 @@ def test_an_error_among_several_keys_ends_the_connection():
     answer."""
     disk = Unreadable(["one"])
     hit = b"VALUE a 3 2\r\n10\r\n"
-    for line, said in ((b"get a unreadable b\r\n", hit + UNREADABLE), (b"get a a unreadable\r\n", hit * 2 + UNREADABLE),
+    for line, said in ((b"get a unreadable b\r\n", hit + UNREADABLE),
+                       (b"get a a unreadable\r\n", hit * 2 + UNREADABLE),
                        (b"gat 0 unreadable a\r\n", UNREADABLE)):
         with disk.server.connect() as client:
             client.talk(line + b"get a\r\n", said)
@@ -246,7 +253,8 @@ def test_a_quiet_pipeline_of_binary_stays_in_step():
     with disk.server.connect() as client:
         answers = talk(client, *(packet(binary.GETKQ, key, opaque=number) for number, key in
                                  enumerate((b"a", b"unreadable", b"none", b"b", b"unreadable"))))
-        assert [(answer.opaque, answer.status) for answer in answers] == [(0, 0), (1, 0x84), (3, 0), (4, 0x84)]
+        assert [(answer.opaque, answer.status)
+                for answer in answers] == [(0, 0), (1, 0x84), (3, 0), (4, 0x84)]
     disk.assert_unchanged()
 
 
@@ -265,14 +273,17 @@ def test_pymemcache_and_pylibmc_stay_in_step():
     pylibmc = pytest.importorskip("pylibmc")
     disk = Unreadable(["one"])
     py = pymemcache.Client(("127.0.0.1", disk.server.port), timeout=support.TIMEOUT)
-    clients = [pylibmc.Client(["127.0.0.1:%d" % disk.server.port], binary=binary_too) for binary_too in (False, True)]
+    clients = [pylibmc.Client(["127.0.0.1:%d" % disk.server.port], binary=binary_too)
+               for binary_too in (False, True)]
     for _ in range(3):
-        for ask_for in (lambda: py.get("unreadable"), lambda: py.get_many(["a", "unreadable", "b"]), lambda: py.incr("unreadable", 1)):
+        for ask_for in (lambda: py.get("unreadable"), lambda: py.get_many(["a", "unreadable", "b"]),
+                        lambda: py.incr("unreadable", 1)):
             with pytest.raises(MemcacheServerError):
                 ask_for()
             assert py.get("a") == b"10" and py.get_many(["b", "a"]) == {"a": b"10", "b": b"10"}
         for client in clients:
-            for ask_for in (lambda: client.get("unreadable"), lambda: client.get_multi(["a", "unreadable", "b"])):
+            for ask_for in (lambda: client.get("unreadable"),
+                            lambda: client.get_multi(["a", "unreadable", "b"])):
                 try:
                     found = ask_for()
                     assert not found or "unreadable" not in found
@@ -298,7 +309,8 @@ def test_a_value_that_is_replaced_while_its_read_fails_is_the_new_one():
     """Of a pipeline, whose gets are read ahead."""
     disk = Unreadable(["one"])
     with disk.server.connect() as client:
-        client.talk(b"get unreadable\r\nset key-0 0 0 3\r\nnew\r\nget key-0\r\ndelete key-0\r\nget key-0\r\n",
+        client.talk(b"get unreadable\r\nset key-0 0 0 3\r\nnew\r\nget key-0\r\ndelete key-0\r\n"
+                    b"get key-0\r\n",
                     UNREADABLE + b"STORED\r\nVALUE key-0 0 3\r\nnew\r\nEND\r\nDELETED\r\nEND\r\n")
 
 
@@ -319,7 +331,8 @@ class BadBlock:
 
     def segments(self):
         names = sorted(name for name in os.listdir(self.server.data_dir) if name.endswith(".seg"))
-        return [path for path in (os.path.join(self.server.data_dir, name) for name in names) if self.is_used(path)]
+        return [path for path in (os.path.join(self.server.data_dir, name) for name in names)
+                if self.is_used(path)]
 
     @staticmethod
     def is_used(path):
@@ -394,14 +407,16 @@ def test_a_bad_block_at_run_time_costs_what_is_in_it():
                 client.expect(value_of(key, 500) + b"\r\nEND\r\n")
         assert 0 < len(lost) <= IN_A_BLOCK
         for key in lost:
-            client.talk(b"mg %s v\r\nadd %s 0 0 1\r\nx\r\n" % (key, key), UNREADABLE + b"NOT_STORED\r\n")
+            client.talk(b"mg %s v\r\nadd %s 0 0 1\r\nx\r\n" % (key, key),
+                        UNREADABLE + b"NOT_STORED\r\n")
         listed = [key for key, _ in metadump(client)]
         assert len(listed) == len(set(listed)) and set(BLOCKS_KEYS) - set(listed) <= lost
     with disk.server.connect() as client:
         for key in BLOCKS_KEYS:
             assert ask(client, packet(binary.GET, key)).status == (0x84 if key in lost else 0)
     log = disk.server.log()
-    assert log.count(" cannot be read at byte") == 1 and log.count("keys may be missing in a listing") == 1
+    assert (log.count(" cannot be read at byte") == 1 and
+            log.count("keys may be missing in a listing") == 1)
     assert disk.server.stats("store")["read_errors"] == str(3 * len(lost))
     disk.server.faults.mend()
     assert disk.found() == set(BLOCKS_KEYS)
@@ -429,12 +444,14 @@ def test_every_command_that_writes_is_refused_by_a_log_that_takes_no_writes(wher
             key = disk.keys[name]
             client.talk(key_of(line, key, disk.before[key][2]), REFUSED)
             client.talk(b"get a\r\n", b"VALUE a 3 2\r\n10\r\nEND\r\n")
-        for name in ("getq", "gat", "setq with cas", "appendq", "incr", "deleteq with cas", "touch"):
+        for name in ("getq", "gat", "setq with cas", "appendq", "incr", "deleteq with cas",
+                     "touch"):
             with disk.server.connect() as other:
                 request = BINARY[name](b"unreadable", disk.before[b"unreadable"][2])
                 answer = ask(other, request)
                 assert answer.status == (0 if name == "getq" else 0x84), name
-                assert answer.value in ((b"10",) if name == "getq" else (b"The disk refuses writes",)), name
+                assert answer.value in ((b"10",) if name == "getq"
+                                        else (b"The disk refuses writes",)), name
         # Where nothing can be noted a get goes on without it.
         client.talk(b"mg unreadable R1000 v\r\nmg none v\r\n", b"VA 2\r\n10\r\nEN\r\n")
     disk.server.faults.mend()
@@ -452,7 +469,8 @@ def test_a_value_that_is_not_written_yet_and_cannot_be_is_an_error():
         client.talk(b"set large 0 0 %d\r\n%s\r\n" % (len(value), value), REFUSED)
         client.expect_closed()
     with server.connect() as client:
-        for line in (b"get large\r\n", b"mg large v N0\r\n", b"ma large N0 J5\r\n", b"ms large 1 MA N0\r\nx\r\n", b"incr large 1\r\n",
+        for line in (b"get large\r\n", b"mg large v N0\r\n", b"ma large N0 J5\r\n",
+                     b"ms large 1 MA N0\r\nx\r\n", b"incr large 1\r\n",
                      b"ms large 1 ME C5\r\nx\r\n"):
             client.talk(line, REFUSED)
             client.talk(b"mn\r\n", b"MN\r\n")
@@ -480,7 +498,8 @@ def test_a_damaged_record_on_a_log_that_takes_no_writes_is_an_error_and_then_a_m
     server.start()
     refuse_writes(server)
     with server.connect() as client:
-        for line in (b"get bad\r\n", b"mg bad v N0\r\n", b"ma bad N0 J5\r\n", b"ms bad 1 MA N0\r\nx\r\n", b"incr bad 1\r\n",
+        for line in (b"get bad\r\n", b"mg bad v N0\r\n", b"ma bad N0 J5\r\n",
+                     b"ms bad 1 MA N0\r\nx\r\n", b"incr bad 1\r\n",
                      b"ms bad 1 ME C5\r\nx\r\n", b"gat 5 bad\r\n"):
             client.talk(line, UNREADABLE)
             client.talk(b"mn\r\n", b"MN\r\n")
@@ -496,7 +515,8 @@ def test_a_damaged_record_on_a_log_that_takes_no_writes_is_an_error_and_then_a_m
 # A full store
 
 FULL = b"SERVER_ERROR out of memory storing object\r\n"
-ABSENT = (b"END\r\n", b"NOT_FOUND\r\n", b"NOT_STORED\r\n", b"EXISTS\r\n", b"EN\r\n", b"NF\r\n", b"NS\r\n", b"EX\r\n")
+ABSENT = (b"END\r\n", b"NOT_FOUND\r\n", b"NOT_STORED\r\n", b"EXISTS\r\n", b"EN\r\n", b"NF\r\n",
+          b"NS\r\n", b"EX\r\n")
 
 # On a key that is there: each writes a record, of which a full store takes only so many. %(t)d is
 # another time each time.
@@ -562,7 +582,8 @@ def full_disk():
 
 
 def store_some(client, first):
-    client.send(b"".join(b"set %d 0 0 20\r\n%-20d\r\n" % (number, 10) for number in range(first, first + 1000)) + b"mn\r\n")
+    client.send(b"".join(b"set %d 0 0 20\r\n%-20d\r\n" % (number, 10)
+                         for number in range(first, first + 1000)) + b"mn\r\n")
     return client.read_until(b"MN\r\n")
 
 
@@ -575,7 +596,9 @@ def meet(make, commands, growing, ask_for):
     with server.connect() as client:
         for turn in range(TURNS):
             keys = [b"%d" % chosen.randrange(count) for _ in range(50 * len(names))]
-            for name, was_refused in zip(names * 50, ask_for(client, [commands[name] for name in names] * 50, keys, 5000 + turn)):
+            for name, was_refused in zip(names * 50,
+                                         ask_for(client, [commands[name] for name in names] * 50,
+                                                 keys, 5000 + turn)):
                 if was_refused:
                     refused.add(name)
             if wanted <= refused:
@@ -591,7 +614,8 @@ def meet(make, commands, growing, ask_for):
 @pytest.mark.parametrize("make", [full_store, full_disk])
 def test_a_full_store_has_what_it_cannot_write(make):
     def ask_for(client, lines, keys, time):
-        client.send(b"".join(line % {b"k": key, b"t": time} + b"mn\r\n" for line, key in zip(lines, keys)))
+        client.send(b"".join(line % {b"k": key, b"t": time} + b"mn\r\n"
+                             for line, key in zip(lines, keys)))
         for line, key in zip(lines, keys):
             answer = client.read_until(b"MN\r\n")[:-4]
             assert answer not in ABSENT, (line, key)
@@ -603,7 +627,8 @@ def test_a_full_store_has_what_it_cannot_write(make):
 @pytest.mark.parametrize("make", [full_store, full_disk])
 def test_a_full_store_tells_binary_clients_too(make):
     def ask_for(client, makers, keys, time):
-        client.send(b"".join(make(key, time) + packet(binary.NOOP) for make, key in zip(makers, keys)))
+        client.send(b"".join(make(key, time) + packet(binary.NOOP)
+                             for make, key in zip(makers, keys)))
         for key in keys:
             answer = binary.receive(client)
             quiet = answer.opcode == binary.NOOP

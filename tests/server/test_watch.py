@@ -24,7 +24,8 @@ class Watcher:
         have ended."""
         self.client = server.connect()
         if b"connevents" in events:
-            wait_until(lambda: self.client.stats()["curr_connections"] == str(others + 1), "it is alone")
+            wait_until(lambda: self.client.stats()["curr_connections"] == str(others + 1),
+                       "it is alone")
         self.client.talk(b"watch %s\r\n" % events, b"OK\r\n")
         self.heads = []
 
@@ -53,7 +54,8 @@ def test_fetchers(server):
     watcher = Watcher(server)
     with server.connect() as client:
         client.set(b"key", b"value")
-        client.talk(b"get key none key\r\n", b"VALUE key 0 5\r\nvalue\r\nVALUE key 0 5\r\nvalue\r\nEND\r\n")
+        client.talk(b"get key none key\r\n",
+                    b"VALUE key 0 5\r\nvalue\r\nVALUE key 0 5\r\nvalue\r\nEND\r\n")
         client.talk(b"gat 0 none\r\n", b"END\r\n")
     found = b"type=item_get key=key status=found clsid=1 cfd=N size=5"
     missed = b"type=item_get key=none status=not_found clsid=0 cfd=N size=0"
@@ -74,11 +76,16 @@ def test_a_line_is_numbered_and_has_the_time(server):
 def test_mutations(server):
     watcher = Watcher(server, b"mutations")
     with server.connect() as client:
-        for line, answer in ((b"set k 0 100 5\r\nvalue", b"STORED"), (b"add k 0 0 1\r\nx", b"NOT_STORED"),
-                             (b"replace none 0 0 1\r\nx", b"NOT_STORED"), (b"append k 0 0 1\r\nx", b"STORED"),
-                             (b"prepend none 0 0 1\r\nx", b"NOT_STORED"), (b"cas k 0 0 1 1\r\nx", b"EXISTS"),
-                             (b"cas none 0 0 1 1\r\nx", b"NOT_FOUND"), (b"set k 0 -1 1\r\nx", b"STORED"),
-                             (b"set k 0 0 2000000\r\n" + b"x" * 2000000, b"SERVER_ERROR object too large for cache")):
+        for line, answer in ((b"set k 0 100 5\r\nvalue", b"STORED"),
+                             (b"add k 0 0 1\r\nx", b"NOT_STORED"),
+                             (b"replace none 0 0 1\r\nx", b"NOT_STORED"),
+                             (b"append k 0 0 1\r\nx", b"STORED"),
+                             (b"prepend none 0 0 1\r\nx", b"NOT_STORED"),
+                             (b"cas k 0 0 1 1\r\nx", b"EXISTS"),
+                             (b"cas none 0 0 1 1\r\nx", b"NOT_FOUND"),
+                             (b"set k 0 -1 1\r\nx", b"STORED"),
+                             (b"set k 0 0 2000000\r\n" + b"x" * 2000000,
+                              b"SERVER_ERROR object too large for cache")):
             client.talk(line + b"\r\n", answer + b"\r\n")
     watcher.expect(*(b"type=item_store key=" + line for line in (
         b"k status=stored cmd=set ttl=100 clsid=1 cfd=N size=5",
@@ -101,13 +108,16 @@ def test_deletions_sysevents_and_rawcmds_together(server):
         client.talk(b"delete k\r\n", b"NOT_FOUND\r\n")
         client.talk(b"get a b\r\n", b"END\r\n")
         client.talk(b"incr none 1\r\nnonsense\r\n", b"NOT_FOUND\r\nERROR\r\n")
-        client.talk(b"set k 0 0 2000000\r\n" + b"x" * 2000000 + b"\r\n", b"SERVER_ERROR object too large for cache\r\n")
+        client.talk(b"set k 0 0 2000000\r\n" + b"x" * 2000000 + b"\r\n",
+                    b"SERVER_ERROR object too large for cache\r\n")
         client.talk(b"cache_memlimit 100\r\n", b"OK\r\n")
         client.talk(b"flush_all\r\n", b"OK\r\n")
     raw = b"type=raw_cmd cfd=N cmd="
-    watcher.expect(raw + b"set%20k%200%200%201", raw + b"delete%20k", b"type=deleted key=k cmd=delete clsid=1 cfd=N",
-                   raw + b"delete%20k", raw + b"get%20a%20b", raw + b"incr%20none%201", raw + b"nonsense",
-                   raw + b"set%20k%200%200%202000000", b"type=memory_limit megabytes=100", raw + b"cache_memlimit%20100")
+    watcher.expect(raw + b"set%20k%200%200%201", raw + b"delete%20k",
+                   b"type=deleted key=k cmd=delete clsid=1 cfd=N", raw + b"delete%20k",
+                   raw + b"get%20a%20b", raw + b"incr%20none%201", raw + b"nonsense",
+                   raw + b"set%20k%200%200%202000000", b"type=memory_limit megabytes=100",
+                   raw + b"cache_memlimit%20100")
     assert re.fullmatch(rb"type=flush_all at=\d+", watcher.line())
     watcher.expect(raw + b"flush_all")
     watcher.nothing_else()
@@ -126,17 +136,20 @@ def test_connevents(server):
     watcher = Watcher(server, b"connevents")
 
     def opened():
-        match = re.fullmatch(rb"type=conn_new rip=127.0.0.1 rport=(\d+) transport=tcp cfd=N", watcher.line())
+        match = re.fullmatch(rb"type=conn_new rip=127.0.0.1 rport=(\d+) transport=tcp cfd=N",
+                             watcher.line())
         assert int(match.group(1)) == port
 
     def closed(reason):
-        watcher.expect(b"type=conn_close rip=127.0.0.1 rport=%d transport=tcp reason=%s cfd=N" % (port, reason))
+        watcher.expect(b"type=conn_close rip=127.0.0.1 rport=%d transport=tcp reason=%s cfd=N"
+                       % (port, reason))
 
     def reset(client):
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
 
-    for act, reason in ((lambda client: client.close(), b"normal"), (lambda client: client.send(b"quit\r\n"), b"normal"),
+    for act, reason in ((lambda client: client.close(), b"normal"),
+                        (lambda client: client.send(b"quit\r\n"), b"normal"),
                         (lambda client: client.send(b"x" * 3000), b"error"), (reset, b"error"),
                         (lambda client: client.send(b"GET / HTTP/1.0\r\n"), b"error")):
         client = server.connect()
@@ -172,18 +185,22 @@ def test_no_key_forges_a_line(server):
 
 
 def test_evictions():
-    server = Server("-m", "2", "--disk-limit=4m", "--segment-size=128k", "-o", "worker_logbuf_size=4096,watcher_logbuf_size=4096")
+    server = Server("-m", "2", "--disk-limit=4m", "--segment-size=128k", "-o",
+                    "worker_logbuf_size=4096,watcher_logbuf_size=4096")
     watcher = Watcher(server, b"evictions")
     evicted = []
     with server.connect() as client:
         for n in range(4000):
-            client.send(b"set key-%d 0 %d 2000 noreply\r\n%s\r\n" % (n, 1000 * (n % 2), b"x" * 2000))
+            client.send(b"set key-%d 0 %d 2000 noreply\r\n%s\r\n"
+                        % (n, 1000 * (n % 2), b"x" * 2000))
         client.expect_nothing()
         wait_until(lambda: int(client.stats()["evictions"]) > 100, "evictions")
-        wait_until(lambda: int(client.stats()["log_worker_written"]) == int(client.stats()["evictions"]), "all are told")
+        wait_until(lambda: int(client.stats()["log_worker_written"]) ==
+                   int(client.stats()["evictions"]), "all are told")
         count = int(client.stats()["evictions"])
         for _ in range(count):
-            match = re.fullmatch(rb"type=eviction key=key-(\d+) fetch=no ttl=(-1|\d+) la=\d+ clsid=1 size=2000", watcher.line())
+            match = re.fullmatch(rb"type=eviction key=key-(\d+) fetch=no ttl=(-1"
+                                 rb"|\d+) la=\d+ clsid=1 size=2000", watcher.line())
             n = int(match.group(1))
             assert (match.group(2) == b"-1") == (n % 2 == 0)
             evicted.append(b"key-%d" % n)
@@ -193,11 +210,13 @@ def test_evictions():
 
 def test_what_cannot_be_watched(server):
     with server.connect() as client:
-        client.talk(b"watch nonsense\r\nwatch fetchers nonsense\r\nget a\r\n", b"ERROR\r\nERROR\r\nEND\r\n")
+        client.talk(b"watch nonsense\r\nwatch fetchers nonsense\r\nget a\r\n",
+                    b"ERROR\r\nERROR\r\nEND\r\n")
     server = Server("-W")
     with server.connect() as client:
         refused = b"CLIENT_ERROR watch commands not allowed\r\n"
-        client.talk(b"watch\r\nwatch fetchers\r\nwatch nonsense\r\nget a\r\n", refused * 3 + b"END\r\n")
+        client.talk(b"watch\r\nwatch fetchers\r\nwatch nonsense\r\nget a\r\n",
+                    refused * 3 + b"END\r\n")
 
 
 def test_watch_alone_watches_fetchers(server):
@@ -226,7 +245,8 @@ def test_a_watcher_that_closes_is_forgotten(server):
     with server.connect() as client:
         assert client.stats()["log_watchers"] == "3"
         watchers[0].client.close()
-        watchers[1].client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        watchers[1].client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                             struct.pack("ii", 1, 0))
         watchers[1].client.close()
         wait_until(lambda: client.stats()["log_watchers"] == "1", "two have gone")
         client.talk(b"get a\r\n", b"END\r\n")
@@ -273,7 +293,8 @@ def test_lines_of_all_workers_come_in_the_order_of_their_numbers():
     def fetch(name):
         with server.connect() as client:
             for start in range(0, count, 50):
-                client.ask(b"".join(b"get %s-%d\r\n" % (name, n) for n in range(start, start + 50)), b"END\r\n" * 50)
+                client.ask(b"".join(b"get %s-%d\r\n" % (name, n) for n in range(start, start + 50)),
+                           b"END\r\n" * 50)
 
     threads = [threading.Thread(target=fetch, args=(b"c%d" % n,)) for n in range(4)]
     for thread in threads:
@@ -305,7 +326,8 @@ def test_a_watcher_that_does_not_read_loses_lines_and_is_told_how_many():
             client.ask(b"get %s\r\n" % (b"k" * 200) * 1000, b"END\r\n" * 1000)
             sent += 1000
         wait_until(lambda: sum(int(client.stats()[name]) for name in
-                               ("log_watcher_sent", "log_watcher_skipped", "log_worker_dropped")) == sent, "all are passed on")
+                               ("log_watcher_sent", "log_watcher_skipped", "log_worker_dropped")) ==
+                   sent, "all are passed on")
         assert server.resident_mib() - before < 16
         stats = client.stats()
     buffer = b""
@@ -320,7 +342,8 @@ def test_a_watcher_that_does_not_read_loses_lines_and_is_told_how_many():
             else:
                 assert HEAD.fullmatch(line), line
                 lines += 1
-    with server.connect() as client:  # the lines that were lost last are told of before the next one
+    # The lines that were lost last are told of before the next one
+    with server.connect() as client:
         while skipped < int(client.stats()["log_watcher_skipped"]):
             client.talk(b"get last\r\n", b"END\r\n")
             buffer += lazy.recv(1 << 16)

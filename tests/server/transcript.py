@@ -11,13 +11,15 @@ class Transcript:
         self.file = file
         self.name = name
         self.options = options
-        self.steps = []  # ("send", bytes), ("expect", bytes), ("match", bytes), ("closed", None), ("sleep", seconds)
+        # ("send", bytes), ("expect", bytes), ("match", bytes), ("closed", None), ("sleep", seconds)
+        self.steps = []
 
     def has(self, kind):
         return any(step[0] == kind for step in self.steps)
 
     def uses_variables(self):
-        return any(re.search(rb"\$[a-z]", argument) for kind, argument in self.steps if kind == "send")
+        return any(re.search(rb"\$[a-z]", argument) for kind, argument in self.steps
+                   if kind == "send")
 
 
 def unescape(text):
@@ -98,7 +100,8 @@ class Run:
 
     def match(self, pattern):
         got = self.client.line()
-        assert re.fullmatch(pattern, got[:-2]), "expected a match of %r\n     got %r" % (pattern, got)
+        assert re.fullmatch(pattern,
+                            got[:-2]), "expected a match of %r\n     got %r" % (pattern, got)
 
     def closed(self, _):
         self.client.expect_closed()
