@@ -113,7 +113,7 @@ def sync():
 
 
 def settle(setup, runner, writes):
-    """What one contestant has left to write must not slow the next one."""
+    """Unwritten data of one contestant must not slow the next one."""
     if writes or setup.is_cold:
         sync()
     if setup.is_cold:

@@ -78,7 +78,7 @@ class Writes:
 
 
 class Dumps:
-    """Lists all keys, again and again, until told to wait."""
+    """Lists all keys again and again, until it must wait."""
 
     def __init__(self, arguments, server, _seconds):
         self.keys = arguments.listed_keys

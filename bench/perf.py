@@ -106,7 +106,7 @@ def parse(text):
 
 
 def result_of(perf):
-    """What it has printed, when it ends."""
+    """Its output, when it ends."""
     output, message = perf.communicate(timeout=PERF_TIMEOUT_S)
     if perf.returncode != 0:
         raise Failure("perf: " + message.decode("utf-8", "replace").strip())

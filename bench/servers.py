@@ -112,7 +112,7 @@ class Server:
         return sum(map(int, fields[11:15])) / TICKS
 
     def version(self, protocol="text"):
-        """What it says of itself; the echo server has no version."""
+        """Its own version; the echo server has none."""
         question, before = VERSION[protocol]
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
@@ -183,7 +183,7 @@ class Server:
 
 
 def open_to_others(path):
-    """Whether an unprivileged server can reach what lies in the directory."""
+    """True if an unprivileged server can reach files in the directory."""
     path = os.path.realpath(path)
     while True:
         if not os.stat(path).st_mode & 0o001:

@@ -6,13 +6,13 @@
  * order.
  * - A scan finds exactly the records that were sealed: damage costs what it damages and no more
  *   (R2, S3 to S5).
- * - Its entries lie within the segment, one behind the other, and say what the records say.
+ * - Its entries lie within the segment, one after the other, and match the records.
  * - A hint file made of it reads back as the same entries (H2).
  *
  * As a hint file: its header may be anything, with checksums that are right.
  * - It is believed only if it names the segment, has the length that its count says, and matches
  *   its checksums (H1).
- * - What is read of it are its bytes, and no more.
+ * - Only its own bytes are read.
  */
 #include "tests/fuzz/memory_files.h"
 #include "tests/fuzz/sealed.h"
@@ -25,7 +25,7 @@
 #define KEEP_CHECK    2 /* of the header: as it is in the input */
 #define KEEP_ENTRIES  4 /* their checksum, too */
 #define TORN          2 /* of a segment: its tail may be */
-#define MORE          4 /* zeros stand behind it */
+#define MORE          4 /* followed by zeros */
 #define BEYOND        8 /* and the file goes on with zeros, but not the log */
 
 #define ID            5
@@ -82,7 +82,7 @@ static void seal_all(char *data, size_t end, size_t file_size, struct sealed *se
             at += RECORD_ALIGN;
             continue;
         }
-        /* What fills the place of a mark is not counted. */
+        /* Filler in the place of a mark is not counted. */
         uint32_t value_len = header[29] == RECORD_PUT ? sealed_value_len(header) : 0;
         sealed->record[sealed->count].offset = (uint32_t)at;
         sealed->record[sealed->count++].size =

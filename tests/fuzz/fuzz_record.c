@@ -32,7 +32,7 @@ static void check_fields(const struct record *record, const char *data, size_t l
     FUZZ_CHECK(!hashed || record->key_len == RECORD_HASH_LEN);
 }
 
-/* Writes it again, with the value behind the key or in two parts. */
+/* Writes it again, with the value right after the key or in two parts. */
 static void check_written(const struct record *record, struct place place, const char *data,
                           uint32_t *dice)
 {
@@ -107,7 +107,7 @@ static void check_pieces(const char *data, size_t len, struct place place, uint3
     block_free(pieces.block);
 }
 
-/* What the answer must be where the checksums are right. */
+/* The answer that must come where the checksums are right. */
 static void check_sealed(const char *data, size_t len, uint8_t choice, enum record_status status)
 {
     if (len < RECORD_HEADER_SIZE || !(choice & SEAL_HEADER))

@@ -82,7 +82,7 @@ static void talk(const char *data, size_t len, uint32_t cuts, struct summary *an
     FUZZ_CHECK(served.worker->conn_count == 1 && served.worker->conns->next == NULL);
 }
 
-/* What differs from one time to the next: numbers, for they may be times and CAS uniques. */
+/* Differs from one run to the next: numbers, which may be times and CAS uniques. */
 static void hide_numbers(struct summary *answer)
 {
     size_t len = 0;
@@ -120,7 +120,7 @@ static bool has_word(const char *data, size_t len, const char *word)
     return memmem(data, len, word, strlen(word)) != NULL;
 }
 
-/* Whether two answers to the same bytes must be the same. */
+/* True if two answers to the same bytes must be the same. */
 static bool can_compare(const char *data, size_t len)
 {
     return !has_word(data, len, "stats") && !has_word(data, len, "watch") &&

@@ -105,7 +105,7 @@ static void exchange(const uint8_t *datagram, size_t len)
     FUZZ_CHECK(message.next == 0 || message.count > COMPLETE_MAX);
 }
 
-/* Whether it still serves; and nothing is left of what was before. */
+/* Checks that it still serves, and that nothing is left of earlier requests. */
 static void check_served(void)
 {
     static const uint8_t request[] = "\x12\x34\0\0\0\1\0\0flush_all\r\nget k\r\n";

@@ -27,7 +27,7 @@ static inline size_t sealed_body(const char *header)
     return (uint8_t)header[28] + (size_t)sealed_value_len(header);
 }
 
-/* Whether docs/format.md knows a record of this type with such a key and value. */
+/* True if docs/format.md knows a record of this type with such a key and value. */
 static inline bool sealed_is_sane(const char *header)
 {
     bool has_key = header[28] != 0, hashed = header[30] & RECORD_STATE_HASHED;

@@ -162,7 +162,7 @@ static size_t drain(int fd, struct summary *answer, bool *closed)
     }
 }
 
-/* Whether bytes that were sent wait in the socket for the server. */
+/* True if bytes that were sent wait in the socket for the server. */
 static bool is_unread(int fd)
 {
     int unread = 0;
@@ -170,7 +170,7 @@ static bool is_unread(int fd)
     return unread > 0;
 }
 
-/* Whether it waits for a thread of the store. */
+/* True if it waits for a thread of the store. */
 static bool is_held(const struct worker *worker)
 {
     return worker->ready || worker->context.fetches.under_way || worker->parked ||

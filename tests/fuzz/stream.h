@@ -26,7 +26,7 @@
  * (text_parser.line_seen). */
 #define STREAM_WAIT_MAX STREAM_LINE_MAX
 
-/* What a locked parser of the binary protocol lets through. */
+/* The requests that a locked parser of the binary protocol lets through. */
 #define FOR_STRANGERS                                                                              \
     (OP_BIT(OP_SASL_LIST) | OP_BIT(OP_SASL_AUTH) | OP_BIT(OP_SASL_STEP) | OP_BIT(OP_VERSION))
 
@@ -48,7 +48,7 @@ static inline void check_view(struct bytes view, const char *data, size_t consum
                    view.data + view.len <= data + consumed);
 }
 
-/* What a client must send before the parser does more. */
+/* The bytes a client must send before the parser does more. */
 static inline void check_wait(const struct way *way, const struct parser *parser, size_t left,
                               size_t need)
 {
@@ -170,7 +170,7 @@ static inline void check_packet(const struct request *request, const struct repl
     size_t body_len = (size_t)at[8] << 24 | (size_t)at[9] << 16 | (size_t)at[10] << 8 | at[11];
     size_t behind = body_len + BINARY_HEADER_LEN - len;
     FUZZ_CHECK(key_len + extras_len <= body_len);
-    FUZZ_CHECK(behind == 0 || behind == reply->value_len); /* what is sent behind this */
+    FUZZ_CHECK(behind == 0 || behind == reply->value_len); /* sent after this */
 }
 
 /* The longest answer of a status that there can be. */

@@ -69,7 +69,7 @@ def ask(client, request):
 
 
 def talk(client, *requests):
-    """All answers to these, up to that of a noop behind them."""
+    """All answers to these, up to that of a noop after them."""
     client.send(b"".join(requests) + packet(NOOP, opaque=0x600DB1E5))
     answers = []
     while True:

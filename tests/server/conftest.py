@@ -1,5 +1,5 @@
-"""pytest's hooks: a time limit for every test, servers that never stay behind, and what they said
-when a test fails."""
+"""pytest's hooks: a time limit for every test, no servers left running, and their logs when a test
+fails."""
 import faulthandler
 import signal
 

@@ -88,7 +88,7 @@ class Text:
         return self.value_with_cas.sub(self.take_cas, received)
 
     def answers(self, received):
-        """One a command, and then what has come behind the last barrier."""
+        """One per command, and then whatever came after the last barrier."""
         return self.comparable(received).split(self.barrier_answer)
 
 
@@ -215,8 +215,8 @@ class Side:
 
 
 def exchange(sides, barriers, patience_s):
-    """Sends what is to be sent, until both have answered so many barriers, or have closed, or
-    nothing more comes."""
+    """Sends all that waits, until both have answered so many barriers, or have closed, or nothing
+    more comes."""
     waiting = list(sides)
     while waiting:
         readable, writable, _ = select.select(waiting, [side for side in waiting if side.out], [],

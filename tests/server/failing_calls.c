@@ -124,7 +124,7 @@ static bool is_of_kind(enum kind kind)
     return wanted == kind || (wanted == KIND_CHANGE && changes);
 }
 
-/* Whether this call fails; then errno says why. */
+/* True if this call fails; then errno says why. */
 static bool must_fail(enum kind kind)
 {
     if (!page || is_spared || !is_of_kind(kind))
@@ -147,7 +147,7 @@ static uint64_t draw(void)
     return x ^ (x >> 31);
 }
 
-/* Whether this call is disturbed. */
+/* True if this call is disturbed. */
 static bool is_disturbed(void)
 {
     int64_t odds = page ? atomic_load(&page->odds) : 0;
@@ -243,7 +243,7 @@ int openat(int dir_fd, const char *path, int flags, ...)
     return may_open(flags) ? note_opened(next(dir_fd, path, flags, mode), flags) : -1;
 }
 
-/* Whether a read meets the bad place; what lies before it is read. */
+/* True if a read meets the bad place; the bytes before it are read. */
 static bool is_bad_place(int fd, size_t *len, off_t offset)
 {
     int64_t inode = page ? atomic_load(&page->bad_inode) : 0;
@@ -369,7 +369,7 @@ void *mmap(void *address, size_t len, int protection, int flags, int fd, off_t o
 
 #ifndef NO_MEMORY_CALLS
 
-/* What dlsym would find needs memory itself. */
+/* dlsym itself needs memory. */
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *data, size_t size);
@@ -449,7 +449,7 @@ ssize_t recv(int fd, void *data, size_t len, int flags)
     return must_fail(KIND_RECEIVE) || is_interrupted(&len) ? -1 : next(fd, data, len, flags);
 }
 
-/* A short one ends in the middle of a part, or behind it. */
+/* A short one ends in the middle of a part, or after it. */
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     NEXT(sendmsg);

@@ -50,7 +50,7 @@ class Dice(random.Random):
 
 LIMIT_STORED, LIMIT_REFUSED = 1047552, 1049600  # on either side of -I 1m, whatever the header takes
 # No value gets to 2^63: in such a one 1.6.18 looks for a minus sign, and it looks in the memory
-# behind the value too.
+# after the value too.
 KEYS = [b"a", b"b", b"key:3", b"Zm9v", b"x\x01y", b"\x80\xff\xfe", b"k" * 250, "schlüssel".encode()]
 LONG_KEYS = [b"k" * 251, b"k" * 1000]
 NUMBERS = [b"0", b"1", b"7", b"10", b"99", b"00012", b"4294967295", b"9223372036854770000"]
@@ -137,7 +137,7 @@ class Grammar:
 
 
 class Lines(Grammar):
-    """What the two text protocols share."""
+    """Shared by the two text protocols."""
 
     def end(self):
         return b"\r\n" if self.dice.random() < 0.9 else self.dice.pick([b"\n", b" \r\n", b"  \n"])
@@ -270,8 +270,8 @@ class Text(Lines):
         return commands
 
     def wrong_store(self):
-        """A bad line with a good length. Should a server take the block behind it for commands, it
-        does no harm."""
+        """A bad line with a good length. If a server runs the block after it as commands, that does
+        no harm."""
         dice, key, flags, exptime = self.dice, self.key(), b"0", b"0"
         if dice.one_in(3):
             flags = dice.pick(BAD_FLAGS)
@@ -427,7 +427,7 @@ NO_CAS = b"\0" * 8
 
 
 def packet_parts(name, key=b"", extras=b"", value=b"", opaque=0, vbucket=0):
-    """A request, before and behind its CAS."""
+    """A request, before and after its CAS."""
     body = extras + key + value
     opcode = OPCODES[name] if isinstance(name, str) else name
     return struct.pack(">BBHBBHII", 0x80, opcode, len(key), len(extras), 0, vbucket, len(body),

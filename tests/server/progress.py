@@ -77,7 +77,7 @@ class Writing:
 
 
 def messages(server):
-    """What it has said since it was started, but for the line that it is ready."""
+    """Its log since the start, without the line that it is ready."""
     return [line for line in server.log().splitlines() if " ready on " not in line]
 
 

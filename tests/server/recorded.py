@@ -3,7 +3,7 @@ data/answers-1.6.45.jsonl.gz.
 
 A sequence a line: {"sequence": n, "steps": [[sent, answered], ...]}, bytes as Latin-1 code points.
 CAS uniques given by the server are `<cas>`, times to live `<ttl>`, the version `<version>`. Every
-sequence began on an empty store and a new connection. Behind each step the marker was sent, and its
+sequence began on an empty store and a new connection. After each step the marker was sent, and its
 `EN` ended the answer and was left out. Two things follow from that:
 
 - An `mg` that finds nothing answers `EN` as well. There the recording took the first of the two
@@ -61,7 +61,7 @@ def pattern(answer):
 
 
 def missing(sent):
-    """How many bytes of its data block a step has not sent."""
+    """The bytes of its data block that a step has not sent."""
     match = ANNOUNCES.match(sent)
     if not match or int(match[1]) > BLOCK_MAX:
         return 0

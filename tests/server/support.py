@@ -1,5 +1,5 @@
-"""What the server tests share: a server under test, a raw client, keys and values that can be told
-again."""
+"""Shared by the server tests: a server under test, a raw client, keys and values that can be
+recognized."""
 import itertools
 import os
 import pwd
@@ -138,8 +138,8 @@ ports = itertools.cycle(random.SystemRandom().sample(range(PORTS), PORTS))
 
 
 def free_port():
-    """For TCP and for UDP. What the kernel would name, another client may have before the server
-    has started."""
+    """For TCP and for UDP. A port that the kernel picks may be taken by another client before the
+    server has started."""
     first = 12000 + PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 13)
     for port in ports:
         with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -318,7 +318,7 @@ class Server:
     # What can be seen of it
 
     def log(self):
-        """What this start has said so far."""
+        """The log of this start so far."""
         with open(self.log_path, "rb") as log:
             log.seek(self.log_start)
             return log.read().decode("utf-8", "replace")
@@ -343,8 +343,8 @@ class Server:
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def disk_bytes(self):
-        """What its files take, as du counts; twice, for what is removed meanwhile may stand beside
-        what comes instead."""
+        """Bytes its files take, as du counts; counted twice, because a file may be there beside its
+        replacement."""
         return min(self.count_disk_bytes(), self.count_disk_bytes())
 
     def count_disk_bytes(self):
@@ -418,7 +418,7 @@ class Client:
         return self.read_until(b"\r\n")
 
     def rest(self, timeout=0.2):
-        """What still comes within that time."""
+        """Bytes that still arrive within that time."""
         before = self.socket.gettimeout()
         self.socket.settimeout(timeout)
         try:

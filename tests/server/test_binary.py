@@ -1,5 +1,5 @@
-"""The binary protocol, packet by packet. What is expected is what memcached 1.6 answers; where we
-differ the test says so."""
+"""The binary protocol, packet by packet. The expected answers are memcached 1.6's; tests say where
+we differ."""
 import os
 import random
 import struct
@@ -435,7 +435,7 @@ def test_in_pieces_of_any_size():
 
 
 def test_values_from_disk():
-    """What memory does not hold is fetched in the middle of a pipeline, and the answers keep their
+    """Values not in memory are fetched in the middle of a pipeline, and the answers keep their
     order."""
     server = Server("-m", "2", "--segment-size=1m")
     keys = [b"key-%05d" % n for n in range(6000)]

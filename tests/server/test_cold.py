@@ -74,8 +74,8 @@ def test_everything_is_read_back_after_kill_9(full):
 
 
 def test_a_file_that_was_cut_costs_what_was_cut_off(full):
-    """What the kernel cannot read whole is tried again by a reader thread, and then is a miss that
-    is told."""
+    """A read that the kernel cuts short is tried again by a reader thread, and is then a miss that
+    is logged."""
     oldest = min(path for path in os.listdir(full.data_dir) if path.endswith(".seg"))
     os.truncate(os.path.join(full.data_dir, oldest), 300_000)
     with full.connect() as client:

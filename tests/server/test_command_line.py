@@ -457,7 +457,7 @@ def test_a_home_that_cannot_be_used_is_named(env, missing):
 MEMCACHED = "/usr/bin/memcached"
 MEMCACHED_CONF = "/etc/memcached.conf"
 
-# What each option that takes a value is tried with; those of -o as well.
+# A value to try for each option that takes one, those of -o included.
 VALUES = {
     "port": None, "listen": None, "user": None,  # the server under test has these anyway
     "udp-port": "0", "unix-mask": "700", "memory-limit": "64", "conn-limit": "100",
@@ -644,7 +644,7 @@ def test_debians_memcached_conf_starts_it(how):
         arguments = ["--config=" + MEMCACHED_CONF]  # it says -d, too
     else:
         arguments = arguments_of_debians_wrapper()
-    # Ours come behind: the port and the directory, so that no other server is in the way.
+    # Ours come last: the port and the directory, so that no other server is in the way.
     command = [CACHECASK, *arguments, "-p", str(port), "--data-dir=" + data]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
@@ -670,8 +670,8 @@ def test_debians_memcached_conf_starts_it(how):
 
 
 def arguments_of_debians_wrapper():
-    """What systemd-memcached-wrapper gives to memcached: the lines with an option, but -d and -h,
-    through a shell."""
+    """The options that systemd-memcached-wrapper passes to memcached: the option lines, except -d
+    and -h, through a shell."""
     words = []
     with open(MEMCACHED_CONF, encoding="ascii") as conf:
         for line in conf:

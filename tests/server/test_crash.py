@@ -29,7 +29,7 @@ DEPTH = 40  # commands on their way at once
 
 
 class State:
-    """What a key holds: None, or (value, flags, expires in the far future)."""
+    """The state of a key: None, or (value, flags, expires in the far future)."""
 
     def __init__(self):
         self.acknowledged = None
@@ -213,8 +213,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(options):
 
 @pytest.mark.seconds(300 if support.LONG else 60)
 def test_a_recovery_may_be_killed_again_and_again():
-    """What one start has changed before it died, the next one must understand: hundreds of them
-    find the same as one."""
+    """A start must understand the changes of one that died before it: hundreds of them find the
+    same as one."""
     print("SEED=%d" % SEED)
     random_ = random.Random("%d recovery" % SEED)
     server = Server("-m", "8", "-M", "--segment-size=64k")

@@ -1,6 +1,6 @@
-"""What has hurt memcached: the input of every published CVE, and what a robust server answers to
-it; and bodies of refused storage commands, which must never be run as commands. What is known of
-the inputs comes from the advisories."""
+"""The input of every published CVE of memcached, and how a robust server answers it; and bodies of
+refused storage commands, which must never be run as commands. The inputs are taken from the
+advisories."""
 import os
 import re
 import socket
@@ -57,7 +57,7 @@ def assert_users_are_served(server):
 
 
 def assert_closes(server, request, status):
-    """The request is refused with this status, what stands behind it is not run, and the connection
+    """The request is refused with this status, the bytes after it are not run, and the connection
     ends."""
     opcode = request[1]
     with server.connect() as client:
@@ -84,7 +84,7 @@ def test_cve_2009_1255(server, client):
                          [-1, -2, -2147483648, 2147483646, 2147483647, 4294967294, 4294967295,
                           4294967296, 18446744073709551614, 18446744073709551615])
 def test_cve_2009_2415(server, length):
-    """A length that overflows when two are added wrote behind its block; it is refused, and
+    """Two lengths whose sum overflows caused a write past the block; the request is refused, and
     announces no block."""
     before = server.resident_mib()
     for verb in (b"set", b"add", b"replace", b"append", b"prepend"):
@@ -155,8 +155,8 @@ NASTY_KEYS = [b"k" * 250, b"%s%n%x" * 41, b"\xff" * 250, b"k\0" * 125, b"\x1b[2J
 
 @pytest.mark.parametrize("level", ["-vv", "-vvv"])
 def test_cve_2013_0179(level):
-    """A binary delete, told with -vv, was printed beyond its key; it is answered, and told with its
-    key alone."""
+    """A binary delete, logged with -vv, was printed beyond its key; it is answered, and logged with
+    its key alone."""
     server = Server(level)
     with server.connect() as client:
         for key in NASTY_KEYS:
@@ -185,7 +185,7 @@ def assert_lines_are_ours(server):
     packet(SASL_AUTH, b"NONSENSE", b"", b"x"),
 ], ids=["again", "step", "begun", "nonsense"])
 def test_cve_2013_7239(with_sasl, second):
-    """Who was refused and tried again was let in; nobody is who has not shown the right
+    """A client that was refused and tried again was let in; nobody gets in without the right
     password."""
     with with_sasl.connect() as client:
         client.send(plain(b"user", b"wrong") + second + store(SET, b"stolen", b"x"))
@@ -200,8 +200,8 @@ def test_cve_2013_7239(with_sasl, second):
 
 
 def test_cve_2013_7290():
-    """A delete of a key, told with -vv, read on to the next NUL; keys of any length and bytes are
-    deleted and told."""
+    """Logging a delete with -vv read on to the next NUL; keys of any length and bytes are deleted
+    and logged."""
     server = Server("-vv")
     with server.connect() as client:
         for key in NASTY_KEYS:
@@ -217,8 +217,8 @@ def test_cve_2013_7290():
 
 
 def test_cve_2013_7291():
-    """Other commands printed keys without a bound when told to be verbose; all of them are
-    answered, and told in short lines."""
+    """Other commands printed keys without a bound when verbose; all of them are answered, and
+    logged in short lines."""
     server = Server("-vvv")
     for key in NASTY_KEYS:
         with server.connect() as client:
@@ -276,7 +276,7 @@ def test_cve_2016_8706(with_sasl, server):
 
 @pytest.mark.parametrize("opcode", [SET, ADD, SETQ, ADDQ])
 def test_cve_2017_9951(server, opcode):
-    """What the mend of 2016-8705 forgot: lengths compared with their sign; they are too large, or
+    """The fix of 2016-8705 forgot lengths compared with their sign; they are too large, or
     contradict themselves."""
     for body_len in (0x80000000, 0xFFFFFF00, 0xFFFFFFFF):
         with server.connect() as client:
@@ -302,8 +302,8 @@ def test_cve_2018_1000115(server, client):
 
 
 def test_cve_2018_1000127(server):
-    """So many references to one item that their count began anew; a reader gets what was there, and
-    the item is what it was."""
+    """With so many references to one item its reference count wrapped; readers get the old value,
+    and the item is unharmed."""
     value = support.value_of(b"k", 3000)
     times = 70000
     with server.connect() as client:
@@ -346,8 +346,8 @@ def test_cve_2019_11596(server, client):
 
 
 def test_cve_2019_15026():
-    """`stats conns` read behind the path of a Unix socket; it shows the path, however long it is,
-    and each line is whole."""
+    """`stats conns` read past the path of a Unix socket; it shows the path, however long it is, and
+    each line is whole."""
     for length in (20, 107):
         folder = support.place.new("u")
         os.chmod(folder, 0o755)
@@ -407,8 +407,8 @@ def test_cve_2020_22570(server, client, line, answer):
     b"user:pass\0word" + b"x" * 300, b"a:b\n:\n" + b"\xff" * 5000,
 ], ids=lambda content: "%d-%r" % (len(content), content[:6]))
 def test_cve_2021_37519(content):
-    """A password file with a line that is too long, or has no colon, was written behind its buffer;
-    it is refused, and said so."""
+    """A password file with a line that is too long, or has no colon, caused a write past the
+    buffer; it is refused, with a message."""
     path = password_file(content)
     status, said = Server("-Y", path, start=False).launch().wait_for_exit()
     assert status == 1 and path in said
@@ -436,8 +436,8 @@ def test_cve_2022_48571():
 
 @pytest.mark.parametrize("blanks", [1, 20, 99, 240, 2000, 2040])
 def test_cve_2023_46852(server, client, blanks):
-    """Many blanks behind `get` (in the proxy, which is not here) filled a table too small; they
-    count for nothing."""
+    """Many blanks after `get` (in the proxy, which is not here) overflowed a table; they count for
+    nothing."""
     client.set(b"k", b"value")
     for line in (b"get" + b" " * blanks + b"k\r\n", b"get k" + b" " * blanks + b"\r\n"):
         client.talk(line, b"VALUE k 0 5\r\nvalue\r\nEND\r\n")
@@ -470,7 +470,7 @@ PACKETS = packet(DELETE, b"victim") + packet(FLUSH) + store(SET, b"victim", b"ev
 
 
 class Victim:
-    """A server on which something is to be destroyed, and was not."""
+    """A server on which attacks may try to destroy something, and nothing was destroyed."""
 
     def __init__(self, *options, **more):
         self.server = Server("-I", "1k", *options, **more)

@@ -301,7 +301,7 @@ def test_a_client_that_does_not_read_holds_up_nobody(full):
         one.talk(b"lru_crawler metadump x\r\n", b"BADCLASS invalid class id\r\n")
     assert full.resident_mib() - before < 16
     lines = lazy.rest(b"END\r\n").split(b"\n")
-    # Of the first, a part was read before
+    # A part of the first line was read before
     assert len([line for line in lines if b"key-" in line]) >= KEYS - 1
     lazy.socket.sendall(b"version\r\n")
     assert lazy.socket.recv(100).startswith(b"VERSION")

@@ -481,9 +481,9 @@ def test_a_disk_that_became_read_only_is_read():
 # A sync that fails and then says that all is well
 
 def durable_image(server, path):
-    """What a loss of power would leave of the segments: what was written and not synced is zero. A
-    sync that has failed takes with it what it was to write, though the next one may say that there
-    is nothing left to do."""
+    """The segments as a loss of power would leave them: data written and not synced is zero. A
+    failed sync loses the data it was writing, though the next one may report that nothing is left
+    to do."""
     pending, lost, syncs = {}, {}, {}
     with open(server.journal, encoding="ascii") as journal:
         for line in journal:
@@ -629,8 +629,8 @@ def test_without_descriptors_waiting_costs_no_processor_time(crowded):
 
 
 def write_until_it_waits(ledger, client):
-    """Whether it comes to that: what is cleaned gives descriptors back, if no client in the crowd
-    is faster."""
+    """True if it comes to that: cleaning frees descriptors, unless a client in the crowd takes them
+    first."""
     for _ in range(1000):
         try:
             if ledger.write(client).startswith(b"SERVER_ERROR "):
@@ -674,7 +674,7 @@ def test_a_value_that_is_sent_from_where_it_was_read_finds_no_memory():
             server.faults.arm("memory", nth)
             client.send(b"get large\r\n")
             said = client.rest()
-            # What is read at once, on tmpfs, and then finds no memory for the answer
+            # A value that was read at once, on tmpfs, found no memory for its answer
             if said == b"":
                 client.expect_closed()
             else:
@@ -766,8 +766,8 @@ def write_until_held(client):
 
 
 def test_writers_wait_for_a_disk_that_stands_still_and_readers_do_not():
-    """What a loss of power may take is bounded by --sync, and no thread waits for the disk but the
-    syncer."""
+    """The data that a loss of power may cost is bounded by --sync, and only the syncer waits for
+    the disk."""
     server = FailingServer("-t", "1")
     server.start_failing()
     with server.connect() as reader, server.connect() as writer, server.connect() as other:

@@ -1,5 +1,5 @@
-"""What any client was told holds after kill -9: values, numbers, expiries, misses and refusals, its
-own and other clients'.
+"""Every answer that a client got holds after kill -9: values, numbers, expiries, misses and
+refusals, its own and other clients'.
 
 Clients on all workers write to a few keys and read what the others write, while each write to the
 log takes some milliseconds: so most of what a client sees is not written yet. Then the server is
@@ -43,7 +43,7 @@ NEVER = float("inf")
 
 
 class Told:
-    """What all clients were told since the last restart. Times are those of this process."""
+    """All that clients were told since the last restart. Times are those of this process."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -73,7 +73,7 @@ class Told:
             self.deletions[key].append(answered)
 
     def wrong_version(self, key, cas, token):
-        """What is wrong with the value that is there, or with its absence (cas 0)."""
+        """The fault of the value found, or of its absence (cas 0)."""
         told = self.values[key]
         newest = max(told, default=0)
         if cas == 0:

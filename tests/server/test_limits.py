@@ -9,7 +9,7 @@ import pytest
 import support
 from support import Server, value_of
 
-# For what is not values: a sanitizer's shadow and quarantine are large
+# For memory other than values: a sanitizer's shadow and quarantine are large
 ROOM_MIB = 400 if support.SANITIZED else 24
 
 

@@ -69,7 +69,7 @@ class Bystander:
         self.aside.waits()
 
     def tell(self, beside, word="go on"):
-        """What it has noticed of that load."""
+        """The effects of that load on it."""
         waits, aside = self.here.waits(word), p99(self.aside.waits(word))
         print("beside %s: p99 of %d turns %.2f ms, %.1f times that of a server nobody else uses, "
               "%.1f times that of before; "
@@ -232,7 +232,7 @@ def test_a_reader_stops_in_the_middle_of_100_mb(what):
     head = reader.read(1000000)
     assert_idle(server)
     bystander.tell("a reader that has stopped (values: %s)" % what)
-    # What it was promised goes from the cache and from the disk
+    # The promised values leave the cache and the disk
     for _ in range(times * (5 if support.LONG else 1)):
         write_all(server, keys, b"new", size)
         assert_within(server, limit)

@@ -152,7 +152,7 @@ def test_lines_of_several_threads_do_not_mix():
 # A log that nobody reads
 
 class UnreadServer(Server):
-    """What it says goes where there is no room for it, until it is drained."""
+    """Its log goes to a pipe without room, until it is drained."""
 
     def __init__(self, kind, *options):
         super().__init__(*options, start=False)

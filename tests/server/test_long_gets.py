@@ -120,8 +120,8 @@ def test_who_sends_one_slowly_holds_up_nobody(server):
 
 
 def test_many_such_lines_at_a_time():
-    """What has not arrived whole may take so much memory and no more; who needs more is told, and
-    all others are served."""
+    """Incomplete requests may take so much memory and no more; a client that needs more gets an
+    error, and all others are served."""
     # One line of the longest kind always has room
     server = Server("-t", "1", "-o", "read_buf_mem_limit=1")
     before = server.resident_mib()

@@ -39,8 +39,8 @@ def plain(text):
 
 
 def joined(line):
-    """What a line shows, be it of .B, which parts its words by blanks, of .BR and the like, which
-    do not, or text."""
+    """The text that a line shows: of .B, which splits its words at blanks, of .BR and the like,
+    which do not, or plain text."""
     macro = re.match(r"\.([BI]|[BIR]{2}) (.*)", line)
     if not macro:
         return plain(line)
@@ -63,7 +63,7 @@ def sections(page):
 
 
 def tags(lines):
-    """What is explained in a list: the lines behind .TP and .TQ."""
+    """The terms explained in a list: the lines after .TP and .TQ."""
     return [joined(line) for before, line in zip(lines, lines[1:]) if before in (".TP", ".TQ")]
 
 
@@ -158,7 +158,7 @@ GROUPS = ["", "store", "settings", "items", "slabs", "conns", "sizes"]
 
 
 def printed(server, group):
-    """The names of the rows. What varies has the name that the page gives it."""
+    """The names of the rows. Variable parts are named as on the page."""
     with server.connect() as client:
         client.set(b"key", b"value")
         names = client.stats(group)
@@ -228,7 +228,7 @@ def test_every_command_is_explained():
 
 
 def test_every_opcode_is_explained():
-    """What is none is answered 0x81, and the connection stays."""
+    """An unknown opcode is answered 0x81, and the connection stays."""
     rows = {tag for tag in tags(sections(PROTOCOL)["Opcodes"]) if "(with -S)" not in tag}
     known = {int(opcode, 16) for row in rows for opcode in re.findall(r"\b0x\w\w\b", row)}
     with_sasl = {binary.SASL_LIST, binary.SASL_AUTH, binary.SASL_STEP}

@@ -62,7 +62,7 @@ def test_a_daemon_whose_starter_has_closed_descriptors(closed):
 
 @pytest.mark.parametrize("closed", [(0,), (2,), (0, 1, 2)], ids=str)
 def test_in_the_foreground_with_closed_descriptors(closed):
-    """What it says goes nowhere, and above all not into its files."""
+    """Its log goes nowhere, and above all not into its files."""
     port, data = free_port(), support.place.new("data")
     process = subprocess.Popen(command_of_its_own(port, data, "-vv"),
                                stderr=None if 2 in closed else subprocess.DEVNULL,

@@ -27,16 +27,15 @@ BAD_DELETE = "CLIENT_ERROR bad command line format.  Usage: delete <key> [norepl
 INTENDED = [
     # Clients' own test suites expect the error.
     (r"delete \S+ (?!0\s|noreply\s)\S+", "", lambda answer: BAD_DELETE),
-    # The error of a line whose block is to be dropped goes out with the line; memcached waits for
-    # the block.
+    # If a line's block is dropped, the error goes out with the line; memcached waits for the block.
     (r"(set|append|prepend|replace) two words", None, lambda answer: BAD_FORMAT),
     # A key that was sent in base64 comes back so. memcached gives the bytes themselves of an item
     # that mg has made, even line ends.
     (r"mg \S+ b ", " kfoo", lambda answer: answer.replace(" kfoo", " kZm9v b")),
-    # The block behind an ms with a good length is data. memcached runs it as commands when a flag
+    # The block after an ms with a good length is data. memcached runs it as commands when a flag
     # is no letter.
     (r"ms \S+ \d+(?: [A-Za-z]\S*)* [^A-Za-z\s]", BAD_FORMAT, lambda answer: BAD_FORMAT),
-    # What is refused changes nothing. memcached runs mg and ma all the same and then refuses to
+    # A refused command changes nothing. memcached runs mg and ma all the same and then refuses to
     # answer.
     (r"ma .*Oo{32}", "non-numeric", lambda answer: OPAQUE_TOO_LONG),
     # The time to live of what is over already is 0 here; there it is -1, as if it never ended, or a
@@ -96,8 +95,8 @@ def send_all(server, sequence, pieces, pause):
 
 
 def replay(server, sequence, pieces, forget, pause=0.0):
-    """Returns the difference, or None. What is stored for one second ends with the second that it
-    was stored in: a difference counts if that may not be the reason."""
+    """Returns the difference, or None. Values stored for one second expire when the second they
+    were stored in ends: only differences without that explanation count."""
     for _ in range(TRIES):
         forget()
         second = int(time.time())

@@ -1,5 +1,4 @@
-"""What a reply rests on: it goes out when every record that it tells of is written, and with
---sync=always synced.
+"""A reply goes out when every record that it depends on is written, and with --sync=always synced.
 
 The records may be those of its own connection, or of another that this one has merely seen, misses
 and refusals included.
@@ -29,7 +28,7 @@ def lsn(server, onlooker):
     return int(onlooker.stats("store")["lsn"])
 
 
-# Quiet writes: (what is sent, the question behind it, the beginning of its answer)
+# Quiet writes: (the command, the question after it, the beginning of its answer)
 QUIET = {
     "meta set": (b"ms q 1 q\r\nx\r\n", b"mn\r\n", b"MN\r\n"),
     "meta delete": (b"md old q\r\n", b"bogus\r\n", b"ERROR\r\n"),

@@ -50,7 +50,7 @@ def without_answer(line):
 
 
 def test_every_command_of_text_over_udp():
-    """Each has one message for an answer, or none, and nothing comes behind it."""
+    """Each is answered by one message, or none, and nothing follows it."""
     server = UdpServer()
     udp = server.udp()
     with server.connect() as client:
@@ -103,7 +103,7 @@ def bytes_answered(server, udp, request):
     before = int(server.stats()["bytes_written"])
     udp.send(request)
     other.expect_nothing()  # its turn comes when the other datagram is done with
-    # This and that answer of statistics
+    # Less this and the earlier answer of statistics
     return int(server.stats()["bytes_written"]) - before - 8192
 
 

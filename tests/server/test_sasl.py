@@ -1,4 +1,4 @@
-"""-S: nobody is served who has not said who he is."""
+"""-S: only authenticated clients are served."""
 import os
 import shutil
 import subprocess

@@ -24,8 +24,7 @@ AT_WORK = ("cleaner_segments", "cleaner_moved_bytes", "expired_items", "cache_it
 
 
 class Task(threading.Thread):
-    """Does its turn again and again until it is told to stop; what went wrong is told by the test's
-    own thread."""
+    """Repeats its turn until it must stop; the test's own thread reports what went wrong."""
 
     def __init__(self, server, number, stop):
         super().__init__()
@@ -97,7 +96,7 @@ class Busy(Task):
 
 
 class Operator(Task):
-    """What people and programs ask of a server beside its work."""
+    """Requests of people and programs beside the server's main work."""
 
     def turn(self, client):
         what = self.dice.choice([b"stats", b"stats store", b"stats settings", b"stats conns",

@@ -69,7 +69,7 @@ class Certificates:
                      self.path(name), "-extfile", self.path("extensions", "cnf"))
 
     def context(self, client=None, least=ssl.TLSVersion.TLSv1_2, most=ssl.TLSVersion.TLSv1_3):
-        """What a client trusts and shows."""
+        """The certificates that a client trusts and shows."""
         context = ssl.create_default_context(cafile=self.path("ca"))
         context.minimum_version, context.maximum_version = least, most
         if client:
@@ -343,7 +343,7 @@ class KeyUpdater:
         return room.raw[:got]
 
     def unread(self):
-        """How many of our bytes the server has not taken from its socket."""
+        """The number of our bytes that the server has not taken from its socket."""
         self.flush()
         ours = "0100007F:%04X" % self.socket.getsockname()[1]
         with open("/proc/net/tcp", encoding="ascii") as table:
@@ -510,7 +510,7 @@ def test_a_listing_of_all_keys(server):
 
 
 def test_the_end_is_told(server, certificates):
-    """Who hears the good-bye knows that nothing was cut off."""
+    """A client that gets the good-bye knows that nothing was cut off."""
     context = certificates.context()
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # without it the client is to raise
     client = server.connect(context=context)

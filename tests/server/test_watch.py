@@ -342,7 +342,7 @@ def test_a_watcher_that_does_not_read_loses_lines_and_is_told_how_many():
             else:
                 assert HEAD.fullmatch(line), line
                 lines += 1
-    # The lines that were lost last are told of before the next one
+    # The count of lost lines is logged before the next line
     with server.connect() as client:
         while skipped < int(client.stats()["log_watcher_skipped"]):
             client.talk(b"get last\r\n", b"END\r\n")

@@ -138,7 +138,7 @@ static inline void say_flags(struct transcript *transcript, uint32_t flags)
         flags & REQUEST_SHOW_KEY ? " show-key" : "", flags & REQUEST_CREATE ? " create" : "");
 }
 
-/* What only meta commands have; their flags are args. */
+/* Fields of meta commands only; their flags are args. */
 static inline void say_meta(struct transcript *transcript, const struct request *request)
 {
     if (request->mode != '\0')
@@ -184,7 +184,7 @@ static inline void check_view(struct bytes view, const char *data, size_t consum
         assert_true(view.data >= data && view.data + view.len <= data + consumed);
 }
 
-/* What holds after every call, whatever the bytes. */
+/* Holds after every call, whatever the bytes. */
 static inline void check_result(enum parse_status status, const char *data, size_t len,
                                 const struct request *request, size_t consumed, size_t need)
 {

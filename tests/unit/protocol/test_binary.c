@@ -28,7 +28,7 @@ static char stream[STREAM_MAX];
 static size_t stream_len;
 static struct transcript whole, cut;
 
-/* The header of a packet; lengths as given, whatever is behind it. */
+/* The header of a packet; lengths as given, whatever follows. */
 static size_t write_header(char *out, uint8_t opcode, size_t extras_len, size_t key_len,
                            uint32_t body_len, uint64_t cas)
 {
@@ -90,7 +90,7 @@ static void add_noop(void)
     add((struct packet){.opcode = 0x0a});
 }
 
-/* What comes of the stream, whole and cut into bytes. */
+/* The parser's result for the stream, whole and cut into bytes. */
 static void expect(const char *requests)
 {
     feed_as(PROTOCOL_BINARY, stream, stream_len, ANY_LEN, ITEM_SIZE_MAX, &whole);
@@ -354,7 +354,7 @@ static void test_a_body_of_4_gib_is_dropped_as_it_comes(void **state)
     assert_int_equal(request.op, OP_NOOP);
 }
 
-/* A set of a value of that length, and a noop behind it. */
+/* A set of a value of that length, followed by a noop. */
 static void add_large(uint8_t opcode, size_t value_len, uint64_t cas)
 {
     static char value[2 * ITEM_SIZE_MAX];

@@ -1,4 +1,4 @@
-/* test_spare.c: what is kept of large buffers, and what is not. */
+/* test_buffer_pool.c: which large buffers are kept, and which are freed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -120,7 +120,7 @@ void store_unpin(void *pin)
     (void)pin;
 }
 
-/* What else commands call. */
+/* The other functions that commands call. */
 
 void server_log(const char *format, ...)
 {
@@ -247,8 +247,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* What looks at the value, and what it answers where there is none. Those with a second answer make
- * the item then. */
+/* Commands that read the value, and their answers when there is none. Those with a second answer
+ * create the item. */
 static const struct looking {
     const char *line, *miss;
     bool makes, writes; /* on a miss, on a hit */
@@ -384,8 +384,8 @@ static void test_what_must_wait_for_room_is_parked_and_says_nothing(void **state
     }
 }
 
-/* The right to make an item anew is given where that can be written down. Where it cannot, nor
- * after a wait, the get goes on. */
+/* The right to recreate an item is granted only if the grant can be written to the log. If it
+ * cannot, even after a wait, the get goes on. */
 static void test_a_get_of_a_stale_item_is_answered_where_nothing_can_be_written(void **state)
 {
     (void)state;

@@ -35,7 +35,7 @@ static void parse_line(const char *line, struct request *request)
     assert_int_equal(consumed, strlen(line));
 }
 
-/* What a line is answered where it may not be run: its text, or what stands for its status. */
+/* The answer to a line that may not be run: its text, or a stand-in for its status. */
 static const char *refusal_of(const char *line, const struct settings *settings, bool udp)
 {
     struct request request;

@@ -427,7 +427,7 @@ static void finish_reads(void)
     }
 }
 
-/* What looks at a value, and its answer when that has been read. */
+/* Commands that read a value, and their answers once it has been read. */
 static const struct {
     const char *request, *answer;
 } looking[] = {

@@ -65,7 +65,7 @@ static void give_back(struct tap *tap)
     server_log_open();
 }
 
-/* What journal writes to standard error. */
+/* The text that journal writes to standard error. */
 static size_t capture(const char *text, char *out, size_t room)
 {
     int ends[2];
@@ -118,7 +118,7 @@ static void count_lines(const char *text, size_t line_len, size_t *written, size
     }
 }
 
-/* Says much and reads nothing, then reads until each line has come or has been told of. */
+/* Logs a lot and reads nothing, then reads until each line has come or is reported as dropped. */
 static void assert_no_line_is_lost_in_silence(struct tap *tap, size_t line_len)
 {
     static char out[16 << 20];

@@ -1,4 +1,4 @@
-/* test_maintain.c: the background thread finds what has expired or was flushed, and looks at
+/* test_background.c: the background thread finds what has expired or was flushed, and looks at
  * nothing else. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,8 +63,8 @@ static void test_only_shards_in_which_something_has_expired_are_visited(void **s
     assert_in_range(fixture_stats(&fixture).crawler_checked, checked, 2 * (KEYS / 4));
 }
 
-/* What a visit leaves, and what a touch, a put or a start brings, is found when its own time has
- * come. */
+/* Entries that a visit leaves, or that a touch, a put or a start adds, are found when their own
+ * time comes. */
 static void test_each_expiry_is_met_in_its_time(void **state)
 {
     (void)state;

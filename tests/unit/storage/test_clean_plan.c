@@ -113,7 +113,7 @@ static const struct clean_segment *chosen(const struct snapshot *snapshot,
     return &snapshot->segments[choice->segment - snapshot->handles];
 }
 
-/* What must hold of each choice that names a segment. */
+/* Holds for each choice that names a segment. */
 static void check_segment(const struct snapshot *snapshot, const struct clean_choice *choice)
 {
     const struct clean_segment *segment = chosen(snapshot, choice);

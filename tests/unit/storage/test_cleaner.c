@@ -104,7 +104,7 @@ static void expect_big(const char *key, uint64_t seed)
     fixture_expect_bytes(&fixture, key, value, sizeof value);
 }
 
-/* What the newest of these stands in is worth cleaning when the next one is written. */
+/* The segment that holds the newest of these is worth cleaning when the next one is written. */
 static void put_garbage(void)
 {
     static uint64_t seed;
@@ -138,7 +138,7 @@ static void settle(void)
     assert_true(wait_until(all_ready, &fixture.store->log));
 }
 
-/* Whether the log still knows a segment. */
+/* True if the log still has a segment. */
 static bool segment_is_in_log(uint64_t id)
 {
     bool found = false;
@@ -186,7 +186,7 @@ static bool is_present(const char *name)
 /* Lays out segments; the answer is the id of one that the cleaner will take. */
 typedef uint64_t layout(void);
 
-/* Whether all is as it should be, after a kill. */
+/* Checks that everything is right after a kill. */
 typedef bool verdict(void);
 
 static void check_layout(layout *lay_out, verdict *judge)
@@ -374,7 +374,7 @@ static void test_nothing_is_moved_behind_a_flush(void **state)
     check_layout(lay_out_flush, key_is_absent);
 }
 
-/* Whether the last write before an event had been synced. */
+/* True if the last write before an event had been synced. */
 static bool is_synced_before(const struct faulty *faulty, uint32_t number)
 {
     int written = -1;
@@ -388,7 +388,7 @@ static bool is_synced_before(const struct faulty *faulty, uint32_t number)
     return written < 0;
 }
 
-/* Whether that was so each time that a segment was removed; the syncer may still be at work. */
+/* Checks that for each removal of a segment; the syncer may still be at work. */
 static bool writes_are_synced_before_unlinks(void)
 {
     struct faulty *faulty = &fixture.faulty;
@@ -471,7 +471,7 @@ static void open_the_picture(void)
     fixture_open(&fixture);
 }
 
-/* Segments full of what lives, and a limit that asks for less. */
+/* Segments full of live values, and a limit that asks for less. */
 static uint64_t lay_out_crowd(void)
 {
     char name[20];
@@ -516,7 +516,7 @@ static void test_evicted_keys_leave_the_disk_before_the_index(void **state)
     assert_true(stays_gone());
 }
 
-/* Who wants to know what is evicted. */
+/* A callback for evictions. */
 
 struct seen {
     bool wants;
@@ -874,7 +874,7 @@ static void test_a_deletion_dies_when_nothing_older_is_left(void **state)
     uint64_t id = seal_and_bury();
     put_ballast("static");
     seal();
-    clean(); /* carries it behind the static value */
+    clean(); /* moves it after the static value */
     assert_false(is_there(id));
     fixture_delete(&fixture, keeper);
     clean(); /* takes the old value away, and with it all that the deletion masks */
@@ -947,7 +947,7 @@ static void test_a_touch_that_changes_nothing_writes_nothing(void **state)
     assert_int_equal(fixture_expiry(&fixture, "key"), FIXTURE_NOW + 100);
 }
 
-/* What fails (G7). With the cleaner's steps taken by hand, back-off must be waited for. */
+/* Failures (G7). If the cleaner's steps are taken by hand, the test must wait out its back-off. */
 
 static void clean_until_gone(uint64_t id)
 {
@@ -1006,7 +1006,7 @@ static void note_order(enum file_call call, const char *name)
         dir_syncs_at[segments_unlinked++] = dir_syncs;
 }
 
-/* G5: two files go, and the sync of the directory behind the first fails. */
+/* G5: two files are removed, and the sync of the directory after the first fails. */
 static void test_what_is_not_durable_comes_first(void **state)
 {
     (void)state;
@@ -1039,7 +1039,7 @@ static enum store_status put_growing(uint32_t *count, uint32_t expire_s)
     return status;
 }
 
-/* As a client that waits: each time that it is told to come again, the cleaner has a look. */
+/* Acts like a waiting client: each time it must try again, the cleaner takes a step. */
 static void grow_until_full(uint32_t *count, uint32_t expire_s)
 {
     enum store_status status;
@@ -1073,8 +1073,8 @@ static void test_a_store_fills_no_further_than_its_share(void **state)
     assert_true(fixture_stats(&fixture).disk_bytes <= limit);
 }
 
-/* What has expired a moment ago is still the gets', and not the crawler's; but before a write is
- * refused it goes. */
+/* Just expired values are left to gets, not to the crawler; but they are removed before a write is
+ * refused. */
 static void test_what_has_expired_goes_before_a_write_is_refused(void **state)
 {
     (void)state;
@@ -1098,7 +1098,8 @@ static void forget_failures(void)
         segment->retry_us = 0;
 }
 
-/* What cannot be read is not for ever in the way; but first the disk is given some attempts. */
+/* A segment that cannot be read does not block the cleaner for ever; but first the disk gets a few
+ * attempts. */
 static void test_the_oldest_segment_goes_though_it_cannot_be_read(void **state)
 {
     (void)state;
@@ -1112,7 +1113,7 @@ static void test_the_oldest_segment_goes_though_it_cannot_be_read(void **state)
         forget_failures();
         clean();
         assert_true(is_there(id));
-        assert_int_equal(fixture.messages.errors, 1); /* the first is told */
+        assert_int_equal(fixture.messages.errors, 1); /* only the first is logged */
     }
     assert_false(messages_have(&fixture.messages, "1 keys whose records"));
     forget_failures();

@@ -1,6 +1,6 @@
 /* test_damage.c: damaged files cost what was damaged, and no more.
  *
- * A store of a few segments is written once. Each case lays its files out anew, damages them, opens
+ * A store of a few segments is written once. Each case restores its files, damages them, opens
  * the store on them, and compares every key with what the log says: it has its value; or, if a
  * record of it was damaged, it is missing, or as if that record had never been written. Nothing
  * else is there, a message names the segment, the store passes its own checks, and it can be
@@ -182,7 +182,7 @@ static void write_store(int operations, uint32_t value_max)
 
 enum kind {
     STOPPED, /* with hint files, and files that end with the log */
-    KILLED,  /* none, and zeros behind the log */
+    KILLED,  /* none, and zeros after the log */
     KINDS
 };
 
@@ -221,7 +221,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* A case: what was damaged, and what may be told of it. */
+/* A case: the damage, and the messages it may cause. */
 
 #define DAMAGED_MAX 8
 static uint64_t damaged_ids[DAMAGED_MAX];
@@ -283,7 +283,7 @@ static void flip(const struct file *file, uint64_t bit)
     note_damage(file, bit / 8, bit / 8 + 1, true);
 }
 
-/* What the log says of a key: its last PUT, with *expire_s; NULL: it is not there. */
+/* The last PUT of a key in the log, with *expire_s; NULL: there is none. */
 static const struct entry *state_of(int key, bool with_damaged, uint32_t *expire_s)
 {
     const struct entry *found = NULL;
@@ -529,9 +529,9 @@ static bool all_zeros(const char *data, uint64_t from, uint64_t to)
     return from >= to;
 }
 
-/* Without a hint file nobody can know what stood behind a whole record, or that a file without a
- * header was used. What is left of a record is told if it is more than the beginning of a
- * header, and more than zeros are missing. */
+/* Without a hint file nobody can know what followed a whole record, or that a file without a header
+ * was used. The rest of a cut record is reported if it is more than the beginning of a header, and
+ * more than zeros are missing. */
 static bool may_be_unseen(enum kind kind, const struct file *file, uint64_t keep)
 {
     bool whole = keep <= SEGMENT_HEADER_SIZE;
@@ -615,8 +615,8 @@ static void test_a_hint_file_that_was_cut_costs_nothing(void **state)
     }
 }
 
-/* The header is gone, and what is behind it still there: a file that was used must not be taken
- * for a new one. */
+/* The header is gone, but the rest is still there: a file that was used must not be taken for a new
+ * one. */
 static void test_a_segment_that_begins_with_zeros_is_told_and_stays(void **state)
 {
     (void)state;
@@ -722,9 +722,9 @@ static void test_a_block_that_cannot_be_read_is_no_hole(void **state)
     check_each_block(KILLED, true, BLOCK, 1);
 }
 
-/* Nobody knows where the log ends that ends in a bad block. The next segment must not say so:
- * when the block can be read and is empty, and the machine has started anew, all that was
- * written since would lie behind a hole. */
+/* If the log ends in a bad block, nobody knows where exactly. The next segment must not say: if the
+ * block can be read later and is empty, and the machine has rebooted, everything written since
+ * would follow a hole. */
 static void test_an_end_that_cannot_be_read_makes_no_hole_later(void **state)
 {
     (void)state;
@@ -862,8 +862,7 @@ static void test_missing_hint_files_cost_nothing(void **state)
     }
 }
 
-/* Its hint file lies there alone, and must not be taken for that of a segment which is made
- * anew. */
+/* Its hint file is left alone, and must not be taken for that of a new segment. */
 static void test_the_id_of_a_missing_segment_is_not_given_again(void **state)
 {
     (void)state;
@@ -895,7 +894,7 @@ static void move_to(const char *from, uint64_t id, const char *suffix)
     assert_int_equal(renameat(fixture.dir.fd, from, fixture.dir.fd, name), 0);
 }
 
-/* Also to the last name there is: no id is left behind that. */
+/* Even if it is renamed to the highest id there is: no id is left after that. */
 static void test_a_renamed_segment_costs_its_records(void **state)
 {
     (void)state;
@@ -978,7 +977,7 @@ static void test_swapped_hint_files_cost_nothing(void **state)
     }
 }
 
-/* Who puts right what was lost has it again, but for what was written since. */
+/* Restoring the lost segments brings everything back, except for what was overwritten since. */
 static void test_segments_that_are_found_again_are_older_than_what_was_written_since(void **state)
 {
     (void)state;

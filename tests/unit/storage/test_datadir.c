@@ -1,5 +1,5 @@
-/* test_datadir.c: whose directory is this? What is refused is told with advice, and left as it
- * was (D1, D2). */
+/* test_datadir.c: whose directory is this? A refusal comes with advice, and leaves the directory as
+ * it was (D1, D2). */
 #define XXH_INLINE_ALL
 #include "tests/unit/storage/support/basics.h"
 #include "tests/unit/storage/support/random.h"

@@ -1,12 +1,12 @@
 /* test_dropped.c: a sync fails, and the kernel drops pages that it was to write (L8, rescue.c).
  *
  * Some hundred keys are stored and synced. Then most are stored again, some deleted, some touched;
- * and of what is to be synced then the disk (power.h) drops some pages of 8. What must hold, while
- * the store runs on and after a loss of power behind it:
+ * and of each 8 pages of the next sync the disk (power.h) drops some. While the store runs on, and
+ * after a later loss of power:
  *
- *   - what lies in RAM is there; so are all deletions and touches;
+ *   - all that is in RAM is there; so are all deletions and touches;
  *   - of all else the newest value is there or none, and never an older one;
- *   - as many as are missing are counted, and told, once;
+ *   - all that are missing are counted and reported, once;
  *   - with --sync=always nothing is missing whose sync was waited for with success;
  *   - the loss of power changes nothing of that.
  */
@@ -91,7 +91,7 @@ static enum store_status do_once(uint32_t i, uint32_t version)
     return store_put(at(fixture.session, fixture.now_s), &key, &put);
 }
 
-/* Where all are to be hot: a value for which no page was ready is stored again. */
+/* Used when all values must be hot: one for which no page was ready is stored again. */
 static bool is_cold(uint32_t i)
 {
     struct store_key key = key_of(i);
@@ -120,7 +120,7 @@ static void do_one(uint32_t i, uint32_t version)
         wanted[i] = (struct state){.version = version == 2 && i % 10 == 0 ? 0 : version};
 }
 
-/* Whether the batch is acknowledged as a worker of the server would. */
+/* True if a worker of the server would acknowledge the batch. */
 static bool end_batch(void)
 {
     enum store_status status = STORE_OK;
@@ -257,7 +257,7 @@ static void check_again(void)
     for (uint32_t i = 0; i < key_count; i++) {
         struct state state = look_at(i);
         if ((scene->without_hints || scene->of_all) && i % 10 < 2)
-            continue; /* nobody knows of these any more, which was told */
+            continue; /* nobody knows of these any more, and that was reported */
         if (state.version != found[i].version || state.expire_s != found[i].expire_s)
             fail_msg("key-%u had version %u until %u, and has %u until %u", i, found[i].version,
                      found[i].expire_s, state.version, state.expire_s);
@@ -389,7 +389,7 @@ static void test_without_hints_values_are_rescued_all_the_same(void **state)
     play(&(struct scene){3600 * 1000, VALUE_LEN, MIB, MIB, 3, .of_all = true});
 }
 
-/* What is lost then was on disk before. */
+/* The lost data had been on disk before. */
 static void test_what_the_cleaner_has_moved_is_read_from_where_it_was(void **state)
 {
     (void)state;

@@ -102,8 +102,8 @@ static uint64_t pattern_of(uint32_t i, uint32_t version)
     return (uint64_t)version << 32 | i;
 }
 
-/* Writes a key's next version. What is refused, or not known to be written, may be there all the
- * same. */
+/* Writes a key's next version. A write that was refused, or whose outcome is unknown, may still
+ * have taken effect. */
 static enum store_status churn(uint32_t i, uint64_t patience_ms)
 {
     static char value[CHURN_LEN];

@@ -88,7 +88,7 @@ static enum store_status try_peek(void)
     return hint_read(&file_system_os, dir.fd, segment, &hint, NULL);
 }
 
-/* What a scan finds. */
+/* The entries that a scan finds. */
 struct found {
     uint64_t count;
     uint64_t stop_at; /* 0: never */
@@ -273,7 +273,7 @@ static void test_another_version_and_impossible_numbers_are_refused(void **state
     char *data = make_and_load(&len);
     expect_refused(data, len, 8, 2, 4);                  /* version */
     expect_refused(data, len, 12, 32, 4);                /* size of an entry */
-    expect_refused(data, len, 48, UINT64_C(1) << 40, 8); /* end behind the file's */
+    expect_refused(data, len, 48, UINT64_C(1) << 40, 8); /* the end lies after the file's */
     expect_refused(data, len, 56, 4, 8);                 /* count */
     expect_refused(data, len, 56, 6, 8);
     expect_refused(data, len, 56, (UINT64_C(1) << 61) + 5, 8); /* 24 times this is as 24 times 5 */
@@ -293,7 +293,7 @@ static void test_a_hint_of_another_segment_or_store_is_refused(void **state)
     segment->header.uuid[15] ^= 1;
     assert_int_equal(try_read(), STORE_CORRUPT);
     segment->header = own;
-    segment->header.seed++; /* made anew under the same id: only the entries' checksum knows */
+    segment->header.seed++; /* recreated under the same id: only the entries' checksum knows */
     assert_int_equal(try_read(), STORE_CORRUPT);
     segment->header = own;
     segment->header.id = 6;

@@ -506,8 +506,8 @@ static void drop_first_page(void)
     close(fd);
 }
 
-/* Who writes holds a lock, and must not ask what is known of records that are gone: the syncer
- * does. */
+/* A writer holds a lock, and must not search for records that the disk has lost: the syncer does
+ * that. */
 static void test_a_writer_leaves_to_the_syncer_what_the_disk_has_dropped(void **state)
 {
     (void)state;
@@ -631,7 +631,7 @@ static bool is_told(void *words)
     return messages_have(&messages, words);
 }
 
-/* Once it is told the log behaves as if the last minute had gone by. */
+/* Makes the log behave as if a minute had gone by. */
 static void test_the_operator_hears_of_a_slow_disk_once_and_when_it_is_over(void **state)
 {
     (void)state;

@@ -2,13 +2,13 @@
  *
  * The store is as small as it can be: 1 MiB of memory, and segments of 64 KiB, so that the log goes
  * from one to the next every few dozen writes; and the disk has not much more room than the values
- * need, so that the cleaner works all the time. What a get finds is compared in value, flags, CAS
+ * need, so that the cleaner works all the time. Each get's result is compared in value, flags, CAS
  * unique and expiry. Each round draws its own sizes.
  *
  * Operations come in batches, as the workers of the server run them: some operations, then one
  * commit. From time to time the store is closed and opened again, or "killed": its directory is
  * copied as it is at that moment, between any two file changes of the threads in the background,
- * and the store goes on in the copy. What was committed must all be there. Of the batch that was
+ * and the store goes on in the copy. Everything committed must be there. Of the batch that was
  * not, a prefix may be: for each operation of it the map knows how to take it back.
  *
  * Some rounds run a store, which refuses what it has no room for: then nothing has changed. The
@@ -97,7 +97,7 @@ struct model {
     } sum;
 };
 
-/* What a wrong answer says before it ends the test. */
+/* Printed about a wrong answer before the test ends. */
 #define AGREE(model, condition)                                                                    \
     do {                                                                                           \
         if (!(condition))                                                                          \
@@ -229,8 +229,7 @@ static void done_with(struct model *model)
     store_fetch_release(&model->fetch);
 }
 
-/* What the store says of evictions is what the model has noticed, or more: nobody asks for some
- * keys. */
+/* The store reports at least the evictions that the model has noticed: some keys are never read. */
 static void check_evictions(struct model *model)
 {
     AGREE(model, model->gone <= fixture_stats(&model->fixture).evicted_items);
@@ -397,8 +396,8 @@ static void hesitate(struct model *model)
         usleep(200);
 }
 
-/* append and prepend: the value in two pieces, one of them the old one, under the condition that
- * it has not changed. */
+/* append and prepend: the value in two pieces, one of them the old value, on condition that it has
+ * not changed. */
 static void do_extend(struct model *model, const struct store_key *key, uint32_t number)
 {
     static char piece[64];
@@ -442,7 +441,7 @@ static void forget_value(struct model *model, uint32_t number)
     model->entries[number] = (struct entry){0};
 }
 
-/* Another writer comes between a look and a write: what the write is told then. */
+/* The answer to a write when another writer comes between its read and its write. */
 static enum store_status disturb(struct model *model, const struct store_key *key, uint32_t number,
                                  uint32_t how)
 {
@@ -798,7 +797,7 @@ static void show(const struct model *model)
                   model->sum.evicted, model->sum.gone);
 }
 
-/* What the rounds must have met to be worth anything. */
+/* Events that the rounds must have met to be worth anything. */
 static struct {
     uint64_t caches, cleaned, evicted, moves, refused;
 } met;

@@ -67,7 +67,7 @@ struct model {
     uint32_t key_count, value_max;
     bool mortal, stepwise;          /* many values expire; the cleaner runs when we say so */
     struct entry base[KEYS_MAX];    /* before the history */
-    struct entry current[KEYS_MAX]; /* behind it */
+    struct entry current[KEYS_MAX]; /* after it */
     struct entry found[KEYS_MAX];
     struct op ops[OPS_MAX]; /* the history */
     uint32_t op_count;
@@ -130,7 +130,7 @@ static bool is_cache(const struct model *model)
     return !model->fixture.options.no_evictions;
 }
 
-/* Whether the key was found as `entry` says. */
+/* True if the key was found as `entry` says. */
 static bool matches(const struct model *model, uint32_t key, const struct entry *entry)
 {
     const struct entry *found = &model->found[key];
@@ -157,7 +157,7 @@ static uint32_t make_value(const struct model *model, uint64_t version, char *va
     return len;
 }
 
-/* Looks at all keys. What is there must be a value that was once put. */
+/* Checks all keys. Each value found must be one that was once put. */
 static void look_at_all(struct model *model)
 {
     char name[32];
@@ -236,7 +236,7 @@ static uint32_t random_expiry(struct model *model)
     return rng_one_in(&model->rng, 10) ? model->fixture.now_s + 100000 : 0;
 }
 
-/* Whether to ask for room once more. */
+/* True if it should ask for room once more. */
 static bool wait_for_room(struct model *model, uint32_t *times)
 {
     if (++*times > PATIENCE || power_is_off(&model->power))
@@ -346,7 +346,7 @@ static bool run_batch(struct model *model)
 
 /* Lives. */
 
-/* What the log itself counts as synced must be there too. Nothing is synced any more when the
+/* Everything that the log itself counts as synced must be there too. Nothing is synced while the
  * power is off. */
 static void note_synced(struct model *model)
 {

@@ -838,7 +838,7 @@ static void test_a_lost_segment_header_is_told(void **state)
     assert_true(file_exists(&fixture.dir, name));
 }
 
-/* Kills the store, and cuts what it leaves behind the first `keep` bytes of its only segment. */
+/* Kills the store, and cuts off everything after the first `keep` bytes of its only segment. */
 static void crash_with_torn_tail(size_t keep, bool zeros)
 {
     char name[NAME_LEN];
@@ -923,9 +923,9 @@ static void test_a_hole_ends_the_log_when_the_machine_has_started_anew(void **st
     assert_int_equal(fixture_stats(&fixture).corrupt_records, 0);
 }
 
-/* Y8: a start finds the end, and dies when the header of its segment is on disk. The next one
- * has to cut off what is behind that end: when the header has been cleaned, it would be a hole
- * before all that was written since. */
+/* Y8: a start finds the end, and dies when the header of its segment is on disk. The next start
+ * must cut off whatever follows that end: once the header has been cleaned, it would be a hole
+ * before everything written since. */
 static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void **state)
 {
     (void)state;
@@ -954,7 +954,8 @@ static void test_what_a_start_found_behind_the_end_is_cut_by_the_next_one(void *
 
 #define FIRST_FILE "00000000000003e8.seg" /* segment 1000 */
 
-/* What the header of a log's second segment says of the first, of which it is the only trace. */
+/* The header of a log's second segment is the only trace of the first, and this is what it says of
+ * it. */
 static void open_without_first_segment(uint64_t first_id, const char *first_file, size_t len)
 {
     char name[NAME_LEN], header[SEGMENT_HEADER_SIZE];
@@ -1006,7 +1007,7 @@ static void test_a_segment_that_has_lost_its_header_is_a_hole(void **state)
     fixture_expect(&fixture, "key", NULL);
 }
 
-/* What the power loss has left of it is less than a header: it goes, and nobody is told that it
+/* The power loss has left less than a header of it: it is removed, and no message says that it
  * stays. */
 static void test_a_segment_whose_header_was_never_on_disk_goes_with_what_is_behind(void **state)
 {
@@ -1075,9 +1076,9 @@ static void test_deleted_keys_in_the_log_do_not_keep_the_store_from_starting(voi
     fixture_expect(&fixture, "alive", "x");
 }
 
-/* What is dead takes no memory: 100,000 keys that lived for a second, and of which the last
- * segment, which has no hint file, might prolong any. A thousandth of them is prolonged, by
- * TOUCHes in every segment. */
+/* Dead keys take no memory: 100,000 keys that lived for a second, any of which the last segment,
+ * which has no hint file, might prolong. One in a thousand is prolonged, by TOUCHes in every
+ * segment. */
 #define SHORT_LIVED  100000
 #define PROLONGED(i) ((i) % 1000 == 999)
 
@@ -1250,7 +1251,7 @@ static void expect_what_is_before_the_hole(void)
     fixture_expect(&fixture, "filling", NULL);
 }
 
-/* Y5, Y8: so also while it cuts off what lies behind the end of the log. */
+/* Y5, Y8: the same while it cuts off whatever follows the end of the log. */
 static void test_a_start_that_fails_while_it_cuts_can_be_repeated(void **state)
 {
     (void)state;

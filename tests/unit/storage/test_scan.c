@@ -1,4 +1,4 @@
-/* test_list.c: each key that lives is listed once, whatever happens to the others meanwhile. */
+/* test_scan.c: each live key is listed once, whatever happens to the others meanwhile. */
 #include <errno.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 
 static struct fixture fixture;
 
-/* What a listing has shown of the keys name_of(0) to name_of(count - 1). */
+/* The keys of name_of(0) to name_of(count - 1) that a listing has shown. */
 struct seen {
     uint32_t count;
     uint8_t *times;
@@ -299,7 +299,7 @@ static void list_rest(struct store_scan *list, struct seen *seen)
     store_scan_free(list);
 }
 
-/* A key whose turn has not come yet is what it is when its turn comes. */
+/* A key is listed with the value it has when its turn comes. */
 static void test_what_changes_during_a_listing(void **state)
 {
     (void)state;
@@ -328,7 +328,7 @@ static void test_what_changes_during_a_listing(void **state)
     free(seen.times);
 }
 
-/* Whether they were listed already or not, and wherever their new values lie. */
+/* Keys already listed and keys not yet listed, wherever their new values lie. */
 static void test_keys_that_are_overwritten_during_a_listing(void **state)
 {
     (void)state;
@@ -546,7 +546,7 @@ static void test_large_values_are_not_read(void **state)
     free(seen.times);
 }
 
-/* Others at work: keys come and go, are stored anew and moved, so that entries change their
+/* Other threads at work: keys come and go, are overwritten and moved, so that entries change their
  * buckets and places all the time. */
 struct busy {
     struct store_session *session;

@@ -581,8 +581,8 @@ static void test_what_is_stored_in_the_second_of_a_flush_comes_after_it(void **s
     }
 }
 
-/* Who hears of the second first is told that all is gone, while the log takes no record of it.
- * Another, whose clock is behind, stores after that. */
+/* The first to learn of the new second is told that all is gone, while the log refuses the record
+ * of it. Another client, whose clock is behind, stores after that. */
 static void test_a_flush_that_one_was_told_of_comes_before_what_others_store(void **state)
 {
     (void)state;
@@ -664,7 +664,8 @@ static void test_other_settings_do_not_wait_for_the_disk(void **state)
     assert_int_equal(store_durable(fixture.session, store_commit_lsn(fixture.session)), STORE_OK);
 }
 
-/* What an answer rests on (S10): a reader sees what the first has not committed yet. */
+/* The records that an answer depends on (S10): a reader sees writes that the first has not
+ * committed yet. */
 
 static struct store_session *reader;
 
