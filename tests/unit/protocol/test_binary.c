@@ -1,14 +1,16 @@
 /* test_binary.c: what the binary parser makes of a stream.
  *
- * Packets are written from their parts, and what comes of them is told in words (stream.h). Every
- * row is parsed alone, all rows as one stream, that stream cut at every byte, and as each of its
- * prefixes.
+ * Packets are written from their parts, and the parser's result is compared as text (stream.h).
+ * Every row is parsed alone, all rows as one stream, that stream cut at every byte, and as each of
+ * its prefixes.
  */
 #include <endian.h>
-#include <stdlib.h>
+#include <inttypes.h>
 #include <time.h>
 
 #include "tests/unit/protocol/stream.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #define ITEM_SIZE_MAX 4096
 #define ANY_LEN       SIZE_MAX
@@ -488,42 +490,33 @@ static void test_what_an_answer_repeats(void **state)
     assert_memory_equal(&request.binary.opaque, "\x01\x02\x03\x04", 4);
 }
 
-static uint64_t seed;
-
-static uint32_t random_below(uint32_t limit)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 11) % limit;
-}
+static struct rng rng;
 
 /* Mostly packets in order; then a length that lies, or any byte changed. */
 static void random_stream(void)
 {
     begin();
-    while (random_below(8) != 0) {
+    while (rng_below(&rng, 8) != 0) {
         size_t at = stream_len;
-        add(rows[random_below(ROW_COUNT)].packet);
-        if (random_below(6) == 0)
-            stream[at + 1] = (char)random_below(64);
-        if (random_below(6) == 0)
-            stream[at + random_below(12)] = (char)random_below(256);
-        if (random_below(6) == 0)
-            stream_len += random_below(64);
+        add(rows[rng_below(&rng, ROW_COUNT)].packet);
+        if (rng_below(&rng, 6) == 0)
+            stream[at + 1] = (char)rng_below(&rng, 64);
+        if (rng_below(&rng, 6) == 0)
+            stream[at + rng_below(&rng, 12)] = (char)rng_below(&rng, 256);
+        if (rng_below(&rng, 6) == 0)
+            stream_len += rng_below(&rng, 64);
     }
 }
 
 static void test_random_streams_break_nothing_however_they_are_cut(void **state)
 {
     (void)state;
-    const char *given = getenv("SEED");
-    seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761U | 1;
-    print_message("SEED=%llu\n", (unsigned long long)seed);
+    rng.state = number_from_env("SEED", (uint64_t)time(NULL));
+    print_message("SEED=%" PRIu64 "\n", rng.state);
     for (int round = 0; round < 20000; round++) {
         random_stream();
         feed_as(PROTOCOL_BINARY, stream, stream_len, ANY_LEN, 400, &whole);
-        feed_as(PROTOCOL_BINARY, stream, stream_len, 1 + random_below(64), 400, &cut);
+        feed_as(PROTOCOL_BINARY, stream, stream_len, 1 + rng_below(&rng, 64), 400, &cut);
         assert_string_equal(whole.text, cut.text);
     }
 }

@@ -3,10 +3,12 @@
  * A row is a stream and the requests it holds, in words (stream.h). Every row is parsed whole, cut
  * at every byte, and as each of its prefixes.
  */
-#include <stdlib.h>
+#include <inttypes.h>
 #include <time.h>
 
 #include "tests/unit/protocol/stream.h"
+#include "tests/unit/storage/support/basics.h"
+#include "tests/unit/storage/support/random.h"
 
 #define ITEM_SIZE_MAX 4096
 #define BAD_FORMAT    "CLIENT_ERROR bad command line format"
@@ -535,15 +537,7 @@ static void test_a_bad_key_of_a_long_get_is_all_that_is_answered(void **state)
     assert_string_equal(whole.text, BAD_FORMAT);
 }
 
-static uint64_t seed;
-
-static uint32_t random_below(uint32_t limit)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 11) % limit;
-}
+static struct rng rng;
 
 /* Pieces of the language, so that random streams come past the first word. */
 static size_t random_stream(char *out, size_t len_max)
@@ -607,12 +601,12 @@ static size_t random_stream(char *out, size_t len_max)
         " 1 2 3 ",
     };
     size_t len = 0;
-    size_t want = random_below((uint32_t)len_max);
+    size_t want = rng_below(&rng, (uint32_t)len_max);
     while (len < want) {
-        const char *word = words[random_below(sizeof(words) / sizeof(words[0]))];
+        const char *word = words[rng_below(&rng, sizeof(words) / sizeof(words[0]))];
         size_t word_len = strlen(word);
-        if (random_below(16) == 0)
-            out[len++] = (char)(1 + random_below(255));
+        if (rng_below(&rng, 16) == 0)
+            out[len++] = (char)(1 + rng_below(&rng, 255));
         else if (len + word_len <= len_max)
             len += (size_t)sprintf(out + len, "%s", word);
     }
@@ -622,14 +616,13 @@ static size_t random_stream(char *out, size_t len_max)
 static void test_random_streams_break_nothing_however_they_are_cut(void **state)
 {
     (void)state;
-    const char *given = getenv("SEED");
-    seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2654435761U | 1;
-    print_message("SEED=%llu\n", (unsigned long long)seed);
+    rng.state = number_from_env("SEED", (uint64_t)time(NULL));
+    print_message("SEED=%" PRIu64 "\n", rng.state);
     static char stream[2048];
     for (int round = 0; round < 20000; round++) {
         size_t len = random_stream(stream, 1500);
         feed(stream, len, len + 1, 400, &whole);
-        feed(stream, len, 1 + random_below(64), 400, &cut);
+        feed(stream, len, 1 + rng_below(&rng, 64), 400, &cut);
         assert_string_equal(whole.text, cut.text);
     }
 }

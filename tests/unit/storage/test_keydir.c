@@ -43,6 +43,14 @@ static bool insert(struct keydir *keydir, struct keydir_shard *shard, uint64_t t
     return ok;
 }
 
+/* Inserts the numbers from `n` to `last` as places under their tags. */
+static void insert_all(struct keydir *keydir, struct keydir_shard *shard, uint64_t n, uint64_t last,
+                       uint32_t expire_s)
+{
+    for (; n <= last; n++)
+        assert_true(insert(keydir, shard, tag_of(n), n, expire_s));
+}
+
 static bool is_there(struct keydir_shard *shard, uint64_t tag, uint64_t location, uint32_t expire_s)
 {
     struct keydir_ref ref;
@@ -276,8 +284,8 @@ static void test_expiries_take_memory_only_where_there_are_some(void **state)
     assert_true(insert(&keydir, shard, tag_of(n), n, 77));
     assert_true(atomic_load(&keydir.bytes) - before ==
                 atomic_load(&shard->next_size) * KEYDIR_ENTRIES * sizeof(uint32_t));
-    for (uint64_t more = n + 100000; n < more; n++)
-        assert_true(insert(&keydir, shard, tag_of(n + 1), n + 1, 0));
+    insert_all(&keydir, shard, n + 1, n + 100000, 0);
+    n += 100000;
     uint64_t buckets = atomic_load(&shard->next_size) + atomic_load(&keydir.shards[1].size);
     assert_true(atomic_load(&keydir.bytes) ==
                 buckets * sizeof(struct keydir_bucket) +
@@ -306,11 +314,9 @@ static void test_reserved_room_is_as_small_and_takes_what_was_said(void **state)
     keydir_reserve(&keydir, shard, 100000);
     uint64_t bytes = atomic_load(&keydir.bytes);
     assert_true(bytes <= UINT64_C(26) * 100000);
-    for (uint64_t n = 1; n <= 100000; n++)
-        assert_true(insert(&keydir, shard, tag_of(n), n, 0));
+    insert_all(&keydir, shard, 1, 100000, 0);
     assert_true(atomic_load(&keydir.bytes) == bytes);
-    for (uint64_t n = 100001; n <= 150000; n++)
-        assert_true(insert(&keydir, shard, tag_of(n), n, 0));
+    insert_all(&keydir, shard, 100001, 150000, 0);
     for (uint64_t n = 1; n <= 150000; n++)
         assert_true(is_there(shard, tag_of(n), n, 0));
     check_all(&keydir);
@@ -453,8 +459,7 @@ static void test_a_half_empty_shard_shrinks_and_keeps_its_entries(void **state)
         assert_true(keydir_find(shard, tag_of(n), &ref, &entry));
         assert_true(entry.location == n && entry.expire_s == n);
     }
-    for (uint64_t n = 300000; n < 400000; n++)
-        assert_true(insert(&keydir, shard, tag_of(n), n, 0));
+    insert_all(&keydir, shard, 300000, 399999, 0);
     keydir_check(shard);
     keydir_release(&keydir);
 }
@@ -878,8 +883,7 @@ static void test_a_scan_may_change_and_remove(void **state)
     uint64_t count = 0, cursor = 0;
     assert_true(keydir_init(&keydir, 1, MUCH));
     struct keydir_shard *shard = &keydir.shards[0];
-    for (uint64_t n = 1; n <= SCANNED; n++)
-        assert_true(insert(&keydir, shard, tag_of(n), n, 5));
+    insert_all(&keydir, shard, 1, SCANNED, 5);
     while (keydir_scan(shard, &cursor, 100, visit_and_thin, &count))
         keydir_check(shard);
     assert_true(count == SCANNED);
@@ -940,8 +944,7 @@ static void test_a_scan_sees_once_what_a_shrink_moves(void **state)
         uint64_t cursor = 0;
         assert_true(keydir_init(&keydir, 1, MUCH));
         struct keydir_shard *shard = &keydir.shards[0];
-        for (uint64_t n = 1; n <= SCANNED; n++)
-            assert_true(insert(&keydir, shard, tag_of(n), n, 0));
+        insert_all(&keydir, shard, 1, SCANNED, 0);
         keydir_scan(shard, &cursor, UINT32_MAX, visit_and_keep_few, NULL);
         while (keydir_shrink(&keydir, shard)) {
             uint32_t steps = 0;
