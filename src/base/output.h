@@ -3,8 +3,8 @@
  * Replies are written into one arena, connection after connection, so that each has its bytes in
  * one piece. A large value is not copied: it is a piece of its own, with what keeps it in place.
  */
-#ifndef CACHECASK_SRC_NET_OUTPUT_H
-#define CACHECASK_SRC_NET_OUTPUT_H
+#ifndef CACHECASK_SRC_BASE_OUTPUT_H
+#define CACHECASK_SRC_BASE_OUTPUT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,9 +4,8 @@
 
 #include "src/net/worker.h"
 
-#define OVERDUE_DISK_S 60 /* a disk that has not answered by then is not waited for */
-#define OVERDUE_READER_S                                                                           \
-    5 /* a client may hold memory and take nothing while others wait for some */
+#define OVERDUE_DISK_S   60 /* a disk that has not answered by then is not waited for */
+#define OVERDUE_READER_S 5  /* a client may hold memory and take nothing while others wait */
 
 /* Both are called once a second. */
 

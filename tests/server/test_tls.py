@@ -590,10 +590,13 @@ def test_renegotiation_is_refused(server, certificates):
                           stderr=subprocess.STDOUT) as client:
         client.stdin.write(b"version\r\n")
         client.stdin.flush()
-        time.sleep(0.3)
+        said = piece = b"-"
+        while piece and b"VERSION" not in said:
+            piece = os.read(client.stdout.fileno(), 65536)
+            said += piece
         client.stdin.write(b"R\n")
         client.stdin.flush()
-        said, _ = client.communicate(timeout=support.TIMEOUT)
+        said += client.communicate(timeout=support.TIMEOUT)[0]
     assert b"VERSION" in said and b"no renegotiation" in said, said.decode()
     with server.connect() as other:
         other.set(b"k", b"x")
